@@ -1,0 +1,93 @@
+-- The catalog: the extension's own tables. Every rule that a constraint can hold is a constraint, so that no code path
+-- can leave a contradiction behind. Names are qualified throughout: nothing here depends on the search_path.
+
+CREATE SCHEMA fluxbase_tenant;
+COMMENT ON SCHEMA fluxbase_tenant IS 'catalog of the fluxbase_tenant extension';
+
+CREATE TABLE fluxbase_tenant.tenants (
+    id             uuid PRIMARY KEY,
+    slug           text NOT NULL,
+    name           text NOT NULL,
+    schema_name    name NOT NULL CONSTRAINT tenants_schema_name_key UNIQUE,
+    status         text NOT NULL GENERATED ALWAYS AS (
+                       CASE WHEN deleted_at IS NOT NULL THEN 'deleted'
+                            WHEN suspended_at IS NOT NULL THEN 'suspended'
+                            ELSE 'active' END) STORED,
+    is_default     boolean NOT NULL DEFAULT false,
+    metadata       jsonb NOT NULL DEFAULT '{}',
+    schema_version text,
+    created_at     timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    updated_at     timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    suspended_at   timestamptz,
+    deleted_at     timestamptz,
+    CONSTRAINT tenants_slug_check CHECK (slug ~ '^[a-z]([a-z0-9-]*[a-z0-9])?$' AND pg_catalog.length(slug) <= 63),
+    CONSTRAINT tenants_name_check CHECK (name <> '' AND pg_catalog.length(name) <= 255),
+    CONSTRAINT tenants_metadata_check CHECK (pg_catalog.jsonb_typeof(metadata) = 'object'),
+    CONSTRAINT tenants_default_lives CHECK (NOT is_default OR deleted_at IS NULL)
+);
+-- A soft-deleted tenant frees its slug.
+CREATE UNIQUE INDEX tenants_slug_key ON fluxbase_tenant.tenants (slug) WHERE deleted_at IS NULL;
+CREATE UNIQUE INDEX tenants_one_default ON fluxbase_tenant.tenants (is_default) WHERE is_default;
+COMMENT ON TABLE fluxbase_tenant.tenants IS 'one row per customer; members see their own, instance admins all';
+COMMENT ON COLUMN fluxbase_tenant.tenants.status IS 'active, suspended or deleted; follows from suspended_at and deleted_at';
+COMMENT ON COLUMN fluxbase_tenant.tenants.schema_version IS 'highest migration version applied to the tenant schema';
+
+CREATE TABLE fluxbase_tenant.members (
+    id          uuid PRIMARY KEY,
+    tenant_id   uuid NOT NULL REFERENCES fluxbase_tenant.tenants ON DELETE CASCADE,
+    user_id     uuid NOT NULL,
+    role        text NOT NULL CONSTRAINT members_role_check CHECK (role IN ('tenant_admin', 'tenant_member')),
+    assigned_by uuid,
+    created_at  timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    CONSTRAINT members_tenant_user_key UNIQUE (tenant_id, user_id)
+);
+CREATE INDEX members_user_idx ON fluxbase_tenant.members (user_id);
+COMMENT ON TABLE fluxbase_tenant.members IS 'which user has which role in which tenant';
+COMMENT ON COLUMN fluxbase_tenant.members.assigned_by IS 'user who gave the role; NULL: a back end without a user';
+
+CREATE TABLE fluxbase_tenant.instance_admins (
+    user_id    uuid PRIMARY KEY,
+    granted_by uuid,
+    created_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+COMMENT ON TABLE fluxbase_tenant.instance_admins IS 'users who may do everything to every tenant';
+
+CREATE TABLE fluxbase_tenant.migrations (
+    version    text PRIMARY KEY CONSTRAINT migrations_version_check CHECK (version <> ''),
+    sort_key   text COLLATE "C" NOT NULL CONSTRAINT migrations_sort_key_key UNIQUE,
+    name       text NOT NULL,
+    up         text NOT NULL,
+    down       text,
+    checksum   text NOT NULL CONSTRAINT migrations_checksum_check CHECK (checksum ~ '^[0-9a-f]{64}$'),
+    created_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+COMMENT ON TABLE fluxbase_tenant.migrations IS 'scripts that make up every tenant schema';
+COMMENT ON COLUMN fluxbase_tenant.migrations.sort_key IS 'orders versions: numbers by value, then texts';
+COMMENT ON COLUMN fluxbase_tenant.migrations.checksum IS 'SHA-256 of up and down with line endings folded to LF';
+
+CREATE TABLE fluxbase_tenant.applied_migrations (
+    tenant_id  uuid NOT NULL REFERENCES fluxbase_tenant.tenants ON DELETE CASCADE,
+    version    text NOT NULL REFERENCES fluxbase_tenant.migrations,
+    checksum   text NOT NULL,
+    applied_by uuid,
+    applied_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    PRIMARY KEY (tenant_id, version)
+);
+COMMENT ON TABLE fluxbase_tenant.applied_migrations IS 'ledger: which migration was applied to which tenant';
+
+-- One row that creators of tenants lock while fluxbase_tenant.max_tenants is set. It is updated, not just locked, so
+-- that a REPEATABLE READ transaction with an older snapshot gets a serialization failure instead of a stale count.
+CREATE TABLE fluxbase_tenant.tenant_limit (
+    only_row boolean PRIMARY KEY DEFAULT true CONSTRAINT tenant_limit_one_row CHECK (only_row),
+    taken    bigint NOT NULL DEFAULT 0
+);
+INSERT INTO fluxbase_tenant.tenant_limit DEFAULT VALUES;
+COMMENT ON TABLE fluxbase_tenant.tenant_limit IS 'serializes creators while fluxbase_tenant.max_tenants is set';
+
+-- pg_dump keeps the rows; without this it would leave the tables to CREATE EXTENSION and lose them. tenant_limit holds
+-- nothing worth keeping.
+SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.tenants', '');
+SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.members', '');
+SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.instance_admins', '');
+SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.migrations', '');
+SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.applied_migrations', '');

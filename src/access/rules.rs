@@ -1,0 +1,191 @@
+//! Who may do what: every rule of authorization is in this file.
+//!
+//! | caller | sees a tenant | manages it | instance-wide |
+//! | --- | --- | --- | --- |
+//! | instance admin | every one, deleted ones too | yes | yes |
+//! | user | as a member, unless it is deleted | as a tenant_admin | no |
+//! | service context | its own, unless it is deleted | its own | no |
+//! | nobody | no | no | no |
+
+use pgrx::Uuid;
+
+use super::Role;
+use crate::catalog::tenants::{Status, Tenant};
+use crate::catalog::{Catalog, members, tenants};
+use crate::error::{Error, Result};
+use crate::identity::{self, Caller};
+
+/// What an operation on a tenant asks of its caller.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// To read about it.
+    See,
+    /// To change it or its members.
+    Manage,
+    /// To soft-delete it: as `Manage`, but also where that has been done.
+    SoftDelete,
+    /// To end the own membership.
+    Leave,
+    /// What only instance admins do.
+    Instance,
+}
+
+/// The answer to a caller who may: the tenant, and as whom the caller acts.
+pub struct Access {
+    pub caller: Caller,
+    pub tenant: Tenant,
+    /// The caller's rights in the tenant: an instance admin or a service context has an admin's.
+    pub role: Role,
+}
+
+/// The first line of every function that names a tenant. `None` means the current tenant.
+pub fn authorize(catalog: &Catalog, need: Need, tenant_id: Option<Uuid>, action: &str) -> Result<Access> {
+    let caller = Caller::current(catalog)?;
+    if caller == Caller::Nobody {
+        return Err(Error::Unauthenticated);
+    }
+    let tenant_id = match tenant_id {
+        Some(id) => id,
+        // Nothing is destroyed by omission: there the tenant has to be chosen, not found.
+        None if need == Need::SoftDelete || need == Need::Leave => chosen_tenant_id()?,
+        None => current_tenant_id(catalog, caller)?.ok_or_else(no_current_tenant)?,
+    };
+    let access = decide(catalog, caller, need, tenants::by_id(catalog, tenant_id)?, action)?;
+    if need == Need::See {
+        return Ok(access);
+    }
+    // Lock only what the caller may change, so that an outsider can neither hold nor feel a lock; then decide again, for
+    // what was true before the wait may not be true after it.
+    decide(catalog, caller, need, tenants::lock(catalog, tenant_id)?, action)
+}
+
+fn decide(catalog: &Catalog, caller: Caller, need: Need, tenant: Option<Tenant>, action: &str) -> Result<Access> {
+    let tenant = tenant.ok_or_else(Error::tenant_not_found)?;
+    let role = role_in(catalog, caller, &tenant)?.ok_or_else(Error::tenant_not_found)?;
+    if tenant.status == Status::Deleted && !is_instance_admin(caller) {
+        let repeated = need == Need::SoftDelete && role == Role::Admin;
+        return if repeated { Ok(Access { caller, tenant, role }) } else { Err(Error::tenant_not_found()) };
+    }
+    let allowed = match need {
+        Need::See | Need::Leave => true,
+        Need::Manage | Need::SoftDelete => role == Role::Admin,
+        Need::Instance => is_instance_admin(caller),
+    };
+    if !allowed {
+        let who = if need == Need::Instance { "an instance admin" } else { "a tenant_admin of the tenant" };
+        return Err(Error::forbidden(action, format!("Ask {who}.")));
+    }
+    if need == Need::Manage {
+        require_data_access(caller, &tenant)?;
+    }
+    Ok(Access { caller, tenant, role })
+}
+
+/// For functions that concern the whole instance.
+pub fn require_instance_admin(catalog: &Catalog, action: &str) -> Result<Caller> {
+    match Caller::current(catalog)? {
+        caller @ Caller::InstanceAdmin { .. } => Ok(caller),
+        Caller::Nobody => Err(Error::Unauthenticated),
+        Caller::User(_) | Caller::Service(_) => Err(Error::forbidden(action, "Ask an instance admin.")),
+    }
+}
+
+/// For functions that concern the calling user.
+pub fn require_user(catalog: &Catalog) -> Result<Uuid> {
+    Caller::current(catalog)?.user().ok_or(Error::Unauthenticated)
+}
+
+/// The current tenant's row, if the caller may see it; `None` where no tenant is current.
+pub fn visible_tenant(catalog: &Catalog) -> Result<Option<Tenant>> {
+    let caller = Caller::current(catalog)?;
+    let Some(id) = current_tenant_id(catalog, caller)? else {
+        return Ok(None);
+    };
+    authorize(catalog, Need::See, Some(id), "see this tenant").map(|access| Some(access.tenant))
+}
+
+/// Whether the caller reaches the tenant's data. Never an error for want of an identity: policies ask this.
+pub fn has_access(catalog: &Catalog, tenant_id: Uuid) -> Result<bool> {
+    let caller = Caller::current(catalog)?;
+    let Some(tenant) = tenants::by_id(catalog, tenant_id)? else {
+        return Ok(false);
+    };
+    Ok(is_instance_admin(caller) || (tenant.status == Status::Active && role_in(catalog, caller, &tenant)?.is_some()))
+}
+
+/// Whether the caller has at least the role in the tenant, and reaches it.
+pub fn has_role(catalog: &Catalog, tenant_id: Uuid, role: Role) -> Result<bool> {
+    if !has_access(catalog, tenant_id)? {
+        return Ok(false);
+    }
+    let caller = Caller::current(catalog)?;
+    let Some(tenant) = tenants::by_id(catalog, tenant_id)? else {
+        return Ok(false);
+    };
+    Ok(role_in(catalog, caller, &tenant)?.is_some_and(|has| has >= role))
+}
+
+/// Whether the caller reaches the tenant's tables now: DESIGN.md section 6.0.
+pub fn is_reachable(catalog: &Catalog, tenant_id: Uuid) -> Result<bool> {
+    if identity::tenant()?.is_some_and(|current| current != tenant_id) {
+        return Ok(false);
+    }
+    has_access(catalog, tenant_id)
+}
+
+/// The tenants whose rows in the catalog the caller may see; instance admins see all and are not asked.
+pub fn visible_tenant_ids(catalog: &Catalog) -> Result<Vec<Uuid>> {
+    Ok(match Caller::current(catalog)? {
+        Caller::User(user) => tenants::list_of_user(catalog, user)?.into_iter().map(|(tenant, _)| tenant.id).collect(),
+        Caller::Service(id) => tenants::by_id(catalog, id)?
+            .filter(|tenant| tenant.status != Status::Deleted)
+            .map(|t| t.id)
+            .into_iter()
+            .collect(),
+        Caller::InstanceAdmin { .. } | Caller::Nobody => Vec::new(),
+    })
+}
+
+fn is_instance_admin(caller: Caller) -> bool {
+    matches!(caller, Caller::InstanceAdmin { .. })
+}
+
+fn role_in(catalog: &Catalog, caller: Caller, tenant: &Tenant) -> Result<Option<Role>> {
+    Ok(match caller {
+        Caller::InstanceAdmin { .. } => Some(Role::Admin),
+        Caller::Service(id) => (id == tenant.id).then_some(Role::Admin),
+        Caller::User(user) => members::get(catalog, tenant.id, user)?.map(|member| member.role),
+        Caller::Nobody => None,
+    })
+}
+
+/// The setting; the claim; for a user, the oldest membership.
+fn current_tenant_id(catalog: &Catalog, caller: Caller) -> Result<Option<Uuid>> {
+    if let Some(id) = identity::tenant()? {
+        return Ok(Some(id));
+    }
+    match caller.user() {
+        Some(user) => Ok(tenants::list_of_user(catalog, user)?.into_iter().next().map(|(tenant, _)| tenant.id)),
+        None => Ok(None),
+    }
+}
+
+fn chosen_tenant_id() -> Result<Uuid> {
+    identity::tenant()?.ok_or_else(no_current_tenant)
+}
+
+fn no_current_tenant() -> Error {
+    Error::NotFound { what: "current tenant" }
+}
+
+/// Suspended tenants are open to instance admins alone, deleted ones to nobody.
+pub fn require_data_access(caller: Caller, tenant: &Tenant) -> Result<()> {
+    match tenant.status {
+        Status::Active => Ok(()),
+        Status::Suspended if is_instance_admin(caller) => Ok(()),
+        Status::Suspended => {
+            Err(Error::conflict("tenant is suspended", "Ask an instance admin to resume it with tenant_resume()."))
+        }
+        Status::Deleted => Err(Error::conflict("tenant is deleted", "Restore it first, with tenant_restore().")),
+    }
+}

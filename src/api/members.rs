@@ -1,0 +1,74 @@
+//! Members and admins of tenants.
+
+use pgrx::datum::{TimestampWithTimeZone, Uuid};
+use pgrx::prelude::*;
+
+use super::required;
+use super::rows::returns_assignments;
+use crate::access::{Need, Role, authorize};
+use crate::catalog::{Catalog, members};
+use crate::membership;
+
+returns_assignments! {
+    /// Makes a user tenant_admin; again: the same row.
+    #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
+    fn tenant_assign_admin(tenant_id: Option<Uuid>, user_id: Option<Uuid>) {
+        let catalog = Catalog::write()?;
+        membership::promote(&catalog, required("tenant_id", tenant_id)?, required("user_id", user_id)?).map(Some)
+    }
+
+    /// Ends a tenant_admin's membership.
+    #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
+    fn tenant_remove_admin(tenant_id: Option<Uuid>, user_id: Option<Uuid>) {
+        let catalog = Catalog::write()?;
+        membership::remove(
+            &catalog,
+            required("tenant_id", tenant_id)?,
+            required("user_id", user_id)?,
+            Some(Role::Admin),
+        )
+        .map(Some)
+    }
+
+    /// The admins, oldest assignment first.
+    #[pg_extern(stable, parallel_safe, cost = 100)]
+    fn tenant_list_admins(tenant_id: default!(Option<Uuid>, "NULL")) {
+        let catalog = Catalog::read()?;
+        let access = authorize(&catalog, Need::See, tenant_id, "list the tenant's admins")?;
+        members::list(&catalog, access.tenant.id, Some(Role::Admin))
+    }
+
+    /// Adds a user to a tenant, or changes the user's role there.
+    #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
+    fn tenant_add_member(
+        tenant_id: Option<Uuid>,
+        user_id: Option<Uuid>,
+        role: default!(Option<String>, "'tenant_member'")
+    ) {
+        let catalog = Catalog::write()?;
+        let (tenant_id, user_id) = (required("tenant_id", tenant_id)?, required("user_id", user_id)?);
+        membership::add(&catalog, tenant_id, user_id, &required("role", role)?).map(Some)
+    }
+
+    /// Ends a user's membership, whatever the role.
+    #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
+    fn tenant_remove_member(tenant_id: Option<Uuid>, user_id: Option<Uuid>) {
+        let catalog = Catalog::write()?;
+        membership::remove(&catalog, required("tenant_id", tenant_id)?, required("user_id", user_id)?, None).map(Some)
+    }
+
+    /// All members, oldest membership first.
+    #[pg_extern(stable, parallel_safe, cost = 100)]
+    fn tenant_list_members(tenant_id: default!(Option<Uuid>, "NULL")) {
+        let catalog = Catalog::read()?;
+        let access = authorize(&catalog, Need::See, tenant_id, "list the tenant's members")?;
+        members::list(&catalog, access.tenant.id, None)
+    }
+
+    /// Ends the calling user's own membership.
+    #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
+    fn tenant_leave(tenant_id: default!(Option<Uuid>, "NULL")) {
+        let catalog = Catalog::write()?;
+        membership::leave(&catalog, tenant_id).map(Some)
+    }
+}

@@ -1,0 +1,105 @@
+//! Migrations of tenant schemas: registered, listed, applied to one tenant.
+
+use pgrx::datum::{TimestampWithTimeZone, Uuid};
+use pgrx::prelude::*;
+
+use super::{Outcome, answer, required};
+use crate::access::require_instance_admin;
+use crate::catalog::migrations::Migration;
+use crate::catalog::{Catalog, applied, migrations};
+use crate::migrate;
+use crate::tenancy;
+
+macro_rules! returns_migrations {
+    ($($(#[$meta:meta])* fn $name:ident($($args:tt)*) $body:block)+) => {$(
+        $(#[$meta])*
+        fn $name($($args)*) -> Outcome<
+            TableIterator<'static, (
+                name!(version, String),
+                name!(name, String),
+                name!(up, String),
+                name!(down, Option<String>),
+                name!(checksum, String),
+                name!(created_at, TimestampWithTimeZone),
+            )>,
+        > {
+            let migrations = answer(|| $body)?;
+            Ok(TableIterator::new(Vec::from_iter(migrations).into_iter().map(
+                |m: Migration| (m.version, m.name, m.up, m.down, m.checksum, m.created_at),
+            )))
+        }
+    )+};
+}
+
+returns_migrations! {
+    /// Registers a migration; the same again is a no-op.
+    #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
+    fn tenant_migration_add(
+        version: Option<String>,
+        name: Option<String>,
+        up: Option<String>,
+        down: default!(Option<String>, "NULL")
+    ) {
+        let catalog = Catalog::write()?;
+        require_instance_admin(&catalog, "register a migration")?;
+        let (version, name, up) = (required("version", version)?, required("name", name)?, required("up", up)?);
+        migrate::register(&catalog, &version, &name, &up, down.as_deref()).map(Some)
+    }
+
+    /// What is registered, in the order of versions.
+    #[pg_extern(stable, parallel_safe, cost = 100)]
+    fn tenant_migration_list() {
+        let catalog = Catalog::read()?;
+        require_instance_admin(&catalog, "list migrations")?;
+        migrations::list(&catalog)
+    }
+}
+
+/// Applies what is pending to one tenant, up to `target`, in the caller's transaction.
+#[pg_extern(volatile, parallel_unsafe, cost = 100000)]
+fn tenant_migrate(
+    tenant_id: Option<Uuid>,
+    target: default!(Option<String>, "NULL"),
+) -> Outcome<
+    TableIterator<
+        'static,
+        (
+            name!(tenant_id, Uuid),
+            name!(slug, String),
+            name!(status, String),
+            name!(from_version, Option<String>),
+            name!(to_version, Option<String>),
+            name!(applied, i32),
+        ),
+    >,
+> {
+    let (status, outcome) = answer(|| {
+        let catalog = Catalog::write()?;
+        tenancy::migrate(&catalog, required("tenant_id", tenant_id)?, target.as_deref())
+    })?;
+    let tenant = outcome.tenant;
+    Ok(TableIterator::once((
+        tenant.id,
+        tenant.slug,
+        status.to_string(),
+        outcome.from_version,
+        tenant.schema_version,
+        outcome.applied,
+    )))
+}
+
+/// How far each tenant has come; tenants that are not deleted, oldest first.
+#[pg_extern(stable, parallel_safe, cost = 1000)]
+fn tenant_migration_status() -> Outcome<
+    TableIterator<
+        'static,
+        (name!(tenant_id, Uuid), name!(slug, String), name!(version, Option<String>), name!(pending, i64)),
+    >,
+> {
+    let progress = answer(|| {
+        let catalog = Catalog::read()?;
+        require_instance_admin(&catalog, "see the migration status of all tenants")?;
+        applied::progress(&catalog)
+    })?;
+    Ok(TableIterator::new(progress.into_iter().map(|p| (p.tenant_id, p.slug, p.version, p.pending))))
+}

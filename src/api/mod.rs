@@ -1,0 +1,26 @@
+//! The SQL surface: functions alone, a file per table of the reference. Each converts, authorizes, calls, returns.
+
+mod catalog_policies;
+mod instance_admins;
+mod members;
+mod migrations;
+mod rows;
+mod session;
+mod tenants;
+mod tenants_lifecycle;
+
+use pgrx::pg_sys::panic::ErrorReport;
+
+use crate::error::{Error, Result};
+
+/// What an extern returns: pgrx raises the report as it is.
+type Outcome<T> = std::result::Result<T, ErrorReport>;
+
+fn answer<T>(run: impl FnOnce() -> Result<T>) -> Outcome<T> {
+    run().map_err(ErrorReport::from)
+}
+
+/// An argument that has no default to stand in for NULL.
+fn required<T>(argument: &str, value: Option<T>) -> Result<T> {
+    value.ok_or_else(|| Error::null_argument(argument))
+}

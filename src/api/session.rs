@@ -1,0 +1,73 @@
+//! The session: current user, current tenant, and questions for policies.
+
+use pgrx::datum::{TimestampWithTimeZone, Uuid};
+use pgrx::prelude::*;
+
+use super::rows::returns_tenants;
+use super::{Outcome, answer, required};
+use crate::access::{self, Role};
+use crate::catalog::Catalog;
+use crate::identity::{self, Caller};
+use crate::pg::guc::Lifetime;
+use crate::session;
+
+returns_tenants! {
+    /// Makes a tenant the current one, by slug or by id as text, and puts its schema first in search_path.
+    #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
+    fn tenant_set_current(tenant: Option<String>, is_local: default!(Option<bool>, "false")) {
+        let lifetime = Lifetime::from_is_local(required("is_local", is_local)?);
+        session::set_current_by_text(&required("tenant", tenant)?, lifetime).map(Some)
+    }
+
+    /// Makes a tenant the current one, by id.
+    #[pg_extern(name = "tenant_set_current", volatile, parallel_unsafe, cost = 1000)]
+    fn tenant_set_current_by_id(tenant: Option<Uuid>, is_local: default!(Option<bool>, "false")) {
+        let lifetime = Lifetime::from_is_local(required("is_local", is_local)?);
+        session::set_current_by_id(required("tenant", tenant)?, lifetime).map(Some)
+    }
+
+    /// The current tenant; no row if there is none.
+    #[pg_extern(stable, parallel_safe, cost = 100)]
+    fn tenant_current() {
+        access::visible_tenant(&Catalog::read()?)
+    }
+}
+
+/// Puts the current tenant and search_path back to what they were before tenant_set_current().
+#[pg_extern(volatile, parallel_unsafe, cost = 1000)]
+fn tenant_reset_current() -> Outcome<()> {
+    answer(session::reset_current)
+}
+
+/// Id of the current tenant; NULL if there is none.
+#[pg_extern(stable, parallel_safe, cost = 100)]
+fn tenant_current_id() -> Outcome<Option<Uuid>> {
+    answer(|| Ok(access::visible_tenant(&Catalog::read()?)?.map(|tenant| tenant.id)))
+}
+
+/// Id of the current user; NULL if there is none.
+#[pg_extern(stable, parallel_safe, cost = 10)]
+fn tenant_current_user_id() -> Outcome<Option<Uuid>> {
+    answer(identity::user)
+}
+
+/// Whether the caller reaches the tenant's data.
+#[pg_extern(stable, strict, parallel_safe, cost = 100)]
+fn tenant_has_access(tenant_id: Uuid) -> Outcome<bool> {
+    answer(|| access::has_access(&Catalog::read()?, tenant_id))
+}
+
+/// Whether the caller reaches the tenant's data with at least this role.
+#[pg_extern(stable, strict, parallel_safe, cost = 100)]
+fn tenant_has_role(tenant_id: Uuid, role: &str) -> Outcome<bool> {
+    answer(|| {
+        let role = Role::parse(role)?;
+        access::has_role(&Catalog::read()?, tenant_id, role)
+    })
+}
+
+/// Whether the caller may do everything to every tenant.
+#[pg_extern(stable, parallel_safe, cost = 100)]
+fn tenant_is_instance_admin() -> Outcome<bool> {
+    answer(|| Ok(matches!(Caller::current(&Catalog::read()?)?, Caller::InstanceAdmin { .. })))
+}

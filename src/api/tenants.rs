@@ -1,0 +1,111 @@
+//! Tenants: created, read, changed.
+
+use pgrx::datum::{TimestampWithTimeZone, Uuid};
+use pgrx::prelude::*;
+
+use super::rows::returns_tenants;
+use super::{Outcome, answer, required};
+use crate::access::{Need, authorize, require_instance_admin, require_user};
+use crate::catalog::{Catalog, tenants};
+use crate::pg::{Jsonb, Name};
+use crate::tenancy::{self, Creation};
+
+returns_tenants! {
+    /// Creates a tenant with its schema, owner role, grants and migrations, in the caller's transaction.
+    #[pg_extern(volatile, parallel_unsafe, cost = 100000)]
+    fn tenant_create(
+        slug: default!(Option<String>, "NULL"),
+        name: default!(Option<String>, "NULL"),
+        metadata: default!(Option<Jsonb>, "NULL"),
+        id: default!(Option<Uuid>, "NULL"),
+        admin_user_id: default!(Option<Uuid>, "NULL")
+    ) {
+        let catalog = Catalog::write()?;
+        tenancy::create(&catalog, Creation { slug, name, metadata, id, admin_user_id }).map(Some)
+    }
+
+    /// One tenant, by id.
+    #[pg_extern(stable, parallel_safe, cost = 100)]
+    fn tenant_get(tenant_id: default!(Option<Uuid>, "NULL")) {
+        let catalog = Catalog::read()?;
+        authorize(&catalog, Need::See, tenant_id, "see this tenant").map(|access| Some(access.tenant))
+    }
+
+    /// One tenant, by slug.
+    #[pg_extern(stable, parallel_safe, cost = 100)]
+    fn tenant_get_by_slug(slug: Option<String>) {
+        let catalog = Catalog::read()?;
+        tenancy::find_by_slug(&catalog, &required("slug", slug)?).map(Some)
+    }
+
+    /// All tenants that are not deleted, oldest first.
+    #[pg_extern(stable, parallel_safe, cost = 1000)]
+    fn tenant_list() {
+        let catalog = Catalog::read()?;
+        require_instance_admin(&catalog, "list all tenants")?;
+        tenants::list(&catalog)
+    }
+
+    /// Changes name and metadata; NULL leaves as it is.
+    #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
+    fn tenant_update(
+        tenant_id: default!(Option<Uuid>, "NULL"),
+        name: default!(Option<String>, "NULL"),
+        metadata: default!(Option<Jsonb>, "NULL")
+    ) {
+        let catalog = Catalog::write()?;
+        tenancy::update(&catalog, tenant_id, name, metadata).map(Some)
+    }
+
+    /// Makes a tenant the default one, which cannot be deleted.
+    #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
+    fn tenant_set_default(tenant_id: Option<Uuid>) {
+        let catalog = Catalog::write()?;
+        tenancy::set_default(&catalog, required("tenant_id", tenant_id)?).map(Some)
+    }
+}
+
+/// The calling user's tenants with the user's role, oldest membership first.
+#[pg_extern(stable, parallel_safe, cost = 100)]
+fn tenant_list_mine() -> Outcome<
+    TableIterator<
+        'static,
+        (
+            name!(id, Uuid),
+            name!(slug, String),
+            name!(name, String),
+            name!(schema_name, Name),
+            name!(status, String),
+            name!(is_default, bool),
+            name!(metadata, Jsonb),
+            name!(schema_version, Option<String>),
+            name!(created_at, TimestampWithTimeZone),
+            name!(updated_at, TimestampWithTimeZone),
+            name!(deleted_at, Option<TimestampWithTimeZone>),
+            name!(my_role, String),
+        ),
+    >,
+> {
+    let mine = answer(|| {
+        let catalog = Catalog::read()?;
+        let user = require_user(&catalog)?;
+        tenants::list_of_user(&catalog, user)
+    })?;
+    Ok(TableIterator::new(mine.into_iter().map(|(t, role)| {
+        let (schema_name, status) = (Name(t.schema_name), t.status.as_str().to_string());
+        (
+            t.id,
+            t.slug,
+            t.name,
+            schema_name,
+            status,
+            t.is_default,
+            t.metadata,
+            t.schema_version,
+            t.created_at,
+            t.updated_at,
+            t.deleted_at,
+            role,
+        )
+    })))
+}

@@ -1,0 +1,74 @@
+//! Tenants: deleted, restored, suspended, mended.
+
+use pgrx::datum::{Interval, TimestampWithTimeZone, Uuid};
+use pgrx::prelude::*;
+
+use super::rows::returns_tenants;
+use super::{Outcome, answer, required};
+use crate::access::require_instance_admin;
+use crate::catalog::{Catalog, tenants};
+use crate::tenancy;
+
+returns_tenants! {
+    /// Deletes for good: schema, data, owner role, members.
+    #[pg_extern(volatile, parallel_unsafe, cost = 100000)]
+    fn tenant_delete(tenant_id: Option<Uuid>) {
+        let catalog = Catalog::write()?;
+        tenancy::delete(&catalog, required("tenant_id", tenant_id)?).map(Some)
+    }
+
+    /// Marks as deleted and keeps the data; again: the same success.
+    #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
+    fn tenant_soft_delete(tenant_id: default!(Option<Uuid>, "NULL")) {
+        let catalog = Catalog::write()?;
+        tenancy::soft_delete(&catalog, tenant_id).map(Some)
+    }
+
+    /// Undoes tenant_soft_delete().
+    #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
+    fn tenant_restore(tenant_id: Option<Uuid>) {
+        let catalog = Catalog::write()?;
+        tenancy::restore(&catalog, required("tenant_id", tenant_id)?).map(Some)
+    }
+
+    /// The soft-deleted tenants, longest deleted first.
+    #[pg_extern(stable, parallel_safe, cost = 1000)]
+    fn tenant_list_deleted() {
+        let catalog = Catalog::read()?;
+        require_instance_admin(&catalog, "list deleted tenants")?;
+        tenants::list_deleted(&catalog)
+    }
+
+    /// Keeps everybody but instance admins from the tenant's data.
+    #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
+    fn tenant_suspend(tenant_id: Option<Uuid>) {
+        let catalog = Catalog::write()?;
+        tenancy::set_suspended(&catalog, required("tenant_id", tenant_id)?, true).map(Some)
+    }
+
+    /// Undoes tenant_suspend().
+    #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
+    fn tenant_resume(tenant_id: Option<Uuid>) {
+        let catalog = Catalog::write()?;
+        tenancy::set_suspended(&catalog, required("tenant_id", tenant_id)?, false).map(Some)
+    }
+
+    /// Deletes for good what was soft-deleted longer ago than that.
+    #[pg_extern(volatile, parallel_unsafe, cost = 100000)]
+    fn tenant_purge(older_than: Option<Interval>) {
+        let catalog = Catalog::write()?;
+        tenancy::purge(&catalog, required("older_than", older_than)?)
+    }
+}
+
+/// Puts grants, ownership, owner role and policies back; a row for each thing mended.
+#[pg_extern(volatile, parallel_unsafe, cost = 100000)]
+fn tenant_repair(
+    tenant_id: Option<Uuid>,
+) -> Outcome<TableIterator<'static, (name!(object, String), name!(problem, String))>> {
+    let mended = answer(|| {
+        let catalog = Catalog::write()?;
+        tenancy::repair(&catalog, required("tenant_id", tenant_id)?)
+    })?;
+    Ok(TableIterator::new(mended.into_iter().map(|mend| (mend.object, mend.problem))))
+}

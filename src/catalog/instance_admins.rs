@@ -1,0 +1,60 @@
+//! Table `instance_admins`.
+
+use pgrx::Uuid;
+use pgrx::datum::TimestampWithTimeZone;
+
+use super::Catalog;
+use crate::error::Result;
+use crate::pg::{Row, query};
+
+pub struct InstanceAdmin {
+    pub user_id: Uuid,
+    pub granted_by: Option<Uuid>,
+    pub created_at: TimestampWithTimeZone,
+}
+
+fn instance_admin(row: &Row) -> Result<InstanceAdmin> {
+    Ok(InstanceAdmin { user_id: row.need(1)?, granted_by: row.get(2), created_at: row.need(3)? })
+}
+
+pub fn contains(catalog: &Catalog, user: Uuid) -> Result<bool> {
+    let found = query(
+        catalog.scope(),
+        "SELECT 1 FROM fluxbase_tenant.instance_admins WHERE user_id = $1",
+        &[user.into()],
+        |_| Ok(()),
+    )?;
+    Ok(!found.is_empty())
+}
+
+pub fn list(catalog: &Catalog) -> Result<Vec<InstanceAdmin>> {
+    query(
+        catalog.scope(),
+        "SELECT user_id, granted_by, created_at FROM fluxbase_tenant.instance_admins ORDER BY created_at, user_id",
+        &[],
+        instance_admin,
+    )
+}
+
+/// Again: the row that is there.
+pub fn grant(catalog: &Catalog, user: Uuid, granted_by: Option<Uuid>) -> Result<Option<InstanceAdmin>> {
+    query(
+        catalog.scope(),
+        "INSERT INTO fluxbase_tenant.instance_admins (user_id, granted_by) VALUES ($1, $2)
+         ON CONFLICT (user_id) DO UPDATE SET granted_by = fluxbase_tenant.instance_admins.granted_by
+         RETURNING user_id, granted_by, created_at",
+        &[user.into(), granted_by.into()],
+        instance_admin,
+    )
+    .map(|rows| rows.into_iter().next())
+}
+
+pub fn revoke(catalog: &Catalog, user: Uuid) -> Result<Option<InstanceAdmin>> {
+    query(
+        catalog.scope(),
+        "DELETE FROM fluxbase_tenant.instance_admins WHERE user_id = $1 RETURNING user_id, granted_by, created_at",
+        &[user.into()],
+        instance_admin,
+    )
+    .map(|rows| rows.into_iter().next())
+}

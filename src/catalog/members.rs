@@ -1,0 +1,119 @@
+//! Table `members`.
+
+use pgrx::Uuid;
+use pgrx::datum::TimestampWithTimeZone;
+
+use super::Catalog;
+use crate::access::Role;
+use crate::error::Result;
+use crate::ids;
+use crate::pg::{Row, query};
+
+/// One user's role in one tenant, as the functions return it.
+pub struct Assignment {
+    pub id: Uuid,
+    pub tenant_id: Uuid,
+    pub user_id: Uuid,
+    /// From the user directory; none is set up yet, so always NULL.
+    pub email: Option<String>,
+    pub role: Role,
+    pub assigned_by: Option<Uuid>,
+    pub created_at: TimestampWithTimeZone,
+}
+
+macro_rules! columns {
+    () => {
+        "m.id, m.tenant_id, m.user_id, NULL::text, m.role, m.assigned_by, m.created_at"
+    };
+}
+
+fn assignment(row: &Row) -> Result<Assignment> {
+    Ok(Assignment {
+        id: row.need(1)?,
+        tenant_id: row.need(2)?,
+        user_id: row.need(3)?,
+        email: row.get(4),
+        role: Role::parse(&row.need::<String>(5)?)?,
+        assigned_by: row.get(6),
+        created_at: row.need(7)?,
+    })
+}
+
+fn only(rows: Vec<Assignment>) -> Option<Assignment> {
+    rows.into_iter().next()
+}
+
+pub fn get(catalog: &Catalog, tenant: Uuid, user: Uuid) -> Result<Option<Assignment>> {
+    query(
+        catalog.scope(),
+        concat!("SELECT ", columns!(), " FROM fluxbase_tenant.members m WHERE m.tenant_id = $1 AND m.user_id = $2"),
+        &[tenant.into(), user.into()],
+        assignment,
+    )
+    .map(only)
+}
+
+/// Oldest first; only those with `role` where one is given.
+pub fn list(catalog: &Catalog, tenant: Uuid, role: Option<Role>) -> Result<Vec<Assignment>> {
+    query(
+        catalog.scope(),
+        concat!(
+            "SELECT ",
+            columns!(),
+            " FROM fluxbase_tenant.members m WHERE m.tenant_id = $1 AND ($2 IS NULL OR m.role = $2)
+             ORDER BY m.created_at, m.id"
+        ),
+        &[tenant.into(), role.map(Role::as_str).into()],
+        assignment,
+    )
+}
+
+/// Adds the user or changes the role; a row that already says so stays as it is.
+pub fn assign(
+    catalog: &Catalog,
+    tenant: Uuid,
+    user: Uuid,
+    role: Role,
+    assigned_by: Option<Uuid>,
+) -> Result<Option<Assignment>> {
+    query(
+        catalog.scope(),
+        concat!(
+            "INSERT INTO fluxbase_tenant.members AS m (id, tenant_id, user_id, role, assigned_by)
+             VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT ON CONSTRAINT members_tenant_user_key DO UPDATE SET role = excluded.role,
+             assigned_by = CASE WHEN m.role = excluded.role THEN m.assigned_by ELSE excluded.assigned_by END
+             RETURNING ",
+            columns!()
+        ),
+        &[ids::new().into(), tenant.into(), user.into(), role.as_str().into(), assigned_by.into()],
+        assignment,
+    )
+    .map(only)
+}
+
+pub fn remove(catalog: &Catalog, tenant: Uuid, user: Uuid) -> Result<Option<Assignment>> {
+    query(
+        catalog.scope(),
+        concat!(
+            "DELETE FROM fluxbase_tenant.members m WHERE m.tenant_id = $1 AND m.user_id = $2 RETURNING ",
+            columns!()
+        ),
+        &[tenant.into(), user.into()],
+        assignment,
+    )
+    .map(only)
+}
+
+/// Counts the admins and locks their rows. Counting what is locked, not what is seen, makes a REPEATABLE READ
+/// transaction fail to serialize instead of counting an admin who has left.
+pub fn lock_admins(catalog: &Catalog, tenant: Uuid) -> Result<usize> {
+    let admins = query(
+        catalog.scope(),
+        "SELECT user_id FROM fluxbase_tenant.members WHERE tenant_id = $1 AND role = 'tenant_admin'
+         ORDER BY id FOR UPDATE",
+        &[tenant.into()],
+        |_| Ok(()),
+    )?;
+    Ok(admins.len())
+}

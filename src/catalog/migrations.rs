@@ -1,0 +1,101 @@
+//! Table `migrations`.
+
+use pgrx::Uuid;
+use pgrx::datum::TimestampWithTimeZone;
+
+use super::Catalog;
+use crate::error::Result;
+use crate::pg::{Row, query};
+
+pub struct Migration {
+    pub version: String,
+    pub name: String,
+    pub up: String,
+    pub down: Option<String>,
+    pub checksum: String,
+    pub created_at: TimestampWithTimeZone,
+}
+
+pub struct NewMigration<'a> {
+    pub version: &'a str,
+    pub sort_key: &'a str,
+    pub name: &'a str,
+    pub up: &'a str,
+    pub down: Option<&'a str>,
+    pub checksum: &'a str,
+}
+
+macro_rules! columns {
+    () => {
+        "m.version, m.name, m.up, m.down, m.checksum, m.created_at"
+    };
+}
+
+fn migration(row: &Row) -> Result<Migration> {
+    Ok(Migration {
+        version: row.need(1)?,
+        name: row.need(2)?,
+        up: row.need(3)?,
+        down: row.get(4),
+        checksum: row.need(5)?,
+        created_at: row.need(6)?,
+    })
+}
+
+pub fn list(catalog: &Catalog) -> Result<Vec<Migration>> {
+    query(
+        catalog.scope(),
+        concat!("SELECT ", columns!(), " FROM fluxbase_tenant.migrations m ORDER BY m.sort_key"),
+        &[],
+        migration,
+    )
+}
+
+/// Versions that differ only in how they are written are one version.
+pub fn by_sort_key(catalog: &Catalog, sort_key: &str) -> Result<Option<Migration>> {
+    query(
+        catalog.scope(),
+        concat!("SELECT ", columns!(), " FROM fluxbase_tenant.migrations m WHERE m.sort_key = $1"),
+        &[sort_key.into()],
+        migration,
+    )
+    .map(|rows| rows.into_iter().next())
+}
+
+/// `None` where the version is there already, also by a transaction that committed while this one waited for it.
+pub fn insert(catalog: &Catalog, new: NewMigration) -> Result<Option<Migration>> {
+    query(
+        catalog.scope(),
+        concat!(
+            "INSERT INTO fluxbase_tenant.migrations AS m (version, sort_key, name, up, down, checksum)
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING ",
+            columns!()
+        ),
+        &[
+            new.version.into(),
+            new.sort_key.into(),
+            new.name.into(),
+            new.up.into(),
+            new.down.into(),
+            new.checksum.into(),
+        ],
+        migration,
+    )
+    .map(|rows| rows.into_iter().next())
+}
+
+/// What a tenant lacks, in order; up to the version with `up_to` as sort key, where one is given.
+pub fn pending(catalog: &Catalog, tenant: Uuid, up_to: Option<&str>) -> Result<Vec<Migration>> {
+    query(
+        catalog.scope(),
+        concat!(
+            "SELECT ",
+            columns!(),
+            " FROM fluxbase_tenant.migrations m WHERE ($2 IS NULL OR m.sort_key <= $2) AND NOT EXISTS (
+                 SELECT 1 FROM fluxbase_tenant.applied_migrations a WHERE a.tenant_id = $1 AND a.version = m.version)
+             ORDER BY m.sort_key"
+        ),
+        &[tenant.into(), up_to.into()],
+        migration,
+    )
+}

@@ -1,0 +1,36 @@
+//! The catalog: rows in, rows out. All SQL on the extension's own tables is in this folder, a file per table.
+//! Nothing here asks whether the caller may; `access` has done so.
+
+pub mod applied;
+pub mod instance_admins;
+pub mod members;
+pub mod migrations;
+pub mod tenants;
+
+use pgrx::pg_sys;
+
+use crate::error::Result;
+use crate::pg::{Elevated, Snapshot};
+
+/// The right to run the extension's SQL, for the length of one function call.
+pub struct Catalog(Elevated);
+
+impl Catalog {
+    /// For STABLE functions: sees what the calling statement sees.
+    pub fn read() -> Result<Self> {
+        Elevated::open(Snapshot::Statement).map(Catalog)
+    }
+
+    /// For VOLATILE functions: sees what is committed, also after waiting for a lock.
+    pub fn write() -> Result<Self> {
+        Elevated::open(Snapshot::Latest).map(Catalog)
+    }
+
+    pub fn caller_role(&self) -> pg_sys::Oid {
+        self.0.caller()
+    }
+
+    pub fn scope(&self) -> &Elevated {
+        &self.0
+    }
+}

@@ -1,0 +1,306 @@
+//! Table `tenants`.
+
+use pgrx::Uuid;
+use pgrx::datum::{Interval, TimestampWithTimeZone};
+
+use super::Catalog;
+use crate::error::{Error, Result};
+use crate::pg::{Jsonb, Row, query};
+
+pub struct Tenant {
+    pub id: Uuid,
+    pub slug: String,
+    pub name: String,
+    pub schema_name: String,
+    pub status: Status,
+    pub is_default: bool,
+    pub metadata: Jsonb,
+    pub schema_version: Option<String>,
+    pub created_at: TimestampWithTimeZone,
+    pub updated_at: TimestampWithTimeZone,
+    pub deleted_at: Option<TimestampWithTimeZone>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Status {
+    Active,
+    Suspended,
+    Deleted,
+}
+
+impl Status {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Active => "active",
+            Status::Suspended => "suspended",
+            Status::Deleted => "deleted",
+        }
+    }
+
+    pub fn parse(text: &str) -> Result<Self> {
+        match text {
+            "active" => Ok(Status::Active),
+            "suspended" => Ok(Status::Suspended),
+            "deleted" => Ok(Status::Deleted),
+            other => Err(Error::internal(format!("unknown tenant status \"{other}\""))),
+        }
+    }
+}
+
+/// What a new row holds; the rest has defaults.
+pub struct NewTenant<'a> {
+    pub id: Uuid,
+    pub slug: &'a str,
+    pub name: &'a str,
+    pub schema_name: &'a str,
+    pub metadata: Option<Jsonb>,
+}
+
+/// The columns of a tenant row, in the order of `tenant()`.
+macro_rules! columns {
+    () => {
+        "t.id, t.slug, t.name, t.schema_name::text, t.status, t.is_default, t.metadata, t.schema_version, \
+         t.created_at, t.updated_at, t.deleted_at"
+    };
+}
+
+/// A statement that ends in the columns of the tenant row.
+macro_rules! returning {
+    ($statement:literal) => {
+        concat!($statement, " RETURNING ", columns!())
+    };
+}
+
+fn tenant(row: &Row) -> Result<Tenant> {
+    Ok(Tenant {
+        id: row.need(1)?,
+        slug: row.need(2)?,
+        name: row.need(3)?,
+        schema_name: row.need(4)?,
+        status: Status::parse(&row.need::<String>(5)?)?,
+        is_default: row.need(6)?,
+        metadata: row.need(7)?,
+        schema_version: row.get(8),
+        created_at: row.need(9)?,
+        updated_at: row.need(10)?,
+        deleted_at: row.get(11),
+    })
+}
+
+fn only(rows: Vec<Tenant>) -> Option<Tenant> {
+    rows.into_iter().next()
+}
+
+pub fn by_id(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>> {
+    query(
+        catalog.scope(),
+        concat!("SELECT ", columns!(), " FROM fluxbase_tenant.tenants t WHERE t.id = $1"),
+        &[id.into()],
+        tenant,
+    )
+    .map(only)
+}
+
+/// Locks the row until the end of the transaction: whoever changes a tenant or its members takes this lock first.
+pub fn lock(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>> {
+    query(
+        catalog.scope(),
+        concat!("SELECT ", columns!(), " FROM fluxbase_tenant.tenants t WHERE t.id = $1 FOR UPDATE"),
+        &[id.into()],
+        tenant,
+    )
+    .map(only)
+}
+
+/// Deleted tenants have no slug to be found by.
+pub fn by_slug(catalog: &Catalog, slug: &str) -> Result<Option<Tenant>> {
+    query(
+        catalog.scope(),
+        concat!("SELECT ", columns!(), " FROM fluxbase_tenant.tenants t WHERE t.slug = $1 AND t.deleted_at IS NULL"),
+        &[slug.into()],
+        tenant,
+    )
+    .map(only)
+}
+
+pub fn list(catalog: &Catalog) -> Result<Vec<Tenant>> {
+    query(
+        catalog.scope(),
+        concat!(
+            "SELECT ",
+            columns!(),
+            " FROM fluxbase_tenant.tenants t WHERE t.deleted_at IS NULL ORDER BY t.created_at, t.id"
+        ),
+        &[],
+        tenant,
+    )
+}
+
+pub fn list_deleted(catalog: &Catalog) -> Result<Vec<Tenant>> {
+    query(
+        catalog.scope(),
+        concat!(
+            "SELECT ",
+            columns!(),
+            " FROM fluxbase_tenant.tenants t WHERE t.deleted_at IS NOT NULL ORDER BY t.deleted_at, t.id"
+        ),
+        &[],
+        tenant,
+    )
+}
+
+/// What has been deleted for longer than `age`.
+pub fn list_deleted_before(catalog: &Catalog, age: Interval) -> Result<Vec<Tenant>> {
+    query(
+        catalog.scope(),
+        concat!(
+            "SELECT ",
+            columns!(),
+            " FROM fluxbase_tenant.tenants t WHERE t.deleted_at < now() - $1 ORDER BY t.deleted_at, t.id"
+        ),
+        &[age.into()],
+        tenant,
+    )
+}
+
+/// The tenants of a user that are not deleted, with the user's role, oldest membership first.
+pub fn list_of_user(catalog: &Catalog, user: Uuid) -> Result<Vec<(Tenant, String)>> {
+    query(
+        catalog.scope(),
+        concat!(
+            "SELECT ",
+            columns!(),
+            ", m.role FROM fluxbase_tenant.members m JOIN fluxbase_tenant.tenants t ON t.id = m.tenant_id
+             WHERE m.user_id = $1 AND t.deleted_at IS NULL ORDER BY m.created_at, m.id"
+        ),
+        &[user.into()],
+        |row| Ok((tenant(row)?, row.need(12)?)),
+    )
+}
+
+/// `None` where the slug is taken, also by a transaction that committed while this one waited for it.
+pub fn insert(catalog: &Catalog, new: NewTenant) -> Result<Option<Tenant>> {
+    query(
+        catalog.scope(),
+        returning!(
+            "INSERT INTO fluxbase_tenant.tenants AS t (id, slug, name, schema_name, metadata)
+             VALUES ($1, $2, $3, $4::text::name, coalesce($5, '{}'))
+             ON CONFLICT (slug) WHERE deleted_at IS NULL DO NOTHING"
+        ),
+        &[new.id.into(), new.slug.into(), new.name.into(), new.schema_name.into(), new.metadata.into()],
+        tenant,
+    )
+    .map(only)
+}
+
+pub fn update(catalog: &Catalog, id: Uuid, name: Option<&str>, metadata: Option<Jsonb>) -> Result<Option<Tenant>> {
+    query(
+        catalog.scope(),
+        returning!(
+            "UPDATE fluxbase_tenant.tenants t SET name = coalesce($2, name), metadata = coalesce($3, metadata),
+             updated_at = now() WHERE t.id = $1"
+        ),
+        &[id.into(), name.into(), metadata.into()],
+        tenant,
+    )
+    .map(only)
+}
+
+pub fn mark_deleted(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>> {
+    query(
+        catalog.scope(),
+        returning!("UPDATE fluxbase_tenant.tenants t SET deleted_at = now(), updated_at = now() WHERE t.id = $1"),
+        &[id.into()],
+        tenant,
+    )
+    .map(only)
+}
+
+pub fn mark_restored(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>> {
+    query(
+        catalog.scope(),
+        returning!("UPDATE fluxbase_tenant.tenants t SET deleted_at = NULL, updated_at = now() WHERE t.id = $1"),
+        &[id.into()],
+        tenant,
+    )
+    .map(only)
+}
+
+pub fn mark_suspended(catalog: &Catalog, id: Uuid, suspended: bool) -> Result<Option<Tenant>> {
+    query(
+        catalog.scope(),
+        returning!(
+            "UPDATE fluxbase_tenant.tenants t SET suspended_at = CASE WHEN $2 THEN now() END, updated_at = now()
+             WHERE t.id = $1"
+        ),
+        &[id.into(), suspended.into()],
+        tenant,
+    )
+    .map(only)
+}
+
+/// Two statements, for the unique index would see two defaults half way through one.
+pub fn set_default(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>> {
+    query(
+        catalog.scope(),
+        "UPDATE fluxbase_tenant.tenants SET is_default = false, updated_at = now() WHERE is_default AND id <> $1",
+        &[id.into()],
+        |_| Ok(()),
+    )?;
+    query(
+        catalog.scope(),
+        returning!(
+            "UPDATE fluxbase_tenant.tenants t SET is_default = true,
+             updated_at = CASE WHEN is_default THEN updated_at ELSE now() END WHERE t.id = $1"
+        ),
+        &[id.into()],
+        tenant,
+    )
+    .map(only)
+}
+
+pub fn set_schema_version(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>> {
+    query(
+        catalog.scope(),
+        returning!(
+            "UPDATE fluxbase_tenant.tenants t SET updated_at = now(), schema_version =
+             (SELECT a.version FROM fluxbase_tenant.applied_migrations a
+              JOIN fluxbase_tenant.migrations m ON m.version = a.version
+              WHERE a.tenant_id = t.id ORDER BY m.sort_key DESC LIMIT 1) WHERE t.id = $1"
+        ),
+        &[id.into()],
+        tenant,
+    )
+    .map(only)
+}
+
+/// Members and ledger go with the row.
+pub fn delete(catalog: &Catalog, id: Uuid) -> Result<()> {
+    query(catalog.scope(), "DELETE FROM fluxbase_tenant.tenants WHERE id = $1", &[id.into()], |_| Ok(()))?;
+    Ok(())
+}
+
+pub fn id_exists(catalog: &Catalog, id: Uuid) -> Result<bool> {
+    Ok(by_id(catalog, id)?.is_some())
+}
+
+pub fn schema_is_taken(catalog: &Catalog, schema: &str) -> Result<bool> {
+    let found = query(
+        catalog.scope(),
+        "SELECT 1 FROM fluxbase_tenant.tenants WHERE schema_name = $1::text::name
+         UNION ALL SELECT 1 FROM pg_namespace WHERE nspname = $1::text::name",
+        &[schema.into()],
+        |_| Ok(()),
+    )?;
+    Ok(!found.is_empty())
+}
+
+/// Counts the tenants that are not deleted, once no other transaction can be changing that number.
+pub fn count_serialized(catalog: &Catalog) -> Result<i64> {
+    query(catalog.scope(), "UPDATE fluxbase_tenant.tenant_limit SET taken = taken + 1", &[], |_| Ok(()))?;
+    let counts =
+        query(catalog.scope(), "SELECT count(*) FROM fluxbase_tenant.tenants WHERE deleted_at IS NULL", &[], |row| {
+            row.need(1)
+        })?;
+    counts.into_iter().next().ok_or_else(|| Error::internal("count(*) returned no row"))
+}

@@ -1,0 +1,104 @@
+//! Who is calling, and for which tenant.
+
+mod source;
+
+use std::cell::Cell;
+
+use pgrx::Uuid;
+
+use crate::catalog::{Catalog, instance_admins};
+use crate::error::Result;
+use crate::pg::roles;
+use crate::settings;
+
+/// The caller of a function or a query. Exactly one of these, decided in one place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Caller {
+    /// May do everything to every tenant; as a user, or as a database role without one.
+    InstanceAdmin {
+        user: Option<Uuid>,
+    },
+    /// A person of the application, who may do what the memberships say.
+    User(Uuid),
+    /// A trusted back end that works for one tenant.
+    Service(Uuid),
+    Nobody,
+}
+
+impl Caller {
+    pub fn current(catalog: &Catalog) -> Result<Self> {
+        if let Some(tenant) = SANDBOX.get() {
+            return Ok(Caller::Service(tenant));
+        }
+        if let Some(user) = user()? {
+            return Ok(if instance_admins::contains(catalog, user)? {
+                Caller::InstanceAdmin { user: Some(user) }
+            } else {
+                Caller::User(user)
+            });
+        }
+        let role = catalog.caller_role();
+        if roles::is_superuser(role) || roles::is_member(role, c"fluxbase_tenant_admin") {
+            return Ok(Caller::InstanceAdmin { user: None });
+        }
+        Ok(match service_tenant()? {
+            Some(tenant) => Caller::Service(tenant),
+            None => Caller::Nobody,
+        })
+    }
+
+    pub fn user(self) -> Option<Uuid> {
+        match self {
+            Caller::InstanceAdmin { user } => user,
+            Caller::User(user) => Some(user),
+            Caller::Service(_) | Caller::Nobody => None,
+        }
+    }
+}
+
+/// The current user, as set or claimed.
+pub fn user() -> Result<Option<Uuid>> {
+    if SANDBOX.get().is_some() {
+        return Ok(None);
+    }
+    source::read(&settings::user_id_setting())
+}
+
+/// The current tenant, as set or claimed; whether the caller may access it is not said.
+pub fn tenant() -> Result<Option<Uuid>> {
+    if let Some(tenant) = SANDBOX.get() {
+        return Ok(Some(tenant));
+    }
+    match settings::tenant_id()? {
+        Some(tenant) => Ok(Some(tenant)),
+        None => source::read(&settings::tenant_id_setting()),
+    }
+}
+
+/// The tenant that a session without a user works for. One that `tenant_set_current` chose for a user is none: the
+/// user's identity may have ended, with a SET LOCAL, before the choice did.
+fn service_tenant() -> Result<Option<Uuid>> {
+    let tenant = tenant()?;
+    let chosen_for_a_user = tenant.is_some() && tenant == settings::chosen_tenant_id()?;
+    Ok(if chosen_for_a_user { None } else { tenant })
+}
+
+thread_local! {
+    static SANDBOX: Cell<Option<Uuid>> = const { Cell::new(None) };
+}
+
+/// While it lives, the caller is the tenant's service context whatever the settings say, so that SQL of a migration
+/// does not act with the identity of whoever asked for it.
+pub struct SandboxIdentity(Option<Uuid>);
+
+impl SandboxIdentity {
+    pub fn assume(tenant: Uuid) -> Self {
+        SandboxIdentity(SANDBOX.replace(Some(tenant)))
+    }
+}
+
+impl Drop for SandboxIdentity {
+    fn drop(&mut self) {
+        SANDBOX.set(self.0);
+    }
+}

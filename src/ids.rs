@@ -1,0 +1,26 @@
+//! Ids of tenants, users and assignments: read, made, written.
+
+use pgrx::Uuid;
+
+use crate::error::{Error, Result};
+
+/// Empty means none; anything else that is not a uuid is an error that names the place where it was found.
+pub fn parse(place: &str, value: &str) -> Result<Option<Uuid>> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    match uuid::Uuid::try_parse(value) {
+        Ok(id) => Ok(Some(Uuid::from_bytes(id.into_bytes()))),
+        Err(_) => Err(Error::MalformedUuid { place: place.into(), value: value.into() }),
+    }
+}
+
+/// A new version 7 id: ids made by one backend sort in the order in which they were made.
+pub fn new() -> Uuid {
+    Uuid::from_bytes(uuid::Uuid::now_v7().into_bytes())
+}
+
+/// 32 hexadecimal digits, for names of roles and schemas.
+pub fn hex(id: Uuid) -> String {
+    uuid::Uuid::from_bytes(*id.as_bytes()).simple().to_string()
+}

@@ -1,0 +1,86 @@
+//! A migration's text: its checksum, and its statements as the server's own parser splits them.
+
+use std::ffi::CString;
+
+use pgrx::PgList;
+use pgrx::prelude::*;
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+
+/// SHA-256 of up and down. Line endings do not matter: a checkout on Windows is the same migration.
+pub fn checksum(up: &str, down: Option<&str>) -> String {
+    let mut hash = Sha256::new();
+    hash.update(fold_line_endings(up));
+    if let Some(down) = down {
+        // A byte that no SQL text holds, so that what moves from one script to the other changes the sum.
+        hash.update([0]);
+        hash.update(fold_line_endings(down));
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn fold_line_endings(text: &str) -> String {
+    text.replace("\r\n", "\n").replace('\r', "\n")
+}
+
+/// The statements of a script. BEGIN at its head and COMMIT at its end say what holds anyway and are left out; other
+/// transaction control is refused, for a migration commits with its ledger row or not at all.
+pub fn statements(text: &str) -> Result<Vec<String>> {
+    let mut parsed = parse(text)?;
+    if let [(_, Some(Control::Begin)), .., (_, Some(Control::Commit))] = parsed.as_slice() {
+        parsed.remove(0);
+        parsed.pop();
+    }
+    if parsed.iter().any(|(_, control)| control.is_some()) {
+        return Err(Error::invalid(
+            "a migration must not contain transaction control",
+            "Leave out BEGIN, COMMIT, ROLLBACK and SAVEPOINT: a migration runs in one transaction.",
+        ));
+    }
+    Ok(parsed.into_iter().map(|(statement, _)| statement).collect())
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Control {
+    Begin,
+    Commit,
+    Other,
+}
+
+/// Raises the parser's own error, with its position, for what is not SQL.
+fn parse(text: &str) -> Result<Vec<(String, Option<Control>)>> {
+    let c_text = CString::new(text).map_err(|_| Error::internal("a zero byte in a migration"))?;
+    // SAFETY: a C string; the parser allocates in the current memory context, which outlives this function.
+    let list = unsafe {
+        PgList::<pg_sys::RawStmt>::from_pg(pg_sys::raw_parser(c_text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT))
+    };
+    list.iter_ptr()
+        .map(|raw| {
+            // SAFETY: a list of RawStmt as the parser promises, each with its place in the text.
+            let (start, length, control) =
+                unsafe { ((*raw).stmt_location as usize, (*raw).stmt_len as usize, control((*raw).stmt)) };
+            let end = if length == 0 { text.len() } else { start + length };
+            text.get(start..end)
+                .map(|statement| (statement.trim().to_string(), control))
+                .ok_or_else(|| Error::internal("the parser's positions do not fit the text"))
+        })
+        .collect()
+}
+
+/// # Safety
+/// `node` is a statement made by the parser.
+unsafe fn control(node: *mut pg_sys::Node) -> Option<Control> {
+    // SAFETY: the tag tells the node's type.
+    unsafe {
+        if !pgrx::is_a(node, pg_sys::NodeTag::T_TransactionStmt) {
+            return None;
+        }
+        use pg_sys::TransactionStmtKind::*;
+        Some(match (*node.cast::<pg_sys::TransactionStmt>()).kind {
+            TRANS_STMT_BEGIN | TRANS_STMT_START => Control::Begin,
+            TRANS_STMT_COMMIT => Control::Commit,
+            _ => Control::Other,
+        })
+    }
+}

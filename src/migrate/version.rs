@@ -1,0 +1,41 @@
+//! Versions and their order.
+
+use crate::error::{Error, Result};
+
+const MAX_VERSION: usize = 100;
+
+/// A version as given, and a key that sorts as text in the order of versions: numbers by value, dotted ones part by
+/// part, and before all versions that are not numbers. (Comparing numbers with texts as text would have no order:
+/// 9 < 10, 10 < 1a, 1a < 9.)
+#[derive(Debug)]
+pub struct Version {
+    pub text: String,
+    pub sort_key: String,
+}
+
+impl Version {
+    pub fn parse(text: &str) -> Result<Self> {
+        if text.trim().is_empty() || text.len() > MAX_VERSION {
+            return Err(Error::invalid(
+                "invalid migration version",
+                format!(
+                    "Use a number such as 1, 0001, 20260131120000 or 1.2, or a text of at most {MAX_VERSION} bytes."
+                ),
+            ));
+        }
+        Ok(Version { text: text.into(), sort_key: sort_key(text) })
+    }
+}
+
+/// Each number as its count of digits, in two digits, and its digits without leading zeros.
+fn sort_key(text: &str) -> String {
+    let parts: Vec<&str> = text.split('.').collect();
+    if !parts.iter().all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit())) {
+        return format!("t{text}");
+    }
+    let key = |part: &&str| {
+        let digits = part.trim_start_matches('0');
+        format!("{:03}{digits}", digits.len())
+    };
+    format!("n{}", parts.iter().map(key).collect::<Vec<_>>().join("."))
+}

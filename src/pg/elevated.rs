@@ -1,0 +1,78 @@
+//! A scope with the rights of the extension, for its own SQL on its own catalog and for provisioning.
+//!
+//! The functions are SECURITY INVOKER on purpose: they must see who calls, which a SECURITY DEFINER function cannot.
+
+use std::marker::PhantomData;
+
+use pgrx::prelude::*;
+
+use super::{guc, roles};
+use crate::error::{Error, Result};
+
+/// What the statements of a scope see.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Snapshot {
+    /// What the calling statement sees: for STABLE functions; writes nothing, so it works on a hot standby.
+    Statement,
+    /// What is committed now, and what this transaction did so far: for VOLATILE functions.
+    Latest,
+}
+
+/// While it lives, SQL runs as the bootstrap superuser under `search_path = pg_catalog, pg_temp`, inside one SPI
+/// connection. Dropping it puts the caller's role, settings and security context back.
+pub struct Elevated {
+    caller: pg_sys::Oid,
+    security_context: i32,
+    snapshot: Snapshot,
+    settings: Option<guc::Scope>,
+    // The scope belongs to the stack it was opened on.
+    _not_send: PhantomData<*const ()>,
+}
+
+impl Elevated {
+    pub fn open(snapshot: Snapshot) -> Result<Self> {
+        let caller = roles::current();
+        let mut user = pg_sys::InvalidOid;
+        let mut security_context = 0;
+        // SAFETY: reads two variables of the backend into locals.
+        unsafe { pg_sys::GetUserIdAndSecContext(&mut user, &mut security_context) };
+        // SAFETY: connects this backend to SPI; an error unwinds before anything was changed.
+        if unsafe { pg_sys::SPI_connect() } != pg_sys::SPI_OK_CONNECT as i32 {
+            return Err(Error::internal("SPI_connect failed"));
+        }
+        let mut scope = Elevated { caller, security_context, snapshot, settings: None, _not_send: PhantomData };
+        // SAFETY: undone by Drop, and by transaction abort whatever happens. LOCAL_USERID_CHANGE refuses SET ROLE inside.
+        unsafe {
+            pg_sys::SetUserIdAndSecContext(
+                pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID),
+                security_context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32,
+            );
+        }
+        let settings = scope.settings.insert(guc::Scope::open());
+        settings.set(c"search_path", "pg_catalog, pg_temp")?;
+        Ok(scope)
+    }
+
+    /// The role that called, whose membership decides about instance admins.
+    pub fn caller(&self) -> pg_sys::Oid {
+        self.caller
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        self.snapshot
+    }
+}
+
+impl Drop for Elevated {
+    fn drop(&mut self) {
+        self.settings = None;
+        // SAFETY: what open() found. After an error SPI's stack may hold connections above this one, and the end of the
+        // (sub)transaction cleans them all; finishing here would pop somebody else's.
+        unsafe {
+            pg_sys::SetUserIdAndSecContext(self.caller, self.security_context);
+            if !std::thread::panicking() {
+                pg_sys::SPI_finish();
+            }
+        }
+    }
+}

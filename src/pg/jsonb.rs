@@ -1,0 +1,80 @@
+//! jsonb carried as the server's own bytes: numbers keep their digits, and nothing is parsed that is only passed on.
+
+use pgrx::pgrx_sql_entity_graph::metadata::{ArgumentError, Returns, ReturnsError, SqlMapping, SqlTranslatable};
+use pgrx::prelude::*;
+use pgrx::{FromDatum, IntoDatum};
+
+#[derive(Clone, Debug)]
+pub struct Jsonb(Vec<u8>);
+
+impl Jsonb {
+    /// Whether the outermost value is an object: a flag of the container's header, after the varlena's own 4 bytes.
+    pub fn is_object(&self) -> bool {
+        const OBJECT: u32 = 0x2000_0000;
+        match self.0.get(4..8) {
+            Some(&[a, b, c, d]) => u32::from_ne_bytes([a, b, c, d]) & OBJECT != 0,
+            _ => false,
+        }
+    }
+}
+
+impl FromDatum for Jsonb {
+    unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _typoid: pg_sys::Oid) -> Option<Self> {
+        if is_null {
+            return None;
+        }
+        // SAFETY: a non-null jsonb datum points to a varlena; detoasting yields a plain one whose header tells its size.
+        unsafe {
+            let varlena = pg_sys::pg_detoast_datum(datum.cast_mut_ptr());
+            let bytes = std::slice::from_raw_parts(varlena.cast::<u8>(), pgrx::varlena::varsize_any(varlena));
+            Some(Jsonb(bytes.to_vec()))
+        }
+    }
+}
+
+impl IntoDatum for Jsonb {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        // SAFETY: palloc returns MAXALIGNed memory of the asked size, which is all written.
+        unsafe {
+            let copy = pg_sys::palloc(self.0.len()).cast::<u8>();
+            std::ptr::copy_nonoverlapping(self.0.as_ptr(), copy, self.0.len());
+            Some(copy.into())
+        }
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::JSONBOID
+    }
+}
+
+// SAFETY: names the SQL type of the bytes above.
+unsafe impl SqlTranslatable for Jsonb {
+    fn argument_sql() -> std::result::Result<SqlMapping, ArgumentError> {
+        Ok(SqlMapping::literal("jsonb"))
+    }
+    fn return_sql() -> std::result::Result<Returns, ReturnsError> {
+        Ok(Returns::One(SqlMapping::literal("jsonb")))
+    }
+}
+
+// SAFETY: reads the argument with the FromDatum above, which copies.
+unsafe impl<'fcx> pgrx::callconv::ArgAbi<'fcx> for Jsonb {
+    unsafe fn unbox_arg_unchecked(arg: pgrx::callconv::Arg<'_, 'fcx>) -> Self {
+        // SAFETY: the declared argument type is jsonb.
+        match unsafe { arg.unbox_arg_using_from_datum() } {
+            Some(value) => value,
+            None => error!("unexpected null"),
+        }
+    }
+}
+
+// SAFETY: boxes what IntoDatum made.
+unsafe impl pgrx::callconv::BoxRet for Jsonb {
+    unsafe fn box_into<'fcx>(self, fcinfo: &mut pgrx::callconv::FcInfo<'fcx>) -> pgrx::datum::Datum<'fcx> {
+        match self.into_datum() {
+            // SAFETY: a freshly allocated jsonb in the function's context.
+            Some(datum) => unsafe { fcinfo.return_raw_datum(datum) },
+            None => fcinfo.return_null(),
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! What the extension needs of the server's C interface, behind safe functions.
+
+mod elevated;
+pub mod guc;
+mod jsonb;
+mod name;
+pub mod roles;
+pub mod sandbox;
+mod spi;
+
+pub use elevated::{Elevated, Snapshot};
+pub use jsonb::Jsonb;
+pub use name::Name;
+pub use spi::{Row, execute, query};

@@ -1,0 +1,30 @@
+//! Database roles: which one is calling, and what it is a member of.
+
+use std::ffi::CStr;
+
+use pgrx::prelude::*;
+
+/// The role whose privileges count at this point: current_user.
+pub fn current() -> pg_sys::Oid {
+    // SAFETY: reads a variable of the backend.
+    unsafe { pg_sys::GetUserId() }
+}
+
+pub fn is_superuser(role: pg_sys::Oid) -> bool {
+    // SAFETY: a lookup by oid, false for unknown roles.
+    unsafe { pg_sys::superuser_arg(role) }
+}
+
+/// Superusers count as members of every role; an absent role has no members.
+pub fn is_member(role: pg_sys::Oid, of: &CStr) -> bool {
+    by_name(of).is_some_and(|of| {
+        // SAFETY: a lookup with two oids.
+        unsafe { pg_sys::has_privs_of_role(role, of) }
+    })
+}
+
+pub fn by_name(name: &CStr) -> Option<pg_sys::Oid> {
+    // SAFETY: a lookup by C string; missing_ok.
+    let oid = unsafe { pg_sys::get_role_oid(name.as_ptr(), true) };
+    (oid != pg_sys::InvalidOid).then_some(oid)
+}

@@ -1,0 +1,87 @@
+//! Where SQL of others runs: as a tenant's owner role, inside a security context that refuses to leave it.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::marker::PhantomData;
+
+use pgrx::prelude::*;
+
+use super::{guc, spi};
+use crate::error::{Error, Result};
+
+unsafe extern "C-unwind" {
+    // Variadic, so pgrx's bindings leave it out.
+    fn errcontext_msg(format: *const c_char, ...) -> c_int;
+}
+
+/// While it lives, statements run as `owner`. SET ROLE and its kin are refused, as are temporary tables, LISTEN,
+/// PREPARE and cursors that would outlive it; settings changed inside are undone when it drops.
+pub struct Sandbox {
+    previous_role: pg_sys::Oid,
+    previous_context: i32,
+    settings: Option<guc::Scope>,
+    _not_send: PhantomData<*const ()>,
+}
+
+impl Sandbox {
+    pub fn enter(owner: pg_sys::Oid, settings: &[(&CStr, &str)]) -> Result<Self> {
+        let mut previous_role = pg_sys::InvalidOid;
+        let mut previous_context = 0;
+        // SAFETY: reads two variables of the backend into locals.
+        unsafe { pg_sys::GetUserIdAndSecContext(&mut previous_role, &mut previous_context) };
+        let scope = guc::Scope::open();
+        for (name, value) in settings {
+            scope.set(name, value)?;
+        }
+        let restricted = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
+        // SAFETY: undone by Drop, and by transaction abort whatever happens.
+        unsafe { pg_sys::SetUserIdAndSecContext(owner, previous_context | restricted as i32) };
+        Ok(Sandbox { previous_role, previous_context, settings: Some(scope), _not_send: PhantomData })
+    }
+
+    /// Runs one statement; `place` is added to the CONTEXT of any error it raises.
+    pub fn run(&self, statement: &str, place: &str) -> Result<()> {
+        let place = CString::new(place).map_err(|_| Error::internal("a zero byte in a migration's name"))?;
+        let mut frame = pg_sys::ErrorContextCallback {
+            // SAFETY: reads the head of the backend's stack of callbacks.
+            previous: unsafe { pg_sys::error_context_stack },
+            callback: Some(add_place),
+            arg: place.as_ptr().cast_mut().cast(),
+        };
+        let _pushed = ErrorContext::push(&mut frame);
+        spi::execute_as_is(statement, false)
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        // SAFETY: what enter() found.
+        unsafe { pg_sys::SetUserIdAndSecContext(self.previous_role, self.previous_context) };
+        self.settings = None;
+    }
+}
+
+/// Keeps a frame on the server's stack of error contexts for as long as the frame lives.
+struct ErrorContext<'a>(&'a mut pg_sys::ErrorContextCallback);
+
+impl<'a> ErrorContext<'a> {
+    fn push(frame: &'a mut pg_sys::ErrorContextCallback) -> Self {
+        // SAFETY: the borrow keeps the frame in place until Drop takes it off the stack.
+        unsafe { pg_sys::error_context_stack = frame };
+        ErrorContext(frame)
+    }
+}
+
+impl Drop for ErrorContext<'_> {
+    fn drop(&mut self) {
+        // SAFETY: back to what was there before push().
+        unsafe { pg_sys::error_context_stack = self.0.previous };
+    }
+}
+
+unsafe extern "C-unwind" fn add_place(place: *mut c_void) {
+    // SAFETY: called by the server while it builds a report; place is the C string that run() keeps alive.
+    unsafe {
+        pg_sys::set_errcontext_domain(std::ptr::null());
+        errcontext_msg(c"%s".as_ptr(), place.cast::<c_char>());
+    }
+}

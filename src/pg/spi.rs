@@ -1,0 +1,136 @@
+//! SQL from inside the server, with plans kept for the life of the backend.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::{CString, c_char};
+
+use pgrx::datum::DatumWithOid;
+use pgrx::prelude::*;
+use pgrx::{FromDatum, PgSqlErrorCode};
+
+use super::{Elevated, Snapshot};
+use crate::error::{Error, Result};
+
+/// One row of a result, valid while it is being mapped.
+pub struct Row {
+    tuple: pg_sys::HeapTuple,
+    descriptor: pg_sys::TupleDesc,
+}
+
+impl Row {
+    /// The value of a column, counted from 1; `None` for NULL.
+    pub fn get<T: FromDatum>(&self, column: i32) -> Option<T> {
+        let mut is_null = false;
+        // SAFETY: tuple and descriptor come from the same SPI result, which outlives the row; a column out of range
+        // yields NULL; every FromDatum used here copies.
+        unsafe {
+            let datum = pg_sys::SPI_getbinval(self.tuple, self.descriptor, column, &mut is_null);
+            T::from_datum(datum, is_null)
+        }
+    }
+
+    /// The value of a column that the catalog declares NOT NULL.
+    pub fn need<T: FromDatum>(&self, column: i32) -> Result<T> {
+        self.get(column).ok_or_else(|| Error::internal(format!("unexpected NULL in column {column}")))
+    }
+}
+
+thread_local! {
+    // Keyed by the address of the static SQL text: one plan per place in the code.
+    static PLANS: RefCell<HashMap<(usize, usize), pg_sys::SPIPlanPtr>> = RefCell::new(HashMap::new());
+}
+
+/// Runs a statement of the extension's own, planned once per backend.
+pub fn query<T>(
+    scope: &Elevated,
+    sql: &'static str,
+    args: &[DatumWithOid],
+    map: impl FnMut(&Row) -> Result<T>,
+) -> Result<Vec<T>> {
+    let plan = plan(sql, args)?;
+    let (mut values, nulls) = values_and_nulls(args);
+    // SAFETY: the plan was prepared for these argument types and kept.
+    let code = unsafe { pg_sys::SPI_execute_plan(plan, values.as_mut_ptr(), nulls.as_ptr(), read_only(scope), 0) };
+    check(code, sql)?;
+    collect(map)
+}
+
+/// Runs a command for its effect.
+pub fn execute(_scope: &Elevated, sql: &str) -> Result<()> {
+    execute_as_is(sql, false)
+}
+
+/// Runs one statement with whatever rights are in force: for the sandbox.
+pub(super) fn execute_as_is(sql: &str, read_only: bool) -> Result<()> {
+    let text = c_string(sql)?;
+    // SAFETY: a C string; SPI is connected by the scope that the caller holds.
+    let code = unsafe { pg_sys::SPI_execute(text.as_ptr(), read_only, 0) };
+    check(code, sql)
+}
+
+fn read_only(scope: &Elevated) -> bool {
+    scope.snapshot() == Snapshot::Statement
+}
+
+fn plan(sql: &'static str, args: &[DatumWithOid]) -> Result<pg_sys::SPIPlanPtr> {
+    let key = (sql.as_ptr() as usize, sql.len());
+    if let Some(plan) = PLANS.with_borrow(|plans| plans.get(&key).copied()) {
+        return Ok(plan);
+    }
+    let text = c_string(sql)?;
+    let mut types: Vec<pg_sys::Oid> = args.iter().map(DatumWithOid::oid).collect();
+    // SAFETY: a C string and as many types as said; SPI_keepplan moves the plan to memory that lives with the backend.
+    let plan = unsafe {
+        let plan = pg_sys::SPI_prepare(text.as_ptr(), types.len() as i32, types.as_mut_ptr());
+        if plan.is_null() {
+            return Err(Error::internal(format!("SPI_prepare failed: {sql}")));
+        }
+        pg_sys::SPI_keepplan(plan);
+        plan
+    };
+    PLANS.with_borrow_mut(|plans| plans.insert(key, plan));
+    Ok(plan)
+}
+
+fn values_and_nulls(args: &[DatumWithOid]) -> (Vec<pg_sys::Datum>, Vec<c_char>) {
+    args.iter()
+        .map(|arg| match arg.datum() {
+            Some(datum) => (datum.sans_lifetime(), b' ' as c_char),
+            None => (pg_sys::Datum::from(0usize), b'n' as c_char),
+        })
+        .unzip()
+}
+
+fn collect<T>(mut map: impl FnMut(&Row) -> Result<T>) -> Result<Vec<T>> {
+    // SAFETY: the result of the statement just run, owned by this SPI connection, or null if it returned no rows.
+    unsafe {
+        let table = pg_sys::SPI_tuptable;
+        if table.is_null() {
+            return Ok(Vec::new());
+        }
+        let descriptor = (*table).tupdesc;
+        let rows =
+            (0..(*table).numvals as usize).map(|i| map(&Row { tuple: *(*table).vals.add(i), descriptor })).collect();
+        pg_sys::SPI_freetuptable(table);
+        rows
+    }
+}
+
+/// Errors of the statement itself are raised by the server; a negative code is a statement that SPI does not run.
+fn check(code: i32, sql: &str) -> Result<()> {
+    match code {
+        pg_sys::SPI_ERROR_TRANSACTION => refuse("transaction control is not allowed here"),
+        pg_sys::SPI_ERROR_COPY => refuse("COPY to or from the client is not allowed here"),
+        code if code < 0 => Err(Error::internal(format!("SPI refused a statement with code {code}: {sql}"))),
+        _ => Ok(()),
+    }
+}
+
+fn refuse(message: &str) -> Result<()> {
+    // Raised, not returned: the migration's error context has to be in force when the report is made.
+    ereport!(ERROR, PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message);
+}
+
+fn c_string(sql: &str) -> Result<CString> {
+    CString::new(sql).map_err(|_| Error::internal("a zero byte in a statement"))
+}

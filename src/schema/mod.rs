@@ -1,0 +1,10 @@
+//! Tenant schemas: named, provisioned, kept apart, mended, dropped.
+
+pub mod isolation;
+mod names;
+mod provision;
+mod repair;
+
+pub use names::{Slug, schema_name, tenant_name};
+pub use provision::{create, drop, owner_role_oid};
+pub use repair::{Mend, repair};

@@ -1,0 +1,86 @@
+//! The schema and the owner role of a tenant, made and dropped.
+
+use std::ffi::CString;
+
+use pgrx::prelude::*;
+use pgrx::spi::quote_identifier;
+
+use super::names::owner_role;
+use crate::catalog::Catalog;
+use crate::catalog::tenants::Tenant;
+use crate::error::{Error, Result};
+use crate::pg::{execute, query, roles};
+
+/// What members of `fluxbase_tenant_user` may do with tables of a tenant, as far as the policies let them. TRUNCATE is
+/// not among it: row-level security does not apply to it.
+pub const TABLE_PRIVILEGES: &str = "SELECT, INSERT, UPDATE, DELETE";
+pub const SEQUENCE_PRIVILEGES: &str = "SELECT, USAGE";
+pub const USERS: &str = "fluxbase_tenant_user";
+
+pub fn create(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
+    let role_name = owner_role(tenant.id);
+    if owner_role_oid(tenant)?.is_some() {
+        // Whoever made that role may have members in it, who would own the new tenant's tables.
+        return Err(Error::conflict(
+            format!("role \"{role_name}\" already exists"),
+            "Choose another id; roles are shared by all databases of the cluster.",
+        ));
+    }
+    create_owner_role(catalog, tenant)?;
+    let (schema, role) = (quote_identifier(&tenant.schema_name), quote_identifier(&role_name));
+    execute(catalog.scope(), &format!("CREATE SCHEMA {schema} AUTHORIZATION {role}"))?;
+    grant_schema(catalog, tenant)
+}
+
+pub fn create_owner_role(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
+    let role = quote_identifier(owner_role(tenant.id));
+    execute(catalog.scope(), &format!("CREATE ROLE {role} NOLOGIN IN ROLE fluxbase_tenant_owner"))
+}
+
+/// Grants on the schema, and on what its owner will create in it.
+pub fn grant_schema(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
+    let schema = quote_identifier(&tenant.schema_name);
+    let role = quote_identifier(owner_role(tenant.id));
+    let default = format!("ALTER DEFAULT PRIVILEGES FOR ROLE {role} IN SCHEMA {schema} GRANT");
+    execute(catalog.scope(), &format!("GRANT USAGE ON SCHEMA {schema} TO {USERS}"))?;
+    execute(catalog.scope(), &format!("{default} {TABLE_PRIVILEGES} ON TABLES TO {USERS}"))?;
+    execute(catalog.scope(), &format!("{default} {SEQUENCE_PRIVILEGES} ON SEQUENCES TO {USERS}"))
+}
+
+/// For good: the schema with all that is in it, and the owner role.
+pub fn drop(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
+    let schema = quote_identifier(&tenant.schema_name);
+    // The server would list every object of the tenant to the client.
+    execute(catalog.scope(), "SET LOCAL client_min_messages = warning")?;
+    execute(catalog.scope(), &format!("DROP SCHEMA IF EXISTS {schema} CASCADE"))?;
+    let Some(oid) = owner_role_oid(tenant)? else {
+        return Ok(());
+    };
+    let role = quote_identifier(owner_role(tenant.id));
+    execute(catalog.scope(), &format!("DROP OWNED BY {role} CASCADE"))?;
+    if owns_in_other_databases(catalog, oid)? {
+        ereport!(
+            NOTICE,
+            PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+            format!("role {role} is kept: objects in another database depend on it")
+        );
+        return Ok(());
+    }
+    execute(catalog.scope(), &format!("DROP ROLE {role}"))
+}
+
+pub fn owner_role_oid(tenant: &Tenant) -> Result<Option<pg_sys::Oid>> {
+    let name = CString::new(owner_role(tenant.id)).map_err(|_| Error::internal("a zero byte in a role name"))?;
+    Ok(roles::by_name(&name))
+}
+
+fn owns_in_other_databases(catalog: &Catalog, role: pg_sys::Oid) -> Result<bool> {
+    let found = query(
+        catalog.scope(),
+        "SELECT 1 FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass AND refobjid = $1
+         AND dbid NOT IN (0, (SELECT oid FROM pg_database WHERE datname = current_database())) LIMIT 1",
+        &[role.into()],
+        |_| Ok(()),
+    )?;
+    Ok(!found.is_empty())
+}

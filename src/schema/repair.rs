@@ -1,0 +1,209 @@
+//! Finds what differs from how a tenant was provisioned, and mends it.
+
+use super::isolation::{self, TenantTable};
+use super::names::owner_role;
+use super::provision::{self, SEQUENCE_PRIVILEGES, TABLE_PRIVILEGES, USERS};
+use crate::catalog::Catalog;
+use crate::catalog::tenants::Tenant;
+use crate::error::{Error, Result};
+use crate::pg::{Row, execute, query};
+
+/// One thing that was wrong and is not any more.
+pub struct Mend {
+    pub object: String,
+    pub problem: String,
+}
+
+struct Finding {
+    mend: Mend,
+    command: String,
+}
+
+pub fn repair(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Mend>> {
+    let mut mended = Vec::new();
+    if provision::owner_role_oid(tenant)?.is_none() {
+        provision::create_owner_role(catalog, tenant)?;
+        mended.push(Mend { object: format!("role {}", owner_role(tenant.id)), problem: "missing".into() });
+    }
+    for finding in role_findings(catalog, tenant)? {
+        mended.push(apply(catalog, finding)?);
+    }
+    if !schema_exists(catalog, tenant)? {
+        return Err(Error::conflict(
+            format!("schema \"{}\" does not exist", tenant.schema_name),
+            "Restore it from a backup, or delete the tenant with tenant_delete().",
+        ));
+    }
+    for find in [schema_findings, owner_findings, grant_findings] {
+        for finding in find(catalog, tenant)? {
+            mended.push(apply(catalog, finding)?);
+        }
+    }
+    for table in unprotected(catalog, tenant)? {
+        execute(catalog.scope(), &format!("DROP POLICY IF EXISTS tenant_isolation ON {}", table.table))?;
+        execute(catalog.scope(), &format!("DROP POLICY IF EXISTS tenant_access ON {}", table.table))?;
+        isolation::protect(catalog, &table)?;
+        mended.push(Mend { object: format!("table {}", table.table), problem: "policies missing or changed".into() });
+    }
+    Ok(mended)
+}
+
+fn apply(catalog: &Catalog, finding: Finding) -> Result<Mend> {
+    execute(catalog.scope(), &finding.command)?;
+    Ok(finding.mend)
+}
+
+fn finding(row: &Row) -> Result<Finding> {
+    Ok(Finding { mend: Mend { object: row.need(1)?, problem: row.need(2)? }, command: row.need(3)? })
+}
+
+fn schema_exists(catalog: &Catalog, tenant: &Tenant) -> Result<bool> {
+    let found = query(
+        catalog.scope(),
+        "SELECT 1 FROM pg_namespace WHERE nspname = $1::text::name",
+        &[tenant.schema_name.as_str().into()],
+        |_| Ok(()),
+    )?;
+    Ok(!found.is_empty())
+}
+
+/// The owner role: nobody logs in as it or is a member of it, and it has no power outside the tenant.
+fn role_findings(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Finding>> {
+    query(
+        catalog.scope(),
+        "SELECT format('role %I', rolname), 'has attributes beyond an owner''s',
+                format('ALTER ROLE %I NOLOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOREPLICATION INHERIT', rolname)
+         FROM pg_roles WHERE rolname = $1::text::name AND (rolcanlogin OR rolsuper OR rolbypassrls OR rolcreatedb
+             OR rolcreaterole OR rolreplication OR NOT rolinherit)
+         UNION ALL
+         SELECT format('role %I', rolname), 'is not a member of fluxbase_tenant_owner',
+                format('GRANT fluxbase_tenant_owner TO %I', rolname)
+         FROM pg_roles r WHERE rolname = $1::text::name AND NOT EXISTS (
+             SELECT 1 FROM pg_auth_members m WHERE m.member = r.oid AND m.roleid = 'fluxbase_tenant_owner'::regrole)
+         UNION ALL
+         SELECT DISTINCT format('role %I', r.rolname), format('has member %I', m.member::regrole),
+                format('REVOKE %I FROM %s', r.rolname, m.member::regrole)
+         FROM pg_roles r JOIN pg_auth_members m ON m.roleid = r.oid WHERE r.rolname = $1::text::name
+         UNION ALL
+         SELECT format('role %I', r.rolname), format('is a member of %s', m.roleid::regrole),
+                format('REVOKE %s FROM %I', m.roleid::regrole, r.rolname)
+         FROM pg_roles r JOIN pg_auth_members m ON m.member = r.oid
+         WHERE r.rolname = $1::text::name AND m.roleid <> 'fluxbase_tenant_owner'::regrole",
+        &[owner_role(tenant.id).into()],
+        finding,
+    )
+}
+
+/// The schema's owner and grants.
+fn schema_findings(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Finding>> {
+    let mut findings = query(
+        catalog.scope(),
+        "SELECT format('schema %I', nspname), format('is owned by %s', nspowner::regrole),
+                format('ALTER SCHEMA %I OWNER TO %I', nspname, $2)
+         FROM pg_namespace WHERE nspname = $1::text::name AND nspowner <> $2::text::regrole
+         UNION ALL
+         SELECT format('schema %I', nspname), 'grant to fluxbase_tenant_user missing',
+                format('GRANT USAGE ON SCHEMA %I TO fluxbase_tenant_user', nspname)
+         FROM pg_namespace WHERE nspname = $1::text::name
+           AND NOT has_schema_privilege('fluxbase_tenant_user', oid, 'USAGE')
+         UNION ALL
+         SELECT format('schema %I', n.nspname), format('grant of %s to %s', lower(a.privilege_type),
+                CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END),
+                format('REVOKE %s ON SCHEMA %I FROM %s', a.privilege_type, n.nspname,
+                CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END)
+         FROM pg_namespace n, aclexplode(n.nspacl) a WHERE n.nspname = $1::text::name
+           AND (a.grantee = 0 OR (a.grantee = 'fluxbase_tenant_user'::regrole AND a.privilege_type = 'CREATE'))",
+        &[tenant.schema_name.as_str().into(), owner_role(tenant.id).into()],
+        finding,
+    )?;
+    // Default privileges are entries of their own; granting them again is harmless, and cheaper than comparing.
+    let complete = query(
+        catalog.scope(),
+        "SELECT 1 FROM pg_default_acl d JOIN pg_namespace n ON n.oid = d.defaclnamespace
+         WHERE n.nspname = $1::text::name AND d.defaclrole = $2::text::regrole
+           AND EXISTS (SELECT 1 FROM aclexplode(d.defaclacl) a WHERE a.grantee = 'fluxbase_tenant_user'::regrole)
+         GROUP BY n.oid HAVING count(*) FILTER (WHERE d.defaclobjtype IN ('r', 'S')) = 2",
+        &[tenant.schema_name.as_str().into(), owner_role(tenant.id).into()],
+        |_| Ok(()),
+    )?;
+    if complete.is_empty() {
+        let schema = pgrx::spi::quote_identifier(&tenant.schema_name);
+        let role = pgrx::spi::quote_identifier(owner_role(tenant.id));
+        for (privileges, kind) in [(TABLE_PRIVILEGES, "TABLES"), (SEQUENCE_PRIVILEGES, "SEQUENCES")] {
+            findings.push(Finding {
+                mend: Mend {
+                    object: format!("schema {schema}"),
+                    problem: format!("default privileges for {} missing", kind.to_lowercase()),
+                },
+                command: format!(
+                    "ALTER DEFAULT PRIVILEGES FOR ROLE {role} IN SCHEMA {schema} GRANT {privileges} ON {kind} TO {USERS}"
+                ),
+            });
+        }
+    }
+    Ok(findings)
+}
+
+/// Everything in the schema belongs to the owner role. Indexes, sequences of columns and row types follow their table.
+fn owner_findings(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Finding>> {
+    query(
+        catalog.scope(),
+        "WITH n AS (SELECT oid, nspname FROM pg_namespace WHERE nspname = $1::text::name),
+              o AS (SELECT $2::text::regrole AS oid)
+         SELECT kind || ' ' || name, format('is owned by %s', owner::regrole),
+                format('ALTER %s %s OWNER TO %s', kind, name, (SELECT oid FROM o)::regrole)
+         FROM (
+             SELECT CASE relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE'
+                                 WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END,
+                    format('%I.%I', nspname, relname), relowner
+             FROM pg_class c JOIN n ON c.relnamespace = n.oid
+             WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND NOT EXISTS (
+                 SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
+                   AND c.relkind = 'S' AND d.deptype IN ('a', 'i'))
+             UNION ALL
+             SELECT CASE prokind WHEN 'p' THEN 'PROCEDURE' WHEN 'a' THEN 'AGGREGATE' ELSE 'FUNCTION' END,
+                    format('%I.%I(%s)', nspname, proname, pg_get_function_identity_arguments(p.oid)), proowner
+             FROM pg_proc p JOIN n ON p.pronamespace = n.oid
+             UNION ALL
+             SELECT CASE typtype WHEN 'd' THEN 'DOMAIN' ELSE 'TYPE' END, format('%I.%I', nspname, typname), typowner
+             FROM pg_type t JOIN n ON t.typnamespace = n.oid
+             WHERE typtype IN ('e', 'd', 'r') OR (typtype = 'c' AND EXISTS (
+                 SELECT 1 FROM pg_class c WHERE c.oid = t.typrelid AND c.relkind = 'c'))
+         ) AS owned (kind, name, owner)
+         WHERE owner <> (SELECT oid FROM o)",
+        &[tenant.schema_name.as_str().into(), owner_role(tenant.id).into()],
+        finding,
+    )
+}
+
+fn grant_findings(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Finding>> {
+    query(
+        catalog.scope(),
+        "SELECT format('%s %I.%I', kind, n.nspname, c.relname), 'grant to fluxbase_tenant_user missing',
+                format('GRANT %s ON %s %I.%I TO fluxbase_tenant_user', privileges, kind, n.nspname, c.relname)
+         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         CROSS JOIN LATERAL (SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind,
+                                    CASE relkind WHEN 'S' THEN $3 ELSE $2 END AS privileges) AS g
+         WHERE n.nspname = $1::text::name AND c.relkind IN ('r', 'p', 'v', 'S') AND EXISTS (
+             SELECT 1 FROM unnest(string_to_array(privileges, ', ')) AS wanted
+             WHERE NOT CASE relkind WHEN 'S' THEN has_sequence_privilege('fluxbase_tenant_user', c.oid, wanted)
+                                    ELSE has_table_privilege('fluxbase_tenant_user', c.oid, wanted) END)",
+        &[tenant.schema_name.as_str().into(), TABLE_PRIVILEGES.into(), SEQUENCE_PRIVILEGES.into()],
+        finding,
+    )
+}
+
+fn unprotected(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<TenantTable>> {
+    query(
+        catalog.scope(),
+        "SELECT format('%I.%I', n.nspname, c.relname)
+         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname = $1::text::name AND c.relkind IN ('r', 'p') AND NOT (
+             c.relrowsecurity AND c.relforcerowsecurity AND EXISTS (
+             SELECT 1 FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname = 'tenant_isolation'
+               AND NOT p.polpermissive AND p.polcmd = '*' AND p.polroles = '{0}'
+               AND pg_get_expr(p.polqual, p.polrelid) = $2 AND p.polwithcheck IS NULL))",
+        &[tenant.schema_name.as_str().into(), isolation::expected_policy(tenant.id).into()],
+        |row| Ok(TenantTable { table: row.need(1)?, tenant: tenant.id }),
+    )
+}

@@ -1,0 +1,214 @@
+//! Every setting of the extension: name, context, default, typed reader.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+
+use crate::error::Result;
+use crate::ids;
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
+use pgrx::prelude::*;
+
+pub const USER_ID: &CStr = c"fluxbase_tenant.user_id";
+pub const TENANT_ID: &CStr = c"fluxbase_tenant.tenant_id";
+/// The tenant that `tenant_set_current` chose for a user. Without it a choice that outlives its user's SET LOCAL would
+/// turn the session into that tenant's service context.
+pub const CHOSEN_TENANT_ID: &CStr = c"fluxbase_tenant.chosen_tenant_id";
+
+/// The search_path that `tenant_set_current` set, and the one it found.
+pub const PATH_SET: &CStr = c"fluxbase_tenant.search_path_set";
+pub const PATH_BEFORE: &CStr = c"fluxbase_tenant.search_path_before";
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PostgresGucEnum)]
+pub enum CreatePolicy {
+    #[name = c"instance_admin"]
+    InstanceAdmin,
+    #[name = c"authenticated"]
+    Authenticated,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PostgresGucEnum)]
+pub enum SchemaNaming {
+    #[name = c"slug"]
+    Slug,
+    #[name = c"id"]
+    Id,
+}
+
+/// Settings that the extension keeps for itself.
+const KEPT: GucFlags = GucFlags::NO_SHOW_ALL.union(GucFlags::DISALLOW_IN_FILE);
+
+type Text = GucSetting<Option<CString>>;
+
+static USER_ID_VALUE: Text = Text::new(Some(c""));
+static TENANT_ID_VALUE: Text = Text::new(Some(c""));
+static CHOSEN_TENANT_ID_VALUE: Text = Text::new(Some(c""));
+static PATH_SET_VALUE: Text = Text::new(Some(c""));
+static PATH_BEFORE_VALUE: Text = Text::new(Some(c""));
+static USER_ID_SETTING: Text = Text::new(Some(USER_ID));
+static TENANT_ID_SETTING: Text = Text::new(Some(TENANT_ID));
+static SCHEMA_PREFIX: Text = Text::new(Some(c"tenant_"));
+static CREATE_POLICY: GucSetting<CreatePolicy> = GucSetting::<CreatePolicy>::new(CreatePolicy::InstanceAdmin);
+static SCHEMA_NAMING: GucSetting<SchemaNaming> = GucSetting::<SchemaNaming>::new(SchemaNaming::Slug);
+static MAX_TENANTS: GucSetting<i32> = GucSetting::<i32>::new(0);
+
+pub fn create_policy() -> CreatePolicy {
+    CREATE_POLICY.get()
+}
+
+pub fn schema_naming() -> SchemaNaming {
+    SCHEMA_NAMING.get()
+}
+
+pub fn schema_prefix() -> String {
+    text(&SCHEMA_PREFIX)
+}
+
+/// 0 means no limit.
+pub fn max_tenants() -> i64 {
+    MAX_TENANTS.get().into()
+}
+
+/// Where the current user is read from, as `setting` or `setting:claim`.
+pub fn user_id_setting() -> String {
+    text(&USER_ID_SETTING)
+}
+
+pub fn tenant_id_setting() -> String {
+    text(&TENANT_ID_SETTING)
+}
+
+/// The tenant named by `fluxbase_tenant.tenant_id` itself, wherever `tenant_id_setting` points.
+pub fn tenant_id() -> Result<Option<pgrx::Uuid>> {
+    ids::parse("setting \"fluxbase_tenant.tenant_id\"", &text(&TENANT_ID_VALUE))
+}
+
+pub fn chosen_tenant_id() -> Result<Option<pgrx::Uuid>> {
+    ids::parse("setting \"fluxbase_tenant.chosen_tenant_id\"", &text(&CHOSEN_TENANT_ID_VALUE))
+}
+
+fn text(setting: &'static Text) -> String {
+    setting.get().map(|value| value.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+pub fn path_set() -> String {
+    text(&PATH_SET_VALUE)
+}
+
+pub fn path_before() -> String {
+    text(&PATH_BEFORE_VALUE)
+}
+
+pub fn define() {
+    define_uuid(
+        USER_ID,
+        c"Current user of the application (uuid), empty for none.",
+        &USER_ID_VALUE,
+        GucFlags::default(),
+    );
+    define_uuid(TENANT_ID, c"Current tenant (uuid), empty for none.", &TENANT_ID_VALUE, GucFlags::default());
+    define_uuid(
+        CHOSEN_TENANT_ID,
+        c"Tenant that tenant_set_current() chose for a user; kept by the extension.",
+        &CHOSEN_TENANT_ID_VALUE,
+        KEPT,
+    );
+    for (name, setting) in [(PATH_SET, &PATH_SET_VALUE), (PATH_BEFORE, &PATH_BEFORE_VALUE)] {
+        let (short, long) = (c"Kept by tenant_set_current().", c"");
+        GucRegistry::define_string_guc(name, short, long, setting, GucContext::Suset, KEPT);
+    }
+    define_text(
+        c"fluxbase_tenant.user_id_setting",
+        c"Setting that the current user is read from.",
+        c"A setting's name, or setting:claim for a claim of a setting that holds JSON, such as request.jwt.claims:sub.",
+        &USER_ID_SETTING,
+    );
+    define_text(
+        c"fluxbase_tenant.tenant_id_setting",
+        c"Setting that the current tenant is read from where fluxbase_tenant.tenant_id is empty.",
+        c"A setting's name, or setting:claim for a claim of a setting that holds JSON.",
+        &TENANT_ID_SETTING,
+    );
+    define_text(
+        c"fluxbase_tenant.schema_prefix",
+        c"What the names of new tenant schemas begin with.",
+        c"Existing schemas keep their names.",
+        &SCHEMA_PREFIX,
+    );
+    GucRegistry::define_enum_guc(
+        c"fluxbase_tenant.create_policy",
+        c"Who may create tenants.",
+        c"instance_admin, or authenticated for self-service sign-up by any current user.",
+        &CREATE_POLICY,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_enum_guc(
+        c"fluxbase_tenant.schema_naming",
+        c"What new tenant schemas are named after.",
+        c"slug, or id where readers of pg_catalog must not see customers' slugs.",
+        &SCHEMA_NAMING,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"fluxbase_tenant.max_tenants",
+        c"Most tenants that may exist, deleted ones not counted; 0 for no limit.",
+        c"",
+        &MAX_TENANTS,
+        0,
+        i32::MAX,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    // SAFETY: called once from _PG_init with a static C string.
+    unsafe { pg_sys::MarkGUCPrefixReserved(c"fluxbase_tenant".as_ptr()) };
+}
+
+fn define_text(name: &'static CStr, short: &'static CStr, long: &'static CStr, setting: &'static Text) {
+    GucRegistry::define_string_guc(name, short, long, setting, GucContext::Suset, GucFlags::default());
+}
+
+fn define_uuid(name: &'static CStr, short: &'static CStr, setting: &'static Text, flags: GucFlags) {
+    // SAFETY: check_uuid is guarded, and neither keeps nor frees what it is given.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            name,
+            short,
+            c"Superusers and roles granted SET on it may set it.",
+            setting,
+            GucContext::Suset,
+            flags,
+            Some(check_uuid),
+            None,
+            None,
+        );
+    }
+}
+
+/// Refuses at SET what `ids::parse` would refuse at every later statement.
+#[pg_guard]
+unsafe extern "C-unwind" fn check_uuid(
+    value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: the server passes the address of the new value, which is null or a C string.
+    let value = unsafe { value.read() };
+    if value.is_null() {
+        return true;
+    }
+    // SAFETY: not null, and a C string by the contract of check hooks.
+    let valid = match unsafe { CStr::from_ptr(value) }.to_str() {
+        Ok(value) => ids::parse("", value).is_ok(),
+        Err(_) => false,
+    };
+    if !valid {
+        let code: c_int = PgSqlErrorCode::ERRCODE_INVALID_TEXT_REPRESENTATION as c_int;
+        // SAFETY: meant to be called by check hooks before they return false; the string lives in the hook's context.
+        unsafe {
+            pg_sys::GUC_check_errcode(code);
+            pg_sys::GUC_check_errhint_string =
+                pg_sys::pstrdup(c"Write a uuid as 8-4-4-4-12 hexadecimal digits, or leave it empty for none.".as_ptr());
+        }
+    }
+    valid
+}
