@@ -1,30 +1,4 @@
--- Who may see and call what. Runs last, when every function exists.
-
--- Functions: nothing to PUBLIC, everything of the SQL surface to fluxbase_tenant_user, and to owner roles, who run
--- migrations, what a policy or a column default may call.
-DO $$
-DECLARE
-    f pg_catalog.record;
-BEGIN
-    FOR f IN
-        SELECT p.oid::pg_catalog.regprocedure AS signature, p.proname, p.prorettype, p.pronamespace::pg_catalog.regnamespace AS schema
-        FROM pg_catalog.pg_proc p
-        JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid
-        JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass
-        WHERE d.deptype = 'e' AND e.extname = 'fluxbase_tenant'
-    LOOP
-        EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', f.signature);
-        IF f.prorettype <> 'pg_catalog.event_trigger'::pg_catalog.regtype THEN
-            EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO fluxbase_tenant_user', f.signature);
-        END IF;
-        IF f.proname IN ('reachable', 'tenant_current_id', 'tenant_current_user_id', 'tenant_has_access',
-                         'tenant_has_role', 'tenant_is_instance_admin') THEN
-            EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO fluxbase_tenant_owner', f.signature);
-        END IF;
-    END LOOP;
-    EXECUTE pg_catalog.format('GRANT USAGE ON SCHEMA %s TO fluxbase_tenant_user, fluxbase_tenant_owner', '@extschema@');
-END
-$$;
+-- Who may see which rows of the catalog, and the event trigger that protects tables of tenants from birth.
 
 -- Catalog tables: rows of the own tenants, by policy; writes only through the functions.
 GRANT USAGE ON SCHEMA fluxbase_tenant TO fluxbase_tenant_user;

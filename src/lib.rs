@@ -21,7 +21,12 @@ pgrx::pg_module_magic!();
 
 extension_sql_file!("../sql/catalog.sql", name = "catalog", bootstrap);
 extension_sql_file!("../sql/roles.sql", name = "roles", requires = ["catalog"]);
-extension_sql_file!("../sql/security.sql", name = "security", finalize);
+extension_sql_file!(
+    "../sql/security.sql",
+    name = "security",
+    requires = ["roles", tenant_is_instance_admin, visible_tenant_ids, after_ddl]
+);
+extension_sql_file!("../sql/functions.sql", name = "functions", finalize);
 
 /// Runs when a backend loads the library: at the first call of any function or policy of the extension, or at
 /// connection with session_preload_libraries.

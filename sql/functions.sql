@@ -1,0 +1,162 @@
+-- Who may call which function, and what each is for. Runs last, when every function exists.
+
+-- Functions: nothing to PUBLIC, everything of the SQL surface to fluxbase_tenant_user, and to owner roles, who run
+-- migrations, what a policy or a column default may call.
+DO $$
+DECLARE
+    f pg_catalog.record;
+BEGIN
+    FOR f IN
+        SELECT p.oid::pg_catalog.regprocedure AS signature, p.proname, p.prorettype, p.pronamespace::pg_catalog.regnamespace AS schema
+        FROM pg_catalog.pg_proc p
+        JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid
+        JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass
+        WHERE d.deptype = 'e' AND e.extname = 'fluxbase_tenant'
+    LOOP
+        EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', f.signature);
+        IF f.prorettype <> 'pg_catalog.event_trigger'::pg_catalog.regtype THEN
+            EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO fluxbase_tenant_user', f.signature);
+        END IF;
+        IF f.proname IN ('reachable', 'tenant_current_id', 'tenant_current_user_id', 'tenant_has_access',
+                         'tenant_has_role', 'tenant_is_instance_admin') THEN
+            EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO fluxbase_tenant_owner', f.signature);
+        END IF;
+    END LOOP;
+    EXECUTE pg_catalog.format('GRANT USAGE ON SCHEMA %s TO fluxbase_tenant_user, fluxbase_tenant_owner', '@extschema@');
+END
+$$;
+
+-- \df+ shows these. "Tenant row", "assignment row" and the words for errors are README.md's.
+COMMENT ON FUNCTION @extschema@.tenant_create(text, text, jsonb, uuid, uuid) IS
+    'Creates a tenant: its row, schema, owner role, grants and all registered migrations, in the caller''s '
+    'transaction. Without slug one is made from name, which is required. The calling user or admin_user_id becomes '
+    'tenant_admin. Instance admins; under create_policy authenticated any user, who may choose neither id nor another '
+    'admin. Returns the new tenant row. Errors: invalid_argument, forbidden, conflict (23505 slug taken, 55000 limit '
+    'reached or id in use), and those of a migration. Fluxbase: tenant.create; Nile: tenants.create.';
+COMMENT ON FUNCTION @extschema@.tenant_get(uuid) IS
+    'The tenant row of one tenant, by default the current one. Members and instance admins. Errors: not_found, also '
+    'for tenants that are not the caller''s to see. Fluxbase: tenant.get; Nile: tenants.get.';
+COMMENT ON FUNCTION @extschema@.tenant_get_by_slug(text) IS
+    'The tenant row of one tenant, by slug. Members and instance admins. Errors: not_found, also for tenants that are '
+    'not the caller''s to see.';
+COMMENT ON FUNCTION @extschema@.tenant_list() IS
+    'The tenant rows of all tenants that are not deleted, oldest first. Instance admins. Errors: forbidden. Fluxbase: '
+    'tenant.list.';
+COMMENT ON FUNCTION @extschema@.tenant_list_mine() IS
+    'The tenant rows of the calling user''s tenants that are not deleted, with my_role, oldest membership first; no '
+    'rows if there are none. Errors: unauthenticated without a current user. Fluxbase: tenant.listMine; Nile: '
+    'tenants.list.';
+COMMENT ON FUNCTION @extschema@.tenant_update(uuid, text, jsonb) IS
+    'Changes name and metadata of a tenant, by default the current one; NULL leaves as it is, metadata is replaced '
+    'whole, the slug never changes. Tenant admins. Returns the tenant row. Errors: not_found, forbidden, '
+    'invalid_argument, conflict if suspended. Fluxbase: tenant.update; Nile: tenants.update.';
+COMMENT ON FUNCTION @extschema@.tenant_set_default(uuid) IS
+    'Makes a tenant the default one, which cannot be deleted; the former default is none any more. Instance admins. '
+    'Returns the tenant row. Errors: not_found, forbidden, conflict if deleted.';
+COMMENT ON FUNCTION @extschema@.tenant_delete(uuid) IS
+    'Deletes a tenant for good: schema, data, owner role, members. Instance admins. Returns the tenant row as it was. '
+    'Errors: not_found, forbidden, conflict for the default tenant. Fluxbase: tenant.delete.';
+COMMENT ON FUNCTION @extschema@.tenant_soft_delete(uuid) IS
+    'Marks a tenant as deleted and keeps its data; again: the same success. Without an argument the current tenant '
+    'must have been set, not just found by membership. Tenant admins. Returns the tenant row. Errors: not_found, '
+    'forbidden, conflict for the default tenant. Nile: tenants.delete.';
+COMMENT ON FUNCTION @extschema@.tenant_restore(uuid) IS
+    'Undoes tenant_soft_delete(). Instance admins. Returns the tenant row. Errors: not_found, forbidden, conflict '
+    '(23505 if the slug was reused, 55000 if not deleted or the limit is reached).';
+COMMENT ON FUNCTION @extschema@.tenant_list_deleted() IS
+    'The tenant rows of the soft-deleted tenants, longest deleted first. Instance admins. Errors: forbidden.';
+COMMENT ON FUNCTION @extschema@.tenant_suspend(uuid) IS
+    'Keeps everybody but instance admins from a tenant''s data; again: the same success. Instance admins. Returns the '
+    'tenant row. Errors: not_found, forbidden, conflict if deleted.';
+COMMENT ON FUNCTION @extschema@.tenant_resume(uuid) IS
+    'Undoes tenant_suspend(); again: the same success. Instance admins. Returns the tenant row. Errors: not_found, '
+    'forbidden, conflict if deleted.';
+COMMENT ON FUNCTION @extschema@.tenant_purge(interval) IS
+    'Deletes for good what was soft-deleted longer ago than older_than. Instance admins. Returns the tenant rows as '
+    'they were. Errors: forbidden.';
+COMMENT ON FUNCTION @extschema@.tenant_repair(uuid) IS
+    'Puts a tenant''s grants, ownership, owner role and policies back. Instance admins. Returns a row for each thing '
+    'mended: object, problem. Errors: not_found, forbidden, conflict if the schema is missing.';
+COMMENT ON FUNCTION @extschema@.tenant_assign_admin(uuid, uuid) IS
+    'Makes a user tenant_admin of a tenant; a member is promoted; again: the same row. Tenant admins. Returns the '
+    'assignment row. Errors: not_found, forbidden, conflict if suspended. Fluxbase: tenant.assignAdmin.';
+COMMENT ON FUNCTION @extschema@.tenant_remove_admin(uuid, uuid) IS
+    'Ends the membership of a tenant_admin. Tenant admins. Returns the assignment row as it was. Errors: not_found, '
+    'also if the user is no admin there; forbidden; conflict for the last admin. Fluxbase: tenant.removeAdmin.';
+COMMENT ON FUNCTION @extschema@.tenant_list_admins(uuid) IS
+    'The assignment rows of the admins of a tenant, by default the current one, oldest first. Members. Errors: '
+    'not_found. Fluxbase: tenant.listAdmins.';
+COMMENT ON FUNCTION @extschema@.tenant_add_member(uuid, uuid, text) IS
+    'Adds a user to a tenant as tenant_member or tenant_admin, or changes the role there; again: the same row. Tenant '
+    'admins. Returns the assignment row. Errors: not_found, forbidden, invalid_argument, conflict if the last admin '
+    'would become a member. Fluxbase: tenant.addMember, tenant.updateMember; Nile: tenants.addMember.';
+COMMENT ON FUNCTION @extschema@.tenant_remove_member(uuid, uuid) IS
+    'Ends a user''s membership, whatever the role. Tenant admins. Returns the assignment row as it was. Errors: '
+    'not_found, forbidden, conflict for the last admin. Fluxbase: tenant.removeMember; Nile: tenants.removeMember.';
+COMMENT ON FUNCTION @extschema@.tenant_list_members(uuid) IS
+    'The assignment rows of all members of a tenant, by default the current one, oldest first. Members. Errors: '
+    'not_found. Fluxbase: tenant.listMembers; Nile: tenants.users.';
+COMMENT ON FUNCTION @extschema@.tenant_leave(uuid) IS
+    'Ends the calling user''s own membership. Without an argument the current tenant must have been set, not just '
+    'found by membership. Returns the assignment row as it was. Errors: unauthenticated, not_found, conflict for the '
+    'last admin. Nile: tenants.leaveTenant.';
+COMMENT ON FUNCTION @extschema@.tenant_set_current(text, boolean) IS
+    'Makes a tenant the current one, by slug or by id as text, and puts its schema first in search_path; is_local as '
+    'in set_config(). Members, service context, instance admins. Returns the tenant row. Errors: not_found, conflict '
+    'if suspended. Fluxbase: setTenant; Nile: withContext.';
+COMMENT ON FUNCTION @extschema@.tenant_set_current(uuid, boolean) IS
+    'Makes a tenant the current one, by id, and puts its schema first in search_path; is_local as in set_config(). '
+    'Members, service context, instance admins. Returns the tenant row. Errors: not_found, conflict if suspended. '
+    'Fluxbase: setTenant; Nile: withContext.';
+COMMENT ON FUNCTION @extschema@.tenant_reset_current() IS
+    'Undoes tenant_set_current(): no current tenant, and search_path as it was, unless somebody else changed it '
+    'since. Anyone.';
+COMMENT ON FUNCTION @extschema@.tenant_current() IS
+    'The tenant row of the current tenant; no row if there is none. Errors: not_found if it is set and not the '
+    'caller''s to see.';
+COMMENT ON FUNCTION @extschema@.tenant_current_id() IS
+    'Id of the current tenant: the setting, else the claim, else the calling user''s oldest membership; NULL if there '
+    'is none. Errors: not_found if it is set and not the caller''s to see. Fluxbase: getTenantId.';
+COMMENT ON FUNCTION @extschema@.tenant_current_user_id() IS
+    'Id of the current user as set or claimed; NULL if there is none. Errors: 22P02 if the setting or claim holds no '
+    'uuid.';
+COMMENT ON FUNCTION @extschema@.tenant_has_access(uuid) IS
+    'Whether the caller may reach a tenant''s data: as member of an active tenant, as its service context, or as '
+    'instance admin. Never an error for want of an identity. For policies of the application.';
+COMMENT ON FUNCTION @extschema@.tenant_has_role(uuid, text) IS
+    'Whether the caller may reach a tenant''s data with at least the role: tenant_member or tenant_admin. Errors: '
+    'invalid_argument for another role. For policies of the application.';
+COMMENT ON FUNCTION @extschema@.tenant_is_instance_admin() IS
+    'Whether the caller may do everything to every tenant. For policies of the application.';
+COMMENT ON FUNCTION @extschema@.tenant_grant_instance_admin(uuid) IS
+    'Makes a user instance admin; again: the same row. Instance admins. Returns user_id, granted_by, created_at. '
+    'Errors: forbidden.';
+COMMENT ON FUNCTION @extschema@.tenant_revoke_instance_admin(uuid) IS
+    'Ends a user''s being instance admin. Instance admins. Returns the row as it was. Errors: not_found, forbidden.';
+COMMENT ON FUNCTION @extschema@.tenant_list_instance_admins() IS
+    'The users who are instance admins, oldest first. Instance admins. Errors: forbidden.';
+COMMENT ON FUNCTION @extschema@.tenant_migration_add(text, text, text, text) IS
+    'Registers a migration: version, name, the SQL in up, and in down what would undo it (kept, not run yet). The '
+    'same again is a no-op. Changes no tenant: see tenant_migrate(). Instance admins. Returns the migration row; '
+    'checksum is SHA-256 in hexadecimal. Errors: forbidden, invalid_argument, conflict for another text under a used '
+    'version, 42601 for what does not parse.';
+COMMENT ON FUNCTION @extschema@.tenant_migration_list() IS
+    'The registered migrations in the order of versions: numbers by value, then texts. Instance admins. Errors: '
+    'forbidden.';
+COMMENT ON FUNCTION @extschema@.tenant_migrate(uuid, text) IS
+    'Applies what is pending to one tenant, up to and including target, in the caller''s transaction. status is '
+    'migrated, also if nothing was pending (applied = 0), or skipped for a soft-deleted tenant. Instance admins. '
+    'Errors: not_found, forbidden, invalid_argument for an unknown target, and the failing statement''s own with '
+    'version and statement in CONTEXT. Fluxbase: tenant.migrate.';
+COMMENT ON FUNCTION @extschema@.tenant_migration_status() IS
+    'How far each tenant that is not deleted has come, oldest first: version, and how many migrations are pending. '
+    'Instance admins. Errors: forbidden.';
+
+COMMENT ON FUNCTION fluxbase_tenant.reachable(uuid) IS
+    'Whether the caller reaches the tables of a tenant now; called by the policy tenant_isolation of every such table.';
+COMMENT ON FUNCTION fluxbase_tenant.visible_tenant_ids() IS
+    'The tenants whose catalog rows the caller sees; called by the catalog''s policies.';
+COMMENT ON FUNCTION fluxbase_tenant.after_ddl() IS
+    'Event trigger function: gives new tables of tenants their policies.';
+COMMENT ON EVENT TRIGGER fluxbase_tenant_protect IS
+    'row-level security and policies for every table that comes to be in a tenant schema';
