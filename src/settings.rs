@@ -1,5 +1,6 @@
 //! Every setting of the extension: name, context, default, typed reader.
 
+use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 
 use crate::error::Result;
@@ -98,6 +99,7 @@ pub fn path_before() -> String {
 }
 
 pub fn define() {
+    LOADING.set(true);
     define_uuid(
         USER_ID,
         c"Current user of the application (uuid), empty for none.",
@@ -111,6 +113,7 @@ pub fn define() {
         &CHOSEN_TENANT_ID_VALUE,
         KEPT,
     );
+    LOADING.set(false);
     for (name, setting) in [(PATH_SET, &PATH_SET_VALUE), (PATH_BEFORE, &PATH_BEFORE_VALUE)] {
         let (short, long) = (c"Kept by tenant_set_current().", c"");
         GucRegistry::define_string_guc(name, short, long, setting, GucContext::Suset, KEPT);
@@ -184,7 +187,12 @@ fn define_uuid(name: &'static CStr, short: &'static CStr, setting: &'static Text
     }
 }
 
-/// Refuses at SET what `ids::parse` would refuse at every later statement.
+thread_local! {
+    static LOADING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Refuses at SET what `ids::parse` would refuse at every later statement. What was set before the library was loaded
+/// passes, to be refused by `ids::parse`: the server would replace it by no user at all.
 #[pg_guard]
 unsafe extern "C-unwind" fn check_uuid(
     value: *mut *mut c_char,
@@ -193,7 +201,7 @@ unsafe extern "C-unwind" fn check_uuid(
 ) -> bool {
     // SAFETY: the server passes the address of the new value, which is null or a C string.
     let value = unsafe { value.read() };
-    if value.is_null() {
+    if value.is_null() || LOADING.get() {
         return true;
     }
     // SAFETY: not null, and a C string by the contract of check hooks.
