@@ -14,10 +14,10 @@ BEGIN
         WHERE d.deptype = 'e' AND e.extname = 'fluxbase_tenant'
     LOOP
         EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', f.signature);
-        IF f.prorettype <> 'pg_catalog.event_trigger'::pg_catalog.regtype THEN
+        IF f.prorettype <> ALL ('{event_trigger,trigger,internal}'::pg_catalog.regtype[]) THEN
             EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO fluxbase_tenant_user', f.signature);
         END IF;
-        IF f.proname IN ('reachable', 'tenant_current_id', 'tenant_current_user_id', 'tenant_has_access',
+        IF f.proname IN ('reachable', 'nextval', 'tenant_current_id', 'tenant_current_user_id', 'tenant_has_access',
                          'tenant_has_role', 'tenant_is_instance_admin') THEN
             EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO fluxbase_tenant_owner', f.signature);
         END IF;
@@ -53,6 +53,20 @@ CREATE POLICY instance_admins_only ON fluxbase_tenant.instance_admins FOR SELECT
 CREATE POLICY instance_admins_only ON fluxbase_tenant.migrations FOR SELECT TO fluxbase_tenant_user
     USING ((SELECT @extschema@.tenant_is_instance_admin()));
 
-CREATE EVENT TRIGGER fluxbase_tenant_protect ON ddl_command_end
-    WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'ALTER TABLE')
-    EXECUTE FUNCTION fluxbase_tenant.after_ddl();
+-- Relations of tenants are protected from their birth, by whatever command they come to be, and stay so.
+CREATE EVENT TRIGGER fluxbase_tenant_after_command ON ddl_command_end
+    WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'ALTER TABLE', 'CREATE VIEW', 'ALTER VIEW',
+                 'CREATE MATERIALIZED VIEW', 'ALTER MATERIALIZED VIEW', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE',
+                 'IMPORT FOREIGN SCHEMA', 'ALTER POLICY')
+    EXECUTE FUNCTION fluxbase_tenant.after_command();
+CREATE EVENT TRIGGER fluxbase_tenant_after_drop ON sql_drop
+    WHEN TAG IN ('DROP POLICY')
+    EXECUTE FUNCTION fluxbase_tenant.after_drop();
+
+-- What answers about access depend on: a change reaches the caches of all sessions when it commits.
+CREATE TRIGGER catalog_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON fluxbase_tenant.tenants
+    FOR EACH STATEMENT EXECUTE FUNCTION fluxbase_tenant.catalog_changed();
+CREATE TRIGGER catalog_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON fluxbase_tenant.members
+    FOR EACH STATEMENT EXECUTE FUNCTION fluxbase_tenant.catalog_changed();
+CREATE TRIGGER catalog_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON fluxbase_tenant.instance_admins
+    FOR EACH STATEMENT EXECUTE FUNCTION fluxbase_tenant.catalog_changed();

@@ -7,6 +7,7 @@ mod catalog;
 mod error;
 mod identity;
 mod ids;
+mod isolation;
 mod membership;
 mod migrate;
 mod pg;
@@ -28,4 +29,6 @@ extension_sql_file!("../sql/security.sql", name = "security", finalize);
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     settings::define();
+    catalog::changes::install();
+    isolation::install();
 }

@@ -3,7 +3,7 @@
 use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 
-use super::{Outcome, answer, required};
+use super::{Result, answer, required};
 use crate::access::require_instance_admin;
 use crate::catalog::Catalog;
 use crate::catalog::instance_admins::{self, InstanceAdmin};
@@ -12,7 +12,7 @@ use crate::error::Error;
 macro_rules! returns_instance_admins {
     ($($(#[$meta:meta])* fn $name:ident($($args:tt)*) $body:block)+) => {$(
         $(#[$meta])*
-        fn $name($($args)*) -> Outcome<
+        fn $name($($args)*) -> Result<
             TableIterator<'static, (
                 name!(user_id, Uuid),
                 name!(granted_by, Option<Uuid>),

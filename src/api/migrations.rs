@@ -3,7 +3,7 @@
 use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 
-use super::{Outcome, answer, required};
+use super::{Result, answer, required};
 use crate::access::require_instance_admin;
 use crate::catalog::migrations::Migration;
 use crate::catalog::{Catalog, applied, migrations};
@@ -13,7 +13,7 @@ use crate::tenancy;
 macro_rules! returns_migrations {
     ($($(#[$meta:meta])* fn $name:ident($($args:tt)*) $body:block)+) => {$(
         $(#[$meta])*
-        fn $name($($args)*) -> Outcome<
+        fn $name($($args)*) -> Result<
             TableIterator<'static, (
                 name!(version, String),
                 name!(name, String),
@@ -60,7 +60,7 @@ returns_migrations! {
 fn tenant_migrate(
     tenant_id: Option<Uuid>,
     target: default!(Option<String>, "NULL"),
-) -> Outcome<
+) -> Result<
     TableIterator<
         'static,
         (
@@ -90,7 +90,7 @@ fn tenant_migrate(
 
 /// How far each tenant has come; tenants that are not deleted, oldest first.
 #[pg_extern(stable, parallel_safe, cost = 1000)]
-fn tenant_migration_status() -> Outcome<
+fn tenant_migration_status() -> Result<
     TableIterator<
         'static,
         (name!(tenant_id, Uuid), name!(slug, String), name!(version, Option<String>), name!(pending, i64)),

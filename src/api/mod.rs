@@ -11,16 +11,16 @@ mod tenants_lifecycle;
 
 use pgrx::pg_sys::panic::ErrorReport;
 
-use crate::error::{Error, Result};
+use crate::error::{self, Error};
 
-/// What an extern returns: pgrx raises the report as it is.
-type Outcome<T> = std::result::Result<T, ErrorReport>;
+/// What an extern returns: pgrx raises the report as it is. It has to be called Result, for pgrx's macros look at names.
+type Result<T> = std::result::Result<T, ErrorReport>;
 
-fn answer<T>(run: impl FnOnce() -> Result<T>) -> Outcome<T> {
+fn answer<T>(run: impl FnOnce() -> error::Result<T>) -> Result<T> {
     run().map_err(ErrorReport::from)
 }
 
 /// An argument that has no default to stand in for NULL.
-fn required<T>(argument: &str, value: Option<T>) -> Result<T> {
+fn required<T>(argument: &str, value: Option<T>) -> error::Result<T> {
     value.ok_or_else(|| Error::null_argument(argument))
 }

@@ -4,7 +4,7 @@
 macro_rules! returns_tenants {
     ($($(#[$meta:meta])* fn $name:ident($($args:tt)*) $body:block)+) => {$(
         $(#[$meta])*
-        fn $name($($args)*) -> crate::api::Outcome<
+        fn $name($($args)*) -> crate::api::Result<
             TableIterator<'static, (
                 name!(id, Uuid),
                 name!(slug, String),
@@ -32,7 +32,7 @@ macro_rules! returns_tenants {
 macro_rules! returns_assignments {
     ($($(#[$meta:meta])* fn $name:ident($($args:tt)*) $body:block)+) => {$(
         $(#[$meta])*
-        fn $name($($args)*) -> crate::api::Outcome<
+        fn $name($($args)*) -> crate::api::Result<
             TableIterator<'static, (
                 name!(id, Uuid),
                 name!(tenant_id, Uuid),

@@ -4,11 +4,12 @@ use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 
 use super::rows::returns_tenants;
-use super::{Outcome, answer, required};
+use super::{Result, answer, required};
 use crate::access::{self, Role};
 use crate::catalog::Catalog;
 use crate::identity::{self, Caller};
 use crate::pg::guc::Lifetime;
+use crate::pg::roles;
 use crate::session;
 
 returns_tenants! {
@@ -35,39 +36,39 @@ returns_tenants! {
 
 /// Puts the current tenant and search_path back to what they were before tenant_set_current().
 #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
-fn tenant_reset_current() -> Outcome<()> {
+fn tenant_reset_current() -> Result<()> {
     answer(session::reset_current)
 }
 
 /// Id of the current tenant; NULL if there is none.
 #[pg_extern(stable, parallel_safe, cost = 100)]
-fn tenant_current_id() -> Outcome<Option<Uuid>> {
+fn tenant_current_id() -> Result<Option<Uuid>> {
     answer(|| Ok(access::visible_tenant(&Catalog::read()?)?.map(|tenant| tenant.id)))
 }
 
 /// Id of the current user; NULL if there is none.
 #[pg_extern(stable, parallel_safe, cost = 10)]
-fn tenant_current_user_id() -> Outcome<Option<Uuid>> {
+fn tenant_current_user_id() -> Result<Option<Uuid>> {
     answer(identity::user)
 }
 
 /// Whether the caller reaches the tenant's data.
 #[pg_extern(stable, strict, parallel_safe, cost = 100)]
-fn tenant_has_access(tenant_id: Uuid) -> Outcome<bool> {
-    answer(|| access::has_access(&Catalog::read()?, tenant_id))
+fn tenant_has_access(tenant_id: Uuid) -> Result<bool> {
+    answer(|| access::has_access(roles::current(), tenant_id, Role::Member))
 }
 
 /// Whether the caller reaches the tenant's data with at least this role.
 #[pg_extern(stable, strict, parallel_safe, cost = 100)]
-fn tenant_has_role(tenant_id: Uuid, role: &str) -> Outcome<bool> {
+fn tenant_has_role(tenant_id: Uuid, role: &str) -> Result<bool> {
     answer(|| {
         let role = Role::parse(role)?;
-        access::has_role(&Catalog::read()?, tenant_id, role)
+        access::has_access(roles::current(), tenant_id, role)
     })
 }
 
 /// Whether the caller may do everything to every tenant.
 #[pg_extern(stable, parallel_safe, cost = 100)]
-fn tenant_is_instance_admin() -> Outcome<bool> {
-    answer(|| Ok(matches!(Caller::current(&Catalog::read()?)?, Caller::InstanceAdmin { .. })))
+fn tenant_is_instance_admin() -> Result<bool> {
+    answer(|| Ok(matches!(Caller::of(roles::current())?, Caller::InstanceAdmin { .. })))
 }

@@ -4,7 +4,7 @@ use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 
 use super::rows::returns_tenants;
-use super::{Outcome, answer, required};
+use super::{Result, answer, required};
 use crate::access::{Need, authorize, require_instance_admin, require_user};
 use crate::catalog::{Catalog, tenants};
 use crate::pg::{Jsonb, Name};
@@ -67,7 +67,7 @@ returns_tenants! {
 
 /// The calling user's tenants with the user's role, oldest membership first.
 #[pg_extern(stable, parallel_safe, cost = 100)]
-fn tenant_list_mine() -> Outcome<
+fn tenant_list_mine() -> Result<
     TableIterator<
         'static,
         (

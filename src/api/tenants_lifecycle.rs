@@ -4,7 +4,7 @@ use pgrx::datum::{Interval, TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 
 use super::rows::returns_tenants;
-use super::{Outcome, answer, required};
+use super::{Result, answer, required};
 use crate::access::require_instance_admin;
 use crate::catalog::{Catalog, tenants};
 use crate::tenancy;
@@ -65,7 +65,7 @@ returns_tenants! {
 #[pg_extern(volatile, parallel_unsafe, cost = 100000)]
 fn tenant_repair(
     tenant_id: Option<Uuid>,
-) -> Outcome<TableIterator<'static, (name!(object, String), name!(problem, String))>> {
+) -> Result<TableIterator<'static, (name!(object, String), name!(problem, String))>> {
     let mended = answer(|| {
         let catalog = Catalog::write()?;
         tenancy::repair(&catalog, required("tenant_id", tenant_id)?)
