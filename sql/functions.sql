@@ -14,10 +14,10 @@ BEGIN
         WHERE d.deptype = 'e' AND e.extname = 'fluxbase_tenant'
     LOOP
         EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', f.signature);
-        IF f.prorettype <> 'pg_catalog.event_trigger'::pg_catalog.regtype THEN
+        IF f.prorettype <> ALL ('{event_trigger,trigger,internal}'::pg_catalog.regtype[]) THEN
             EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO fluxbase_tenant_user', f.signature);
         END IF;
-        IF f.proname IN ('reachable', 'tenant_current_id', 'tenant_current_user_id', 'tenant_has_access',
+        IF f.proname IN ('reachable', 'nextval', 'tenant_current_id', 'tenant_current_user_id', 'tenant_has_access',
                          'tenant_has_role', 'tenant_is_instance_admin') THEN
             EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO fluxbase_tenant_owner', f.signature);
         END IF;
@@ -156,7 +156,18 @@ COMMENT ON FUNCTION fluxbase_tenant.reachable(uuid) IS
     'Whether the caller reaches the tables of a tenant now; called by the policy tenant_isolation of every such table.';
 COMMENT ON FUNCTION fluxbase_tenant.visible_tenant_ids() IS
     'The tenants whose catalog rows the caller sees; called by the catalog''s policies.';
-COMMENT ON FUNCTION fluxbase_tenant.after_ddl() IS
-    'Event trigger function: gives new tables of tenants their policies.';
-COMMENT ON EVENT TRIGGER fluxbase_tenant_protect IS
+COMMENT ON FUNCTION fluxbase_tenant.reachable_support(internal) IS
+    'Planner support of reachable(): true where the caller is checked when the query starts.';
+COMMENT ON FUNCTION fluxbase_tenant.nextval(regclass) IS
+    'nextval() for sequences of tenants within the caller''s reach, which are granted to nobody; serial columns of tenants '
+    'call it. Errors: forbidden.';
+COMMENT ON FUNCTION fluxbase_tenant.after_command() IS
+    'Event trigger function: gives relations of tenants their policies, and refuses to weaken them.';
+COMMENT ON FUNCTION fluxbase_tenant.after_drop() IS
+    'Event trigger function: refuses to drop the policy tenant_isolation.';
+COMMENT ON FUNCTION fluxbase_tenant.catalog_changed() IS
+    'Trigger function: tells all sessions to forget what they know about access.';
+COMMENT ON EVENT TRIGGER fluxbase_tenant_after_command IS
     'row-level security and policies for every table that comes to be in a tenant schema';
+COMMENT ON EVENT TRIGGER fluxbase_tenant_after_drop IS
+    'the policy tenant_isolation goes with its table or not at all';

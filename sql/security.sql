@@ -27,6 +27,20 @@ CREATE POLICY instance_admins_only ON fluxbase_tenant.instance_admins FOR SELECT
 CREATE POLICY instance_admins_only ON fluxbase_tenant.migrations FOR SELECT TO fluxbase_tenant_user
     USING ((SELECT @extschema@.tenant_is_instance_admin()));
 
-CREATE EVENT TRIGGER fluxbase_tenant_protect ON ddl_command_end
-    WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'ALTER TABLE')
-    EXECUTE FUNCTION fluxbase_tenant.after_ddl();
+-- Relations of tenants are protected from their birth, by whatever command they come to be, and stay so.
+CREATE EVENT TRIGGER fluxbase_tenant_after_command ON ddl_command_end
+    WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'ALTER TABLE', 'CREATE VIEW', 'ALTER VIEW',
+                 'CREATE MATERIALIZED VIEW', 'ALTER MATERIALIZED VIEW', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE',
+                 'IMPORT FOREIGN SCHEMA', 'ALTER POLICY')
+    EXECUTE FUNCTION fluxbase_tenant.after_command();
+CREATE EVENT TRIGGER fluxbase_tenant_after_drop ON sql_drop
+    WHEN TAG IN ('DROP POLICY')
+    EXECUTE FUNCTION fluxbase_tenant.after_drop();
+
+-- What answers about access depend on: a change reaches the caches of all sessions when it commits.
+CREATE TRIGGER catalog_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON fluxbase_tenant.tenants
+    FOR EACH STATEMENT EXECUTE FUNCTION fluxbase_tenant.catalog_changed();
+CREATE TRIGGER catalog_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON fluxbase_tenant.members
+    FOR EACH STATEMENT EXECUTE FUNCTION fluxbase_tenant.catalog_changed();
+CREATE TRIGGER catalog_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON fluxbase_tenant.instance_admins
+    FOR EACH STATEMENT EXECUTE FUNCTION fluxbase_tenant.catalog_changed();

@@ -7,6 +7,7 @@ mod catalog;
 mod error;
 mod identity;
 mod ids;
+mod isolation;
 mod membership;
 mod migrate;
 mod pg;
@@ -24,7 +25,7 @@ extension_sql_file!("../sql/roles.sql", name = "roles", requires = ["catalog"]);
 extension_sql_file!(
     "../sql/security.sql",
     name = "security",
-    requires = ["roles", tenant_is_instance_admin, visible_tenant_ids, after_ddl]
+    requires = ["roles", tenant_is_instance_admin, visible_tenant_ids, after_command, after_drop, catalog_changed]
 );
 extension_sql_file!("../sql/functions.sql", name = "functions", finalize);
 
@@ -33,4 +34,6 @@ extension_sql_file!("../sql/functions.sql", name = "functions", finalize);
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     settings::define();
+    catalog::changes::install();
+    isolation::install();
 }

@@ -7,9 +7,10 @@
 //! | service context | its own, unless it is deleted | its own | no |
 //! | nobody | no | no | no |
 
-use pgrx::Uuid;
+use pgrx::{Uuid, pg_sys};
 
 use super::Role;
+use super::cache::{self, Standing};
 use crate::catalog::tenants::{Status, Tenant};
 use crate::catalog::{Catalog, members, tenants};
 use crate::error::{Error, Result};
@@ -104,33 +105,26 @@ pub fn visible_tenant(catalog: &Catalog) -> Result<Option<Tenant>> {
     authorize(catalog, Need::See, Some(id), "see this tenant").map(|access| Some(access.tenant))
 }
 
-/// Whether the caller reaches the tenant's data. Never an error for want of an identity: policies ask this.
-pub fn has_access(catalog: &Catalog, tenant_id: Uuid) -> Result<bool> {
-    let caller = Caller::current(catalog)?;
-    let Some(tenant) = tenants::by_id(catalog, tenant_id)? else {
-        return Ok(false);
-    };
-    Ok(is_instance_admin(caller) || (tenant.status == Status::Active && role_in(catalog, caller, &tenant)?.is_some()))
+/// Whether the caller reaches the tenant's data, with at least `role` in it. Never an error for want of an identity:
+/// policies ask this. Answers come from the cache.
+pub fn has_access(database_role: pg_sys::Oid, tenant_id: Uuid, role: Role) -> Result<bool> {
+    let active = |standing: &Standing| standing.status == Status::Active;
+    Ok(match Caller::of(database_role)? {
+        Caller::InstanceAdmin { .. } => cache::standing(None, tenant_id)?.is_some(),
+        Caller::Service(id) => id == tenant_id && cache::standing(None, tenant_id)?.as_ref().is_some_and(active),
+        Caller::User(user) => cache::standing(Some(user), tenant_id)?
+            .filter(active)
+            .is_some_and(|standing| standing.role.is_some_and(|has| has >= role)),
+        Caller::Nobody => false,
+    })
 }
 
-/// Whether the caller has at least the role in the tenant, and reaches it.
-pub fn has_role(catalog: &Catalog, tenant_id: Uuid, role: Role) -> Result<bool> {
-    if !has_access(catalog, tenant_id)? {
-        return Ok(false);
-    }
-    let caller = Caller::current(catalog)?;
-    let Some(tenant) = tenants::by_id(catalog, tenant_id)? else {
-        return Ok(false);
-    };
-    Ok(role_in(catalog, caller, &tenant)?.is_some_and(|has| has >= role))
-}
-
-/// Whether the caller reaches the tenant's tables now: DESIGN.md section 6.0.
-pub fn is_reachable(catalog: &Catalog, tenant_id: Uuid) -> Result<bool> {
+/// Whether the caller reaches the tenant's tables now: with access, and where a tenant is current, it is this one.
+pub fn is_reachable(database_role: pg_sys::Oid, tenant_id: Uuid) -> Result<bool> {
     if identity::tenant()?.is_some_and(|current| current != tenant_id) {
         return Ok(false);
     }
-    has_access(catalog, tenant_id)
+    has_access(database_role, tenant_id, Role::Member)
 }
 
 /// The tenants whose rows in the catalog the caller may see; instance admins see all and are not asked.

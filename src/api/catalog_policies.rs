@@ -4,18 +4,51 @@ use pgrx::prelude::*;
 
 #[pg_schema]
 mod fluxbase_tenant {
-    use pgrx::datum::Uuid;
+    use pgrx::datum::{Internal, Uuid};
     use pgrx::prelude::*;
 
     use crate::access;
     use crate::api::{Result, answer};
-    use crate::catalog::Catalog;
-    use crate::schema::isolation;
+    use crate::catalog::{Catalog, changes};
+    use crate::isolation::{ddl, sequences, support};
+    use crate::pg::roles;
+
+    /// Planner support of reachable().
+    #[pg_extern(sql = r#"
+        CREATE FUNCTION fluxbase_tenant.reachable_support(internal) RETURNS internal
+        IMMUTABLE STRICT PARALLEL SAFE LANGUAGE c AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
+    "#)]
+    fn reachable_support(request: Internal) -> Internal {
+        // SAFETY: the planner passes a node as the one argument; the answer is a node or null.
+        unsafe {
+            let node = request.unwrap().map_or(std::ptr::null_mut(), |datum| datum.cast_mut_ptr());
+            Internal::from(Some(pg_sys::Datum::from(support::simplify(node))))
+        }
+    }
 
     /// Whether the caller reaches the tenant's tables now; called by the policy tenant_isolation.
-    #[pg_extern(stable, strict, parallel_safe, cost = 100)]
+    #[pg_extern(
+        sql = r#"
+        CREATE FUNCTION fluxbase_tenant.reachable(tenant_id uuid) RETURNS boolean
+        STABLE STRICT PARALLEL SAFE COST 100 SUPPORT fluxbase_tenant.reachable_support
+        LANGUAGE c AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
+    "#,
+        requires = [reachable_support]
+    )]
     fn reachable(tenant_id: Uuid) -> Result<bool> {
-        answer(|| access::is_reachable(&Catalog::read()?, tenant_id))
+        answer(|| {
+            changes::catch_up();
+            access::is_reachable(roles::current(), tenant_id)
+        })
+    }
+
+    /// nextval() for sequences of tenants, which are granted to nobody.
+    #[pg_extern(sql = r#"
+        CREATE FUNCTION fluxbase_tenant.nextval(sequence regclass) RETURNS bigint
+        VOLATILE STRICT PARALLEL UNSAFE LANGUAGE c AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
+    "#)]
+    fn nextval(sequence: pg_sys::Oid) -> Result<i64> {
+        answer(|| sequences::next_value(sequence))
     }
 
     /// The tenants whose catalog rows the caller sees; called by the catalog's policies.
@@ -24,11 +57,36 @@ mod fluxbase_tenant {
         answer(|| access::visible_tenant_ids(&Catalog::read()?))
     }
 
+    /// Event trigger: see `ddl`.
     #[pg_extern(sql = r#"
-        CREATE FUNCTION fluxbase_tenant.after_ddl() RETURNS event_trigger
+        CREATE FUNCTION fluxbase_tenant.after_command() RETURNS event_trigger
         VOLATILE PARALLEL UNSAFE LANGUAGE c AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
     "#)]
-    fn after_ddl(_fcinfo: pg_sys::FunctionCallInfo) -> Result<()> {
-        answer(isolation::after_ddl)
+    fn after_command(_fcinfo: pg_sys::FunctionCallInfo) -> Result<()> {
+        answer(ddl::after_command)
+    }
+
+    /// Event trigger: see `ddl`.
+    #[pg_extern(sql = r#"
+        CREATE FUNCTION fluxbase_tenant.after_drop() RETURNS event_trigger
+        VOLATILE PARALLEL UNSAFE LANGUAGE c AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
+    "#)]
+    fn after_drop(_fcinfo: pg_sys::FunctionCallInfo) -> Result<()> {
+        answer(ddl::after_drop)
+    }
+
+    /// Statement trigger of the catalog's tables: tells the caches of all sessions.
+    #[pg_extern(sql = r#"
+        CREATE FUNCTION fluxbase_tenant.catalog_changed() RETURNS trigger
+        VOLATILE PARALLEL UNSAFE LANGUAGE c AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
+    "#)]
+    fn catalog_changed(fcinfo: pg_sys::FunctionCallInfo) {
+        // SAFETY: the server calls trigger functions with TriggerData as context, and other calls without.
+        unsafe {
+            let context = (*fcinfo).context;
+            if !context.is_null() && pgrx::is_a(context, pg_sys::NodeTag::T_TriggerData) {
+                changes::announce((*context.cast::<pg_sys::TriggerData>()).tg_relation);
+            }
+        }
     }
 }

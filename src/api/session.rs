@@ -9,6 +9,7 @@ use crate::access::{self, Role};
 use crate::catalog::Catalog;
 use crate::identity::{self, Caller};
 use crate::pg::guc::Lifetime;
+use crate::pg::roles;
 use crate::session;
 
 returns_tenants! {
@@ -54,7 +55,7 @@ fn tenant_current_user_id() -> Result<Option<Uuid>> {
 /// Whether the caller reaches the tenant's data.
 #[pg_extern(stable, strict, parallel_safe, cost = 100)]
 fn tenant_has_access(tenant_id: Uuid) -> Result<bool> {
-    answer(|| access::has_access(&Catalog::read()?, tenant_id))
+    answer(|| access::has_access(roles::current(), tenant_id, Role::Member))
 }
 
 /// Whether the caller reaches the tenant's data with at least this role.
@@ -62,12 +63,12 @@ fn tenant_has_access(tenant_id: Uuid) -> Result<bool> {
 fn tenant_has_role(tenant_id: Uuid, role: &str) -> Result<bool> {
     answer(|| {
         let role = Role::parse(role)?;
-        access::has_role(&Catalog::read()?, tenant_id, role)
+        access::has_access(roles::current(), tenant_id, role)
     })
 }
 
 /// Whether the caller may do everything to every tenant.
 #[pg_extern(stable, parallel_safe, cost = 100)]
 fn tenant_is_instance_admin() -> Result<bool> {
-    answer(|| Ok(matches!(Caller::current(&Catalog::read()?)?, Caller::InstanceAdmin { .. })))
+    answer(|| Ok(matches!(Caller::of(roles::current())?, Caller::InstanceAdmin { .. })))
 }

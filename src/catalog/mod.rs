@@ -2,9 +2,11 @@
 //! Nothing here asks whether the caller may; `access` has done so.
 
 pub mod applied;
+pub mod changes;
 pub mod instance_admins;
 pub mod members;
 pub mod migrations;
+pub mod standings;
 pub mod tenants;
 
 use pgrx::pg_sys;
@@ -24,6 +26,12 @@ impl Catalog {
     /// For VOLATILE functions: sees what is committed, also after waiting for a lock.
     pub fn write() -> Result<Self> {
         Elevated::open(Snapshot::Latest).map(Catalog)
+    }
+
+    /// For answers that are kept: sees what is committed now whatever the transaction's isolation level, as the server's
+    /// own privilege checks do, and what this transaction did so far.
+    pub fn latest() -> Result<Self> {
+        Elevated::open(Snapshot::Fresh).map(Catalog)
     }
 
     pub fn caller_role(&self) -> pg_sys::Oid {

@@ -1,7 +1,7 @@
 //! Table `tenants`.
 
-use pgrx::Uuid;
 use pgrx::datum::{Interval, TimestampWithTimeZone};
+use pgrx::{Uuid, pg_sys};
 
 use super::Catalog;
 use crate::error::{Error, Result};
@@ -303,4 +303,15 @@ pub fn count_serialized(catalog: &Catalog) -> Result<i64> {
             row.need(1)
         })?;
     counts.into_iter().next().ok_or_else(|| Error::internal("count(*) returned no row"))
+}
+
+/// The tenant whose schema this is.
+pub fn of_schema(catalog: &Catalog, schema: pg_sys::Oid) -> Result<Option<Uuid>> {
+    let rows = query(
+        catalog.scope(),
+        "SELECT t.id FROM fluxbase_tenant.tenants t JOIN pg_namespace n ON n.nspname = t.schema_name WHERE n.oid = $1",
+        &[schema.into()],
+        |row| row.need(1),
+    )?;
+    Ok(rows.into_iter().next())
 }

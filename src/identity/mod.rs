@@ -4,9 +4,10 @@ mod source;
 
 use std::cell::Cell;
 
-use pgrx::Uuid;
+use pgrx::{Uuid, pg_sys};
 
-use crate::catalog::{Catalog, instance_admins};
+use crate::access;
+use crate::catalog::Catalog;
 use crate::error::Result;
 use crate::pg::roles;
 use crate::settings;
@@ -26,18 +27,23 @@ pub enum Caller {
 }
 
 impl Caller {
+    /// The caller of a function that holds the catalog.
     pub fn current(catalog: &Catalog) -> Result<Self> {
+        Caller::of(catalog.caller_role())
+    }
+
+    /// The caller where `role` is the database role whose privileges count.
+    pub fn of(role: pg_sys::Oid) -> Result<Self> {
         if let Some(tenant) = SANDBOX.get() {
             return Ok(Caller::Service(tenant));
         }
         if let Some(user) = user()? {
-            return Ok(if instance_admins::contains(catalog, user)? {
+            return Ok(if access::is_instance_admin(user)? {
                 Caller::InstanceAdmin { user: Some(user) }
             } else {
                 Caller::User(user)
             });
         }
-        let role = catalog.caller_role();
         if roles::is_superuser(role) || roles::is_member(role, c"fluxbase_tenant_admin") {
             return Ok(Caller::InstanceAdmin { user: None });
         }

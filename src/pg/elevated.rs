@@ -14,8 +14,11 @@ use crate::error::{Error, Result};
 pub enum Snapshot {
     /// What the calling statement sees: for STABLE functions; writes nothing, so it works on a hot standby.
     Statement,
-    /// What is committed now, and what this transaction did so far: for VOLATILE functions.
+    /// What is committed now as far as the isolation level lets it be seen, and what this transaction did so far: for
+    /// VOLATILE functions.
     Latest,
+    /// What is committed now at every isolation level; reads only.
+    Fresh,
 }
 
 /// While it lives, SQL runs as the bootstrap superuser under `search_path = pg_catalog, pg_temp`, inside one SPI
@@ -25,6 +28,7 @@ pub struct Elevated {
     security_context: i32,
     snapshot: Snapshot,
     settings: Option<guc::Scope>,
+    pushed_snapshot: bool,
     // The scope belongs to the stack it was opened on.
     _not_send: PhantomData<*const ()>,
 }
@@ -40,7 +44,14 @@ impl Elevated {
         if unsafe { pg_sys::SPI_connect() } != pg_sys::SPI_OK_CONNECT as i32 {
             return Err(Error::internal("SPI_connect failed"));
         }
-        let mut scope = Elevated { caller, security_context, snapshot, settings: None, _not_send: PhantomData };
+        let mut scope = Elevated {
+            caller,
+            security_context,
+            snapshot,
+            settings: None,
+            pushed_snapshot: false,
+            _not_send: PhantomData,
+        };
         // SAFETY: undone by Drop, and by transaction abort whatever happens. LOCAL_USERID_CHANGE refuses SET ROLE inside.
         unsafe {
             pg_sys::SetUserIdAndSecContext(
@@ -50,6 +61,14 @@ impl Elevated {
         }
         let settings = scope.settings.insert(guc::Scope::open());
         settings.set(c"search_path", "pg_catalog, pg_temp")?;
+        // SAFETY: the server refuses to take a new snapshot in parallel mode, where the one in force has to do. The push
+        // is undone by Drop, or by the abort of the transaction.
+        unsafe {
+            if snapshot == Snapshot::Fresh && !(pg_sys::IsInParallelMode() && pg_sys::ActiveSnapshotSet()) {
+                pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
+                scope.pushed_snapshot = true;
+            }
+        }
         Ok(scope)
     }
 
@@ -71,6 +90,9 @@ impl Drop for Elevated {
         unsafe {
             pg_sys::SetUserIdAndSecContext(self.caller, self.security_context);
             if !std::thread::panicking() {
+                if self.pushed_snapshot {
+                    pg_sys::PopActiveSnapshot();
+                }
                 pg_sys::SPI_finish();
             }
         }

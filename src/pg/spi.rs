@@ -69,7 +69,7 @@ pub(super) fn execute_as_is(sql: &str, read_only: bool) -> Result<()> {
 }
 
 fn read_only(scope: &Elevated) -> bool {
-    scope.snapshot() == Snapshot::Statement
+    scope.snapshot() != Snapshot::Latest
 }
 
 fn plan(sql: &'static str, args: &[DatumWithOid]) -> Result<pg_sys::SPIPlanPtr> {

@@ -1,10 +1,9 @@
 //! Tenant schemas: named, provisioned, kept apart, mended, dropped.
 
-pub mod isolation;
 mod names;
 mod provision;
 mod repair;
 
 pub use names::{Slug, schema_name, tenant_name};
-pub use provision::{create, drop, owner_role_oid};
+pub use provision::{TABLE_PRIVILEGES, create, drop, owner_role_oid};
 pub use repair::{Mend, repair};

@@ -9,12 +9,11 @@ use super::names::owner_role;
 use crate::catalog::Catalog;
 use crate::catalog::tenants::Tenant;
 use crate::error::{Error, Result};
-use crate::pg::{execute, query, roles};
+use crate::pg::{execute, guc, query, roles};
 
 /// What members of `fluxbase_tenant_user` may do with tables of a tenant, as far as the policies let them. TRUNCATE is
 /// not among it: row-level security does not apply to it.
 pub const TABLE_PRIVILEGES: &str = "SELECT, INSERT, UPDATE, DELETE";
-pub const SEQUENCE_PRIVILEGES: &str = "SELECT, USAGE";
 pub const USERS: &str = "fluxbase_tenant_user";
 
 pub fn create(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
@@ -43,16 +42,18 @@ pub fn grant_schema(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
     let role = quote_identifier(owner_role(tenant.id));
     let default = format!("ALTER DEFAULT PRIVILEGES FOR ROLE {role} IN SCHEMA {schema} GRANT");
     execute(catalog.scope(), &format!("GRANT USAGE ON SCHEMA {schema} TO {USERS}"))?;
-    execute(catalog.scope(), &format!("{default} {TABLE_PRIVILEGES} ON TABLES TO {USERS}"))?;
-    execute(catalog.scope(), &format!("{default} {SEQUENCE_PRIVILEGES} ON SEQUENCES TO {USERS}"))
+    execute(catalog.scope(), &format!("{default} {TABLE_PRIVILEGES} ON TABLES TO {USERS}"))
 }
 
 /// For good: the schema with all that is in it, and the owner role.
 pub fn drop(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
     let schema = quote_identifier(&tenant.schema_name);
-    // The server would list every object of the tenant to the client.
-    execute(catalog.scope(), "SET LOCAL client_min_messages = warning")?;
-    execute(catalog.scope(), &format!("DROP SCHEMA IF EXISTS {schema} CASCADE"))?;
+    {
+        // The server would list every object of the tenant to the client.
+        let quiet = guc::Scope::open();
+        quiet.set(c"client_min_messages", "warning")?;
+        execute(catalog.scope(), &format!("DROP SCHEMA IF EXISTS {schema} CASCADE"))?;
+    }
     let Some(oid) = owner_role_oid(tenant)? else {
         return Ok(());
     };

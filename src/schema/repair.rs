@@ -1,11 +1,12 @@
 //! Finds what differs from how a tenant was provisioned, and mends it.
 
-use super::isolation::{self, TenantTable};
 use super::names::owner_role;
-use super::provision::{self, SEQUENCE_PRIVILEGES, TABLE_PRIVILEGES, USERS};
+use super::provision::{self, TABLE_PRIVILEGES, USERS};
 use crate::catalog::Catalog;
 use crate::catalog::tenants::Tenant;
 use crate::error::{Error, Result};
+use crate::isolation::ddl::OwnDdl;
+use crate::isolation::policies::{self, TenantTable};
 use crate::pg::{Row, execute, query};
 
 /// One thing that was wrong and is not any more.
@@ -20,6 +21,7 @@ struct Finding {
 }
 
 pub fn repair(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Mend>> {
+    let _own = OwnDdl::begin();
     let mut mended = Vec::new();
     if provision::owner_role_oid(tenant)?.is_none() {
         provision::create_owner_role(catalog, tenant)?;
@@ -40,9 +42,7 @@ pub fn repair(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Mend>> {
         }
     }
     for table in unprotected(catalog, tenant)? {
-        execute(catalog.scope(), &format!("DROP POLICY IF EXISTS tenant_isolation ON {}", table.table))?;
-        execute(catalog.scope(), &format!("DROP POLICY IF EXISTS tenant_access ON {}", table.table))?;
-        isolation::protect(catalog, &table)?;
+        policies::protect_again(catalog, &table)?;
         mended.push(Mend { object: format!("table {}", table.table), problem: "policies missing or changed".into() });
     }
     Ok(mended)
@@ -121,25 +121,19 @@ fn schema_findings(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Finding>> {
         catalog.scope(),
         "SELECT 1 FROM pg_default_acl d JOIN pg_namespace n ON n.oid = d.defaclnamespace
          WHERE n.nspname = $1::text::name AND d.defaclrole = $2::text::regrole
-           AND EXISTS (SELECT 1 FROM aclexplode(d.defaclacl) a WHERE a.grantee = 'fluxbase_tenant_user'::regrole)
-         GROUP BY n.oid HAVING count(*) FILTER (WHERE d.defaclobjtype IN ('r', 'S')) = 2",
+           AND EXISTS (SELECT 1 FROM aclexplode(d.defaclacl) a WHERE a.grantee = 'fluxbase_tenant_user'::regrole) AND d.defaclobjtype = 'r'",
         &[tenant.schema_name.as_str().into(), owner_role(tenant.id).into()],
         |_| Ok(()),
     )?;
     if complete.is_empty() {
         let schema = pgrx::spi::quote_identifier(&tenant.schema_name);
         let role = pgrx::spi::quote_identifier(owner_role(tenant.id));
-        for (privileges, kind) in [(TABLE_PRIVILEGES, "TABLES"), (SEQUENCE_PRIVILEGES, "SEQUENCES")] {
-            findings.push(Finding {
-                mend: Mend {
-                    object: format!("schema {schema}"),
-                    problem: format!("default privileges for {} missing", kind.to_lowercase()),
-                },
-                command: format!(
-                    "ALTER DEFAULT PRIVILEGES FOR ROLE {role} IN SCHEMA {schema} GRANT {privileges} ON {kind} TO {USERS}"
-                ),
-            });
-        }
+        findings.push(Finding {
+            mend: Mend { object: format!("schema {schema}"), problem: "default privileges for tables missing".into() },
+            command: format!(
+                "ALTER DEFAULT PRIVILEGES FOR ROLE {role} IN SCHEMA {schema} GRANT {TABLE_PRIVILEGES} ON TABLES TO {USERS}"
+            ),
+        });
     }
     Ok(findings)
 }
@@ -176,19 +170,23 @@ fn owner_findings(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Finding>> {
     )
 }
 
+/// Tables and views are granted, sequences are not: see `isolation::sequences`.
 fn grant_findings(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Finding>> {
     query(
         catalog.scope(),
-        "SELECT format('%s %I.%I', kind, n.nspname, c.relname), 'grant to fluxbase_tenant_user missing',
-                format('GRANT %s ON %s %I.%I TO fluxbase_tenant_user', privileges, kind, n.nspname, c.relname)
+        "SELECT format('table %I.%I', n.nspname, c.relname), 'grant to fluxbase_tenant_user missing',
+                format('GRANT %s ON TABLE %I.%I TO fluxbase_tenant_user', $2, n.nspname, c.relname)
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-         CROSS JOIN LATERAL (SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind,
-                                    CASE relkind WHEN 'S' THEN $3 ELSE $2 END AS privileges) AS g
-         WHERE n.nspname = $1::text::name AND c.relkind IN ('r', 'p', 'v', 'S') AND EXISTS (
-             SELECT 1 FROM unnest(string_to_array(privileges, ', ')) AS wanted
-             WHERE NOT CASE relkind WHEN 'S' THEN has_sequence_privilege('fluxbase_tenant_user', c.oid, wanted)
-                                    ELSE has_table_privilege('fluxbase_tenant_user', c.oid, wanted) END)",
-        &[tenant.schema_name.as_str().into(), TABLE_PRIVILEGES.into(), SEQUENCE_PRIVILEGES.into()],
+         WHERE n.nspname = $1::text::name AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND EXISTS (
+             SELECT 1 FROM unnest(string_to_array($2, ', ')) AS wanted
+             WHERE NOT has_table_privilege('fluxbase_tenant_user', c.oid, wanted))
+         UNION ALL
+         SELECT DISTINCT format('sequence %I.%I', n.nspname, c.relname), format('grant to %s', g.grantee),
+                format('REVOKE ALL ON SEQUENCE %I.%I FROM %s', n.nspname, c.relname, g.grantee)
+         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(c.relacl) a
+         CROSS JOIN LATERAL (SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS grantee) g
+         WHERE n.nspname = $1::text::name AND c.relkind = 'S' AND a.grantee <> c.relowner",
+        &[tenant.schema_name.as_str().into(), TABLE_PRIVILEGES.into()],
         finding,
     )
 }
@@ -203,7 +201,7 @@ fn unprotected(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<TenantTable>> {
              SELECT 1 FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname = 'tenant_isolation'
                AND NOT p.polpermissive AND p.polcmd = '*' AND p.polroles = '{0}'
                AND pg_get_expr(p.polqual, p.polrelid) = $2 AND p.polwithcheck IS NULL))",
-        &[tenant.schema_name.as_str().into(), isolation::expected_policy(tenant.id).into()],
+        &[tenant.schema_name.as_str().into(), policies::expected(tenant.id).into()],
         |row| Ok(TenantTable { table: row.need(1)?, tenant: tenant.id }),
     )
 }

@@ -1,0 +1,93 @@
+//! What this backend knows about users' standing in tenants, until the catalog changes.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use pgrx::{Uuid, pg_sys};
+
+use super::Role;
+use crate::catalog::tenants::Status;
+use crate::catalog::{Catalog, changes, instance_admins, standings};
+use crate::error::Result;
+
+/// Answers kept at most; beyond that all are forgotten, so that a backend that serves a million users does not grow.
+const CAPACITY: usize = 1024;
+
+/// What a user is to a tenant: its status and the user's role in it.
+#[derive(Clone, Copy)]
+pub struct Standing {
+    pub status: Status,
+    pub role: Option<Role>,
+}
+
+#[derive(Default)]
+struct Cache {
+    generation: u64,
+    standings: HashMap<(Option<Uuid>, Uuid), Option<Standing>>,
+    instance_admins: HashMap<Uuid, bool>,
+}
+
+thread_local! {
+    static CACHE: RefCell<Cache> = RefCell::default();
+}
+
+/// `None` where the tenant does not exist. Without a user only the status is known.
+pub fn standing(user: Option<Uuid>, tenant: Uuid) -> Result<Option<Standing>> {
+    let key = (user, tenant);
+    remembered(
+        |cache| cache.standings.get(&key).copied(),
+        |catalog| standings::get(catalog, user, tenant),
+        |cache, answer| {
+            cache.standings.insert(key, *answer);
+        },
+    )
+}
+
+pub fn is_instance_admin(user: Uuid) -> Result<bool> {
+    remembered(
+        |cache| cache.instance_admins.get(&user).copied(),
+        |catalog| instance_admins::contains(catalog, user),
+        |cache, answer| {
+            cache.instance_admins.insert(user, *answer);
+        },
+    )
+}
+
+/// Never borrows the cache while the server runs code: an invalidation may come at any time.
+fn remembered<T>(
+    find: impl Fn(&Cache) -> Option<T>,
+    load: impl Fn(&Catalog) -> Result<T>,
+    keep: impl Fn(&mut Cache, &T),
+) -> Result<T> {
+    let before = changes::generation();
+    let found = CACHE.with_borrow_mut(|cache| {
+        cache.forget_unless(before);
+        find(cache)
+    });
+    if let Some(answer) = found {
+        return Ok(answer);
+    }
+    let answer = load(&Catalog::latest()?)?;
+    // A change that came in meanwhile may be newer than the answer. A parallel worker reads with the leader's snapshot,
+    // which may be older than the latest.
+    // SAFETY: reads a variable of the backend.
+    let in_parallel_mode = unsafe { pg_sys::IsInParallelMode() };
+    if before.is_some() && changes::generation() == before && !in_parallel_mode {
+        CACHE.with_borrow_mut(|cache| {
+            cache.forget_unless(before);
+            keep(cache, &answer);
+        });
+    }
+    Ok(answer)
+}
+
+impl Cache {
+    fn forget_unless(&mut self, generation: Option<u64>) {
+        let full = self.standings.len() >= CAPACITY || self.instance_admins.len() >= CAPACITY;
+        if generation != Some(self.generation) || full {
+            self.standings.clear();
+            self.instance_admins.clear();
+            self.generation = generation.unwrap_or(0);
+        }
+    }
+}

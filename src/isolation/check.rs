@@ -1,0 +1,128 @@
+//! Whether a query may start: every relation of a tenant in it must be within the caller's reach.
+
+use std::ffi::CStr;
+
+use pgrx::{Uuid, pg_sys};
+
+use super::relations;
+use crate::access;
+use crate::catalog::changes;
+use crate::error::Result;
+use crate::pg::roles;
+
+/// A relation in a query, and the role whose privileges count for it. `None` is a child that the planner added for its
+/// parent, where the server does not say for whom.
+pub struct Use {
+    pub relation: pg_sys::Oid,
+    pub role: Option<pg_sys::Oid>,
+}
+
+/// The first relation that is out of the caller's reach.
+pub fn out_of_reach(uses: impl Iterator<Item = Use>) -> Result<Option<pg_sys::Oid>> {
+    let current = roles::current();
+    let mut exempt: Vec<Uuid> = Vec::new();
+    let mut caught_up = false;
+    for Use { relation, role } in uses {
+        let named = role.is_some();
+        let role = role.unwrap_or(current);
+        let is_exempt = is_exempt(relation, role);
+        // A child counts as its parent does: where a view of a superuser reads a partitioned table, so it reads the
+        // partitions.
+        if is_exempt && !(named && role != current) {
+            continue;
+        }
+        if !caught_up {
+            changes::catch_up();
+            caught_up = true;
+        }
+        let Some(tenant) = relations::tenant_of_relation(relation)? else {
+            continue;
+        };
+        if is_exempt {
+            exempt.push(tenant);
+        } else if !(access::is_reachable(role, tenant)? || (!named && exempt.contains(&tenant))) {
+            return Ok(Some(relation));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether the caller reaches a relation whose use no plan shows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    Granted,
+    Refused,
+    NoTenant,
+}
+
+pub fn reach_of(relation: pg_sys::Oid) -> Result<Reach> {
+    changes::catch_up();
+    let role = roles::current();
+    Ok(match relations::tenant_of_relation(relation)? {
+        None => Reach::NoTenant,
+        Some(tenant) if bypasses_policies(role) || access::is_reachable(role, tenant)? => Reach::Granted,
+        Some(_) => Reach::Refused,
+    })
+}
+
+pub fn function_is_out_of_reach(function: pg_sys::Oid) -> Result<bool> {
+    let role = roles::current();
+    match relations::tenant_of_function(function)? {
+        Some(tenant) if !bypasses_policies(role) => {
+            changes::catch_up();
+            Ok(!access::is_reachable(role, tenant)?)
+        }
+        _ => Ok(false),
+    }
+}
+
+pub fn relation_name(relation: pg_sys::Oid) -> String {
+    // SAFETY: a lookup by oid; null where there is none, else a freshly allocated C string.
+    unsafe { text(pg_sys::get_rel_name(relation)) }
+}
+
+pub fn function_name(function: pg_sys::Oid) -> String {
+    // SAFETY: as above.
+    unsafe { text(pg_sys::get_func_name(function)) }
+}
+
+/// # Safety
+/// `name` is null or a C string.
+unsafe fn text(name: *const std::ffi::c_char) -> String {
+    if name.is_null() {
+        return String::new();
+    }
+    // SAFETY: not null, and a C string by the caller's promise.
+    unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
+}
+
+/// Row-level security does not apply: to superusers and BYPASSRLS roles, and to the checks of foreign keys, which the
+/// server runs as the table's owner.
+fn is_exempt(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    bypasses_policies(role) || is_foreign_key_check(relation, role)
+}
+
+fn bypasses_policies(role: pg_sys::Oid) -> bool {
+    // SAFETY: a lookup by oid.
+    unsafe { pg_sys::has_bypassrls_privilege(role) }
+}
+
+fn is_foreign_key_check(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    // SAFETY: reads a variable of the backend.
+    unsafe { pg_sys::InNoForceRLSOperation() && owns(relation, role) }
+}
+
+/// # Safety
+/// May be called wherever catalogs may be read.
+unsafe fn owns(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    // SAFETY: a lookup by oids.
+    #[cfg(feature = "pg15")]
+    unsafe {
+        pg_sys::pg_class_ownercheck(relation, role)
+    }
+    // SAFETY: a lookup by oids.
+    #[cfg(not(feature = "pg15"))]
+    unsafe {
+        pg_sys::object_ownercheck(pg_sys::RelationRelationId, relation, role)
+    }
+}

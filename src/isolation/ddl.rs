@@ -1,0 +1,196 @@
+//! What the event triggers do: relations of tenants are protected from their birth, and stay so.
+
+use std::cell::Cell;
+
+use pgrx::prelude::*;
+
+use super::policies::{self, TenantTable};
+use crate::catalog::Catalog;
+use crate::error::{Error, Result};
+use crate::pg::{Row, execute, guc, query, roles};
+use crate::schema::TABLE_PRIVILEGES;
+
+thread_local! {
+    static BUSY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Marks the extension's own DDL, which must not set off the event triggers again.
+pub struct OwnDdl(bool);
+
+impl OwnDdl {
+    pub fn begin() -> Self {
+        OwnDdl(BUSY.replace(true))
+    }
+}
+
+impl Drop for OwnDdl {
+    fn drop(&mut self) {
+        BUSY.set(self.0);
+    }
+}
+
+/// A relation in a tenant's schema that a command made or changed.
+struct Relation {
+    /// Qualified and quoted.
+    name: String,
+    kind: char,
+    tenant: pgrx::Uuid,
+    /// Whether it has the policy `tenant_isolation`, whatever that says.
+    has_policy: bool,
+    /// Whether row-level security is on and forced, and the policy says what it must.
+    is_protected: bool,
+    is_granted: bool,
+    invoker_view: bool,
+}
+
+/// At the end of a DDL command.
+pub fn after_command() -> Result<()> {
+    if BUSY.get() {
+        return Ok(());
+    }
+    let caller_is_superuser = roles::is_superuser(roles::current());
+    let catalog = Catalog::write()?;
+    let _own = OwnDdl::begin();
+    for relation in touched(&catalog)? {
+        match relation.kind {
+            'r' | 'p' => {
+                keep_protected(&catalog, &relation, caller_is_superuser)?;
+                guard_sequences(&catalog, &relation)?;
+            }
+            'v' if !relation.invoker_view => {
+                execute(catalog.scope(), &format!("ALTER VIEW {} SET (security_invoker = true)", relation.name))?;
+                grant(&catalog, &relation)?;
+            }
+            'm' | 'f' => require_preload(&relation)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// After objects were dropped: `tenant_isolation` goes with its table or not at all.
+pub fn after_drop() -> Result<()> {
+    if BUSY.get() {
+        return Ok(());
+    }
+    let caller_is_superuser = roles::is_superuser(roles::current());
+    let catalog = Catalog::write()?;
+    let bared: Vec<String> = query(
+        catalog.scope(),
+        "SELECT format('%I.%I', n.nspname, c.relname)
+         FROM pg_event_trigger_dropped_objects() d
+         JOIN fluxbase_tenant.tenants t ON t.schema_name = d.address_names[1]::name
+         JOIN pg_namespace n ON n.nspname = t.schema_name
+         JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = d.address_names[2]::name
+         WHERE d.object_type = 'policy' AND d.address_names[3] = 'tenant_isolation'",
+        &[],
+        |row| row.need(1),
+    )?;
+    bared.iter().try_for_each(|table| refuse_or_warn(table, caller_is_superuser))
+}
+
+fn keep_protected(catalog: &Catalog, relation: &Relation, caller_is_superuser: bool) -> Result<()> {
+    let table = TenantTable { table: relation.name.clone(), tenant: relation.tenant };
+    if !relation.has_policy {
+        policies::protect(catalog, &table)?;
+        grant(catalog, relation)?;
+    } else if !relation.is_protected {
+        refuse_or_warn(&relation.name, caller_is_superuser)?;
+    }
+    Ok(())
+}
+
+/// What the owner role creates is granted by its default privileges; what others do is not.
+fn grant(catalog: &Catalog, relation: &Relation) -> Result<()> {
+    if relation.is_granted {
+        return Ok(());
+    }
+    execute(catalog.scope(), &format!("GRANT {TABLE_PRIVILEGES} ON {} TO fluxbase_tenant_user", relation.name))
+}
+
+fn refuse_or_warn(table: &str, caller_is_superuser: bool) -> Result<()> {
+    if !caller_is_superuser {
+        return Err(Error::forbidden(
+            format!("weaken row-level security on {table}"),
+            "It keeps tenants apart: add RESTRICTIVE policies of your own, or replace tenant_access.",
+        ));
+    }
+    ereport!(
+        WARNING,
+        PgSqlErrorCode::ERRCODE_WARNING,
+        format!("row-level security on {table} no longer keeps other tenants out; tenant_repair() puts it back")
+    );
+    Ok(())
+}
+
+/// Policies cannot cover these; the check at the start of queries does, in backends that have loaded the library.
+fn require_preload(relation: &Relation) -> Result<()> {
+    for setting in ["shared_preload_libraries", "session_preload_libraries"] {
+        let libraries = guc::get(setting)?.unwrap_or_default();
+        if libraries.split(',').any(|library| library.trim().trim_matches('"') == "fluxbase_tenant") {
+            return Ok(());
+        }
+    }
+    let kind = if relation.kind == 'm' { "materialized view" } else { "foreign table" };
+    Err(Error::conflict(
+        format!("{kind} {} in a tenant schema needs the library preloaded", relation.name),
+        "Row-level security does not cover it. Add fluxbase_tenant to session_preload_libraries, for all sessions.",
+    ))
+}
+
+/// A serial column's default calls nextval with the inserting role's privileges, and that role has none on sequences of
+/// tenants: the default calls the checked one instead.
+fn guard_sequences(catalog: &Catalog, relation: &Relation) -> Result<()> {
+    let defaults: Vec<(String, String)> = query(
+        catalog.scope(),
+        "SELECT DISTINCT format('%I', a.attname), pg_get_expr(d.adbin, d.adrelid)
+         FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+         JOIN pg_depend s ON s.classid = 'pg_attrdef'::regclass AND s.objid = d.oid AND s.refclassid = 'pg_class'::regclass
+         JOIN pg_class c ON c.oid = s.refobjid AND c.relkind = 'S'
+         WHERE d.adrelid = $1::text::regclass AND a.attgenerated = ''
+           AND pg_get_expr(d.adbin, d.adrelid) ~ '(^|[^.])\\mnextval\\('",
+        &[relation.name.as_str().into()],
+        |row| Ok((row.need(1)?, row.need(2)?)),
+    )?;
+    for (column, expression) in defaults {
+        let guarded = expression.replace("nextval(", "fluxbase_tenant.nextval(");
+        execute(
+            catalog.scope(),
+            &format!("ALTER TABLE {} ALTER COLUMN {column} SET DEFAULT {guarded}", relation.name),
+        )?;
+    }
+    Ok(())
+}
+
+fn touched(catalog: &Catalog) -> Result<Vec<Relation>> {
+    query(
+        catalog.scope(),
+        "SELECT DISTINCT format('%I.%I', n.nspname, c.relname), c.relkind::text, t.id, p.oid IS NOT NULL,
+                c.relrowsecurity AND c.relforcerowsecurity AND NOT p.polpermissive AND p.polcmd = '*'
+                    AND p.polroles = '{0}' AND p.polwithcheck IS NULL
+                    AND pg_get_expr(p.polqual, p.polrelid) = format('fluxbase_tenant.reachable(%L::uuid)', t.id),
+                has_table_privilege('fluxbase_tenant_user', c.oid, 'SELECT'),
+                coalesce(c.reloptions && '{security_invoker=true,security_invoker=on,security_invoker=1}', false)
+         FROM pg_event_trigger_ddl_commands() d
+         JOIN pg_class c ON c.oid = CASE WHEN d.classid = 'pg_policy'::regclass
+                                         THEN (SELECT polrelid FROM pg_policy WHERE oid = d.objid) ELSE d.objid END
+         JOIN pg_namespace n ON n.oid = c.relnamespace
+         JOIN fluxbase_tenant.tenants t ON t.schema_name = n.nspname
+         LEFT JOIN pg_policy p ON p.polrelid = c.oid AND p.polname = 'tenant_isolation'
+         WHERE d.classid IN ('pg_class'::regclass, 'pg_policy'::regclass) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')",
+        &[],
+        relation,
+    )
+}
+
+fn relation(row: &Row) -> Result<Relation> {
+    Ok(Relation {
+        name: row.need(1)?,
+        kind: row.need::<String>(2)?.chars().next().unwrap_or(' '),
+        tenant: row.need(3)?,
+        has_policy: row.need(4)?,
+        is_protected: row.get(5).unwrap_or(false),
+        is_granted: row.need(6)?,
+        invoker_view: row.need(7)?,
+    })
+}

@@ -1,0 +1,117 @@
+//! The relations that plans and commands use, read from the server's structures.
+
+use pgrx::{PgList, pg_sys};
+
+use super::check::Use;
+
+/// # Safety
+/// A range table and, from PostgreSQL 16 on, the permissions that belong to it; NIL is empty.
+pub unsafe fn uses(range_table: *mut pg_sys::List, permissions: *mut pg_sys::List) -> Vec<Use> {
+    // SAFETY: by the caller's promise.
+    let entries = unsafe { PgList::<pg_sys::RangeTblEntry>::from_pg(range_table) };
+    let current = crate::pg::roles::current();
+    entries
+        .iter_ptr()
+        // SAFETY: entries of a range table.
+        .filter_map(|entry| unsafe {
+            // A view is a subquery that keeps the view's oid for its permissions.
+            let relation = (*entry).relid;
+            let is_relation = matches!((*entry).rtekind, pg_sys::RTEKind::RTE_RELATION | pg_sys::RTEKind::RTE_SUBQUERY);
+            (is_relation && relation != pg_sys::InvalidOid).then(|| {
+                let role = acting_role(entry, permissions);
+                Use { relation, role: role.map(|role| if role == pg_sys::InvalidOid { current } else { role }) }
+            })
+        })
+        .collect()
+}
+
+/// InvalidOid stands for the current role; `None` for a child that the planner added.
+///
+/// # Safety
+/// As for `uses`.
+#[cfg(feature = "pg15")]
+unsafe fn acting_role(entry: *mut pg_sys::RangeTblEntry, _permissions: *mut pg_sys::List) -> Option<pg_sys::Oid> {
+    // SAFETY: by the caller's promise.
+    Some(unsafe { (*entry).checkAsUser })
+}
+
+/// # Safety
+/// As for `uses`.
+#[cfg(not(feature = "pg15"))]
+unsafe fn acting_role(entry: *mut pg_sys::RangeTblEntry, permissions: *mut pg_sys::List) -> Option<pg_sys::Oid> {
+    // SAFETY: by the caller's promise; the index counts from 1, and 0 means none.
+    unsafe {
+        let index = ((*entry).perminfoindex as usize).checked_sub(1)?;
+        let permission = PgList::<pg_sys::RTEPermissionInfo>::from_pg(permissions).get_ptr(index)?;
+        Some((*permission).checkAsUser)
+    }
+}
+
+/// # Safety
+/// A planned statement.
+pub unsafe fn uses_of_plan(plan: *mut pg_sys::PlannedStmt) -> Vec<Use> {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        let permissions = std::ptr::null_mut();
+        #[cfg(not(feature = "pg15"))]
+        let permissions = (*plan).permInfos;
+        uses((*plan).rtable, permissions)
+    }
+}
+
+/// What a command touches without starting a query: the tables that LOCK locks, and those whose rows FETCH takes from
+/// the store of a cursor WITH HOLD.
+///
+/// # Safety
+/// A utility statement.
+pub unsafe fn uses_of_command(statement: *mut pg_sys::Node) -> Vec<Use> {
+    // SAFETY: the tag tells the node's type.
+    unsafe {
+        if pgrx::is_a(statement, pg_sys::NodeTag::T_LockStmt) {
+            locked((*statement.cast::<pg_sys::LockStmt>()).relations)
+        } else if pgrx::is_a(statement, pg_sys::NodeTag::T_FetchStmt) {
+            held((*statement.cast::<pg_sys::FetchStmt>()).portalname)
+        } else {
+            Vec::new()
+        }
+    }
+}
+
+/// # Safety
+/// A list of RangeVar.
+unsafe fn locked(names: *mut pg_sys::List) -> Vec<Use> {
+    // SAFETY: by the caller's promise; NoLock and missing_ok: whether it exists is for the command itself to say.
+    unsafe {
+        PgList::<pg_sys::RangeVar>::from_pg(names)
+            .iter_ptr()
+            .map(|name| {
+                pg_sys::RangeVarGetRelidExtended(
+                    name,
+                    pg_sys::NoLock as i32,
+                    pg_sys::RVROption::RVR_MISSING_OK,
+                    None,
+                    std::ptr::null_mut(),
+                )
+            })
+            .filter(|relation| *relation != pg_sys::InvalidOid)
+            .map(|relation| Use { relation, role: Some(crate::pg::roles::current()) })
+            .collect()
+    }
+}
+
+/// # Safety
+/// A cursor's name.
+unsafe fn held(cursor: *const std::ffi::c_char) -> Vec<Use> {
+    // SAFETY: null where there is no such cursor; a portal's statements live as long as the portal.
+    unsafe {
+        let portal = pg_sys::GetPortalByName(cursor);
+        if portal.is_null() || (*portal).holdStore.is_null() {
+            return Vec::new();
+        }
+        PgList::<pg_sys::PlannedStmt>::from_pg((*portal).stmts)
+            .iter_ptr()
+            .flat_map(|statement| uses_of_plan(statement))
+            .collect()
+    }
+}

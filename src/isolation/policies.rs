@@ -1,0 +1,54 @@
+//! The policies on a tenant's tables.
+
+use pgrx::Uuid;
+
+use crate::catalog::Catalog;
+use crate::error::Result;
+use crate::pg::{execute, guc, query};
+
+/// A table in a tenant's schema.
+pub struct TenantTable {
+    /// Qualified and quoted.
+    pub table: String,
+    pub tenant: Uuid,
+}
+
+/// Row-level security, also for the owner, and two policies: `tenant_isolation` is restrictive, so that no policy that
+/// a migration adds can let others in; `tenant_access` lets members in, and a migration may replace it by finer ones.
+pub fn protect(catalog: &Catalog, TenantTable { table, tenant }: &TenantTable) -> Result<()> {
+    execute(catalog.scope(), &format!("ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"))?;
+    execute(
+        catalog.scope(),
+        &format!(
+            "CREATE POLICY tenant_isolation ON {table} AS RESTRICTIVE \
+             USING (fluxbase_tenant.reachable('{tenant}'::uuid))"
+        ),
+    )?;
+    if has_permissive_policy(catalog, table)? {
+        return Ok(());
+    }
+    execute(catalog.scope(), &format!("CREATE POLICY tenant_access ON {table} USING (true)"))
+}
+
+/// As `protect`, after taking away what is there of `tenant_isolation`.
+pub fn protect_again(catalog: &Catalog, table: &TenantTable) -> Result<()> {
+    let quiet = guc::Scope::open();
+    quiet.set(c"client_min_messages", "warning")?;
+    execute(catalog.scope(), &format!("DROP POLICY IF EXISTS tenant_isolation ON {}", table.table))?;
+    protect(catalog, table)
+}
+
+/// How the server prints the expression of `tenant_isolation`.
+pub fn expected(tenant: Uuid) -> String {
+    format!("fluxbase_tenant.reachable('{tenant}'::uuid)")
+}
+
+fn has_permissive_policy(catalog: &Catalog, table: &str) -> Result<bool> {
+    let found = query(
+        catalog.scope(),
+        "SELECT 1 FROM pg_policy WHERE polrelid = $1::text::regclass AND polpermissive LIMIT 1",
+        &[table.into()],
+        |_| Ok(()),
+    )?;
+    Ok(!found.is_empty())
+}
