@@ -75,14 +75,15 @@ CREATE TABLE fluxbase_tenant.applied_migrations (
 );
 COMMENT ON TABLE fluxbase_tenant.applied_migrations IS 'ledger: which migration was applied to which tenant';
 
--- One row that creators of tenants lock while fluxbase_tenant.max_tenants is set. It is updated, not just locked, so
--- that a REPEATABLE READ transaction with an older snapshot gets a serialization failure instead of a stale count.
+-- One row that is locked by creators of tenants while fluxbase_tenant.max_tenants is set, and by who moves the default. It
+-- is updated, not just locked, so that a REPEATABLE READ transaction with an older snapshot gets a serialization failure
+-- instead of a stale answer.
 CREATE TABLE fluxbase_tenant.tenant_limit (
     only_row boolean PRIMARY KEY DEFAULT true CONSTRAINT tenant_limit_one_row CHECK (only_row),
     taken    bigint NOT NULL DEFAULT 0
 );
 INSERT INTO fluxbase_tenant.tenant_limit DEFAULT VALUES;
-COMMENT ON TABLE fluxbase_tenant.tenant_limit IS 'serializes creators while fluxbase_tenant.max_tenants is set';
+COMMENT ON TABLE fluxbase_tenant.tenant_limit IS 'serializes creators while fluxbase_tenant.max_tenants is set, and changes of the default tenant';
 
 -- pg_dump keeps the rows; without this it would leave the tables to CREATE EXTENSION and lose them. tenant_limit holds
 -- nothing worth keeping.

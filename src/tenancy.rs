@@ -1,7 +1,7 @@
 //! What happens to tenants: each operation authorized, then carried out on catalog and schema together.
 
-use pgrx::Uuid;
 use pgrx::datum::Interval;
+use pgrx::{PgSqlErrorCode, PgTryBuilder, Uuid};
 
 use crate::access::{Need, Role, authorize, require_instance_admin};
 use crate::catalog::tenants::{self, NewTenant, Status, Tenant};
@@ -36,9 +36,6 @@ pub fn create(catalog: &Catalog, wanted: Creation) -> Result<Tenant> {
     }
     refuse_beyond_limit(catalog)?;
     let id = wanted.id.unwrap_or_else(ids::new);
-    if wanted.id.is_some() && tenants::id_exists(catalog, id)? {
-        return Err(Error::conflict(format!("tenant {id} already exists"), "Choose another id, or leave it out."));
-    }
     let tenant = insert(catalog, id, slug, name, wanted.metadata)?;
     schema::create(catalog, &tenant)?;
     if let Some(admin) = wanted.admin_user_id.or(caller.user()) {
@@ -87,7 +84,11 @@ fn insert(catalog: &Catalog, id: Uuid, slug: Option<Slug>, name: &str, metadata:
     let try_insert = |slug: &Slug| {
         let schema_name = schema::schema_name(catalog, slug, id)?;
         let new = NewTenant { id, slug: slug.as_str(), name, schema_name: &schema_name, metadata: metadata.clone() };
-        tenants::insert(catalog, new)
+        let inserted = tenants::insert(catalog, new)?;
+        if inserted.is_none() && tenants::id_exists(catalog, id)? {
+            return Err(Error::conflict(format!("tenant {id} already exists"), "Choose another id, or leave it out."));
+        }
+        Ok(inserted)
     };
     if let Some(slug) = slug {
         return try_insert(&slug)?.ok_or_else(|| Error::SlugTaken { slug: slug.as_str().into() });
@@ -126,6 +127,10 @@ pub fn update(
 }
 
 pub fn set_default(catalog: &Catalog, tenant_id: Uuid) -> Result<Tenant> {
+    // Before a tenant is locked: two that move the default would wait for each other's tenant.
+    if let Caller::InstanceAdmin { .. } = Caller::current(catalog)? {
+        tenants::serialize(catalog)?;
+    }
     let access = authorize(catalog, Need::Instance, Some(tenant_id), "choose the default tenant")?;
     if access.tenant.status == Status::Deleted {
         return Err(Error::conflict("tenant is deleted", "Restore it first, with tenant_restore()."));
@@ -178,7 +183,12 @@ pub fn restore(catalog: &Catalog, tenant_id: Uuid) -> Result<Tenant> {
     if tenants::by_slug(catalog, &slug)?.is_some() {
         return Err(Error::SlugReused { slug });
     }
-    tenants::mark_restored(catalog, tenant_id)?.ok_or_else(Error::tenant_not_found)
+    // A transaction that took the slug may have committed since. What is caught here is raised again in better words, so
+    // that the transaction ends all the same.
+    PgTryBuilder::new(|| tenants::mark_restored(catalog, tenant_id))
+        .catch_when(PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION, |_| Err(Error::SlugReused { slug: slug.clone() }))
+        .execute()?
+        .ok_or_else(Error::tenant_not_found)
 }
 
 pub fn set_suspended(catalog: &Catalog, tenant_id: Uuid, suspended: bool) -> Result<Tenant> {

@@ -62,8 +62,18 @@ mod fluxbase_tenant {
         CREATE FUNCTION fluxbase_tenant.after_command() RETURNS event_trigger
         VOLATILE PARALLEL UNSAFE LANGUAGE c AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
     "#)]
-    fn after_command(_fcinfo: pg_sys::FunctionCallInfo) -> Result<()> {
-        answer(ddl::after_command)
+    fn after_command(fcinfo: pg_sys::FunctionCallInfo) -> Result<()> {
+        // SAFETY: the server calls event trigger functions with EventTriggerData as context, and others not at all.
+        let alters_in_place = unsafe {
+            let context = (*fcinfo).context;
+            !context.is_null()
+                && pgrx::is_a(context, pg_sys::NodeTag::T_EventTriggerData)
+                && pgrx::is_a(
+                    (*context.cast::<pg_sys::EventTriggerData>()).parsetree,
+                    pg_sys::NodeTag::T_AlterTableStmt,
+                )
+        };
+        answer(|| ddl::after_command(alters_in_place))
     }
 
     /// Event trigger: see `ddl`.

@@ -178,14 +178,15 @@ pub fn list_of_user(catalog: &Catalog, user: Uuid) -> Result<Vec<(Tenant, String
     )
 }
 
-/// `None` where the slug is taken, also by a transaction that committed while this one waited for it.
+/// `None` where the slug, the id or the schema's name is taken, also by a transaction that committed while this one
+/// waited for it.
 pub fn insert(catalog: &Catalog, new: NewTenant) -> Result<Option<Tenant>> {
     query(
         catalog.scope(),
         returning!(
             "INSERT INTO fluxbase_tenant.tenants AS t (id, slug, name, schema_name, metadata)
              VALUES ($1, $2, $3, $4::text::name, coalesce($5, '{}'))
-             ON CONFLICT (slug) WHERE deleted_at IS NULL DO NOTHING"
+             ON CONFLICT DO NOTHING"
         ),
         &[new.id.into(), new.slug.into(), new.name.into(), new.schema_name.into(), new.metadata.into()],
         tenant,
@@ -295,9 +296,15 @@ pub fn schema_is_taken(catalog: &Catalog, schema: &str) -> Result<bool> {
     Ok(!found.is_empty())
 }
 
+/// Waits until no other transaction that did this is running.
+pub fn serialize(catalog: &Catalog) -> Result<()> {
+    query(catalog.scope(), "UPDATE fluxbase_tenant.tenant_limit SET taken = taken + 1", &[], |_| Ok(()))?;
+    Ok(())
+}
+
 /// Counts the tenants that are not deleted, once no other transaction can be changing that number.
 pub fn count_serialized(catalog: &Catalog) -> Result<i64> {
-    query(catalog.scope(), "UPDATE fluxbase_tenant.tenant_limit SET taken = taken + 1", &[], |_| Ok(()))?;
+    serialize(catalog)?;
     let counts =
         query(catalog.scope(), "SELECT count(*) FROM fluxbase_tenant.tenants WHERE deleted_at IS NULL", &[], |row| {
             row.need(1)

@@ -43,8 +43,9 @@ struct Relation {
     invoker_view: bool,
 }
 
-/// At the end of a DDL command.
-pub fn after_command() -> Result<()> {
+/// At the end of a DDL command. One that alters a table where it is protects nothing that was not protected: a restored
+/// dump alters its tables before it creates the policies that they had.
+pub fn after_command(alters_in_place: bool) -> Result<()> {
     if BUSY.get() {
         return Ok(());
     }
@@ -54,7 +55,9 @@ pub fn after_command() -> Result<()> {
     for relation in touched(&catalog)? {
         match relation.kind {
             'r' | 'p' => {
-                keep_protected(&catalog, &relation, caller_is_superuser)?;
+                if relation.has_policy || !alters_in_place {
+                    keep_protected(&catalog, &relation, caller_is_superuser)?;
+                }
                 guard_sequences(&catalog, &relation)?;
             }
             'v' if !relation.invoker_view => {
