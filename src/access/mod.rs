@@ -7,6 +7,6 @@ mod rules;
 pub use cache::{Standing, is_instance_admin};
 pub use role::Role;
 pub use rules::{
-    Access, Need, authorize, has_access, is_reachable, require_data_access, require_instance_admin, require_user,
-    visible_tenant, visible_tenant_ids,
+    Access, Need, authorize, has_access, is_reachable, reachable_tenant_ids, require_data_access,
+    require_instance_admin, require_user, visible_tenant, visible_tenant_ids,
 };

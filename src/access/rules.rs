@@ -127,6 +127,20 @@ pub fn is_reachable(database_role: pg_sys::Oid, tenant_id: Uuid) -> Result<bool>
     has_access(database_role, tenant_id, Role::Member)
 }
 
+/// The tenants whose rows of shared tables the caller reaches now.
+pub fn reachable_tenant_ids(catalog: &Catalog) -> Result<Vec<Uuid>> {
+    if let Some(current) = identity::tenant()? {
+        let reached = has_access(catalog.caller_role(), current, Role::Member)?;
+        return Ok(if reached { vec![current] } else { Vec::new() });
+    }
+    Ok(match Caller::current(catalog)? {
+        Caller::InstanceAdmin { .. } => tenants::ids(catalog)?,
+        Caller::User(user) => tenants::active_ids_of_user(catalog, user)?,
+        // A service context has a current tenant.
+        Caller::Service(_) | Caller::Nobody => Vec::new(),
+    })
+}
+
 /// The tenants whose rows in the catalog the caller may see; instance admins see all and are not asked.
 pub fn visible_tenant_ids(catalog: &Catalog) -> Result<Vec<Uuid>> {
     Ok(match Caller::current(catalog)? {

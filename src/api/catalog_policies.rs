@@ -57,6 +57,12 @@ mod fluxbase_tenant {
         answer(|| access::visible_tenant_ids(&Catalog::read()?))
     }
 
+    /// The tenants whose rows the caller reaches now; called by the policy tenant_isolation of shared tables.
+    #[pg_extern(stable, parallel_safe, cost = 100)]
+    fn reachable_tenant_ids() -> Result<Vec<Uuid>> {
+        answer(|| access::reachable_tenant_ids(&Catalog::latest()?))
+    }
+
     /// Event trigger: see `ddl`.
     #[pg_extern(sql = r#"
         CREATE FUNCTION fluxbase_tenant.after_command() RETURNS event_trigger

@@ -2,6 +2,7 @@
 
 mod catalog_policies;
 mod instance_admins;
+mod isolation;
 mod members;
 mod migrations;
 mod rows;

@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 use super::rows::returns_tenants;
 use super::{Result, answer, required};
 use crate::access::{self, Role};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, changes};
 use crate::identity::{self, Caller};
 use crate::pg::guc::Lifetime;
 use crate::pg::roles;
@@ -55,12 +55,14 @@ fn tenant_current_user_id() -> Result<Option<Uuid>> {
 /// Whether the caller reaches the tenant's data.
 #[pg_extern(stable, strict, parallel_safe, cost = 100)]
 fn tenant_has_access(tenant_id: Uuid) -> Result<bool> {
+    changes::catch_up();
     answer(|| access::has_access(roles::current(), tenant_id, Role::Member))
 }
 
 /// Whether the caller reaches the tenant's data with at least this role.
 #[pg_extern(stable, strict, parallel_safe, cost = 100)]
 fn tenant_has_role(tenant_id: Uuid, role: &str) -> Result<bool> {
+    changes::catch_up();
     answer(|| {
         let role = Role::parse(role)?;
         access::has_access(roles::current(), tenant_id, role)

@@ -3,9 +3,11 @@
 
 pub mod applied;
 pub mod changes;
+pub mod findings;
 pub mod instance_admins;
 pub mod members;
 pub mod migrations;
+pub mod relations;
 pub mod standings;
 pub mod tenants;
 

@@ -101,11 +101,12 @@ pub fn by_id(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>> {
     .map(only)
 }
 
-/// Locks the row until the end of the transaction: whoever changes a tenant or its members takes this lock first.
+/// Locks the row until the end of the transaction: whoever changes a tenant or its members takes this lock first. Rows
+/// that refer to the tenant can still be inserted meanwhile.
 pub fn lock(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>> {
     query(
         catalog.scope(),
-        concat!("SELECT ", columns!(), " FROM fluxbase_tenant.tenants t WHERE t.id = $1 FOR UPDATE"),
+        concat!("SELECT ", columns!(), " FROM fluxbase_tenant.tenants t WHERE t.id = $1 FOR NO KEY UPDATE"),
         &[id.into()],
         tenant,
     )
@@ -321,4 +322,18 @@ pub fn of_schema(catalog: &Catalog, schema: pg_sys::Oid) -> Result<Option<Uuid>>
         |row| row.need(1),
     )?;
     Ok(rows.into_iter().next())
+}
+
+pub fn ids(catalog: &Catalog) -> Result<Vec<Uuid>> {
+    query(catalog.scope(), "SELECT id FROM fluxbase_tenant.tenants", &[], |row| row.need(1))
+}
+
+pub fn active_ids_of_user(catalog: &Catalog, user: Uuid) -> Result<Vec<Uuid>> {
+    query(
+        catalog.scope(),
+        "SELECT t.id FROM fluxbase_tenant.members m JOIN fluxbase_tenant.tenants t ON t.id = m.tenant_id
+         WHERE m.user_id = $1 AND t.status = 'active'",
+        &[user.into()],
+        |row| row.need(1),
+    )
 }

@@ -109,20 +109,5 @@ fn bypasses_policies(role: pg_sys::Oid) -> bool {
 
 fn is_foreign_key_check(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     // SAFETY: reads a variable of the backend.
-    unsafe { pg_sys::InNoForceRLSOperation() && owns(relation, role) }
-}
-
-/// # Safety
-/// May be called wherever catalogs may be read.
-unsafe fn owns(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
-    // SAFETY: a lookup by oids.
-    #[cfg(feature = "pg15")]
-    unsafe {
-        pg_sys::pg_class_ownercheck(relation, role)
-    }
-    // SAFETY: a lookup by oids.
-    #[cfg(not(feature = "pg15"))]
-    unsafe {
-        pg_sys::object_ownercheck(pg_sys::RelationRelationId, relation, role)
-    }
+    (unsafe { pg_sys::InNoForceRLSOperation() }) && roles::owns_relation(relation, role)
 }

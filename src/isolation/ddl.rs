@@ -68,6 +68,9 @@ pub fn after_command(alters_in_place: bool) -> Result<()> {
             _ => {}
         }
     }
+    for (partition, column) in bare_partitions(&catalog)? {
+        policies::protect_shared(&catalog, &partition, &column)?;
+    }
     Ok(())
 }
 
@@ -163,6 +166,31 @@ fn guard_sequences(catalog: &Catalog, relation: &Relation) -> Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// Partitions of shared tables that the command made or attached, with the tenant column: a query that names a
+/// partition does not ask its parent's policies.
+fn bare_partitions(catalog: &Catalog) -> Result<Vec<(String, String)>> {
+    query(
+        catalog.scope(),
+        "SELECT DISTINCT format('%I.%I', n.nspname, part.relname), quote_ident(a.attname)
+         FROM pg_event_trigger_ddl_commands() d
+         JOIN pg_class c ON c.oid = d.objid AND (c.relispartition OR c.relkind = 'p')
+         CROSS JOIN LATERAL (SELECT pg_partition_root(c.oid) AS oid) root
+         JOIN pg_policy p ON p.polrelid = root.oid AND p.polname = 'tenant_isolation'
+         JOIN pg_depend f ON f.classid = 'pg_policy'::regclass AND f.objid = p.oid AND f.refclassid = 'pg_proc'::regclass
+                         AND f.refobjid = 'fluxbase_tenant.reachable_tenant_ids()'::regprocedure
+         JOIN pg_depend k ON k.classid = 'pg_policy'::regclass AND k.objid = p.oid AND k.refclassid = 'pg_class'::regclass
+                         AND k.refobjid = root.oid AND k.refobjsubid > 0
+         JOIN pg_attribute a ON a.attrelid = root.oid AND a.attnum = k.refobjsubid
+         CROSS JOIN LATERAL pg_partition_tree(root.oid) tree
+         JOIN pg_class part ON part.oid = tree.relid AND part.relkind IN ('r', 'p')
+         JOIN pg_namespace n ON n.oid = part.relnamespace
+         WHERE d.classid = 'pg_class'::regclass AND NOT EXISTS (
+             SELECT 1 FROM pg_policy o WHERE o.polrelid = part.oid AND o.polname = 'tenant_isolation')",
+        &[],
+        |row| Ok((row.need(1)?, row.need(2)?)),
+    )
 }
 
 fn touched(catalog: &Catalog) -> Result<Vec<Relation>> {

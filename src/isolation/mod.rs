@@ -8,7 +8,10 @@ mod plans;
 pub mod policies;
 mod relations;
 pub mod sequences;
+pub mod shared;
 pub mod support;
+
+pub use hooks::in_force;
 
 /// Once per backend, from _PG_init.
 pub fn install() {

@@ -2,9 +2,9 @@
 
 use pgrx::Uuid;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, relations};
 use crate::error::Result;
-use crate::pg::{execute, guc, query};
+use crate::pg::{execute, guc};
 
 /// A table in a tenant's schema.
 pub struct TenantTable {
@@ -24,7 +24,7 @@ pub fn protect(catalog: &Catalog, TenantTable { table, tenant }: &TenantTable) -
              USING (fluxbase_tenant.reachable('{tenant}'::uuid))"
         ),
     )?;
-    if has_permissive_policy(catalog, table)? {
+    if relations::has_permissive_policy(catalog, table)? {
         return Ok(());
     }
     execute(catalog.scope(), &format!("CREATE POLICY tenant_access ON {table} USING (true)"))
@@ -43,12 +43,17 @@ pub fn expected(tenant: Uuid) -> String {
     format!("fluxbase_tenant.reachable('{tenant}'::uuid)")
 }
 
-fn has_permissive_policy(catalog: &Catalog, table: &str) -> Result<bool> {
-    let found = query(
-        catalog.scope(),
-        "SELECT 1 FROM pg_policy WHERE polrelid = $1::text::regclass AND polpermissive LIMIT 1",
-        &[table.into()],
-        |_| Ok(()),
-    )?;
-    Ok(!found.is_empty())
+/// The same for a shared table, by the tenant in each row; whether there was anything to do.
+pub fn protect_shared(catalog: &Catalog, table: &str, column: &str) -> Result<bool> {
+    if relations::has_policy(catalog, table, "tenant_isolation")? {
+        return Ok(false);
+    }
+    execute(catalog.scope(), &format!("ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"))?;
+    // The sub-select is evaluated once per query, and its answer can be looked up in an index.
+    let reached = format!("{column} = ANY ((SELECT fluxbase_tenant.reachable_tenant_ids())::uuid[])");
+    execute(catalog.scope(), &format!("CREATE POLICY tenant_isolation ON {table} AS RESTRICTIVE USING ({reached})"))?;
+    if !relations::has_permissive_policy(catalog, table)? {
+        execute(catalog.scope(), &format!("CREATE POLICY tenant_access ON {table} USING (true)"))?;
+    }
+    Ok(true)
 }

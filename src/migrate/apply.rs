@@ -8,10 +8,9 @@ use super::script;
 use super::version::Version;
 use crate::catalog::migrations::Migration;
 use crate::catalog::tenants::Tenant;
-use crate::catalog::{Catalog, applied, migrations, tenants};
+use crate::catalog::{Catalog, applied, migrations, relations, tenants};
 use crate::error::{Error, Result};
 use crate::identity::SandboxIdentity;
-use crate::pg::query;
 use crate::pg::sandbox::Sandbox;
 use crate::schema;
 
@@ -55,7 +54,8 @@ fn run(catalog: &Catalog, tenant: &Tenant, migration: &Migration) -> Result<()> 
         Error::conflict("the tenant's owner role does not exist", "Mend the tenant with tenant_repair().")
     })?;
     let statements = script::statements(&migration.up)?;
-    let search_path = format!("{}, {}, pg_temp", quote_identifier(&tenant.schema_name), extension_schema(catalog)?);
+    let search_path =
+        format!("{}, {}, pg_temp", quote_identifier(&tenant.schema_name), relations::extension_schema(catalog)?);
     let tenant_id = tenant.id.to_string();
     let mut constraints = Deferrable::of(catalog, tenant)?;
     let _identity = SandboxIdentity::assume(tenant.id);
@@ -96,17 +96,4 @@ fn run(catalog: &Catalog, tenant: &Tenant, migration: &Migration) -> Result<()> 
 fn mentions_deferral(statement: &str) -> bool {
     let lower = statement.to_ascii_lowercase();
     ["defer", "drop", "alter"].iter().any(|word| lower.contains(word))
-}
-
-/// Quoted.
-fn extension_schema(catalog: &Catalog) -> Result<String> {
-    query(
-        catalog.scope(),
-        "SELECT extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'fluxbase_tenant'",
-        &[],
-        |row| row.need(1),
-    )?
-    .into_iter()
-    .next()
-    .ok_or_else(|| Error::internal("the extension is not installed"))
 }

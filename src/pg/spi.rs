@@ -55,6 +55,12 @@ pub fn query<T>(
     collect(map)
 }
 
+/// Runs a query whose text is made at run time from quoted identifiers.
+pub fn query_text<T>(scope: &Elevated, sql: &str, map: impl FnMut(&Row) -> Result<T>) -> Result<Vec<T>> {
+    execute_as_is(sql, read_only(scope))?;
+    collect(map)
+}
+
 /// Runs a command for its effect.
 pub fn execute(_scope: &Elevated, sql: &str) -> Result<()> {
     execute_as_is(sql, false)

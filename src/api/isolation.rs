@@ -1,0 +1,61 @@
+//! Isolation and its proof: shared tables, and the audit of the installation.
+
+use pgrx::datum::Uuid;
+use pgrx::prelude::*;
+
+use super::{Result, answer, required};
+use crate::access::require_instance_admin;
+use crate::catalog::Catalog;
+use crate::catalog::findings::{self, Finding};
+use crate::isolation::{self, shared};
+
+/// Gives a shared table a tenant column and policies; a row for each thing done.
+#[pg_extern(sql = r#"
+    CREATE FUNCTION tenant_protect(relation regclass, tenant_column name DEFAULT 'tenant_id', existing_rows uuid DEFAULT NULL)
+    RETURNS TABLE (object text, done text) VOLATILE PARALLEL UNSAFE COST 100000
+    LANGUAGE c AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
+"#)]
+fn tenant_protect(
+    relation: Option<pg_sys::Oid>,
+    tenant_column: Option<&core::ffi::CStr>,
+    existing_rows: Option<Uuid>,
+) -> Result<TableIterator<'static, (name!(object, String), name!(done, String))>> {
+    let steps = answer(|| {
+        let catalog = Catalog::write()?;
+        let column = required("tenant_column", tenant_column)?.to_string_lossy().into_owned();
+        shared::protect(&catalog, required("relation", relation)?, &column, existing_rows)
+    })?;
+    Ok(TableIterator::new(steps.into_iter().map(|step| (step.object, step.done.to_string()))))
+}
+
+/// Takes the policies of a shared table away; a row for each thing done.
+#[pg_extern(sql = r#"
+    CREATE FUNCTION tenant_unprotect(relation regclass) RETURNS TABLE (object text, done text)
+    VOLATILE PARALLEL UNSAFE COST 100000 LANGUAGE c AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
+"#)]
+fn tenant_unprotect(
+    relation: Option<pg_sys::Oid>,
+) -> Result<TableIterator<'static, (name!(object, String), name!(done, String))>> {
+    let steps = answer(|| shared::unprotect(&Catalog::write()?, required("relation", relation)?))?;
+    Ok(TableIterator::new(steps.into_iter().map(|step| (step.object, step.done.to_string()))))
+}
+
+/// Audits the installation; a row for each finding, worst first.
+#[pg_extern(stable, parallel_unsafe, cost = 1000000)]
+fn tenant_check() -> Result<
+    TableIterator<
+        'static,
+        (name!(severity, String), name!(object, String), name!(problem, String), name!(fix, String)),
+    >,
+> {
+    let findings = answer(|| {
+        let catalog = Catalog::read()?;
+        require_instance_admin(&catalog, "audit the installation")?;
+        let mut findings = findings::list(&catalog)?;
+        if !isolation::in_force() {
+            findings.insert(0, Finding::check_is_bypassed());
+        }
+        Ok(findings)
+    })?;
+    Ok(TableIterator::new(findings.into_iter().map(|f| (f.severity, f.object, f.problem, f.fix))))
+}

@@ -1,0 +1,35 @@
+//! What is wrong with an installation, as far as catalogs and settings show it. One query, in sql/check.sql.
+
+use super::Catalog;
+use crate::error::Result;
+use crate::pg::query;
+use crate::settings;
+
+pub struct Finding {
+    /// `error`: tenants are not kept apart. `warning`: they are, by what may change.
+    pub severity: String,
+    pub object: String,
+    pub problem: String,
+    pub fix: String,
+}
+
+impl Finding {
+    /// What no catalog shows: whether the server still asks this library before it runs a query.
+    pub fn check_is_bypassed() -> Self {
+        Finding {
+            severity: "warning".into(),
+            object: "library fluxbase_tenant".into(),
+            problem: "another library took ExecutorCheckPerms_hook and does not call the one before it".into(),
+            fix: "Load fluxbase_tenant last; until then policies are checked row by row, which is slower.".into(),
+        }
+    }
+}
+
+pub fn list(catalog: &Catalog) -> Result<Vec<Finding>> {
+    query(
+        catalog.scope(),
+        include_str!("../../sql/check.sql"),
+        &[settings::user_id_setting().into(), settings::tenant_id_setting().into()],
+        |row| Ok(Finding { severity: row.need(1)?, object: row.need(2)?, problem: row.need(3)?, fix: row.need(4)? }),
+    )
+}

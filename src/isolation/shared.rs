@@ -1,0 +1,183 @@
+//! Shared tables: tables outside the tenant schemas whose every row belongs to a tenant.
+
+use pgrx::spi::quote_identifier;
+use pgrx::{Uuid, pg_sys};
+
+use super::policies;
+use crate::access::{Need, authorize};
+use crate::catalog::{Catalog, relations};
+use crate::error::{Error, Result};
+use crate::pg::sandbox::Sandbox;
+use crate::pg::{execute, roles};
+
+/// One thing that `protect` or `unprotect` did.
+pub struct Step {
+    pub object: String,
+    pub done: &'static str,
+}
+
+/// Does what is missing, so that a second call does nothing. Rows that are there already belong to `existing_rows`.
+pub fn protect(
+    catalog: &Catalog,
+    relation: pg_sys::Oid,
+    column: &str,
+    existing_rows: Option<Uuid>,
+) -> Result<Vec<Step>> {
+    let table = owned_table(catalog, relation, "protect this table")?;
+    let mut work = Work { catalog, table: &table, column: quote_identifier(column), steps: Vec::new() };
+    if existing_rows.is_some() {
+        authorize(catalog, Need::See, existing_rows, "give rows to this tenant")?;
+    }
+    work.add_column(column, existing_rows)?;
+    work.add_constraints(column)?;
+    work.add_policies()?;
+    Ok(work.steps)
+}
+
+/// Takes the policies away; the column, its index and its foreign key stay.
+pub fn unprotect(catalog: &Catalog, relation: pg_sys::Oid) -> Result<Vec<Step>> {
+    let table = owned_table(catalog, relation, "unprotect this table")?;
+    let mut steps = Vec::new();
+    for part in relations::partition_tree(catalog, relation)? {
+        if !relations::has_policy(catalog, &part, "tenant_isolation")? {
+            continue;
+        }
+        execute(catalog.scope(), &format!("DROP POLICY tenant_isolation ON {part}"))?;
+        if relations::has_policy(catalog, &part, "tenant_access")? {
+            execute(catalog.scope(), &format!("DROP POLICY tenant_access ON {part}"))?;
+        }
+        if !relations::has_any_policy(catalog, &part)? {
+            let off = format!("ALTER TABLE {part} NO FORCE ROW LEVEL SECURITY, DISABLE ROW LEVEL SECURITY");
+            execute(catalog.scope(), &off)?;
+        }
+        steps.push(Step { object: format!("table {part}"), done: "policies dropped" });
+    }
+    if let Some(column) = relations::column_with_tenant_default(catalog, relation)? {
+        execute(catalog.scope(), &format!("ALTER TABLE {} ALTER COLUMN {column} DROP DEFAULT", table.name))?;
+        steps.push(Step { object: format!("column {}.{column}", table.name), done: "default dropped" });
+    }
+    Ok(steps)
+}
+
+/// A table or partitioned table outside the tenant schemas, which the caller owns.
+fn owned_table(catalog: &Catalog, relation: pg_sys::Oid, action: &str) -> Result<relations::Table> {
+    let table = relations::table(catalog, relation)?.ok_or_else(|| {
+        Error::invalid("relation is not a table", "Name a table or a partitioned table; views follow their tables.")
+    })?;
+    let caller = catalog.caller_role();
+    if !roles::owns_relation(relation, caller) {
+        return Err(Error::forbidden(action, "Ask the owner of the table."));
+    }
+    if table.tenant.is_some() {
+        return Err(Error::conflict(
+            format!("table {} is in a tenant schema", table.name),
+            "Tables in tenant schemas are protected from their birth.",
+        ));
+    }
+    Ok(table)
+}
+
+struct Work<'a> {
+    catalog: &'a Catalog,
+    table: &'a relations::Table,
+    /// Quoted.
+    column: String,
+    steps: Vec<Step>,
+}
+
+impl Work<'_> {
+    fn run(&mut self, command: &str, object: String, done: &'static str) -> Result<()> {
+        execute(self.catalog.scope(), command)?;
+        self.steps.push(Step { object, done });
+        Ok(())
+    }
+
+    fn column_object(&self) -> String {
+        format!("column {}.{}", self.table.name, self.column)
+    }
+
+    fn add_column(&mut self, plain: &str, existing_rows: Option<Uuid>) -> Result<()> {
+        let (table, column) = (&self.table.name, &self.column);
+        match relations::column_type(self.catalog, self.table.oid, plain)? {
+            None => {
+                let rows = relations::count(self.catalog, table)?;
+                let value = match existing_rows {
+                    _ if rows == 0 => String::new(),
+                    // A constant: no row is rewritten and no trigger of the table fires.
+                    Some(tenant) => format!(" DEFAULT '{tenant}'"),
+                    None => return Err(rows_without_tenant(rows)),
+                };
+                let command = format!("ALTER TABLE {table} ADD COLUMN {column} uuid NOT NULL{value}");
+                self.run(&command, self.column_object(), "added")?;
+            }
+            Some(column_type) if column_type != pg_sys::UUIDOID => {
+                return Err(Error::invalid(
+                    format!("column {column} is not of type uuid"),
+                    "Name another column, or change its type to uuid.",
+                ));
+            }
+            Some(_) => self.fill_column(existing_rows)?,
+        }
+        Ok(())
+    }
+
+    fn fill_column(&mut self, existing_rows: Option<Uuid>) -> Result<()> {
+        let (table, column) = (&self.table.name, &self.column);
+        let rows = relations::count(self.catalog, &format!("{table} WHERE {column} IS NULL"))?;
+        if rows == 0 {
+            return Ok(());
+        }
+        let tenant = existing_rows.ok_or_else(|| rows_without_tenant(rows))?;
+        // An update fires the table's triggers, which are its owner's code and must not run with more than its rights.
+        {
+            let sandbox = Sandbox::enter(self.table.owner, &[(c"row_security", "on")])?;
+            let fill = format!("UPDATE {table} SET {column} = '{tenant}' WHERE {column} IS NULL");
+            sandbox.run(&fill, "filling the tenant column of existing rows")?;
+        }
+        self.steps.push(Step { object: self.column_object(), done: "existing rows given to the tenant" });
+        Ok(())
+    }
+
+    fn add_constraints(&mut self, plain: &str) -> Result<()> {
+        let (table, column, oid) = (self.table.name.clone(), self.column.clone(), self.table.oid);
+        if !relations::is_not_null(self.catalog, oid, plain)? {
+            let command = format!("ALTER TABLE {table} ALTER COLUMN {column} SET NOT NULL");
+            self.run(&command, self.column_object(), "set not null")?;
+        }
+        if relations::column_with_tenant_default(self.catalog, oid)?.as_deref() != Some(column.as_str()) {
+            let default = relations::current_tenant_function(self.catalog)?;
+            for part in relations::partition_tree(self.catalog, oid)? {
+                let command = format!("ALTER TABLE {part} ALTER COLUMN {column} SET DEFAULT {default}()");
+                execute(self.catalog.scope(), &command)?;
+            }
+            self.steps.push(Step { object: self.column_object(), done: "default set to the current tenant" });
+        }
+        if !relations::references_tenants(self.catalog, oid, plain)? {
+            let command = format!(
+                "ALTER TABLE {table} ADD FOREIGN KEY ({column}) REFERENCES fluxbase_tenant.tenants ON DELETE CASCADE"
+            );
+            self.run(&command, self.column_object(), "foreign key to the catalog added")?;
+        }
+        if !relations::has_index_on(self.catalog, oid, plain)? {
+            self.run(&format!("CREATE INDEX ON {table} ({column})"), self.column_object(), "index added")?;
+        }
+        Ok(())
+    }
+
+    /// On partitions too: a query that names a partition does not ask its parent's policies.
+    fn add_policies(&mut self) -> Result<()> {
+        for part in relations::partition_tree(self.catalog, self.table.oid)? {
+            if policies::protect_shared(self.catalog, &part, &self.column)? {
+                self.steps.push(Step { object: format!("table {part}"), done: "policies added" });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn rows_without_tenant(rows: i64) -> Error {
+    Error::conflict(
+        format!("{rows} rows have no tenant"),
+        "Pass the tenant that they belong to as existing_rows, or fill the column first.",
+    )
+}
