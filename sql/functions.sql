@@ -152,10 +152,38 @@ COMMENT ON FUNCTION @extschema@.tenant_migration_status() IS
     'How far each tenant that is not deleted has come, oldest first: version, and how many migrations are pending. '
     'Instance admins. Errors: forbidden.';
 
+COMMENT ON FUNCTION @extschema@.tenant_protect(regclass, name, uuid) IS
+    'Makes a table outside the tenant schemas a shared one, whose every row belongs to a tenant: column with default, '
+    'foreign key and index, row-level security and policies, also on partitions. Does what is missing; existing_rows is '
+    'the tenant of rows that have none. The owner of the table. Returns a row for each thing done: object, done. Errors: '
+    'forbidden, invalid_argument, conflict for rows without a tenant and for tables in a tenant schema.';
+COMMENT ON FUNCTION @extschema@.tenant_unprotect(regclass) IS
+    'Undoes the policies and the default of tenant_protect(); column, index and foreign key stay. The owner of the table. '
+    'Returns a row for each thing done: object, done. Errors: forbidden, invalid_argument.';
+COMMENT ON FUNCTION @extschema@.tenant_check() IS
+    'Audits the installation: severity, object, problem, fix for each finding, worst first; no rows if nothing was found. '
+    'error: tenants are not kept apart; warning: they are, by what may change. Instance admins. Errors: forbidden.';
+
+COMMENT ON FUNCTION @extschema@.tenant_protect(regclass, name, uuid) IS
+    'Makes a table outside the tenant schemas a shared one, each row of which belongs to a tenant: a column with the '
+    'current tenant as default, NOT NULL, foreign key to the catalog, index, and policies, on partitions too. Rows that '
+    'are there are given to existing_rows. Owner of the table. Returns a row for each thing done, none the second time. '
+    'Errors: forbidden, invalid_argument (no table, column not uuid), conflict (rows without a tenant, table of a '
+    'tenant), not_found.';
+COMMENT ON FUNCTION @extschema@.tenant_unprotect(regclass) IS
+    'Takes the policies and the default of tenant_protect() away; column, index and foreign key stay. Owner of the table. '
+    'Returns a row for each thing done. Errors: forbidden, invalid_argument, conflict.';
+COMMENT ON FUNCTION @extschema@.tenant_check() IS
+    'Audits the installation: a row for each finding with severity (error: tenants are not kept apart; warning: they are, '
+    'by what may change), object, problem and fix, worst first; no rows: nothing found. Instance admins. Errors: forbidden.';
 COMMENT ON FUNCTION fluxbase_tenant.reachable(uuid) IS
     'Whether the caller reaches the tables of a tenant now; called by the policy tenant_isolation of every such table.';
+COMMENT ON FUNCTION fluxbase_tenant.reachable_tenant_ids() IS
+    'The tenants whose rows of shared tables the caller reaches now; called by the policies of such tables.';
 COMMENT ON FUNCTION fluxbase_tenant.visible_tenant_ids() IS
     'The tenants whose catalog rows the caller sees; called by the catalog''s policies.';
+COMMENT ON FUNCTION fluxbase_tenant.reachable_tenant_ids() IS
+    'The tenants whose rows of shared tables the caller reaches now; called by their policy tenant_isolation.';
 COMMENT ON FUNCTION fluxbase_tenant.reachable_support(internal) IS
     'Planner support of reachable(): true where the caller is checked when the query starts.';
 COMMENT ON FUNCTION fluxbase_tenant.nextval(regclass) IS

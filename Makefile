@@ -1,0 +1,34 @@
+# PostgreSQL's own words; each target is a script. `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help demo check install installcheck lint psql stop bench clean
+
+help: ## this list
+	@sed -nE 's/^([a-z]+): ## (.*)/  make \1\t\2/p' Makefile | expand -t 22
+
+demo: ## set up, build, and run the tour in examples/demo on a private server
+	@scripts/demo.sh
+
+check: ## set up, build, and run the suite on private servers of PostgreSQL 15 and 18
+	@scripts/check.sh
+
+install: ## build and install into your server: make install PG_CONFIG=/path/to/pg_config
+	@scripts/setup.sh build
+	@PROFILE=release scripts/install.sh "$(or $(PG_CONFIG),$(error say which server: make install PG_CONFIG=/path/to/pg_config))"
+
+installcheck: ## run the suite on what is installed, no build; PG_CONFIG names one server
+	@FLUXBASE_TENANT_PG="$(PG_CONFIG)" scripts/installcheck.sh
+
+lint: ## rustfmt, clippy with warnings as errors, shellcheck if present
+	@scripts/lint.sh
+
+psql: ## a session on the demo server
+	@scripts/server.sh psql 18
+
+stop: ## stop the demo server
+	@scripts/server.sh stop 18
+
+bench: ## measure against the alternatives
+	@scripts/bench.sh
+
+clean: ## stop the demo server and remove everything that was built or fetched
+	@scripts/clean.sh

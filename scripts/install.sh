@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Builds the extension and installs it into a server.
+#   install.sh 15|18       into that private server, debug profile
+#   install.sh PG_CONFIG   into the server of that pg_config
+# PROFILE=release for the release profile.
+set -euo pipefail
+source "$(dirname "$0")/lib.sh"
+
+[ $# -eq 1 ] || die "usage: install.sh MAJOR|PG_CONFIG"
+case $1 in
+    [0-9]*) pg_config=$(private_pg_config "$1") private=1 ;;
+    *) pg_config=$(command -v "$1" || true) private= ;;
+esac
+[ -x "$pg_config" ] || die "no pg_config at ${pg_config:-$1}"
+major=$(pg_major "$pg_config")
+profile=${PROFILE:-dev}
+library=$("$pg_config" --pkglibdir)/fluxbase_tenant.so
+
+# What goes into the build. A private server that got exactly this from us is left alone.
+sources() {
+    cd "$ROOT"
+    find Cargo.toml Cargo.lock fluxbase_tenant.control src sql -type f -print0 | sort -z | xargs -0 sha256sum
+}
+key="$profile $(rustc --version) $(sources | sha256sum)"
+stamp=$ROOT/.dev/stamps/install-$major
+if [ -n "$private" ] && is_done "install-$major" "$key" && [ -e "$library" ] && [ ! "$library" -nt "$stamp" ]; then
+    exit
+fi
+
+# Says which server pgrx builds for, whatever its config lists.
+export PGRX_PG_CONFIG_PATH=$pg_config
+cd "$ROOT"
+build() {
+    "$ROOT/.dev/cargo-pgrx/bin/cargo-pgrx" pgrx install --package fluxbase_tenant --profile "$profile" \
+        --no-default-features --features "pg$major" --pg-config "$pg_config"
+}
+message="Building fluxbase_tenant for PostgreSQL $major"
+[ -e "target/$([ "$profile" = dev ] && echo debug || echo "$profile")" ] || message="$message, the first time about 2 minutes"
+run_logged "install-$major" "$message" build
+if [ -n "$private" ]; then
+    mark_done "install-$major" "$key"
+else
+    say "Installed into $("$pg_config" --pkglibdir) and $("$pg_config" --sharedir)/extension"
+fi

@@ -1,0 +1,84 @@
+//! Nothing goes undocumented, and nothing is documented that is not there.
+
+use std::collections::BTreeSet;
+
+use crate::cases;
+use crate::support::{Db, paths};
+
+cases![
+    every_function_has_a_comment,
+    the_readme_shows_every_function_with_its_arguments,
+    the_readme_names_no_function_that_is_not_there,
+    the_readme_names_every_setting,
+    the_readme_names_every_role,
+];
+
+const FUNCTIONS: &str = "
+    SELECT p.proname::text AS name, p.oid::regprocedure::text AS signature, n.nspname = 'fluxbase_tenant' AS internal,
+           coalesce(obj_description(p.oid, 'pg_proc'), '') AS comment,
+           coalesce((SELECT string_agg(a.name, ', ' ORDER BY a.position)
+                     FROM unnest(p.proargnames, p.proargmodes) WITH ORDINALITY AS a (name, mode, position)
+                     WHERE coalesce(a.mode, 'i') = 'i'), '') AS arguments
+    FROM pg_proc p
+    JOIN pg_namespace n ON n.oid = p.pronamespace
+    JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+    JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
+    WHERE e.extname = 'fluxbase_tenant'
+    ORDER BY p.proname";
+
+fn every_function_has_a_comment(db: &Db) {
+    let rows = db.superuser().query(FUNCTIONS, &[]).expect("the catalog is readable");
+    assert!(!rows.is_empty());
+    // One that says what, for whom, and what can go wrong is longer than a name.
+    let bare = rows.iter().filter(|row| row.get::<_, &str>("comment").len() < 40);
+    let bare: Vec<&str> = bare.map(|row| row.get("signature")).collect();
+    assert!(bare.is_empty(), "without a comment in sql/functions.sql: {bare:?}");
+}
+
+fn the_readme_shows_every_function_with_its_arguments(db: &Db) {
+    let readme = readme();
+    let rows = db.superuser().query(FUNCTIONS, &[]).expect("the catalog is readable");
+    let surface = rows.iter().filter(|row| !row.get::<_, bool>("internal"));
+    let shown = surface.map(|row| format!("`{}({})`", row.get::<_, &str>("name"), row.get::<_, &str>("arguments")));
+    let missing: BTreeSet<String> = shown.filter(|call| !readme.contains(call)).collect();
+    assert!(missing.is_empty(), "README.md lacks {missing:?}");
+}
+
+fn the_readme_names_no_function_that_is_not_there(db: &Db) {
+    let rows = db.superuser().query(FUNCTIONS, &[]).expect("the catalog is readable");
+    let there: BTreeSet<&str> = rows.iter().map(|row| row.get("name")).collect();
+    let readme = readme();
+    let words = readme.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '('));
+    let called = words.filter_map(|word| word.split_once('(')).map(|(name, _)| name);
+    let unknown: BTreeSet<&str> = called.filter(|name| name.starts_with("tenant_") && !there.contains(name)).collect();
+    assert!(unknown.is_empty(), "README.md names {unknown:?}");
+}
+
+fn the_readme_names_every_setting(db: &Db) {
+    // pg_settings shows them once the library is loaded.
+    let mut client = db.superuser();
+    client.batch_execute("SELECT tenant_current_user_id()").expect("anyone may ask");
+    names_every(&mut client, "SELECT name FROM pg_settings WHERE name LIKE 'fluxbase\\_tenant.%'");
+}
+
+fn the_readme_names_every_role(db: &Db) {
+    let owner_roles = "^fluxbase_tenant_[0-9a-f]{32}$";
+    let roles = format!(
+        "SELECT rolname::text FROM pg_roles WHERE rolname LIKE 'fluxbase\\_tenant\\_%' AND rolname !~ '{owner_roles}'"
+    );
+    names_every(&mut db.superuser(), &roles);
+}
+
+#[track_caller]
+fn names_every(client: &mut postgres::Client, query: &str) {
+    let rows = client.query(query, &[]).expect("the catalog is readable");
+    assert!(!rows.is_empty());
+    let readme = readme();
+    let missing = rows.iter().map(|row| row.get::<_, &str>(0)).filter(|name| !readme.contains(&format!("`{name}`")));
+    let missing: Vec<&str> = missing.collect();
+    assert!(missing.is_empty(), "README.md lacks {missing:?}");
+}
+
+fn readme() -> String {
+    std::fs::read_to_string(paths::root().join("README.md")).expect("README.md is there")
+}

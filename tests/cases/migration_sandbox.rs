@@ -1,0 +1,266 @@
+//! A migration runs as the tenant's owner and cannot leave: no other role, no other tenant, no catalog, no superuser.
+
+use uuid::Uuid;
+
+use crate::cases;
+use crate::support::people::{column, new_user, one, run};
+use crate::support::{Db, expect_error};
+
+cases![
+    runs_as_the_owner_role,
+    role_cannot_be_changed,
+    other_tenants_are_out_of_reach,
+    catalog_is_out_of_reach,
+    superusers_features_are_out_of_reach,
+    session_state_is_out_of_reach,
+    identity_is_the_tenants_alone,
+    functions_it_leaves_behind_gain_nothing,
+    owner_role_gives_itself_to_nobody,
+    transaction_cannot_be_ended_from_inside,
+    after_a_refusal_the_session_is_itself,
+];
+
+const MIGRATE: &str = "SELECT * FROM tenant_migrate($1)";
+
+/// Each script alone must be refused, also from inside a DO block, and change nothing.
+#[track_caller]
+fn refused(db: &Db, scripts: &[&str], sqlstates: &[&str]) {
+    let id: Uuid = match db.admin().query_opt("SELECT id FROM tenant_list() WHERE slug = 'acme'", &[]).unwrap() {
+        Some(row) => row.get(0),
+        None => db.new_tenant("acme", new_user()),
+    };
+    let mut admin = db.admin();
+    for script in scripts {
+        let quoted = format!("DO $do$ BEGIN EXECUTE $run${script}$run$; END $do$");
+        for text in [script.to_string(), quoted] {
+            run(&mut admin, "BEGIN");
+            let add = "SELECT version FROM tenant_migration_add('77', 'bad', $1)";
+            one::<String>(&mut admin, add, &[&text]);
+            let result = admin.query(MIGRATE, &[&id]);
+            let Err(error) = result else { panic!("{text} succeeded") };
+            let code = error.code().unwrap_or_else(|| panic!("{text}: {error:?}")).code();
+            assert!(sqlstates.contains(&code), "{text}: {error:?}");
+            run(&mut admin, "ROLLBACK");
+            assert_eq!(one::<String>(&mut admin, "SELECT current_user::text", &[]), "app_admin");
+        }
+    }
+}
+
+fn runs_as_the_owner_role(db: &Db) {
+    db.add_migration(
+        "1",
+        "CREATE TABLE who AS SELECT current_user::text AS me, current_schema()::text AS schema,
+         current_setting('search_path') AS path, current_setting('is_superuser') AS super",
+    );
+    for mut client in [db.admin(), db.superuser()] {
+        let id: Uuid = one(&mut client, "SELECT id FROM tenant_create(name => 'Acme')", &[]);
+        let schema = db.schema_of(id);
+        let row = db.superuser().query_one(&format!("SELECT * FROM {schema}.who"), &[]).unwrap();
+        let owner = Db::owner_role(id);
+        let told: (&str, &str, &str) = (row.get("me"), row.get("schema"), row.get("path"));
+        assert_eq!(told, (owner.as_str(), schema.as_str(), format!("{schema}, public, pg_temp").as_str()));
+        let owners: Vec<String> =
+            column(&mut client, "SELECT DISTINCT tableowner::text FROM pg_tables WHERE schemaname = $1", &[&schema]);
+        assert_eq!(owners, [owner]);
+    }
+}
+
+fn role_cannot_be_changed(db: &Db) {
+    let scripts = [
+        "SET ROLE postgres",
+        "SET ROLE NONE",
+        "SET LOCAL ROLE app_admin",
+        "RESET ROLE",
+        "SET SESSION AUTHORIZATION postgres",
+        "SET SESSION AUTHORIZATION DEFAULT",
+        "RESET SESSION AUTHORIZATION",
+        "SELECT set_config('role', 'postgres', true)",
+        "SELECT set_config('role', 'none', false)",
+        "SELECT set_config('session_authorization', 'postgres', true)",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql SET role = postgres AS 'SELECT 1'; SELECT f()",
+    ];
+    refused(db, &scripts, &["42501"]);
+}
+
+fn other_tenants_are_out_of_reach(db: &Db) {
+    db.add_migration("0", "CREATE TABLE notes (body text); INSERT INTO notes VALUES ('secret')");
+    let other = db.new_tenant("other", new_user());
+    let owner = Db::owner_role(other);
+    let scripts = [
+        "SELECT * FROM tenant_other.notes",
+        "INSERT INTO tenant_other.notes VALUES ('x')",
+        "CREATE TABLE tenant_other.mine ()",
+        "DROP TABLE tenant_other.notes",
+        "DROP SCHEMA tenant_other CASCADE",
+        "CREATE VIEW peek AS SELECT * FROM tenant_other.notes",
+        "ALTER TABLE notes SET SCHEMA tenant_other",
+        "COMMENT ON TABLE tenant_other.notes IS 'x'",
+        &format!("GRANT {owner} TO CURRENT_USER"),
+        &format!("REASSIGN OWNED BY {owner} TO CURRENT_USER"),
+        &format!("DROP ROLE {owner}"),
+        &format!("ALTER SCHEMA tenant_acme OWNER TO {owner}"),
+        &format!("CREATE TABLE x (); ALTER TABLE x OWNER TO {owner}"),
+    ];
+    refused(db, &scripts, &["42501"]);
+    assert_eq!(db.traces(other, "tenant_other"), 3);
+}
+
+fn catalog_is_out_of_reach(db: &Db) {
+    let scripts = [
+        "SELECT * FROM fluxbase_tenant.tenants",
+        "INSERT INTO fluxbase_tenant.members SELECT gen_random_uuid()",
+        "UPDATE fluxbase_tenant.tenants SET name = 'x'",
+        "CREATE TABLE fluxbase_tenant.mine ()",
+        "DROP EXTENSION fluxbase_tenant",
+        "SELECT * FROM tenant_create('b', 'B')",
+        "SELECT * FROM tenant_list()",
+        "SELECT * FROM tenant_get()",
+        "SELECT * FROM tenant_grant_instance_admin(gen_random_uuid())",
+        "SELECT * FROM tenant_migration_add('9', 'n', 'SELECT 1')",
+        "SELECT * FROM tenant_set_current('acme')",
+        "SELECT tenant_reset_current()",
+        "SELECT fluxbase_tenant.visible_tenant_ids()",
+        "CREATE OR REPLACE FUNCTION public.tenant_is_instance_admin() RETURNS bool LANGUAGE sql AS 'SELECT true'",
+    ];
+    refused(db, &scripts, &["42501"]);
+}
+
+fn superusers_features_are_out_of_reach(db: &Db) {
+    let scripts = [
+        "CREATE ROLE mine",
+        "CREATE SCHEMA mine",
+        "CREATE TABLE public.mine ()",
+        "CREATE EXTENSION plpgsql SCHEMA public",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE c AS '/lib/x.so', 'f'",
+        "CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION fluxbase_tenant.after_ddl()",
+        "COPY (SELECT 1) TO PROGRAM 'true'",
+        "COPY (SELECT 1) TO '/tmp/never'",
+        "SELECT pg_read_file('/etc/passwd')",
+        "SELECT lo_import('/etc/passwd')",
+        "SELECT pg_terminate_backend(pg_backend_pid() + 0) FROM pg_authid",
+        "SELECT rolpassword FROM pg_authid",
+        "ALTER ROLE CURRENT_USER SUPERUSER",
+        "ALTER ROLE CURRENT_USER BYPASSRLS",
+        "ALTER ROLE postgres SET work_mem = '1MB'",
+        "ALTER SYSTEM SET work_mem = '1MB'",
+        "SET session_replication_role = replica",
+        "SET log_statement = 'none'",
+        "LOAD '/lib/x.so'",
+        "ALTER SCHEMA tenant_acme RENAME TO tenant_mine",
+        "CREATE SERVER s FOREIGN DATA WRAPPER nothing",
+        "CREATE PUBLICATION p FOR ALL TABLES",
+    ];
+    refused(db, &scripts, &["42501", "42710", "42704", "58P01", "25001", "0A000"]);
+    assert!(!std::path::Path::new("/tmp/never").exists());
+}
+
+fn session_state_is_out_of_reach(db: &Db) {
+    let restricted = [
+        "CREATE TEMP TABLE t ()",
+        "CREATE TEMP VIEW v AS SELECT 1",
+        "SELECT 1 AS x INTO TEMP t",
+        "LISTEN channel",
+        "UNLISTEN *",
+        "PREPARE p AS SELECT 1",
+        "DEALLOCATE ALL",
+        "DISCARD PLANS",
+        "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
+    ];
+    refused(db, &restricted, &["42501", "0A000", "42P16"]);
+    let only_outside = ["VACUUM", "CREATE DATABASE mine", "DISCARD ALL", "DROP DATABASE template0"];
+    refused(db, &only_outside, &["25001", "42501", "0A000"]);
+}
+
+fn identity_is_the_tenants_alone(db: &Db) {
+    let other = db.new_tenant("other", new_user());
+    db.add_migration(
+        "1",
+        &format!(
+            "CREATE TABLE seen AS SELECT tenant_current_user_id() AS user_id, tenant_current_id() AS tenant_id,
+             tenant_is_instance_admin() AS boss, tenant_has_access('{other}') AS other,
+             current_setting('fluxbase_tenant.user_id') AS setting"
+        ),
+    );
+    let boss = new_user();
+    run(&mut db.admin(), &format!("SELECT tenant_grant_instance_admin('{boss}')"));
+    let mut client = db.as_user(boss);
+    run(&mut client, "SELECT tenant_set_current('other')");
+    let id: Uuid = one(&mut client, "SELECT id FROM tenant_create('acme', 'Acme')", &[]);
+    let row = db.superuser().query_one("SELECT * FROM tenant_acme.seen", &[]).unwrap();
+    assert_eq!(row.get::<_, Option<Uuid>>("user_id"), None);
+    assert_eq!(row.get::<_, Uuid>("tenant_id"), id);
+    assert_eq!((row.get("boss"), row.get("other"), row.get("setting")), (false, false, ""));
+    // Afterwards the session is what it was.
+    assert_eq!(one::<Uuid>(&mut client, "SELECT tenant_current_id()", &[]), other);
+    assert!(one::<bool>(&mut client, "SELECT tenant_is_instance_admin()", &[]));
+    let set = [
+        format!("SET fluxbase_tenant.user_id = '{boss}'"),
+        format!("SET LOCAL fluxbase_tenant.tenant_id = '{other}'"),
+        format!("SELECT set_config('fluxbase_tenant.user_id', '{boss}', true)"),
+        "RESET fluxbase_tenant.user_id".into(),
+        "SET fluxbase_tenant.create_policy = 'authenticated'".into(),
+    ];
+    refused(db, &set.each_ref().map(String::as_str), &["42501"]);
+}
+
+/// Even what an instance admin or a superuser calls later: RLS and rights are the owner's or the caller's, never more.
+fn functions_it_leaves_behind_gain_nothing(db: &Db) {
+    db.add_migration("1", "CREATE TABLE notes (body text); INSERT INTO notes VALUES ('secret')");
+    db.new_tenant("victim", new_user());
+    db.add_migration(
+        "2",
+        "CREATE FUNCTION steal() RETURNS SETOF text LANGUAGE plpgsql SECURITY DEFINER AS
+         $$ BEGIN RETURN QUERY EXECUTE 'SELECT body FROM tenant_victim.notes'; END $$;
+         CREATE FUNCTION become() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS
+         $$ BEGIN EXECUTE 'SET ROLE postgres'; END $$",
+    );
+    let user = new_user();
+    let id = db.new_tenant("thief", user);
+    let mut client = db.as_user(user);
+    run(&mut client, "SELECT tenant_set_current('thief')");
+    expect_error(client.query("SELECT * FROM steal()", &[]), "42501");
+    expect_error(client.query("SELECT become()", &[]), "42501");
+    expect_error(db.superuser().query("SELECT * FROM tenant_thief.steal()", &[]), "42501");
+
+    // A trigger of one migration fires in the next: inside the sandbox again.
+    db.add_migration(
+        "3",
+        "CREATE FUNCTION leave() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN EXECUTE 'RESET ROLE'; RETURN NEW; END $$;
+         CREATE TRIGGER leave BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION leave()",
+    );
+    db.add_migration("4", "INSERT INTO notes VALUES ('fires')");
+    expect_error(db.superuser().query(MIGRATE, &[&id]), "42501");
+}
+
+fn owner_role_gives_itself_to_nobody(db: &Db) {
+    let scripts = [
+        "DO $$ BEGIN EXECUTE format('GRANT %I TO app_user', current_user); END $$",
+        "DO $$ BEGIN EXECUTE format('ALTER ROLE %I LOGIN', current_user); END $$",
+        "DO $$ BEGIN EXECUTE format('ALTER ROLE %I RENAME TO mine', current_user); END $$",
+        "GRANT fluxbase_tenant_owner TO app_user",
+        "GRANT fluxbase_tenant_admin TO CURRENT_USER",
+    ];
+    refused(db, &scripts, &["42501", "0A000"]);
+}
+
+fn transaction_cannot_be_ended_from_inside(db: &Db) {
+    db.add_migration("1", "CREATE TABLE notes (body text)");
+    db.add_migration("2", "DO $$ BEGIN INSERT INTO notes VALUES ('x'); COMMIT; END $$");
+    let id = Uuid::new_v4();
+    let create = "SELECT * FROM tenant_create('acme', 'Acme', id => $1)";
+    expect_error(db.admin().query(create, &[&id]), "2D000").context_has("migration version \"2\"");
+    assert_eq!(db.traces(id, "tenant_acme"), 0);
+}
+
+fn after_a_refusal_the_session_is_itself(db: &Db) {
+    let id = db.new_tenant("acme", new_user());
+    db.add_migration("1", "SET ROLE postgres");
+    let mut admin = db.admin();
+    for _ in 0..3 {
+        expect_error(admin.query(MIGRATE, &[&id]), "42501");
+        run(&mut admin, "SET ROLE app_admin; RESET ROLE; CREATE TEMP TABLE t (); DROP TABLE t");
+        run(&mut admin, "LISTEN channel; UNLISTEN *");
+        assert!(one::<bool>(&mut admin, "SELECT tenant_is_instance_admin()", &[]));
+    }
+}

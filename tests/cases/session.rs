@@ -1,0 +1,283 @@
+//! The current tenant of a session: chosen by those who may, with its schema first in search_path, for as long as said.
+
+use postgres::types::Type;
+use uuid::Uuid;
+
+use crate::cases;
+use crate::support::people::{column, new_user, one, run};
+use crate::support::{Db, expect_refusal};
+
+cases![
+    set_current_by_slug_id_and_text,
+    set_current_puts_the_schema_first,
+    set_current_asks_for_membership,
+    set_current_takes_no_nulls,
+    choosing_again_leaves_one_schema_in_front,
+    local_choice_ends_with_its_transaction,
+    choice_ends_with_rollback_and_savepoint,
+    reset_all_and_discard_all_end_the_choice,
+    reset_current_puts_both_back,
+    reset_current_keeps_a_path_set_since,
+    untrusted_role_with_a_user_may_choose,
+    current_is_a_row_or_none,
+    current_comes_from_setting_then_oldest_membership,
+    has_access_and_has_role_answer_for_each_caller,
+    questions_work_in_the_applications_own_policies,
+];
+
+const ID: &str = "SELECT tenant_current_id()";
+const PATH: &str = "SELECT current_setting('search_path')";
+
+fn set_current_by_slug_id_and_text(db: &Db) {
+    let user = new_user();
+    let id = db.new_tenant("acme", user);
+    let mut client = db.as_user(user);
+    assert_eq!(one::<Uuid>(&mut client, "SELECT id FROM tenant_set_current($1)", &[&"acme"]), id);
+    assert_eq!(one::<Uuid>(&mut client, "SELECT id FROM tenant_set_current($1)", &[&id.to_string()]), id);
+    let by_id = client.prepare_typed("SELECT id FROM tenant_set_current($1)", &[Type::UUID]).unwrap();
+    assert_eq!(client.query_one(&by_id, &[&id]).unwrap().get::<_, Uuid>(0), id);
+    let named = "SELECT id FROM tenant_set_current(tenant => $1, is_local => $2)";
+    assert_eq!(one::<Uuid>(&mut client, named, &[&"acme", &false]), id);
+    let bare = id.simple().to_string().to_uppercase();
+    assert_eq!(one::<Uuid>(&mut client, "SELECT id FROM tenant_set_current($1)", &[&bare]), id);
+}
+
+fn set_current_puts_the_schema_first(db: &Db) {
+    db.add_migration("1", "CREATE TABLE notes (body text); INSERT INTO notes VALUES ('mine')");
+    let user = new_user();
+    db.new_tenant("acme", user);
+    let mut client = db.as_user(user);
+    let before: String = one(&mut client, PATH, &[]);
+    run(&mut client, "SELECT tenant_set_current('acme')");
+    assert_eq!(one::<String>(&mut client, PATH, &[]), format!("tenant_acme, {before}"));
+    assert_eq!(one::<String>(&mut client, "SELECT body FROM notes", &[]), "mine");
+
+    let mut client = db.as_user(user);
+    run(&mut client, "SET search_path = ''; SELECT public.tenant_set_current('acme')");
+    assert_eq!(one::<String>(&mut client, "SELECT current_schema()::text", &[]), "tenant_acme");
+    run(&mut client, "SELECT public.tenant_reset_current()");
+    assert_eq!(one::<Option<String>>(&mut client, "SELECT current_schema()::text", &[]), None);
+}
+
+fn set_current_asks_for_membership(db: &Db) {
+    let (me, other) = (new_user(), new_user());
+    let (mine, theirs) = (db.new_tenant("mine", me), db.new_tenant("theirs", other));
+    let set = "SELECT id FROM tenant_set_current($1)";
+    let mut client = db.as_user(me);
+    run(&mut client, "SELECT tenant_set_current('mine')");
+    expect_refusal(client.query(set, &[&"theirs"]), "not_found");
+    assert_eq!(one::<Uuid>(&mut client, ID, &[]), mine, "a refused choice changes nothing");
+    assert!(one::<String>(&mut client, PATH, &[]).starts_with("tenant_mine, "));
+    for mut client in [db.admin(), db.superuser(), db.as_service(theirs)] {
+        assert_eq!(one::<Uuid>(&mut client, set, &[&"theirs"]), theirs);
+        assert_eq!(one::<Uuid>(&mut client, ID, &[]), theirs);
+    }
+    expect_refusal(db.as_service(theirs).query(set, &[&"mine"]), "not_found");
+    expect_refusal(db.server().query(set, &[&"mine"]), "unauthenticated");
+    run(&mut db.admin(), &format!("SELECT tenant_soft_delete('{theirs}')"));
+    expect_refusal(db.admin().query("SELECT * FROM tenant_set_current($1)", &[&theirs.to_string()]), "conflict")
+        .message("tenant is deleted");
+}
+
+fn set_current_takes_no_nulls(db: &Db) {
+    let mut client = db.as_user(new_user());
+    for call in ["tenant_set_current(NULL::text)", "tenant_set_current(NULL::uuid)"] {
+        expect_refusal(client.query(&format!("SELECT {call}"), &[]), "invalid_argument").message_has("tenant");
+    }
+    expect_refusal(client.query("SELECT tenant_set_current('acme', NULL)", &[]), "invalid_argument")
+        .message_has("is_local");
+}
+
+fn choosing_again_leaves_one_schema_in_front(db: &Db) {
+    let user = new_user();
+    db.new_tenant("a", user);
+    db.new_tenant("b", user);
+    let mut client = db.as_user(user);
+    let before: String = one(&mut client, PATH, &[]);
+    for slug in ["a", "b", "a", "a", "b"] {
+        run(&mut client, &format!("SELECT tenant_set_current('{slug}')"));
+        assert_eq!(one::<String>(&mut client, PATH, &[]), format!("tenant_{slug}, {before}"));
+    }
+    run(&mut client, "SELECT tenant_reset_current()");
+    assert_eq!(one::<String>(&mut client, PATH, &[]), before);
+}
+
+fn local_choice_ends_with_its_transaction(db: &Db) {
+    let user = new_user();
+    let (a, b) = (db.new_tenant("a", user), db.new_tenant("b", user));
+    let mut client = db.as_user(user);
+    let before: String = one(&mut client, PATH, &[]);
+    run(&mut client, "BEGIN; SELECT tenant_set_current('b', is_local => true)");
+    assert_eq!(one::<Uuid>(&mut client, ID, &[]), b);
+    run(&mut client, "COMMIT");
+    assert_eq!(one::<Uuid>(&mut client, ID, &[]), a, "the oldest membership again");
+    assert_eq!(one::<String>(&mut client, PATH, &[]), before);
+
+    // Over a choice for the session, which comes back.
+    run(&mut client, "SELECT tenant_set_current('b'); BEGIN; SELECT tenant_set_current('a', true); COMMIT");
+    assert_eq!(one::<Uuid>(&mut client, ID, &[]), b);
+    assert_eq!(one::<String>(&mut client, PATH, &[]), format!("tenant_b, {before}"));
+}
+
+fn choice_ends_with_rollback_and_savepoint(db: &Db) {
+    let user = new_user();
+    let (a, b) = (db.new_tenant("a", user), db.new_tenant("b", user));
+    let mut client = db.as_user(user);
+    let before: String = one(&mut client, PATH, &[]);
+    run(&mut client, "BEGIN; SELECT tenant_set_current('b'); ROLLBACK");
+    assert_eq!((one::<Uuid>(&mut client, ID, &[]), one::<String>(&mut client, PATH, &[])), (a, before.clone()));
+    for local in ["false", "true"] {
+        run(&mut client, "BEGIN; SELECT tenant_set_current('a', true); SAVEPOINT s");
+        run(&mut client, &format!("SELECT tenant_set_current('b', {local})"));
+        assert_eq!(one::<Uuid>(&mut client, ID, &[]), b);
+        run(&mut client, "ROLLBACK TO s");
+        assert_eq!(one::<Uuid>(&mut client, ID, &[]), a);
+        assert_eq!(one::<String>(&mut client, PATH, &[]), format!("tenant_a, {before}"));
+        run(&mut client, "COMMIT");
+        assert_eq!(one::<String>(&mut client, PATH, &[]), before);
+    }
+}
+
+fn reset_all_and_discard_all_end_the_choice(db: &Db) {
+    let user = new_user();
+    db.new_tenant("a", user);
+    db.new_tenant("b", user);
+    for reset in ["RESET ALL", "DISCARD ALL"] {
+        let mut client = db.as_user(user);
+        let before: String = one(&mut client, PATH, &[]);
+        run(&mut client, "SELECT tenant_set_current('b')");
+        run(&mut client, reset);
+        assert_eq!(one::<Option<Uuid>>(&mut client, "SELECT tenant_current_user_id()", &[]), None, "{reset}");
+        assert_eq!(one::<Option<Uuid>>(&mut client, ID, &[]), None);
+        assert_eq!(one::<String>(&mut client, PATH, &[]), before);
+        expect_refusal(client.query("SELECT * FROM tenant_get()", &[]), "unauthenticated");
+        // The next user of a pooled connection starts clean.
+        let other = new_user();
+        db.act_as(&mut client, Some(other));
+        assert_eq!(one::<Option<Uuid>>(&mut client, ID, &[]), None);
+    }
+}
+
+fn reset_current_puts_both_back(db: &Db) {
+    let user = new_user();
+    let (a, b) = (db.new_tenant("a", user), db.new_tenant("b", user));
+    let mut client = db.as_user(user);
+    run(&mut client, "SET search_path = pg_catalog, public; SELECT tenant_set_current('b')");
+    run(&mut client, "SELECT tenant_set_current('a'); SELECT tenant_set_current('b')");
+    assert_eq!(one::<Uuid>(&mut client, ID, &[]), b);
+    for _ in 0..2 {
+        run(&mut client, "SELECT tenant_reset_current()");
+        assert_eq!(one::<String>(&mut client, PATH, &[]), "pg_catalog, public");
+        assert_eq!(one::<Uuid>(&mut client, ID, &[]), a);
+    }
+    run(&mut db.server(), "SELECT tenant_reset_current()");
+}
+
+fn reset_current_keeps_a_path_set_since(db: &Db) {
+    let user = new_user();
+    db.new_tenant("a", user);
+    let mut client = db.as_user(user);
+    run(&mut client, "SELECT tenant_set_current('a'); SET search_path = public, pg_catalog");
+    run(&mut client, "SELECT tenant_reset_current()");
+    assert_eq!(one::<String>(&mut client, PATH, &[]), "public, pg_catalog");
+}
+
+/// A role that may not set the setting may still choose among the tenants of the user that somebody it trusts has set.
+fn untrusted_role_with_a_user_may_choose(db: &Db) {
+    let user = new_user();
+    let (a, b) = (db.new_tenant("a", user), db.new_tenant("b", user));
+    let mut client = db.superuser();
+    db.act_as(&mut client, Some(user));
+    run(&mut client, "SET ROLE app_user");
+    assert_eq!(one::<Uuid>(&mut client, ID, &[]), a);
+    run(&mut client, "SELECT tenant_set_current('b')");
+    assert_eq!(one::<Uuid>(&mut client, ID, &[]), b);
+    run(&mut client, "SELECT tenant_reset_current()");
+    assert_eq!(one::<Uuid>(&mut client, ID, &[]), a);
+}
+
+fn current_is_a_row_or_none(db: &Db) {
+    let user = new_user();
+    let id = db.new_tenant("acme", user);
+    let mut client = db.as_user(user);
+    let row = client.query_one("SELECT * FROM tenant_current()", &[]).unwrap();
+    assert_eq!((row.get::<_, Uuid>("id"), row.get("slug")), (id, "acme"));
+    assert_eq!(one::<Option<Uuid>>(&mut client, "SELECT tenant_current_user_id()", &[]), Some(user));
+    for mut none in [db.as_user(new_user()), db.server(), db.admin(), db.user_role()] {
+        assert!(column::<Uuid>(&mut none, "SELECT id FROM tenant_current()", &[]).is_empty());
+        assert_eq!(one::<Option<Uuid>>(&mut none, ID, &[]), None);
+    }
+    let mut service = db.as_service(id);
+    assert_eq!(one::<Uuid>(&mut service, "SELECT id FROM tenant_current()", &[]), id);
+    assert_eq!(one::<Option<Uuid>>(&mut service, "SELECT tenant_current_user_id()", &[]), None);
+    let mut missing = db.as_service(Uuid::new_v4());
+    expect_refusal(missing.query("SELECT * FROM tenant_current()", &[]), "not_found");
+}
+
+fn current_comes_from_setting_then_oldest_membership(db: &Db) {
+    let user = new_user();
+    let (a, b) = (db.new_tenant("a", user), db.new_tenant("b", user));
+    let mut client = db.as_user(user);
+    assert_eq!(one::<Uuid>(&mut client, ID, &[]), a);
+    run(&mut client, &format!("BEGIN; SET LOCAL fluxbase_tenant.tenant_id = '{b}'"));
+    assert_eq!(one::<Uuid>(&mut client, ID, &[]), b);
+    run(&mut client, "COMMIT");
+    assert_eq!(one::<Uuid>(&mut client, ID, &[]), a);
+    run(&mut db.admin(), &format!("SELECT tenant_soft_delete('{a}')"));
+    assert_eq!(one::<Uuid>(&mut client, ID, &[]), b);
+}
+
+fn has_access_and_has_role_answer_for_each_caller(db: &Db) {
+    let admin = new_user();
+    let id = db.new_tenant("acme", admin);
+    let member = db.new_member(id);
+    let ask = "SELECT tenant_has_access($1), tenant_has_role($1, 'tenant_member'), tenant_has_role($1, 'tenant_admin'),
+               tenant_is_instance_admin()";
+    for (mut client, expected) in [
+        (db.as_user(admin), [true, true, true, false]),
+        (db.as_user(member), [true, true, false, false]),
+        (db.as_user(new_user()), [false, false, false, false]),
+        (db.as_service(id), [true, true, true, false]),
+        (db.server(), [false, false, false, false]),
+        (db.user_role(), [false, false, false, false]),
+        (db.admin(), [true, true, true, true]),
+        (db.superuser(), [true, true, true, true]),
+    ] {
+        let row = client.query_one(ask, &[&id]).unwrap();
+        assert_eq!([0, 1, 2, 3].map(|column| row.get::<_, bool>(column)), expected);
+    }
+    let mut client = db.as_user(admin);
+    expect_refusal(client.query("SELECT tenant_has_role($1, 'owner')", &[&id]), "invalid_argument");
+    for null in ["tenant_has_access(NULL)", "tenant_has_role(NULL, 'tenant_admin')"] {
+        assert_eq!(one::<Option<bool>>(&mut client, &format!("SELECT {null}"), &[]), None, "{null}");
+    }
+    let declared: Vec<String> = column(
+        &mut db.superuser(),
+        "SELECT DISTINCT provolatile::text || proparallel::text FROM pg_proc
+         WHERE proname IN ('tenant_has_access', 'tenant_has_role', 'tenant_is_instance_admin')",
+        &[],
+    );
+    assert_eq!(declared, ["ss"], "STABLE and PARALLEL SAFE");
+}
+
+fn questions_work_in_the_applications_own_policies(db: &Db) {
+    let user = new_user();
+    let (mine, other) = (db.new_tenant("mine", user), db.new_tenant("other", new_user()));
+    run(
+        &mut db.superuser(),
+        &format!(
+            "CREATE TABLE invoices (tenant_id uuid DEFAULT tenant_current_id(), total int);
+             ALTER TABLE invoices ENABLE ROW LEVEL SECURITY;
+             CREATE POLICY own ON invoices USING (tenant_has_access(tenant_id));
+             GRANT SELECT, INSERT ON invoices TO fluxbase_tenant_user;
+             INSERT INTO invoices VALUES ('{mine}', 1), ('{other}', 2)"
+        ),
+    );
+    let total = "SELECT coalesce(sum(total), 0) FROM invoices";
+    let mut client = db.as_user(user);
+    run(&mut client, "INSERT INTO invoices (total) VALUES (4)");
+    assert_eq!(one::<i64>(&mut client, total, &[]), 5);
+    assert_eq!(one::<i64>(&mut db.as_service(other), total, &[]), 2);
+    assert_eq!(one::<i64>(&mut db.admin(), total, &[]), 7);
+    assert_eq!(one::<i64>(&mut db.user_role(), total, &[]), 0);
+}

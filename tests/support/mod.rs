@@ -1,0 +1,19 @@
+//! What the cases stand on: throw-away servers, a database for each case, clients as roles, assertions on errors.
+#![allow(dead_code)] // a helper may wait for its first case
+
+pub mod account;
+pub mod case;
+pub mod cluster;
+pub mod database;
+pub mod error;
+pub mod guardian;
+pub mod install;
+pub mod panics;
+pub mod paths;
+pub mod people;
+
+pub use case::{Case, Server, run_case};
+pub use cluster::Cluster;
+pub use database::Db;
+#[allow(unused_imports)]
+pub use error::{Refusal, expect_error, expect_refusal};
