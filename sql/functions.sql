@@ -6,6 +6,9 @@ DO $$
 DECLARE
     f pg_catalog.record;
 BEGIN
+    -- Operators are not qualified below, and one that somebody planted in the target schema would fit better than the
+    -- server's own where types are only alike.
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     FOR f IN
         SELECT p.oid::pg_catalog.regprocedure AS signature, p.proname, p.prorettype, p.pronamespace::pg_catalog.regnamespace AS schema
         FROM pg_catalog.pg_proc p
@@ -23,6 +26,8 @@ BEGIN
         END IF;
     END LOOP;
     EXECUTE pg_catalog.format('GRANT USAGE ON SCHEMA %s TO fluxbase_tenant_user, fluxbase_tenant_owner', '@extschema@');
+    -- Defaults of serial columns are written as their table's owner, and name fluxbase_tenant.nextval().
+    GRANT USAGE ON SCHEMA fluxbase_tenant TO fluxbase_tenant_owner;
 END
 $$;
 

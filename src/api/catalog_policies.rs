@@ -69,17 +69,21 @@ mod fluxbase_tenant {
         VOLATILE PARALLEL UNSAFE LANGUAGE c AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
     "#)]
     fn after_command(fcinfo: pg_sys::FunctionCallInfo) -> Result<()> {
-        // SAFETY: the server calls event trigger functions with EventTriggerData as context, and others not at all.
-        let alters_in_place = unsafe {
+        // SAFETY: the server calls event trigger functions with EventTriggerData as context, and others not at all; the
+        // tags tell the nodes' types.
+        let command = unsafe {
             let context = (*fcinfo).context;
-            !context.is_null()
-                && pgrx::is_a(context, pg_sys::NodeTag::T_EventTriggerData)
-                && pgrx::is_a(
-                    (*context.cast::<pg_sys::EventTriggerData>()).parsetree,
-                    pg_sys::NodeTag::T_AlterTableStmt,
-                )
+            if context.is_null() || !pgrx::is_a(context, pg_sys::NodeTag::T_EventTriggerData) {
+                ddl::Command::Other
+            } else {
+                match (*(*context.cast::<pg_sys::EventTriggerData>()).parsetree).type_ {
+                    pg_sys::NodeTag::T_AlterTableStmt => ddl::Command::AltersInPlace,
+                    pg_sys::NodeTag::T_AlterObjectSchemaStmt => ddl::Command::Moves,
+                    _ => ddl::Command::Other,
+                }
+            }
         };
-        answer(|| ddl::after_command(alters_in_place))
+        answer(|| ddl::after_command(command))
     }
 
     /// Event trigger: see `ddl`.

@@ -7,7 +7,7 @@ use pgrx::{Uuid, pg_sys};
 use super::relations;
 use crate::access;
 use crate::catalog::changes;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pg::roles;
 
 /// A relation in a query, and the role whose privileges count for it. `None` is a child that the planner added for its
@@ -73,6 +73,17 @@ pub fn function_is_out_of_reach(function: pg_sys::Oid) -> Result<bool> {
             Ok(!access::is_reachable(role, tenant)?)
         }
         _ => Ok(false),
+    }
+}
+
+/// A table that event triggers do not hear of would lack its policies.
+pub fn refuse_unheard_creation(schema: pg_sys::Oid) -> Result<()> {
+    match relations::tenant_of_schema(schema)? {
+        None => Ok(()),
+        Some(_) => Err(Error::forbidden(
+            "create a table in a tenant schema with EXPLAIN ANALYZE",
+            "Explain the query alone, or create the table without EXPLAIN.",
+        )),
     }
 }
 

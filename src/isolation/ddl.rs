@@ -41,11 +41,22 @@ struct Relation {
     is_protected: bool,
     is_granted: bool,
     invoker_view: bool,
+    /// Owned by the group that the owner roles of all tenants are members of.
+    given_to_all_owners: bool,
+}
+
+/// What a DDL command does to relations that were there before it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    AltersInPlace,
+    /// Into another schema.
+    Moves,
+    Other,
 }
 
 /// At the end of a DDL command. One that alters a table where it is protects nothing that was not protected: a restored
 /// dump alters its tables before it creates the policies that they had.
-pub fn after_command(alters_in_place: bool) -> Result<()> {
+pub fn after_command(command: Command) -> Result<()> {
     if BUSY.get() {
         return Ok(());
     }
@@ -53,9 +64,15 @@ pub fn after_command(alters_in_place: bool) -> Result<()> {
     let catalog = Catalog::write()?;
     let _own = OwnDdl::begin();
     for relation in touched(&catalog)? {
+        if relation.given_to_all_owners && !caller_is_superuser {
+            return Err(Error::forbidden(
+                format!("give {} to the owners of all tenants", relation.name),
+                "It belongs to the owner role of its tenant.",
+            ));
+        }
         match relation.kind {
             'r' | 'p' => {
-                if relation.has_policy || !alters_in_place {
+                if relation.has_policy || command != Command::AltersInPlace {
                     keep_protected(&catalog, &relation, caller_is_superuser)?;
                 }
                 guard_sequences(&catalog, &relation)?;
@@ -64,9 +81,17 @@ pub fn after_command(alters_in_place: bool) -> Result<()> {
                 execute(catalog.scope(), &format!("ALTER VIEW {} SET (security_invoker = true)", relation.name))?;
                 grant(&catalog, &relation)?;
             }
-            'm' | 'f' => require_preload(&relation)?,
+            'm' | 'f' => {
+                require_preload(&relation)?;
+                if command != Command::AltersInPlace {
+                    grant(&catalog, &relation)?;
+                }
+            }
             _ => {}
         }
+    }
+    if command == Command::Moves {
+        moved_out(&catalog)?.iter().try_for_each(|table| refuse_or_warn(table, caller_is_superuser))?;
     }
     for (partition, column) in bare_partitions(&catalog)? {
         policies::protect_shared(&catalog, &partition, &column)?;
@@ -168,6 +193,24 @@ fn guard_sequences(catalog: &Catalog, relation: &Relation) -> Result<()> {
     Ok(())
 }
 
+/// Tables that left their tenant's schema, by which the check at the start of queries knows them; their policy alone
+/// keeps nobody out.
+fn moved_out(catalog: &Catalog) -> Result<Vec<String>> {
+    query(
+        catalog.scope(),
+        "SELECT DISTINCT format('%I.%I', n.nspname, c.relname)
+         FROM pg_event_trigger_ddl_commands() d
+         JOIN pg_class c ON c.oid = d.objid JOIN pg_namespace n ON n.oid = c.relnamespace
+         JOIN pg_policy p ON p.polrelid = c.oid AND p.polname = 'tenant_isolation'
+         JOIN pg_depend f ON f.classid = 'pg_policy'::regclass AND f.objid = p.oid AND f.refclassid = 'pg_proc'::regclass
+                         AND f.refobjid = 'fluxbase_tenant.reachable(uuid)'::regprocedure
+         WHERE d.classid = 'pg_class'::regclass
+           AND NOT EXISTS (SELECT 1 FROM fluxbase_tenant.tenants t WHERE t.schema_name = n.nspname)",
+        &[],
+        |row| row.need(1),
+    )
+}
+
 /// Partitions of shared tables that the command made or attached, with the tenant column: a query that names a
 /// partition does not ask its parent's policies.
 fn bare_partitions(catalog: &Catalog) -> Result<Vec<(String, String)>> {
@@ -201,7 +244,8 @@ fn touched(catalog: &Catalog) -> Result<Vec<Relation>> {
                     AND p.polroles = '{0}' AND p.polwithcheck IS NULL
                     AND pg_get_expr(p.polqual, p.polrelid) = format('fluxbase_tenant.reachable(%L::uuid)', t.id),
                 has_table_privilege('fluxbase_tenant_user', c.oid, 'SELECT'),
-                coalesce(c.reloptions && '{security_invoker=true,security_invoker=on,security_invoker=1}', false)
+                coalesce(c.reloptions && '{security_invoker=true,security_invoker=on,security_invoker=1}', false),
+                c.relowner = 'fluxbase_tenant_owner'::regrole
          FROM pg_event_trigger_ddl_commands() d
          JOIN pg_class c ON c.oid = CASE WHEN d.classid = 'pg_policy'::regclass
                                          THEN (SELECT polrelid FROM pg_policy WHERE oid = d.objid) ELSE d.objid END
@@ -223,5 +267,6 @@ fn relation(row: &Row) -> Result<Relation> {
         is_protected: row.get(5).unwrap_or(false),
         is_granted: row.need(6)?,
         invoker_view: row.need(7)?,
+        given_to_all_owners: row.need(8)?,
     })
 }

@@ -216,6 +216,9 @@ unsafe extern "C-unwind" fn utility(
         // SET is a utility statement.
         JUST_STARTED.set(std::ptr::null_mut());
         permit(plans::uses_of_command((*statement).utilityStmt), true);
+        if let Some(schema) = plans::schema_of_explained_creation((*statement).utilityStmt) {
+            check::refuse_unheard_creation(schema).unwrap_or_raise();
+        }
         match PREVIOUS.utility {
             Some(previous) => pg_guard_ffi_boundary(|| {
                 previous(statement, text, read_only_tree, context, params, environment, destination, completion)

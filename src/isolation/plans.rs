@@ -1,5 +1,7 @@
 //! The relations that plans and commands use, read from the server's structures.
 
+use std::ffi::CStr;
+
 use pgrx::{PgList, pg_sys};
 
 use super::check::Use;
@@ -75,6 +77,30 @@ pub unsafe fn uses_of_command(statement: *mut pg_sys::Node) -> Vec<Use> {
         } else {
             Vec::new()
         }
+    }
+}
+
+/// The schema where EXPLAIN ANALYZE of a CREATE TABLE AS or SELECT INTO makes a table, of which event triggers do not hear.
+///
+/// # Safety
+/// A utility statement.
+pub unsafe fn schema_of_explained_creation(statement: *mut pg_sys::Node) -> Option<pg_sys::Oid> {
+    // SAFETY: the tags tell the nodes' types; EXPLAIN holds an analyzed query, and that its command.
+    unsafe {
+        if !pgrx::is_a(statement, pg_sys::NodeTag::T_ExplainStmt) {
+            return None;
+        }
+        let explain = statement.cast::<pg_sys::ExplainStmt>();
+        let command = (*(*explain).query.cast::<pg_sys::Query>()).utilityStmt;
+        if command.is_null() || !pgrx::is_a(command, pg_sys::NodeTag::T_CreateTableAsStmt) {
+            return None;
+        }
+        let runs = PgList::<pg_sys::DefElem>::from_pg((*explain).options).iter_ptr().any(|option| {
+            CStr::from_ptr((*option).defname) == c"analyze" && pg_sys::defGetBoolean(option)
+        });
+        let into = (*command.cast::<pg_sys::CreateTableAsStmt>()).into;
+        let is_temporary = (*(*into).rel).relpersistence == pg_sys::RELPERSISTENCE_TEMP as std::ffi::c_char;
+        (runs && !is_temporary).then(|| pg_sys::RangeVarGetCreationNamespace((*into).rel))
     }
 }
 

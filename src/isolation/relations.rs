@@ -31,7 +31,7 @@ pub fn tenant_of_function(function: pg_sys::Oid) -> Result<Option<Uuid>> {
     tenant_of_schema(unsafe { pg_sys::get_func_namespace(function) })
 }
 
-fn tenant_of_schema(schema: pg_sys::Oid) -> Result<Option<Uuid>> {
+pub fn tenant_of_schema(schema: pg_sys::Oid) -> Result<Option<Uuid>> {
     if schema.to_u32() < pg_sys::FirstNormalObjectId {
         return Ok(None);
     }

@@ -66,6 +66,8 @@ fn run(catalog: &Catalog, tenant: &Tenant, migration: &Migration) -> Result<()> 
             (c"row_security", "on"),
             (c"fluxbase_tenant.user_id", ""),
             (c"fluxbase_tenant.tenant_id", &tenant_id),
+            // For parallel workers, which know the settings alone: a tenant chosen for a user is no service context.
+            (c"fluxbase_tenant.chosen_tenant_id", ""),
         ],
     )?;
     let place = |position: usize| {

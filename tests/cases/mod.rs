@@ -4,12 +4,16 @@
 mod atomicity;
 mod catalog_tables;
 mod clients;
+mod django;
 mod docs;
+mod drop_extension;
+mod dump_restore;
 mod forged_identity;
 mod identity;
 mod identity_settings;
 mod lifecycle;
 mod malformed_input;
+mod many_tables;
 mod members;
 mod migration_errors;
 mod migration_sandbox;
@@ -18,7 +22,9 @@ mod migrations;
 mod outsiders;
 mod races;
 mod readme;
+mod repair;
 mod session;
+mod standby;
 mod tenants;
 
 use crate::support::Case;
@@ -28,12 +34,16 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         ("atomicity", atomicity::cases()),
         ("catalog_tables", catalog_tables::cases()),
         ("clients", clients::cases()),
+        ("django", django::cases()),
         ("docs", docs::cases()),
+        ("drop_extension", drop_extension::cases()),
+        ("dump_restore", dump_restore::cases()),
         ("forged_identity", forged_identity::cases()),
         ("identity", identity::cases()),
         ("identity_settings", identity_settings::cases()),
         ("lifecycle", lifecycle::cases()),
         ("malformed_input", malformed_input::cases()),
+        ("many_tables", many_tables::cases()),
         ("members", members::cases()),
         ("migration_errors", migration_errors::cases()),
         ("migration_sandbox", migration_sandbox::cases()),
@@ -42,7 +52,9 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         ("outsiders", outsiders::cases()),
         ("races", races::cases()),
         ("readme", readme::cases()),
+        ("repair", repair::cases()),
         ("session", session::cases()),
+        ("standby", standby::cases()),
         ("tenants", tenants::cases()),
     ]
 }

@@ -53,6 +53,11 @@ impl Db {
         Db::create(cluster, "template0")
     }
 
+    /// As `empty`, in a cluster that has none of our roles yet.
+    pub fn bare(cluster: &Arc<Cluster>) -> Db {
+        Db::create(cluster, "template0")
+    }
+
     fn create(cluster: &Arc<Cluster>, template: &str) -> Db {
         let name = cluster.next_name();
         let created =

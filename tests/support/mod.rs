@@ -11,6 +11,7 @@ pub mod install;
 pub mod panics;
 pub mod paths;
 pub mod people;
+pub mod tables;
 
 pub use case::{Case, Server, run_case};
 pub use cluster::Cluster;

@@ -95,6 +95,17 @@ impl Db {
         one(&mut self.superuser(), "SELECT schema_name FROM fluxbase_tenant.tenants WHERE id = $1", &[&tenant])
     }
 
+    /// As `traces`, where the catalog is gone.
+    #[track_caller]
+    pub fn traces_without_catalog(&self, tenant: Uuid, schema: &str) -> i64 {
+        one(
+            &mut self.superuser(),
+            "SELECT (SELECT count(*) FROM pg_namespace WHERE nspname = $1)
+                  + (SELECT count(*) FROM pg_roles WHERE rolname = $2)",
+            &[&schema, &Db::owner_role(tenant)],
+        )
+    }
+
     /// How many of catalog row, schema and owner role of this tenant there are; 3 for a sound one.
     #[track_caller]
     pub fn traces(&self, tenant: Uuid, schema: &str) -> i64 {

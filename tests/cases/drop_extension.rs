@@ -1,0 +1,81 @@
+//! Tenant data is never dropped with the extension.
+
+use crate::cases;
+use crate::support::people::{column, new_user, one, run};
+use crate::support::{Db, expect_error};
+
+cases![
+    refused_while_tables_of_tenants_are_there,
+    created_again_after_an_orderly_end,
+    created_in_a_schema_of_ones_own,
+    only_a_superuser_creates_it,
+    every_function_says_what_it_is_for,
+];
+
+fn refused_while_tables_of_tenants_are_there(db: &Db) {
+    db.add_migration("1", "CREATE TABLE notes (body text); INSERT INTO notes VALUES ('kept')");
+    let id = db.new_tenant("acme", new_user());
+    let refusal = expect_error(db.superuser().batch_execute("DROP EXTENSION fluxbase_tenant"), "2BP01");
+    refusal.detail_has("tenant_acme.notes");
+    expect_error(db.superuser().batch_execute("DROP SCHEMA fluxbase_tenant"), "2BP01");
+    assert_eq!(one::<i64>(&mut db.superuser(), "SELECT count(*) FROM tenant_acme.notes", &[]), 1);
+
+    // With CASCADE, what depends on it goes: policies. The data stays.
+    run(&mut db.superuser(), "DROP EXTENSION fluxbase_tenant CASCADE");
+    assert_eq!(one::<i64>(&mut db.superuser(), "SELECT count(*) FROM tenant_acme.notes", &[]), 1);
+    assert_eq!(db.traces_without_catalog(id, "tenant_acme"), 2);
+}
+
+fn created_again_after_an_orderly_end(db: &Db) {
+    let id = db.new_tenant("acme", new_user());
+    run(&mut db.admin(), &format!("SELECT tenant_delete('{id}')"));
+    run(&mut db.superuser(), "DROP EXTENSION fluxbase_tenant");
+    let left: Vec<String> = column(
+        &mut db.superuser(),
+        "SELECT nspname::text FROM pg_namespace WHERE nspname LIKE 'fluxbase%'
+         UNION ALL SELECT proname::text FROM pg_proc WHERE proname LIKE 'tenant\\_%'
+         UNION ALL SELECT evtname::text FROM pg_event_trigger WHERE evtname LIKE 'fluxbase%'",
+        &[],
+    );
+    assert!(left.is_empty(), "{left:?}");
+    run(&mut db.superuser(), "CREATE EXTENSION fluxbase_tenant");
+    db.new_tenant("acme", new_user());
+}
+
+fn created_in_a_schema_of_ones_own(db: &Db) {
+    let db = Db::empty(&db.cluster);
+    run(&mut db.superuser(), "CREATE SCHEMA \"My Apps\"; CREATE EXTENSION fluxbase_tenant SCHEMA \"My Apps\"");
+    let mut admin = db.admin();
+    run(&mut admin, "SET search_path = ''");
+    let add = "SELECT \"My Apps\".tenant_migration_add('1', 'n',
+               'CREATE TABLE notes (tenant uuid DEFAULT tenant_current_id(), body text)')";
+    run(&mut admin, add);
+    run(&mut admin, "SELECT \"My Apps\".tenant_create('acme', 'Acme')");
+    let user = new_user();
+    run(&mut admin, &format!("SELECT \"My Apps\".tenant_add_member(id, '{user}') FROM \"My Apps\".tenant_list()"));
+    let mut client = db.as_user(user);
+    run(&mut client, "SELECT \"My Apps\".tenant_set_current('acme'); INSERT INTO notes (body) VALUES ('x')");
+    let seen = "SELECT count(*) FROM notes WHERE tenant = \"My Apps\".tenant_current_id()";
+    assert_eq!(one::<i64>(&mut client, seen, &[]), 1);
+    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM fluxbase_tenant.tenants", &[]), 1);
+    expect_error(db.superuser().batch_execute("ALTER EXTENSION fluxbase_tenant SET SCHEMA public"), "0A000");
+}
+
+fn only_a_superuser_creates_it(db: &Db) {
+    let db = Db::empty(&db.cluster);
+    for mut client in [db.admin(), db.server(), db.user_role()] {
+        expect_error(client.batch_execute("CREATE EXTENSION fluxbase_tenant"), "42501");
+    }
+}
+
+fn every_function_says_what_it_is_for(db: &Db) {
+    let bare: Vec<String> = column(
+        &mut db.superuser(),
+        "SELECT p.oid::regprocedure::text FROM pg_proc p
+         JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+         JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'fluxbase_tenant'
+         WHERE coalesce(obj_description(p.oid, 'pg_proc'), '') = ''",
+        &[],
+    );
+    assert!(bare.is_empty(), "without COMMENT ON: {bare:?}");
+}
