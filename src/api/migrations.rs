@@ -93,7 +93,13 @@ fn tenant_migrate(
 fn tenant_migration_status() -> Result<
     TableIterator<
         'static,
-        (name!(tenant_id, Uuid), name!(slug, String), name!(version, Option<String>), name!(pending, i64)),
+        (
+            name!(tenant_id, Uuid),
+            name!(slug, String),
+            name!(version, Option<String>),
+            name!(pending, i64),
+            name!(last_error, Option<String>),
+        ),
     >,
 > {
     let progress = answer(|| {
@@ -101,5 +107,5 @@ fn tenant_migration_status() -> Result<
         require_instance_admin(&catalog, "see the migration status of all tenants")?;
         applied::progress(&catalog)
     })?;
-    Ok(TableIterator::new(progress.into_iter().map(|p| (p.tenant_id, p.slug, p.version, p.pending))))
+    Ok(TableIterator::new(progress.into_iter().map(|p| (p.tenant_id, p.slug, p.version, p.pending, p.last_error))))
 }

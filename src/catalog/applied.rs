@@ -13,6 +13,8 @@ pub struct Progress {
     pub slug: String,
     pub version: Option<String>,
     pub pending: i64,
+    /// Of the last visit of tenant_migrate_all(), where it failed.
+    pub last_error: Option<String>,
 }
 
 pub fn record(catalog: &Catalog, tenant: Uuid, migration: &Migration, applied_by: Option<Uuid>) -> Result<()> {
@@ -30,11 +32,19 @@ pub fn record(catalog: &Catalog, tenant: Uuid, migration: &Migration, applied_by
 pub fn progress(catalog: &Catalog) -> Result<Vec<Progress>> {
     query(
         catalog.scope(),
-        "SELECT t.id, t.slug, t.schema_version,
-                (SELECT count(*) FROM fluxbase_tenant.migrations)
-                - (SELECT count(*) FROM fluxbase_tenant.applied_migrations a WHERE a.tenant_id = t.id)
+        "SELECT t.id, t.slug, t.schema_version, (SELECT count(*) FROM fluxbase_tenant.migrations) - t.applied,
+                (SELECT CASE r.status WHEN 'failed' THEN concat_ws(', at ', r.error, r.place) END
+                 FROM fluxbase_tenant.fleet_results r WHERE r.tenant_id = t.id ORDER BY r.finished_at DESC LIMIT 1)
          FROM fluxbase_tenant.tenants t WHERE t.deleted_at IS NULL ORDER BY t.created_at, t.id",
         &[],
-        |row| Ok(Progress { tenant_id: row.need(1)?, slug: row.need(2)?, version: row.get(3), pending: row.need(4)? }),
+        |row| {
+            Ok(Progress {
+                tenant_id: row.need(1)?,
+                slug: row.need(2)?,
+                version: row.get(3),
+                pending: row.need(4)?,
+                last_error: row.get(5),
+            })
+        },
     )
 }
