@@ -46,6 +46,14 @@ returns_migrations! {
         migrate::register(&catalog, &version, &name, &up, down.as_deref()).map(Some)
     }
 
+    /// Takes a migration back that no tenant has applied.
+    #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
+    fn tenant_migration_remove(version: Option<String>) {
+        let catalog = Catalog::write()?;
+        require_instance_admin(&catalog, "remove a migration")?;
+        migrate::unregister(&catalog, &required("version", version)?).map(Some)
+    }
+
     /// What is registered, in the order of versions.
     #[pg_extern(stable, parallel_safe, cost = 100)]
     fn tenant_migration_list() {

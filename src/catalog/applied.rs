@@ -4,7 +4,7 @@ use pgrx::Uuid;
 
 use super::Catalog;
 use super::migrations::Migration;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pg::query;
 
 /// How far one tenant has come.
@@ -47,4 +47,14 @@ pub fn progress(catalog: &Catalog) -> Result<Vec<Progress>> {
             })
         },
     )
+}
+
+pub fn tenants_with(catalog: &Catalog, version: &str) -> Result<i64> {
+    let counts = query(
+        catalog.scope(),
+        "SELECT count(*) FROM fluxbase_tenant.applied_migrations WHERE version = $1",
+        &[version.into()],
+        |row| row.need(1),
+    )?;
+    counts.into_iter().next().ok_or_else(|| Error::internal("count(*) returned no row"))
 }

@@ -7,4 +7,4 @@ mod script;
 mod version;
 
 pub use apply::{Outcome, migrate, target_key};
-pub use register::register;
+pub use register::{register, unregister};

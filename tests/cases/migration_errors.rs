@@ -81,7 +81,10 @@ fn raised_fields_survive(db: &Db) {
     assert_eq!((error.code().code(), error.message()), ("XY123", "plain in words"));
     assert_eq!((error.detail(), error.hint()), (Some("the detail"), Some("the hint")));
     assert_eq!((error.constraint(), error.table()), (Some("a_constraint"), Some("a_table")));
-    assert_eq!((error.schema(), error.column(), error.datatype()), (Some("a_schema"), Some("a_column"), Some("a_type")));
+    assert_eq!(
+        (error.schema(), error.column(), error.datatype()),
+        (Some("a_schema"), Some("a_column"), Some("a_type"))
+    );
     assert!(error.where_().unwrap_or_default().contains("statement 2 of 2"));
     assert_eq!(error.severity(), "ERROR");
 }

@@ -287,7 +287,10 @@ fn what_a_script_sets_is_undone(db: &Db) {
     let boss = new_user();
     run(&mut db.admin(), &format!("SELECT tenant_grant_instance_admin('{boss}')"));
     let mut client = db.as_user(boss);
-    run(&mut client, "SET work_mem = '5MB'; SET statement_timeout = '1h'; SET search_path = public; SET app.x = 'mine'");
+    run(
+        &mut client,
+        "SET work_mem = '5MB'; SET statement_timeout = '1h'; SET search_path = public; SET app.x = 'mine'",
+    );
     run(&mut client, "SELECT tenant_current_user_id()");
     let all = "SELECT name || ' = ' || setting FROM pg_settings WHERE name NOT LIKE 'transaction%'
                UNION ALL SELECT 'app.x = ' || current_setting('app.x')";

@@ -5,6 +5,7 @@ mod atomicity;
 mod catalog_tables;
 mod clients;
 mod docs;
+mod fleet;
 mod forged_identity;
 mod identity;
 mod identity_settings;
@@ -29,6 +30,7 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         ("catalog_tables", catalog_tables::cases()),
         ("clients", clients::cases()),
         ("docs", docs::cases()),
+        ("fleet", fleet::cases()),
         ("forged_identity", forged_identity::cases()),
         ("identity", identity::cases()),
         ("identity_settings", identity_settings::cases()),
