@@ -16,6 +16,7 @@ CREATE TABLE fluxbase_tenant.tenants (
     is_default     boolean NOT NULL DEFAULT false,
     metadata       jsonb NOT NULL DEFAULT '{}',
     schema_version text,
+    applied        integer NOT NULL DEFAULT 0,
     created_at     timestamptz NOT NULL DEFAULT pg_catalog.now(),
     updated_at     timestamptz NOT NULL DEFAULT pg_catalog.now(),
     suspended_at   timestamptz,
@@ -31,6 +32,7 @@ CREATE UNIQUE INDEX tenants_one_default ON fluxbase_tenant.tenants (is_default) 
 COMMENT ON TABLE fluxbase_tenant.tenants IS 'one row per customer; members see their own, instance admins all';
 COMMENT ON COLUMN fluxbase_tenant.tenants.status IS 'active, suspended or deleted; follows from suspended_at and deleted_at';
 COMMENT ON COLUMN fluxbase_tenant.tenants.schema_version IS 'highest migration version applied to the tenant schema';
+COMMENT ON COLUMN fluxbase_tenant.tenants.applied IS 'how many migrations are applied: fewer than are registered means pending';
 
 CREATE TABLE fluxbase_tenant.members (
     id          uuid PRIMARY KEY,
@@ -75,6 +77,40 @@ CREATE TABLE fluxbase_tenant.applied_migrations (
 );
 COMMENT ON TABLE fluxbase_tenant.applied_migrations IS 'ledger: which migration was applied to which tenant';
 
+CREATE TABLE fluxbase_tenant.fleet_runs (
+    id              uuid PRIMARY KEY,
+    target          text,
+    dry_run         boolean NOT NULL,
+    workers         integer NOT NULL,
+    total           integer NOT NULL,
+    started_by      uuid,
+    started_by_role name NOT NULL,
+    started_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    finished_at     timestamptz
+);
+COMMENT ON TABLE fluxbase_tenant.fleet_runs IS 'history of tenant_migrate_all()';
+COMMENT ON COLUMN fluxbase_tenant.fleet_runs.started_by IS 'user who called; NULL: a database role without a user';
+COMMENT ON COLUMN fluxbase_tenant.fleet_runs.finished_at IS 'NULL: under way, or ended by a crash';
+
+CREATE TABLE fluxbase_tenant.fleet_results (
+    run_id       uuid NOT NULL REFERENCES fluxbase_tenant.fleet_runs ON DELETE CASCADE,
+    tenant_id    uuid NOT NULL REFERENCES fluxbase_tenant.tenants ON DELETE CASCADE,
+    slug         text NOT NULL,
+    status       text NOT NULL CONSTRAINT fleet_results_status_check CHECK (status IN ('migrated', 'failed', 'skipped')),
+    from_version text,
+    to_version   text,
+    applied      integer NOT NULL,
+    duration     interval NOT NULL,
+    sqlstate     text,
+    error        text,
+    place        text,
+    finished_at  timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    PRIMARY KEY (run_id, tenant_id)
+);
+CREATE INDEX fleet_results_tenant_idx ON fluxbase_tenant.fleet_results (tenant_id, finished_at);
+COMMENT ON TABLE fluxbase_tenant.fleet_results IS 'what tenant_migrate_all() did to each tenant that it visited';
+COMMENT ON COLUMN fluxbase_tenant.fleet_results.place IS 'of a failure: the migration''s version and the position of the statement';
+
 -- One row that is locked by creators of tenants while fluxbase_tenant.max_tenants is set, and by who moves the default. It
 -- is updated, not just locked, so that a REPEATABLE READ transaction with an older snapshot gets a serialization failure
 -- instead of a stale answer.
@@ -92,3 +128,5 @@ SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.members', '');
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.instance_admins', '');
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.migrations', '');
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.applied_migrations', '');
+SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.fleet_runs', '');
+SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.fleet_results', '');

@@ -153,9 +153,12 @@ COMMENT ON FUNCTION @extschema@.tenant_migrate(uuid, text) IS
     'migrated, also if nothing was pending (applied = 0), or skipped for a soft-deleted tenant. Instance admins. '
     'Errors: not_found, forbidden, invalid_argument for an unknown target, and the failing statement''s own with '
     'version and statement in CONTEXT. Fluxbase: tenant.migrate.';
+COMMENT ON FUNCTION @extschema@.tenant_migration_remove(text) IS
+    'Takes a migration back that no tenant has applied, and returns its row. Instance admins. Errors: forbidden, '
+    'not_found, conflict (applied to a tenant).';
 COMMENT ON FUNCTION @extschema@.tenant_migration_status() IS
-    'How far each tenant that is not deleted has come, oldest first: version, and how many migrations are pending. '
-    'Instance admins. Errors: forbidden.';
+    'How far each tenant that is not deleted has come, oldest first: version, how many migrations are pending, and why '
+    'tenant_migrate_all() failed at its last visit. Instance admins. Errors: forbidden.';
 
 COMMENT ON FUNCTION @extschema@.tenant_protect(regclass, name, uuid) IS
     'Makes a table outside the tenant schemas a shared one, whose every row belongs to a tenant: column with default, '
@@ -165,6 +168,15 @@ COMMENT ON FUNCTION @extschema@.tenant_protect(regclass, name, uuid) IS
 COMMENT ON FUNCTION @extschema@.tenant_unprotect(regclass) IS
     'Undoes the policies and the default of tenant_protect(); column, index and foreign key stay. The owner of the table. '
     'Returns a row for each thing done: object, done. Errors: forbidden, invalid_argument.';
+COMMENT ON FUNCTION @extschema@.tenant_migrate_all(text, integer, text[], interval, integer, boolean, boolean) IS
+    'Applies what is pending, up to target, to all tenants that lack something or to those in tenants (slugs or ids), in '
+    'background workers, one transaction a tenant. Waits lock_timeout for a lock and tries again retries times. '
+    'stop_on_error: takes on no tenant after a failure; dry_run: rolls everything back. Instance admins, outside a '
+    'transaction block. Returns a row for each tenant visited. Errors: forbidden, invalid_argument, not_found, 25001 in a '
+    'transaction block, 53400 without a background worker.';
+COMMENT ON FUNCTION @extschema@.tenant_migration_progress() IS
+    'How far each tenant_migrate_all() is that is under way, for \watch; rate in tenants per second. Instance admins. '
+    'Errors: forbidden.';
 COMMENT ON FUNCTION @extschema@.tenant_check() IS
     'Audits the installation: severity, object, problem, fix for each finding, worst first; no rows if nothing was found. '
     'error: tenants are not kept apart; warning: they are, by what may change. Instance admins. Errors: forbidden.';

@@ -29,6 +29,10 @@ pub enum Error {
     MalformedUuid { place: String, value: String },
     /// A setting that should hold JSON claims holds something else.
     MalformedClaims { setting: String, problem: String },
+    /// What commits in transactions of its own was called inside one.
+    InTransactionBlock { command: &'static str },
+    /// Not one background worker could be started.
+    NoWorkers,
     /// The server answered in a way that the extension's own SQL rules out.
     Internal { message: String },
 }
@@ -65,7 +69,7 @@ impl Error {
         Error::invalid(format!("{argument} must not be null"), format!("Pass a value for {argument}."))
     }
 
-    fn sqlstate(&self) -> PgSqlErrorCode {
+    pub fn sqlstate(&self) -> PgSqlErrorCode {
         match self {
             Error::Unauthenticated => PgSqlErrorCode::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
             Error::Forbidden { .. } | Error::OutOfReach { .. } => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
@@ -76,6 +80,8 @@ impl Error {
             Error::MalformedUuid { .. } | Error::MalformedClaims { .. } => {
                 PgSqlErrorCode::ERRCODE_INVALID_TEXT_REPRESENTATION
             }
+            Error::InTransactionBlock { .. } => PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
+            Error::NoWorkers => PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
             Error::Internal { .. } => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
         }
     }
@@ -87,14 +93,16 @@ impl Error {
             Error::NotFound { .. } => (404, "not_found"),
             Error::Invalid { .. } => (400, "invalid_argument"),
             Error::SlugTaken { .. } | Error::SlugReused { .. } | Error::Conflict { .. } => (409, "conflict"),
-            Error::MalformedUuid { .. } | Error::MalformedClaims { .. } | Error::Internal { .. } => {
-                return None;
-            }
+            Error::MalformedUuid { .. }
+            | Error::MalformedClaims { .. }
+            | Error::InTransactionBlock { .. }
+            | Error::NoWorkers
+            | Error::Internal { .. } => return None,
         };
         Some(Detail { status, code })
     }
 
-    fn message(&self) -> String {
+    pub fn message(&self) -> String {
         match self {
             Error::Unauthenticated => "no current user".into(),
             Error::Forbidden { action, .. } => format!("permission denied to {action}"),
@@ -108,6 +116,8 @@ impl Error {
             Error::MalformedClaims { setting, problem } => {
                 format!("invalid claims in setting \"{setting}\": {problem}")
             }
+            Error::InTransactionBlock { command } => format!("{command} cannot run inside a transaction block"),
+            Error::NoWorkers => "no background worker could be started".into(),
             Error::Internal { message } => message.clone(),
         }
     }
@@ -118,6 +128,9 @@ impl Error {
                 "Set fluxbase_tenant.user_id, or the setting that fluxbase_tenant.user_id_setting names, \
                  to the id of the user who calls."
                     .into()
+            }
+            Error::NotFound { what: "current tenant" } => {
+                "Choose one with tenant_set_current(), or pass its id.".into()
             }
             Error::NotFound { what } => format!("Check the id, and that the current user may see the {what}."),
             Error::OutOfReach { .. } => {
@@ -132,6 +145,8 @@ impl Error {
                 "Write it as 8-4-4-4-12 hexadecimal digits, or leave it empty for none.".into()
             }
             Error::MalformedClaims { .. } => "Set it to a JSON object, or leave it empty for none.".into(),
+            Error::InTransactionBlock { .. } => "Call it as a statement of its own, without BEGIN.".into(),
+            Error::NoWorkers => "Raise max_worker_processes, or wait until others have ended.".into(),
             Error::Internal { .. } => "Report this as a bug, with the server's log.".into(),
         }
     }

@@ -5,6 +5,7 @@ mod access;
 mod api;
 mod catalog;
 mod error;
+mod fleet;
 mod identity;
 mod ids;
 mod isolation;

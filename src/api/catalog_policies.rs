@@ -18,12 +18,12 @@ mod fluxbase_tenant {
         CREATE FUNCTION fluxbase_tenant.reachable_support(internal) RETURNS internal
         IMMUTABLE STRICT PARALLEL SAFE LANGUAGE c AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
     "#)]
-    fn reachable_support(request: Internal) -> Internal {
+    fn reachable_support(request: Internal) -> Result<Internal> {
         // SAFETY: the planner passes a node as the one argument; the answer is a node or null.
-        unsafe {
+        answer(|| unsafe {
             let node = request.unwrap().map_or(std::ptr::null_mut(), |datum| datum.cast_mut_ptr());
-            Internal::from(Some(pg_sys::Datum::from(support::simplify(node))))
-        }
+            Ok(Internal::from(Some(pg_sys::Datum::from(support::simplify(node)?))))
+        })
     }
 
     /// Whether the caller reaches the tenant's tables now; called by the policy tenant_isolation.

@@ -46,6 +46,14 @@ returns_migrations! {
         migrate::register(&catalog, &version, &name, &up, down.as_deref()).map(Some)
     }
 
+    /// Takes a migration back that no tenant has applied.
+    #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
+    fn tenant_migration_remove(version: Option<String>) {
+        let catalog = Catalog::write()?;
+        require_instance_admin(&catalog, "remove a migration")?;
+        migrate::unregister(&catalog, &required("version", version)?).map(Some)
+    }
+
     /// What is registered, in the order of versions.
     #[pg_extern(stable, parallel_safe, cost = 100)]
     fn tenant_migration_list() {
@@ -93,7 +101,13 @@ fn tenant_migrate(
 fn tenant_migration_status() -> Result<
     TableIterator<
         'static,
-        (name!(tenant_id, Uuid), name!(slug, String), name!(version, Option<String>), name!(pending, i64)),
+        (
+            name!(tenant_id, Uuid),
+            name!(slug, String),
+            name!(version, Option<String>),
+            name!(pending, i64),
+            name!(last_error, Option<String>),
+        ),
     >,
 > {
     let progress = answer(|| {
@@ -101,5 +115,5 @@ fn tenant_migration_status() -> Result<
         require_instance_admin(&catalog, "see the migration status of all tenants")?;
         applied::progress(&catalog)
     })?;
-    Ok(TableIterator::new(progress.into_iter().map(|p| (p.tenant_id, p.slug, p.version, p.pending))))
+    Ok(TableIterator::new(progress.into_iter().map(|p| (p.tenant_id, p.slug, p.version, p.pending, p.last_error))))
 }

@@ -4,7 +4,7 @@ use pgrx::Uuid;
 
 use super::Catalog;
 use super::migrations::Migration;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pg::query;
 
 /// How far one tenant has come.
@@ -13,6 +13,8 @@ pub struct Progress {
     pub slug: String,
     pub version: Option<String>,
     pub pending: i64,
+    /// Of the last visit of tenant_migrate_all(), where it failed.
+    pub last_error: Option<String>,
 }
 
 pub fn record(catalog: &Catalog, tenant: Uuid, migration: &Migration, applied_by: Option<Uuid>) -> Result<()> {
@@ -30,11 +32,29 @@ pub fn record(catalog: &Catalog, tenant: Uuid, migration: &Migration, applied_by
 pub fn progress(catalog: &Catalog) -> Result<Vec<Progress>> {
     query(
         catalog.scope(),
-        "SELECT t.id, t.slug, t.schema_version,
-                (SELECT count(*) FROM fluxbase_tenant.migrations)
-                - (SELECT count(*) FROM fluxbase_tenant.applied_migrations a WHERE a.tenant_id = t.id)
+        "SELECT t.id, t.slug, t.schema_version, (SELECT count(*) FROM fluxbase_tenant.migrations) - t.applied,
+                (SELECT CASE r.status WHEN 'failed' THEN concat_ws(', at ', r.error, r.place) END
+                 FROM fluxbase_tenant.fleet_results r WHERE r.tenant_id = t.id ORDER BY r.finished_at DESC LIMIT 1)
          FROM fluxbase_tenant.tenants t WHERE t.deleted_at IS NULL ORDER BY t.created_at, t.id",
         &[],
-        |row| Ok(Progress { tenant_id: row.need(1)?, slug: row.need(2)?, version: row.get(3), pending: row.need(4)? }),
+        |row| {
+            Ok(Progress {
+                tenant_id: row.need(1)?,
+                slug: row.need(2)?,
+                version: row.get(3),
+                pending: row.need(4)?,
+                last_error: row.get(5),
+            })
+        },
     )
+}
+
+pub fn tenants_with(catalog: &Catalog, version: &str) -> Result<i64> {
+    let counts = query(
+        catalog.scope(),
+        "SELECT count(*) FROM fluxbase_tenant.applied_migrations WHERE version = $1",
+        &[version.into()],
+        |row| row.need(1),
+    )?;
+    counts.into_iter().next().ok_or_else(|| Error::internal("count(*) returned no row"))
 }

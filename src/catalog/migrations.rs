@@ -62,6 +62,22 @@ pub fn by_sort_key(catalog: &Catalog, sort_key: &str) -> Result<Option<Migration
     .map(|rows| rows.into_iter().next())
 }
 
+/// As `by_sort_key`, and waits for those who apply it, and makes them wait.
+pub fn lock(catalog: &Catalog, sort_key: &str) -> Result<Option<Migration>> {
+    query(
+        catalog.scope(),
+        concat!("SELECT ", columns!(), " FROM fluxbase_tenant.migrations m WHERE m.sort_key = $1 FOR UPDATE"),
+        &[sort_key.into()],
+        migration,
+    )
+    .map(|rows| rows.into_iter().next())
+}
+
+pub fn delete(catalog: &Catalog, version: &str) -> Result<()> {
+    query(catalog.scope(), "DELETE FROM fluxbase_tenant.migrations WHERE version = $1", &[version.into()], |_| Ok(()))?;
+    Ok(())
+}
+
 /// `None` where the version is there already, also by a transaction that committed while this one waited for it.
 pub fn insert(catalog: &Catalog, new: NewMigration) -> Result<Option<Migration>> {
     query(

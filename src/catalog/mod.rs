@@ -4,6 +4,7 @@
 pub mod applied;
 pub mod changes;
 pub mod findings;
+pub mod fleet;
 pub mod instance_admins;
 pub mod members;
 pub mod migrations;

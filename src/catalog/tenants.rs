@@ -113,6 +113,17 @@ pub fn lock(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>> {
     .map(only)
 }
 
+/// As `lock`, without waiting: `None` also where another transaction holds the row.
+pub fn try_lock(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>> {
+    query(
+        catalog.scope(),
+        concat!("SELECT ", columns!(), " FROM fluxbase_tenant.tenants t WHERE t.id = $1 FOR NO KEY UPDATE SKIP LOCKED"),
+        &[id.into()],
+        tenant,
+    )
+    .map(only)
+}
+
 /// Deleted tenants have no slug to be found by.
 pub fn by_slug(catalog: &Catalog, slug: &str) -> Result<Option<Tenant>> {
     query(
@@ -265,8 +276,9 @@ pub fn set_schema_version(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>>
     query(
         catalog.scope(),
         returning!(
-            "UPDATE fluxbase_tenant.tenants t SET updated_at = now(), schema_version =
-             (SELECT a.version FROM fluxbase_tenant.applied_migrations a
+            "UPDATE fluxbase_tenant.tenants t SET updated_at = now(),
+             applied = (SELECT count(*) FROM fluxbase_tenant.applied_migrations a WHERE a.tenant_id = t.id),
+             schema_version = (SELECT a.version FROM fluxbase_tenant.applied_migrations a
               JOIN fluxbase_tenant.migrations m ON m.version = a.version
               WHERE a.tenant_id = t.id ORDER BY m.sort_key DESC LIMIT 1) WHERE t.id = $1"
         ),
@@ -336,4 +348,33 @@ pub fn active_ids_of_user(catalog: &Catalog, user: Uuid) -> Result<Vec<Uuid>> {
         &[user.into()],
         |row| row.need(1),
     )
+}
+
+/// Tenants that are not deleted and lack a migration, of those up to the sort key `up_to` where one is given; oldest
+/// first.
+pub fn ids_with_pending(catalog: &Catalog, up_to: Option<&str>) -> Result<Vec<Uuid>> {
+    query(
+        catalog.scope(),
+        "SELECT t.id FROM fluxbase_tenant.tenants t
+         WHERE t.deleted_at IS NULL AND t.applied < (SELECT count(*) FROM fluxbase_tenant.migrations)
+           AND ($1 IS NULL OR EXISTS (
+               SELECT 1 FROM fluxbase_tenant.migrations m WHERE m.sort_key <= $1 AND NOT EXISTS (
+                   SELECT 1 FROM fluxbase_tenant.applied_migrations a
+                   WHERE a.tenant_id = t.id AND a.version = m.version)))
+         ORDER BY t.created_at, t.id",
+        &[up_to.into()],
+        |row| row.need(1),
+    )
+}
+
+/// The tenant that a slug or an id, as text, names; deleted ones by id alone.
+pub fn id_of(catalog: &Catalog, slug_or_id: &str) -> Result<Option<Uuid>> {
+    let rows = query(
+        catalog.scope(),
+        "SELECT id FROM fluxbase_tenant.tenants
+         WHERE (slug = $1 AND deleted_at IS NULL) OR id::text = lower($1)",
+        &[slug_or_id.into()],
+        |row| row.need(1),
+    )?;
+    Ok(rows.into_iter().next())
 }

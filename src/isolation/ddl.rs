@@ -7,6 +7,7 @@ use pgrx::prelude::*;
 use super::policies::{self, TenantTable};
 use crate::catalog::Catalog;
 use crate::error::{Error, Result};
+use crate::pg::sandbox::Sandbox;
 use crate::pg::{Row, execute, guc, query, roles};
 use crate::schema::TABLE_PRIVILEGES;
 
@@ -62,8 +63,9 @@ pub fn after_command(command: Command) -> Result<()> {
     }
     let caller_is_superuser = roles::is_superuser(roles::current());
     let catalog = Catalog::write()?;
-    let _own = OwnDdl::begin();
-    for relation in touched(&catalog)? {
+    let own = OwnDdl::begin();
+    let touched = touched(&catalog)?;
+    for relation in &touched {
         if relation.given_to_all_owners && !caller_is_superuser {
             return Err(Error::forbidden(
                 format!("give {} to the owners of all tenants", relation.name),
@@ -73,18 +75,17 @@ pub fn after_command(command: Command) -> Result<()> {
         match relation.kind {
             'r' | 'p' => {
                 if relation.has_policy || command != Command::AltersInPlace {
-                    keep_protected(&catalog, &relation, caller_is_superuser)?;
+                    keep_protected(&catalog, relation, caller_is_superuser)?;
                 }
-                guard_sequences(&catalog, &relation)?;
             }
             'v' if !relation.invoker_view => {
                 execute(catalog.scope(), &format!("ALTER VIEW {} SET (security_invoker = true)", relation.name))?;
-                grant(&catalog, &relation)?;
+                grant(&catalog, relation)?;
             }
             'm' | 'f' => {
-                require_preload(&relation)?;
+                require_preload(relation)?;
                 if command != Command::AltersInPlace {
-                    grant(&catalog, &relation)?;
+                    grant(&catalog, relation)?;
                 }
             }
             _ => {}
@@ -96,7 +97,12 @@ pub fn after_command(command: Command) -> Result<()> {
     for (partition, column) in bare_partitions(&catalog)? {
         policies::protect_shared(&catalog, &partition, &column)?;
     }
-    Ok(())
+    // From here on SQL of the tables' owners may run, whose DDL must be heard.
+    drop(own);
+    touched
+        .iter()
+        .filter(|relation| matches!(relation.kind, 'r' | 'p'))
+        .try_for_each(|table| guard_sequences(&catalog, table))
 }
 
 /// After objects were dropped: `tenant_isolation` goes with its table or not at all.
@@ -170,25 +176,26 @@ fn require_preload(relation: &Relation) -> Result<()> {
 }
 
 /// A serial column's default calls nextval with the inserting role's privileges, and that role has none on sequences of
-/// tenants: the default calls the checked one instead.
+/// tenants: the default calls the checked one instead. It is written as the table's owner: parsing a default may run code
+/// of the owner's, such as the check of a domain in an array literal.
 fn guard_sequences(catalog: &Catalog, relation: &Relation) -> Result<()> {
-    let defaults: Vec<(String, String)> = query(
+    let defaults: Vec<(pg_sys::Oid, String, String)> = query(
         catalog.scope(),
-        "SELECT DISTINCT format('%I', a.attname), pg_get_expr(d.adbin, d.adrelid)
+        "SELECT DISTINCT t.relowner, format('%I', a.attname), pg_get_expr(d.adbin, d.adrelid)
          FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
          JOIN pg_depend s ON s.classid = 'pg_attrdef'::regclass AND s.objid = d.oid AND s.refclassid = 'pg_class'::regclass
          JOIN pg_class c ON c.oid = s.refobjid AND c.relkind = 'S'
+         JOIN pg_class t ON t.oid = d.adrelid
          WHERE d.adrelid = $1::text::regclass AND a.attgenerated = ''
            AND pg_get_expr(d.adbin, d.adrelid) ~ '(^|[^.])\\mnextval\\('",
         &[relation.name.as_str().into()],
-        |row| Ok((row.need(1)?, row.need(2)?)),
+        |row| Ok((row.need(1)?, row.need(2)?, row.need(3)?)),
     )?;
-    for (column, expression) in defaults {
+    for (owner, column, expression) in defaults {
         let guarded = expression.replace("nextval(", "fluxbase_tenant.nextval(");
-        execute(
-            catalog.scope(),
-            &format!("ALTER TABLE {} ALTER COLUMN {column} SET DEFAULT {guarded}", relation.name),
-        )?;
+        let sandbox = Sandbox::enter(owner, &[])?;
+        let command = format!("ALTER TABLE {} ALTER COLUMN {column} SET DEFAULT {guarded}", relation.name);
+        sandbox.run(&command, "guarding the sequence of a default")?;
     }
     Ok(())
 }

@@ -95,9 +95,9 @@ pub unsafe fn schema_of_explained_creation(statement: *mut pg_sys::Node) -> Opti
         if command.is_null() || !pgrx::is_a(command, pg_sys::NodeTag::T_CreateTableAsStmt) {
             return None;
         }
-        let runs = PgList::<pg_sys::DefElem>::from_pg((*explain).options).iter_ptr().any(|option| {
-            CStr::from_ptr((*option).defname) == c"analyze" && pg_sys::defGetBoolean(option)
-        });
+        let runs = PgList::<pg_sys::DefElem>::from_pg((*explain).options)
+            .iter_ptr()
+            .any(|option| CStr::from_ptr((*option).defname) == c"analyze" && pg_sys::defGetBoolean(option));
         let into = (*command.cast::<pg_sys::CreateTableAsStmt>()).into;
         let is_temporary = (*(*into).rel).relpersistence == pg_sys::RELPERSISTENCE_TEMP as std::ffi::c_char;
         (runs && !is_temporary).then(|| pg_sys::RangeVarGetCreationNamespace((*into).rel))

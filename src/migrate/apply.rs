@@ -24,7 +24,7 @@ pub struct Outcome {
 /// `tenant` is locked by the caller. DDL and ledger rows commit together or not at all.
 pub fn migrate(catalog: &Catalog, tenant: Tenant, target: Option<&str>, by: Option<Uuid>) -> Result<Outcome> {
     let from_version = tenant.schema_version.clone();
-    let up_to = target.map(|target| registered(catalog, target)).transpose()?;
+    let up_to = target_key(catalog, target)?;
     let pending = migrations::pending(catalog, tenant.id, up_to.as_deref())?;
     if pending.is_empty() {
         return Ok(Outcome { tenant, from_version, applied: 0 });
@@ -37,7 +37,11 @@ pub fn migrate(catalog: &Catalog, tenant: Tenant, target: Option<&str>, by: Opti
     Ok(Outcome { tenant, from_version, applied: pending.len() as i32 })
 }
 
-/// The sort key of a version that is registered.
+/// The sort key of a target, which must be registered.
+pub fn target_key(catalog: &Catalog, target: Option<&str>) -> Result<Option<String>> {
+    target.map(|target| registered(catalog, target)).transpose()
+}
+
 fn registered(catalog: &Catalog, target: &str) -> Result<String> {
     let version = Version::parse(target)?;
     match migrations::by_sort_key(catalog, &version.sort_key)? {

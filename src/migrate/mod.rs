@@ -6,5 +6,5 @@ mod register;
 mod script;
 mod version;
 
-pub use apply::{Outcome, migrate};
-pub use register::register;
+pub use apply::{Outcome, migrate, target_key};
+pub use register::{register, unregister};

@@ -2,8 +2,8 @@
 
 use super::script;
 use super::version::Version;
-use crate::catalog::Catalog;
 use crate::catalog::migrations::{self, Migration, NewMigration};
+use crate::catalog::{Catalog, applied};
 use crate::error::{Error, Result};
 
 /// The same again is the same row; another text under a used version is a conflict. A script that does not parse is
@@ -34,4 +34,19 @@ pub fn register(catalog: &Catalog, version: &str, name: &str, up: &str, down: Op
         Some(there) => Ok(there),
         None => Err(Error::internal("a migration that was there is gone")),
     }
+}
+
+/// What a tenant has applied stays: its ledger refers to it.
+pub fn unregister(catalog: &Catalog, version: &str) -> Result<Migration> {
+    let version = Version::parse(version)?;
+    let migration = migrations::lock(catalog, &version.sort_key)?.ok_or(Error::NotFound { what: "migration" })?;
+    let tenants = applied::tenants_with(catalog, &migration.version)?;
+    if tenants > 0 {
+        return Err(Error::conflict(
+            format!("migration version \"{}\" is applied to {tenants} tenants", migration.version),
+            "Register what is to be changed as a new version.",
+        ));
+    }
+    migrations::delete(catalog, &migration.version)?;
+    Ok(migration)
 }

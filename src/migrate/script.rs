@@ -66,14 +66,34 @@ fn parse(text: &str) -> Result<Vec<(String, Option<Control>)>> {
     list.iter_ptr()
         .map(|raw| {
             // SAFETY: a list of RawStmt as the parser promises, each with its place in the text.
-            let (start, length, control) =
-                unsafe { ((*raw).stmt_location as usize, (*raw).stmt_len as usize, control((*raw).stmt)) };
+            let (start, length, control) = unsafe {
+                refuse_client_copy((*raw).stmt)?;
+                ((*raw).stmt_location as usize, (*raw).stmt_len as usize, control((*raw).stmt))
+            };
             let end = if length == 0 { text.len() } else { start + length };
             text.get(start..end)
                 .map(|statement| (statement.trim().to_string(), control))
                 .ok_or_else(|| Error::internal("the parser's positions do not fit the text"))
         })
         .collect()
+}
+
+/// COPY FROM STDIN has its data outside the statement, where a migration has nothing.
+///
+/// # Safety
+/// `node` is a statement made by the parser.
+unsafe fn refuse_client_copy(node: *mut pg_sys::Node) -> Result<()> {
+    // SAFETY: the tag tells the node's type.
+    let from_client = unsafe {
+        pgrx::is_a(node, pg_sys::NodeTag::T_CopyStmt) && (*node.cast::<pg_sys::CopyStmt>()).filename.is_null()
+    };
+    if from_client {
+        return Err(Error::invalid(
+            "a migration must not contain COPY to or from the client",
+            "Write the rows as INSERT; pg_dump does so with --inserts.",
+        ));
+    }
+    Ok(())
 }
 
 /// # Safety

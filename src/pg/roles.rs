@@ -29,6 +29,15 @@ pub fn by_name(name: &CStr) -> Option<pg_sys::Oid> {
     (oid != pg_sys::InvalidOid).then_some(oid)
 }
 
+/// The role's name; its oid where it is gone.
+pub fn name(role: pg_sys::Oid) -> String {
+    // SAFETY: a lookup by oid; with missing_ok null, else a freshly allocated C string.
+    unsafe {
+        let name = pg_sys::GetUserNameFromId(role, true);
+        if name.is_null() { role.to_u32().to_string() } else { CStr::from_ptr(name).to_string_lossy().into_owned() }
+    }
+}
+
 /// Superusers count as owners of everything.
 pub fn owns_relation(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     // SAFETY: a lookup by two oids.

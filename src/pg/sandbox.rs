@@ -1,5 +1,6 @@
 //! Where SQL of others runs: as a tenant's owner role, inside a security context that refuses to leave it.
 
+use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::marker::PhantomData;
 
@@ -11,6 +12,19 @@ use crate::error::{Error, Result};
 unsafe extern "C-unwind" {
     // Variadic, so pgrx's bindings leave it out.
     fn errcontext_msg(format: *const c_char, ...) -> c_int;
+}
+
+thread_local! {
+    static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Where the last statement was that a sandbox ran, for who records failures.
+pub fn last_place() -> Option<String> {
+    PLACE.with_borrow(Clone::clone)
+}
+
+pub fn forget_place() {
+    PLACE.set(None);
 }
 
 /// While it lives, statements run as `owner`. SET ROLE and its kin are refused, as are temporary tables, LISTEN,
@@ -40,6 +54,7 @@ impl Sandbox {
 
     /// Runs one statement; `place` is added to the CONTEXT of any error it raises.
     pub fn run(&self, statement: &str, place: &str) -> Result<()> {
+        PLACE.set(Some(place.to_string()));
         let place = CString::new(place).map_err(|_| Error::internal("a zero byte in a migration's name"))?;
         let mut frame = pg_sys::ErrorContextCallback {
             // SAFETY: reads the head of the backend's stack of callbacks.

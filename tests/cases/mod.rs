@@ -8,6 +8,7 @@ mod django;
 mod docs;
 mod drop_extension;
 mod dump_restore;
+mod fleet;
 mod forged_identity;
 mod identity;
 mod identity_settings;
@@ -38,6 +39,7 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         ("docs", docs::cases()),
         ("drop_extension", drop_extension::cases()),
         ("dump_restore", dump_restore::cases()),
+        ("fleet", fleet::cases()),
         ("forged_identity", forged_identity::cases()),
         ("identity", identity::cases()),
         ("identity_settings", identity_settings::cases()),

@@ -66,9 +66,15 @@ fn works_and_is_closed(db: &Db, patient: &mut Patient) {
             let n = reached(&mut other, &format!("tenant_acme.{table}"));
             if n != 0 {
                 let again = reached(&mut other, &format!("tenant_acme.{table}"));
-                let plan: Vec<String> = column(&mut other, &format!("EXPLAIN (VERBOSE) SELECT count(*) FROM tenant_acme.{table}"), &[]);
-                let who: String = one(&mut other, "SELECT current_user || coalesce(tenant_current_user_id()::text, 'none') || tenant_is_instance_admin()", &[]);
-                let pol: Vec<String> = column(&mut other, "SELECT p::text FROM pg_policies p WHERE schemaname='tenant_acme'", &[]);
+                let plan: Vec<String> =
+                    column(&mut other, &format!("EXPLAIN (VERBOSE) SELECT count(*) FROM tenant_acme.{table}"), &[]);
+                let who: String = one(
+                    &mut other,
+                    "SELECT current_user || coalesce(tenant_current_user_id()::text, 'none') || tenant_is_instance_admin()",
+                    &[],
+                );
+                let pol: Vec<String> =
+                    column(&mut other, "SELECT p::text FROM pg_policies p WHERE schemaname='tenant_acme'", &[]);
                 let acc: bool = one(&mut other, "SELECT fluxbase_tenant.reachable($1)", &[&patient.id]);
                 let third = reached(&mut other, &format!("tenant_acme.{table}"));
                 panic!("{table} {n} again {again} third {third} {who} reachable {acc}\n{plan:#?}\n{pol:#?}");

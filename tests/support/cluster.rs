@@ -19,6 +19,8 @@ pub const SUPERUSER: &str = "postgres";
 const SETTINGS: &[&str] = &[
     "listen_addresses = ''",
     "fsync = off",
+    // Cases that run fleets share the cluster, and each takes a few.
+    "max_worker_processes = 64",
     "synchronous_commit = off",
     "full_page_writes = off",
     "max_connections = 200",

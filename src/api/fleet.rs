@@ -1,0 +1,87 @@
+//! Migrations of the whole fleet.
+
+use pgrx::datum::{Interval, TimestampWithTimeZone, Uuid};
+use pgrx::prelude::*;
+
+use super::{Result, answer, required};
+use crate::access::require_instance_admin;
+use crate::catalog::{Catalog, fleet as runs};
+use crate::error::Error;
+use crate::fleet::{self, Options};
+
+/// Applies what is pending to all tenants, in background workers, one transaction a tenant.
+#[pg_extern(volatile, parallel_unsafe, cost = 1000000)]
+#[allow(clippy::too_many_arguments)]
+fn tenant_migrate_all(
+    target: default!(Option<String>, "NULL"),
+    parallel: default!(Option<i32>, "2"),
+    tenants: default!(Option<Vec<Option<String>>>, "NULL"),
+    lock_timeout: default!(Option<Interval>, "'5 s'"),
+    retries: default!(Option<i32>, "3"),
+    stop_on_error: default!(Option<bool>, "false"),
+    dry_run: default!(Option<bool>, "false"),
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(tenant_id, Uuid),
+            name!(slug, String),
+            name!(status, String),
+            name!(from_version, Option<String>),
+            name!(to_version, Option<String>),
+            name!(applied, i32),
+            name!(duration, Interval),
+            name!(sqlstate, Option<String>),
+            name!(error, Option<String>),
+        ),
+    >,
+> {
+    let visits = answer(|| {
+        fleet::migrate_all(Options {
+            target,
+            parallel: required("parallel", parallel)?,
+            only: tenants.map(|names| names.into_iter().flatten().collect()),
+            lock_timeout_ms: milliseconds(required("lock_timeout", lock_timeout)?)?,
+            retries: required("retries", retries)?,
+            stop_on_error: required("stop_on_error", stop_on_error)?,
+            dry_run: required("dry_run", dry_run)?,
+        })
+    })?;
+    Ok(TableIterator::new(visits.into_iter().map(|v| {
+        (v.tenant_id, v.slug, v.status, v.from_version, v.to_version, v.applied, v.duration, v.sqlstate, v.error)
+    })))
+}
+
+/// How far the runs are that are under way.
+#[pg_extern(volatile, parallel_restricted, cost = 1000)]
+fn tenant_migration_progress() -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(run_id, Uuid),
+            name!(started_at, TimestampWithTimeZone),
+            name!(workers, i32),
+            name!(total, i32),
+            name!(done, i64),
+            name!(failed, i64),
+            name!(percent, f64),
+            name!(per_second, f64),
+            name!(eta, Option<Interval>),
+            name!(bar, String),
+        ),
+    >,
+> {
+    let progress = answer(|| {
+        let catalog = Catalog::latest()?;
+        require_instance_admin(&catalog, "see the progress of migrations")?;
+        runs::progress(&catalog)
+    })?;
+    Ok(TableIterator::new(progress.into_iter().map(|p| {
+        (p.run_id, p.started_at, p.workers, p.total, p.done, p.failed, p.percent, p.per_second, p.eta, p.bar)
+    })))
+}
+
+fn milliseconds(interval: Interval) -> crate::error::Result<i32> {
+    i32::try_from(interval.as_micros() / 1000)
+        .map_err(|_| Error::invalid("lock_timeout is out of range", "Use an interval between 0 and 24 days."))
+}

@@ -1,0 +1,173 @@
+//! Tables `fleet_runs` and `fleet_results`.
+
+use pgrx::Uuid;
+use pgrx::datum::{Interval, TimestampWithTimeZone};
+
+use super::Catalog;
+use crate::error::Result;
+use crate::pg::{Row, query};
+
+/// A run as it starts.
+pub struct NewRun<'a> {
+    pub id: Uuid,
+    pub target: Option<&'a str>,
+    pub dry_run: bool,
+    pub workers: i32,
+    pub total: i32,
+    pub started_by: Option<Uuid>,
+    pub started_by_role: &'a str,
+}
+
+/// What a run did to one tenant.
+pub struct Visit {
+    pub tenant_id: Uuid,
+    pub slug: String,
+    pub status: String,
+    pub from_version: Option<String>,
+    pub to_version: Option<String>,
+    pub applied: i32,
+    pub duration: Interval,
+    pub sqlstate: Option<String>,
+    pub error: Option<String>,
+}
+
+pub struct NewVisit<'a> {
+    pub tenant_id: Uuid,
+    pub status: &'a str,
+    pub from_version: Option<&'a str>,
+    pub to_version: Option<&'a str>,
+    pub applied: i32,
+    pub seconds: f64,
+    pub sqlstate: Option<&'a str>,
+    pub error: Option<&'a str>,
+    pub place: Option<&'a str>,
+}
+
+/// How far a run is that has not finished.
+pub struct Progress {
+    pub run_id: Uuid,
+    pub started_at: TimestampWithTimeZone,
+    pub workers: i32,
+    pub total: i32,
+    pub done: i64,
+    pub failed: i64,
+    pub percent: f64,
+    pub per_second: f64,
+    pub eta: Option<Interval>,
+    pub bar: String,
+}
+
+pub fn insert_run(catalog: &Catalog, run: NewRun) -> Result<()> {
+    query(
+        catalog.scope(),
+        "INSERT INTO fluxbase_tenant.fleet_runs (id, target, dry_run, workers, total, started_by, started_by_role)
+         VALUES ($1, $2, $3, $4, $5, $6, $7::text::name)",
+        &[
+            run.id.into(),
+            run.target.into(),
+            run.dry_run.into(),
+            run.workers.into(),
+            run.total.into(),
+            run.started_by.into(),
+            run.started_by_role.into(),
+        ],
+        |_| Ok(()),
+    )?;
+    Ok(())
+}
+
+pub fn finish_run(catalog: &Catalog, run: Uuid) -> Result<()> {
+    query(
+        catalog.scope(),
+        "UPDATE fluxbase_tenant.fleet_runs SET finished_at = clock_timestamp() WHERE id = $1 AND finished_at IS NULL",
+        &[run.into()],
+        |_| Ok(()),
+    )?;
+    Ok(())
+}
+
+/// A tenant that was deleted for good meanwhile leaves no row.
+pub fn insert_visit(catalog: &Catalog, run: Uuid, visit: NewVisit) -> Result<()> {
+    query(
+        catalog.scope(),
+        "INSERT INTO fluxbase_tenant.fleet_results
+             (run_id, tenant_id, slug, status, from_version, to_version, applied, duration, sqlstate, error, place)
+         SELECT $1, t.id, t.slug, $3, $4, $5, $6, make_interval(secs => $7), $8, $9, $10
+         FROM fluxbase_tenant.tenants t WHERE t.id = $2",
+        &[
+            run.into(),
+            visit.tenant_id.into(),
+            visit.status.into(),
+            visit.from_version.into(),
+            visit.to_version.into(),
+            visit.applied.into(),
+            visit.seconds.into(),
+            visit.sqlstate.into(),
+            visit.error.into(),
+            visit.place.into(),
+        ],
+        |_| Ok(()),
+    )?;
+    Ok(())
+}
+
+/// In the order in which the tenants were finished.
+pub fn visits(catalog: &Catalog, run: Uuid) -> Result<Vec<Visit>> {
+    query(
+        catalog.scope(),
+        "SELECT tenant_id, slug, status, from_version, to_version, applied, duration, sqlstate, error
+         FROM fluxbase_tenant.fleet_results WHERE run_id = $1 ORDER BY finished_at, tenant_id",
+        &[run.into()],
+        visit,
+    )
+}
+
+fn visit(row: &Row) -> Result<Visit> {
+    Ok(Visit {
+        tenant_id: row.need(1)?,
+        slug: row.need(2)?,
+        status: row.need(3)?,
+        from_version: row.get(4),
+        to_version: row.get(5),
+        applied: row.need(6)?,
+        duration: row.need(7)?,
+        sqlstate: row.get(8),
+        error: row.get(9),
+    })
+}
+
+/// Runs whose workers are alive: a run that a crash ended is not among them.
+pub fn progress(catalog: &Catalog) -> Result<Vec<Progress>> {
+    query(
+        catalog.scope(),
+        "SELECT r.id, r.started_at, r.workers, r.total, d.done, d.failed, d.percent,
+                d.rate, CASE WHEN d.rate > 0 THEN make_interval(secs => round((r.total - d.done) / d.rate)) END,
+                format('[%s%s] %s%%', repeat('#', (d.percent / 5)::int), repeat('.', 20 - (d.percent / 5)::int),
+                       round(d.percent::numeric, 1))
+         FROM fluxbase_tenant.fleet_runs r
+         CROSS JOIN LATERAL (
+             SELECT c.done, c.failed, CASE r.total WHEN 0 THEN 100 ELSE 100.0 * c.done / r.total END::float8 AS percent,
+                    c.done / greatest(extract(epoch FROM clock_timestamp() - r.started_at), 0.001)::float8 AS rate
+             FROM (SELECT count(*) AS done, count(*) FILTER (WHERE status = 'failed') AS failed
+                   FROM fluxbase_tenant.fleet_results WHERE run_id = r.id) c) d
+         WHERE r.finished_at IS NULL AND EXISTS (
+             SELECT 1 FROM pg_stat_activity a WHERE a.backend_type = 'fluxbase_tenant fleet'
+               AND a.application_name = 'fluxbase_tenant ' || r.id)
+         ORDER BY r.started_at",
+        &[],
+        |row| {
+            Ok(Progress {
+                run_id: row.need(1)?,
+                started_at: row.need(2)?,
+                workers: row.need(3)?,
+                total: row.need(4)?,
+                done: row.need(5)?,
+                failed: row.need(6)?,
+                percent: row.need(7)?,
+                per_second: row.need(8)?,
+                eta: row.get(9),
+                bar: row.need(10)?,
+            })
+        },
+    )
+}

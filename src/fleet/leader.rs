@@ -1,0 +1,195 @@
+//! The session that asks: decides what is to be done, starts the workers, waits, and reports.
+
+use std::time::{Duration, Instant};
+
+use pgrx::bgworkers::{BackgroundWorkerBuilder, BackgroundWorkerStatus, DynamicBackgroundWorker};
+use pgrx::prelude::*;
+use pgrx::{Uuid, check_for_interrupts};
+
+use super::orders::{Orders, Plan};
+use crate::access::require_instance_admin;
+use crate::catalog::fleet::{self, Visit};
+use crate::catalog::{Catalog, tenants};
+use crate::error::{Error, Result};
+use crate::identity::Caller;
+use crate::{ids, migrate};
+
+const MAX_WORKERS: i32 = 64;
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+const TELL_EVERY: Duration = Duration::from_secs(5);
+
+/// The arguments of `tenant_migrate_all`.
+pub struct Options {
+    pub target: Option<String>,
+    pub parallel: i32,
+    pub only: Option<Vec<String>>,
+    pub lock_timeout_ms: i32,
+    pub retries: i32,
+    pub stop_on_error: bool,
+    pub dry_run: bool,
+}
+
+pub fn migrate_all(options: Options) -> Result<Vec<Visit>> {
+    let (caller, role, tenants) = {
+        let catalog = Catalog::latest()?;
+        let caller = require_instance_admin(&catalog, "migrate all tenants")?;
+        refuse_in_transaction_block()?;
+        options.check()?;
+        (caller, catalog.caller_role(), to_visit(&catalog, &options)?)
+    };
+    if tenants.is_empty() {
+        return Ok(Vec::new());
+    }
+    let run = ids::new();
+    conduct(&options, caller, role, run, &tenants)?;
+    fleet::visits(&Catalog::latest()?, run)
+}
+
+impl Options {
+    fn check(&self) -> Result<()> {
+        if !(1..=MAX_WORKERS).contains(&self.parallel) {
+            return Err(Error::invalid(
+                format!("parallel must be between 1 and {MAX_WORKERS}"),
+                "Start with as many as the server has cores to spare.",
+            ));
+        }
+        if self.retries < 0 || self.lock_timeout_ms < 0 {
+            return Err(Error::invalid(
+                "retries and lock_timeout must not be negative",
+                "0 retries tries once; a lock_timeout of 0 waits for ever.",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The workers commit for themselves, so what an open transaction holds or has not committed would be in their way.
+fn refuse_in_transaction_block() -> Result<()> {
+    // SAFETY: reads the state of the backend's transaction. What runs inside a function cannot be told from a statement
+    // of its own here; a transaction block can.
+    if unsafe { pg_sys::IsTransactionBlock() || pg_sys::IsSubTransaction() } {
+        return Err(Error::InTransactionBlock { command: "tenant_migrate_all()" });
+    }
+    Ok(())
+}
+
+fn to_visit(catalog: &Catalog, options: &Options) -> Result<Vec<Uuid>> {
+    let up_to = migrate::target_key(catalog, options.target.as_deref())?;
+    let Some(only) = &options.only else {
+        return tenants::ids_with_pending(catalog, up_to.as_deref());
+    };
+    let mut named = Vec::new();
+    for name in only {
+        let id = tenants::id_of(catalog, name)?.ok_or_else(Error::tenant_not_found)?;
+        if !named.contains(&id) {
+            named.push(id);
+        }
+    }
+    Ok(named)
+}
+
+/// Workers that are ended when their leader goes, however it goes.
+struct Crew(Vec<DynamicBackgroundWorker>);
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        for worker in self.0.drain(..) {
+            worker.terminate();
+        }
+    }
+}
+
+fn conduct(options: &Options, caller: Caller, role: pg_sys::Oid, run: Uuid, tenants: &[Uuid]) -> Result<()> {
+    let wanted = options.parallel.min(tenants.len() as i32);
+    let orders = Orders::write(&Plan {
+        // SAFETY: reads a variable of the backend.
+        database: unsafe { pg_sys::MyDatabaseId },
+        run,
+        user: caller.user(),
+        role,
+        workers: wanted,
+        lock_timeout_ms: options.lock_timeout_ms,
+        retries: options.retries,
+        stop_on_error: options.stop_on_error,
+        dry_run: options.dry_run,
+        target: options.target.as_deref(),
+        tenants,
+    })?;
+    let mut crew = hire(wanted, &orders)?;
+    wait(&mut crew, &orders);
+    let (done, _) = orders.counts();
+    if done < orders.total() && !orders.is_stopped() {
+        return Err(Error::conflict(
+            format!("the workers ended with {done} of {} tenants done", orders.total()),
+            "See the server's log for why, then call again: what was committed stays.",
+        ));
+    }
+    Ok(())
+}
+
+fn hire(wanted: i32, orders: &Orders) -> Result<Crew> {
+    let mut crew = Crew(Vec::new());
+    for number in 1..=wanted {
+        let hired = BackgroundWorkerBuilder::new(&format!("fluxbase_tenant fleet {number}"))
+            .set_type("fluxbase_tenant fleet")
+            .set_library("fluxbase_tenant")
+            .set_function("fluxbase_tenant_fleet_worker")
+            .set_argument(Some(pg_sys::Datum::from(orders.handle())))
+            // SAFETY: reads a variable of the backend.
+            .set_notify_pid(unsafe { pg_sys::MyProcPid })
+            .set_restart_time(None)
+            .enable_spi_access()
+            .load_dynamic();
+        match hired {
+            Ok(worker) => crew.0.push(worker),
+            Err(_) => break,
+        }
+    }
+    match crew.0.len() as i32 {
+        0 => Err(Error::NoWorkers),
+        hired => {
+            if hired < wanted {
+                ereport!(
+                    NOTICE,
+                    PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+                    format!(
+                        "{hired} of {wanted} background workers could be started; raise max_worker_processes for more"
+                    )
+                );
+            }
+            Ok(crew)
+        }
+    }
+}
+
+/// Until all workers have ended. Cancelling this session ends them, through `Crew`.
+fn wait(crew: &mut Crew, orders: &Orders) {
+    let mut told = Instant::now();
+    loop {
+        crew.0.retain(|worker| !matches!(worker.pid(), Err(BackgroundWorkerStatus::Stopped)));
+        if crew.0.is_empty() {
+            return;
+        }
+        if told.elapsed() >= TELL_EVERY {
+            told = Instant::now();
+            let (done, failed) = orders.counts();
+            ereport!(
+                NOTICE,
+                PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+                format!("{done} of {} tenants visited, {failed} failed", orders.total())
+            );
+        }
+        let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
+        // SAFETY: this backend's own latch.
+        unsafe {
+            pg_sys::WaitLatch(
+                pg_sys::MyLatch,
+                events as i32,
+                LOOK_EVERY.as_millis() as std::ffi::c_long,
+                pg_sys::PG_WAIT_EXTENSION,
+            );
+            pg_sys::ResetLatch(pg_sys::MyLatch);
+        }
+        check_for_interrupts!();
+    }
+}

@@ -1,0 +1,7 @@
+//! Migrates the whole fleet: a session that asks, background workers that do, a transaction for each tenant.
+
+mod leader;
+mod orders;
+mod worker;
+
+pub use leader::{Options, migrate_all};

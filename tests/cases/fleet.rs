@@ -1,0 +1,349 @@
+//! The whole fleet is migrated in background workers, and whatever happens on the way, it is known who was migrated.
+
+use std::time::{Duration, Instant};
+
+use postgres::Client;
+use uuid::Uuid;
+
+use crate::cases;
+use crate::support::people::{column, new_user, one, run};
+use crate::support::{Cluster, Db, expect_error, expect_refusal};
+
+cases![
+    migrates_every_tenant_that_lacks_something,
+    nothing_pending_visits_nobody,
+    a_failure_stops_nobody_else_and_is_kept,
+    stop_on_error_takes_on_no_more,
+    dry_run_tells_and_changes_nothing,
+    only_the_tenants_named,
+    up_to_a_target,
+    deleted_tenants_are_skipped,
+    refused_in_a_transaction_block,
+    for_instance_admins_alone,
+    bad_arguments_are_refused_before_anything_ran,
+    cancelling_ends_the_workers,
+    terminating_the_caller_ends_the_workers,
+    terminating_a_worker_loses_nothing,
+    two_runs_share_the_work,
+    a_lock_is_waited_for_and_given_up,
+    without_a_free_worker_nothing_is_done,
+    progress_is_seen_from_elsewhere,
+    scripts_run_in_the_sandbox,
+];
+
+const SLOW: &str = "SELECT pg_sleep(0.3); ALTER TABLE items ADD COLUMN slow int;";
+
+/// Tenants t1 to tn with a table each, and a superuser's session.
+fn fleet(db: &Db, tenants: usize) -> Client {
+    db.add_migration("1", "CREATE TABLE items (id int PRIMARY KEY, body text)");
+    let mut client = db.superuser();
+    run(&mut client, &format!("SELECT tenant_create('t' || g, 'T' || g) FROM generate_series(1, {tenants}) g"));
+    client
+}
+
+fn pending(client: &mut Client) -> i64 {
+    one(client, "SELECT coalesce(sum(pending), 0)::bigint FROM tenant_migration_status()", &[])
+}
+
+fn workers(client: &mut Client) -> i64 {
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'fluxbase_tenant fleet'
+               AND datname = current_database()";
+    one(client, sql, &[])
+}
+
+#[track_caller]
+fn until(what: &str, mut happened: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !happened() {
+        assert!(started.elapsed() < Duration::from_secs(30), "not in 30 s: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Ledger, version column and schema say the same for every tenant.
+#[track_caller]
+fn consistent(client: &mut Client, column_name: &str, version: &str) {
+    let sql = "SELECT t.slug FROM fluxbase_tenant.tenants t
+               CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM information_schema.columns c WHERE c.table_schema = t.schema_name
+                   AND c.column_name = $1) AS changed,
+                   EXISTS (SELECT FROM fluxbase_tenant.applied_migrations a WHERE a.tenant_id = t.id AND a.version = $2) AS said) s
+               WHERE s.changed <> s.said OR (t.schema_version = $2) <> s.said
+                  OR t.applied <> (SELECT count(*) FROM fluxbase_tenant.applied_migrations a WHERE a.tenant_id = t.id)";
+    assert_eq!(column::<String>(client, sql, &[&column_name, &version]), Vec::<String>::new());
+}
+
+fn migrates_every_tenant_that_lacks_something(db: &Db) {
+    let mut client = fleet(db, 12);
+    db.add_migration("2", "ALTER TABLE items ADD COLUMN a int");
+    db.add_migration("3", "ALTER TABLE items ADD COLUMN b int");
+    let rows = client.query("SELECT * FROM tenant_migrate_all()", &[]).unwrap();
+    assert_eq!(rows.len(), 12);
+    for row in &rows {
+        assert_eq!(row.get::<_, String>("status"), "migrated");
+        assert_eq!(row.get::<_, Option<String>>("from_version").as_deref(), Some("1"));
+        assert_eq!(row.get::<_, Option<String>>("to_version").as_deref(), Some("3"));
+        assert_eq!(row.get::<_, i32>("applied"), 2);
+        assert_eq!(row.get::<_, Option<String>>("error"), None);
+    }
+    consistent(&mut client, "b", "3");
+    let history =
+        "SELECT count(*) FROM fluxbase_tenant.fleet_runs WHERE finished_at IS NOT NULL AND total = 12 AND workers = 2";
+    assert_eq!(one::<i64>(&mut client, history, &[]), 1);
+}
+
+fn nothing_pending_visits_nobody(db: &Db) {
+    let mut client = fleet(db, 3);
+    assert_eq!(client.query("SELECT * FROM tenant_migrate_all()", &[]).unwrap().len(), 0);
+    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM fluxbase_tenant.fleet_runs", &[]), 0);
+}
+
+fn a_failure_stops_nobody_else_and_is_kept(db: &Db) {
+    let mut client = fleet(db, 6);
+    run(&mut client, "INSERT INTO tenant_t4.items VALUES (1, 'x'), (2, 'x')");
+    db.add_migration("2", "ALTER TABLE items ADD COLUMN a int; CREATE UNIQUE INDEX ON items (body)");
+    let failed = client.query("SELECT * FROM tenant_migrate_all() WHERE status <> 'migrated'", &[]).unwrap();
+    assert_eq!(failed.len(), 1);
+    assert_eq!(failed[0].get::<_, String>("slug"), "t4");
+    assert_eq!(failed[0].get::<_, String>("status"), "failed");
+    assert_eq!(failed[0].get::<_, Option<String>>("sqlstate").as_deref(), Some("23505"));
+    assert_eq!(failed[0].get::<_, i32>("applied"), 0);
+    consistent(&mut client, "a", "2");
+    let said: String = one(&mut client, "SELECT last_error FROM tenant_migration_status() WHERE pending > 0", &[]);
+    assert!(
+        said.contains("could not create unique index")
+            && said.contains("version \"2\"")
+            && said.contains("statement 2 of 2"),
+        "{said}"
+    );
+
+    run(&mut client, "DELETE FROM tenant_t4.items WHERE id = 2");
+    let retried = client.query("SELECT * FROM tenant_migrate_all()", &[]).unwrap();
+    assert_eq!(retried.len(), 1);
+    assert_eq!(pending(&mut client), 0);
+    let left = "SELECT count(*) FROM tenant_migration_status() WHERE last_error IS NOT NULL";
+    assert_eq!(one::<i64>(&mut client, left, &[]), 0);
+}
+
+fn stop_on_error_takes_on_no_more(db: &Db) {
+    let mut client = fleet(db, 8);
+    db.add_migration("2", "SELECT 1 / 0");
+    let sql = "SELECT * FROM tenant_migrate_all(parallel => 1, stop_on_error => true)";
+    let rows = client.query(sql, &[]).unwrap();
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0].get::<_, Option<String>>("sqlstate").as_deref(), Some("22012"));
+}
+
+fn dry_run_tells_and_changes_nothing(db: &Db) {
+    let mut client = fleet(db, 4);
+    run(&mut client, "INSERT INTO tenant_t2.items VALUES (1, 'x'), (2, 'x')");
+    db.add_migration("2", "CREATE UNIQUE INDEX ON items (body); ALTER TABLE items ADD COLUMN a int");
+    let sql = "SELECT slug || ' ' || status || ' ' || applied FROM tenant_migrate_all(dry_run => true) ORDER BY slug";
+    assert_eq!(
+        column::<String>(&mut client, sql, &[]),
+        ["t1 migrated 1", "t2 failed 0", "t3 migrated 1", "t4 migrated 1"]
+    );
+    assert_eq!(pending(&mut client), 4);
+    consistent(&mut client, "a", "2");
+}
+
+fn only_the_tenants_named(db: &Db) {
+    let mut client = fleet(db, 5);
+    db.add_migration("2", "ALTER TABLE items ADD COLUMN a int");
+    let third: Uuid = one(&mut client, "SELECT id FROM tenant_get_by_slug('t3')", &[]);
+    let named = vec!["t1".to_string(), third.to_string(), "t1".to_string()];
+    let sql = "SELECT slug FROM tenant_migrate_all(tenants => $1) ORDER BY slug";
+    assert_eq!(column::<String>(&mut client, sql, &[&named]), ["t1", "t3"]);
+    assert_eq!(pending(&mut client), 3);
+    let unknown = vec!["t1".to_string(), "nobody".to_string()];
+    expect_refusal(client.query(sql, &[&unknown]), "not_found");
+}
+
+fn up_to_a_target(db: &Db) {
+    let mut client = fleet(db, 3);
+    db.add_migration("2", "ALTER TABLE items ADD COLUMN a int");
+    db.add_migration("3", "ALTER TABLE items ADD COLUMN b int");
+    let sql = "SELECT DISTINCT to_version FROM tenant_migrate_all('2')";
+    assert_eq!(column::<String>(&mut client, sql, &[]), ["2"]);
+    assert_eq!(client.query("SELECT * FROM tenant_migrate_all('2')", &[]).unwrap().len(), 0);
+    assert_eq!(client.query("SELECT * FROM tenant_migrate_all()", &[]).unwrap().len(), 3);
+}
+
+fn deleted_tenants_are_skipped(db: &Db) {
+    let mut client = fleet(db, 2);
+    let second: Uuid = one(&mut client, "SELECT id FROM tenant_get_by_slug('t2')", &[]);
+    client.execute("SELECT tenant_soft_delete($1)", &[&second]).unwrap();
+    db.add_migration("2", "ALTER TABLE items ADD COLUMN a int");
+    assert_eq!(column::<String>(&mut client, "SELECT slug FROM tenant_migrate_all()", &[]), ["t1"]);
+    let named = vec![second.to_string()];
+    assert_eq!(
+        column::<String>(&mut client, "SELECT status FROM tenant_migrate_all(tenants => $1)", &[&named]),
+        ["skipped"]
+    );
+}
+
+fn refused_in_a_transaction_block(db: &Db) {
+    let mut client = fleet(db, 1);
+    db.add_migration("2", "ALTER TABLE items ADD COLUMN a int");
+    let mut transaction = client.transaction().unwrap();
+    expect_error(transaction.query("SELECT * FROM tenant_migrate_all()", &[]), "25001").hint_has("BEGIN");
+    transaction.rollback().unwrap();
+    assert_eq!(pending(&mut client), 1);
+}
+
+fn for_instance_admins_alone(db: &Db) {
+    fleet(db, 1);
+    let mut admin = db.admin();
+    db.add_migration("2", "ALTER TABLE items ADD COLUMN a int");
+    let mut user = db.as_user(new_user());
+    expect_refusal(user.query("SELECT * FROM tenant_migrate_all()", &[]), "forbidden");
+    expect_refusal(user.query("SELECT * FROM tenant_migration_progress()", &[]), "forbidden");
+    expect_refusal(db.server().query("SELECT * FROM tenant_migrate_all()", &[]), "unauthenticated");
+    assert_eq!(admin.query("SELECT * FROM tenant_migrate_all()", &[]).unwrap().len(), 1);
+}
+
+fn bad_arguments_are_refused_before_anything_ran(db: &Db) {
+    let mut client = fleet(db, 1);
+    db.add_migration("2", "ALTER TABLE items ADD COLUMN a int");
+    for arguments in [
+        "parallel => 0",
+        "parallel => 100000",
+        "parallel => NULL",
+        "retries => -1",
+        "lock_timeout => '-1 s'",
+        "lock_timeout => '1000 years'",
+        "target => '77'",
+        "dry_run => NULL",
+    ] {
+        expect_refusal(
+            client.query(&format!("SELECT * FROM tenant_migrate_all({arguments})"), &[]),
+            "invalid_argument",
+        );
+    }
+    assert_eq!(pending(&mut client), 1);
+}
+
+/// A fleet in which a run takes seconds, the run in a thread of its own, and the pid of its session.
+fn slow_run(db: &Db, tenants: usize) -> (Client, std::thread::JoinHandle<Result<u64, postgres::Error>>, i32) {
+    let mut client = fleet(db, tenants);
+    db.add_migration("2", SLOW);
+    let mut caller = db.superuser();
+    let pid: i32 = one(&mut caller, "SELECT pg_backend_pid()", &[]);
+    let ran = std::thread::spawn(move || caller.execute("SELECT * FROM tenant_migrate_all()", &[]));
+    until("a tenant is migrated", || {
+        one::<i64>(&mut client, "SELECT count(*) FROM fluxbase_tenant.fleet_results", &[]) > 0
+    });
+    (client, ran, pid)
+}
+
+#[track_caller]
+fn ended_half_way_and_resumable(client: &mut Client) {
+    until("the workers are gone", || workers(client) == 0);
+    let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'relation' AND pid <> pg_backend_pid()
+                 AND relation = 'fluxbase_tenant.tenants'::regclass AND mode <> 'AccessShareLock'";
+    until("the locks are gone", || one::<i64>(client, locks, &[]) == 0);
+    let left = pending(client);
+    assert!(left > 0, "it was not cut short");
+    consistent(client, "slow", "2");
+    assert_eq!(client.query("SELECT * FROM tenant_migrate_all(parallel => 4)", &[]).unwrap().len() as i64, left);
+    assert_eq!(pending(client), 0);
+    consistent(client, "slow", "2");
+}
+
+fn cancelling_ends_the_workers(db: &Db) {
+    let (mut client, ran, pid) = slow_run(db, 12);
+    run(&mut client, &format!("SELECT pg_cancel_backend({pid})"));
+    expect_error(ran.join().unwrap(), "57014");
+    ended_half_way_and_resumable(&mut client);
+}
+
+fn terminating_the_caller_ends_the_workers(db: &Db) {
+    let (mut client, ran, pid) = slow_run(db, 12);
+    run(&mut client, &format!("SELECT pg_terminate_backend({pid})"));
+    assert!(ran.join().unwrap().is_err());
+    ended_half_way_and_resumable(&mut client);
+}
+
+fn terminating_a_worker_loses_nothing(db: &Db) {
+    let (mut client, ran, _) = slow_run(db, 12);
+    let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'fluxbase_tenant fleet'
+               AND datname = current_database()";
+    run(&mut client, sql);
+    expect_error(ran.join().unwrap(), "55000").message_has("of 12 tenants done");
+    ended_half_way_and_resumable(&mut client);
+}
+
+fn two_runs_share_the_work(db: &Db) {
+    let mut client = fleet(db, 16);
+    db.add_migration("2", "CREATE TABLE once (); SELECT pg_sleep(0.02)");
+    let runs: Vec<_> = (0..2)
+        .map(|_| {
+            let mut caller = db.superuser();
+            std::thread::spawn(move || {
+                one::<i64>(
+                    &mut caller,
+                    "SELECT coalesce(sum(applied), 0) FROM tenant_migrate_all() WHERE status = 'migrated'",
+                    &[],
+                )
+            })
+        })
+        .collect();
+    let applied: i64 = runs.into_iter().map(|ran| ran.join().unwrap()).sum();
+    assert_eq!(applied, 16);
+    assert_eq!(pending(&mut client), 0);
+}
+
+fn a_lock_is_waited_for_and_given_up(db: &Db) {
+    let mut client = fleet(db, 3);
+    db.add_migration("2", "ALTER TABLE items ADD COLUMN a int");
+    let mut holder = db.superuser();
+    run(&mut holder, "BEGIN; LOCK TABLE tenant_t2.items IN ACCESS SHARE MODE");
+    let sql = "SELECT slug || ' ' || coalesce(sqlstate, '') FROM tenant_migrate_all(lock_timeout => '50 ms', retries => 1) ORDER BY slug";
+    assert_eq!(column::<String>(&mut client, sql, &[]), ["t1 ", "t2 55P03", "t3 "]);
+
+    let mut caller = db.superuser();
+    let waiting = std::thread::spawn(move || {
+        one::<String>(
+            &mut caller,
+            "SELECT status FROM tenant_migrate_all(lock_timeout => '100 ms', retries => 20)",
+            &[],
+        )
+    });
+    std::thread::sleep(Duration::from_millis(400));
+    run(&mut holder, "COMMIT");
+    assert_eq!(waiting.join().unwrap(), "migrated");
+}
+
+fn without_a_free_worker_nothing_is_done(db: &Db) {
+    let cluster = Cluster::start(db.install(), &["max_worker_processes = 0"]);
+    let db = Db::new(&cluster);
+    let mut client = fleet(&db, 2);
+    db.add_migration("2", "ALTER TABLE items ADD COLUMN a int");
+    expect_error(client.query("SELECT * FROM tenant_migrate_all()", &[]), "53400").hint_has("max_worker_processes");
+    assert_eq!(pending(&mut client), 2);
+}
+
+fn progress_is_seen_from_elsewhere(db: &Db) {
+    let (mut client, ran, _) = slow_run(db, 6);
+    let row = client.query_one("SELECT * FROM tenant_migration_progress()", &[]).unwrap();
+    assert_eq!(row.get::<_, i32>("total"), 6);
+    assert!((1..=6).contains(&row.get::<_, i64>("done")));
+    assert!(row.get::<_, String>("bar").contains('#'));
+    ran.join().unwrap().unwrap();
+    assert_eq!(client.query("SELECT * FROM tenant_migration_progress()", &[]).unwrap().len(), 0);
+}
+
+/// The workers connect as a superuser; what they run for a tenant does not.
+fn scripts_run_in_the_sandbox(db: &Db) {
+    let mut client = fleet(db, 2);
+    db.add_migration("2", "CREATE TABLE who AS SELECT current_user::text AS name, tenant_current_id() AS tenant");
+    run(&mut client, "SELECT * FROM tenant_migrate_all()");
+    let id: Uuid = one(&mut client, "SELECT id FROM tenant_get_by_slug('t1')", &[]);
+    let row = client.query_one("SELECT name, tenant FROM tenant_t1.who", &[]).unwrap();
+    assert_eq!(row.get::<_, String>(0), Db::owner_role(id));
+    assert_eq!(row.get::<_, Uuid>(1), id);
+    db.add_migration("3", "SELECT pg_read_file('postgresql.conf')");
+    let states = column::<String>(&mut client, "SELECT DISTINCT sqlstate FROM tenant_migrate_all()", &[]);
+    assert_eq!(states, ["42501"]);
+    db.add_migration("4", "SELECT tenant_delete(id) FROM tenant_list()");
+    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM tenant_list()", &[]), 2);
+}
