@@ -27,6 +27,9 @@ missing_packages() {
     [ "$1" = demo ] && return
     [ -x "$SYSTEM_15/bin/initdb" ] || echo postgresql-15
     [ -e /usr/include/postgresql/15/server/postgres.h ] || echo postgresql-server-dev-15
+    # PgBouncer's libraries.
+    /sbin/ldconfig -p | grep -q 'libcares\.so\.2' || echo libc-ares2
+    /sbin/ldconfig -p | grep -q 'libevent-2\.1\.so\.7' || echo libevent-2.1-7
     has node || echo nodejs
     has npm || echo npm
 }
@@ -111,6 +114,23 @@ python_clients() {
     mark_done python "$key"
 }
 
+# Unpacked, not installed: the package would start a service.
+fetch_pgbouncer() {
+    local target
+    target=$(private_folder)/pgbouncer
+    rm -rf "$target"
+    mkdir -p "$target"
+    cd "$target"
+    apt-get download pgbouncer || { apt-get update && apt-get download pgbouncer; }
+    dpkg-deb --extract pgbouncer_*.deb .
+    rm pgbouncer_*.deb
+}
+
+pgbouncer() {
+    [ -x "$ROOT/.dev/pgbouncer/usr/sbin/pgbouncer" ] && return
+    run_logged pgbouncer "Fetching PgBouncer" fetch_pgbouncer
+}
+
 npm_install() {
     mkdir -p "$ROOT/.dev/node"
     cp "$ROOT"/tests/clients/node/package*.json "$ROOT/.dev/node/"
@@ -138,5 +158,6 @@ pgrx_config
 server_18
 [ "$part" = demo ] && exit
 server_15
+pgbouncer
 python_clients
 node_clients

@@ -21,6 +21,7 @@ mod migration_sandbox;
 mod migration_scripts;
 mod migrations;
 mod outsiders;
+mod pooler;
 mod races;
 mod readme;
 mod repair;
@@ -52,6 +53,7 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         ("migration_scripts", migration_scripts::cases()),
         ("migrations", migrations::cases()),
         ("outsiders", outsiders::cases()),
+        ("pooler", pooler::cases()),
         ("races", races::cases()),
         ("readme", readme::cases()),
         ("repair", repair::cases()),

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // a helper may wait for its first case
 
 pub mod account;
+pub mod c_library;
 pub mod case;
 pub mod cluster;
 pub mod database;
@@ -11,6 +12,7 @@ pub mod install;
 pub mod panics;
 pub mod paths;
 pub mod people;
+pub mod pooler;
 pub mod tables;
 
 pub use case::{Case, Server, run_case};
