@@ -1,6 +1,6 @@
 -- The audit behind tenant_check(). $1 and $2: the settings that the current user and tenant are read from.
 -- severity 'error': tenants are not kept apart. 'warning': they are, by what may change.
-WITH
+WITH RECURSIVE
 tenant AS (
     SELECT t.id, t.slug, t.schema_name, n.oid AS schema, n.nspowner, r.oid AS owner,
            'fluxbase_tenant_' || replace(t.id::text, '-', '') AS owner_name
@@ -14,15 +14,43 @@ relation AS (
     FROM tenant t JOIN pg_class c ON c.relnamespace = t.schema
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
 ),
--- Tables that tenant_protect() protects, and their partitions.
+-- Tables that tenant_protect() protects, and their partitions: known by their policy, or, where that is gone, by a tenant
+-- column with its default and foreign key, and what is left of the policies.
 shared AS (
-    SELECT c.oid, c.relrowsecurity, c.relforcerowsecurity, format('%I.%I', n.nspname, c.relname) AS name
+    SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name,
+           c.relrowsecurity AND c.relforcerowsecurity AND coalesce(isolation.is_sound, false) AS is_sound,
+           format('SELECT tenant_protect(%L, %L)', format('%I.%I', n.nspname, c.relname), coalesce(keyed.name, 'tenant_id')) AS mend
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE EXISTS (SELECT 1 FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname = 'tenant_isolation')
-      AND NOT EXISTS (SELECT 1 FROM tenant t WHERE t.schema = c.relnamespace)
+    LEFT JOIN LATERAL (
+        SELECT bool_or(f.oid IS NOT NULL) AS is_ours, bool_or(
+            NOT p.polpermissive AND p.polcmd = '*' AND p.polroles = '{0}' AND p.polwithcheck IS NULL
+            AND pg_get_expr(p.polqual, p.polrelid) ~ '^\(\S.* = ANY \(\( SELECT fluxbase_tenant\.reachable_tenant_ids\(\) AS reachable_tenant_ids\)::uuid\[\]\)\)$'
+        ) AS is_sound
+        FROM pg_policy p
+        LEFT JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_proc'::regclass
+        LEFT JOIN pg_proc f ON f.oid = d.refobjid AND f.proname = 'reachable_tenant_ids' AND f.pronamespace = 'fluxbase_tenant'::regnamespace
+        WHERE p.polrelid = c.oid AND p.polname = 'tenant_isolation') isolation ON true
+    LEFT JOIN LATERAL (
+        SELECT a.attname AS name FROM pg_attribute a
+        JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype = 'f' AND k.conkey = ARRAY[a.attnum]
+                            AND k.confrelid = 'fluxbase_tenant.tenants'::regclass
+        JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+        WHERE a.attrelid = c.oid AND pg_get_expr(d.adbin, d.adrelid) ~ '\mtenant_current_id\(\)$'
+          AND EXISTS (SELECT 1 FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname IN ('tenant_isolation', 'tenant_access'))
+        LIMIT 1) keyed ON true
+    WHERE (isolation.is_ours OR keyed.name IS NOT NULL) AND NOT EXISTS (SELECT 1 FROM tenant t WHERE t.schema = c.relnamespace)
 ),
-guarded AS (
-    SELECT oid, name FROM relation WHERE relkind IN ('r', 'p', 'm', 'f') UNION ALL SELECT oid, name FROM shared
+-- What reads tables of tenants and shared tables: views, and views of views.
+guarded (oid, name) AS (
+    SELECT oid, name FROM relation WHERE relkind IN ('r', 'p', 'm', 'f') UNION SELECT oid, name FROM shared
+    UNION
+    SELECT w.ev_class, g.name FROM guarded g
+    JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = g.oid AND d.classid = 'pg_rewrite'::regclass
+    JOIN pg_rewrite w ON w.oid = d.objid AND w.rulename = '_RETURN'
+),
+preload AS (
+    SELECT concat_ws(',', current_setting('shared_preload_libraries'), current_setting('session_preload_libraries'))
+           ~ '\mfluxbase_tenant\M' AS preloaded
 ),
 -- Roles that sessions log in as, and that may use the extension.
 application AS (
@@ -95,9 +123,19 @@ finding (severity, object, problem, fix) AS (
            CASE relkind WHEN 'm' THEN 'materialized view ' ELSE 'foreign table ' END || name,
            'row-level security does not cover it; only the check at the start of queries does',
            'Keep fluxbase_tenant in session_preload_libraries, or use a table.'
-    FROM relation, (SELECT concat_ws(',', current_setting('shared_preload_libraries'),
-                                     current_setting('session_preload_libraries')) ~ '\mfluxbase_tenant\M' AS preloaded) p
-    WHERE relkind IN ('m', 'f')
+    FROM relation, preload WHERE relkind IN ('m', 'f')
+    UNION ALL
+    SELECT CASE WHEN preloaded THEN 'warning' ELSE 'error' END, 'table ' || r.name, 'is read through ' || i.inhparent::regclass
+           || ' without its policies; only the check at the start of queries covers it',
+           'Keep fluxbase_tenant in session_preload_libraries, or detach it from its parent.'
+    FROM preload, relation r JOIN pg_inherits i ON i.inhrelid = r.oid AND r.relkind IN ('r', 'p', 'f')
+    WHERE NOT EXISTS (SELECT 1 FROM relation p WHERE p.oid = i.inhparent AND p.tenant = r.tenant)
+    UNION ALL
+    SELECT 'error', 'table ' || r.name, 'row-level security does not apply to ' || a.privilege_type || ', which '
+           || CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END || ' may do',
+           format('REVOKE %s ON %s FROM %s', a.privilege_type, r.name, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END)
+    FROM relation r, aclexplode(r.relacl) a
+    WHERE r.relkind IN ('r', 'p', 'f') AND a.grantee <> r.relowner AND a.privilege_type IN ('TRUNCATE', 'TRIGGER')
     UNION ALL
     SELECT 'error', 'sequence ' || name, 'is granted to ' || CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END,
            format('SELECT tenant_repair(%L)', tenant)
@@ -110,18 +148,17 @@ finding (severity, object, problem, fix) AS (
     SELECT CASE WHEN o.rolsuper OR o.rolbypassrls THEN 'error' ELSE 'warning' END, 'function ' || p.oid::regprocedure,
            CASE WHEN o.rolsuper OR o.rolbypassrls THEN 'SECURITY DEFINER function of a role that bypasses row-level security'
                 ELSE 'SECURITY DEFINER function without a search_path of its own' END,
-           format('ALTER FUNCTION %s SET search_path = %I, pg_temp', p.oid::regprocedure, t.schema_name)
+           CASE WHEN o.rolsuper OR o.rolbypassrls THEN format('SELECT tenant_repair(%L)', t.id)
+                ELSE format('ALTER ROUTINE %s SET search_path = %I, pg_temp', p.oid::regprocedure, t.schema_name) END
     FROM tenant t JOIN pg_proc p ON p.pronamespace = t.schema JOIN pg_roles o ON o.oid = p.proowner
     WHERE p.prosecdef AND (o.rolsuper OR o.rolbypassrls OR NOT EXISTS (
         SELECT 1 FROM unnest(p.proconfig) c WHERE c LIKE 'search_path=%'))
     -- Shared tables
     UNION ALL
-    SELECT 'error', 'table ' || name, 'row-level security is switched off or not forced',
-           format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', name)
-    FROM shared WHERE NOT (relrowsecurity AND relforcerowsecurity)
+    SELECT 'error', 'table ' || name, 'row-level security or the policy tenant_isolation is missing or changed', mend
+    FROM shared WHERE NOT is_sound
     UNION ALL
-    SELECT 'error', 'table ' || p.relid::regclass, 'partition of a shared table without the policy tenant_isolation',
-           format('SELECT tenant_protect(%L)', s.name)
+    SELECT 'error', 'table ' || p.relid::regclass, 'partition of a shared table without the policy tenant_isolation', s.mend
     FROM shared s, pg_partition_tree(s.oid) p WHERE NOT EXISTS (
         SELECT 1 FROM pg_policy o WHERE o.polrelid = p.relid AND o.polname = 'tenant_isolation')
     UNION ALL
@@ -133,12 +170,15 @@ finding (severity, object, problem, fix) AS (
           AND c.confrelid = 'fluxbase_tenant.tenants'::regclass AND c.conkey[1] = ANY (i.indkey::int2[]))
     -- Ways around the policies
     UNION ALL
-    SELECT DISTINCT 'error', 'view ' || v.oid::regclass, 'reads ' || g.name || ' with the rights of ' || o.rolname
-           || ', who bypasses row-level security', format('ALTER VIEW %s SET (security_invoker = true)', v.oid::regclass)
-    FROM guarded g JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = g.oid AND d.classid = 'pg_rewrite'::regclass
-    JOIN pg_rewrite w ON w.oid = d.objid JOIN pg_class v ON v.oid = w.ev_class AND v.relkind IN ('v', 'm') AND v.oid <> g.oid
+    SELECT 'error', CASE v.relkind WHEN 'm' THEN 'materialized view ' ELSE 'view ' END || v.oid::regclass,
+           'reads ' || string_agg(g.name, ', ' ORDER BY g.name) || ' with the rights of ' || o.rolname || ', who bypasses row-level security',
+           CASE v.relkind WHEN 'm' THEN 'Grant it to nobody who may not read all tenants, or make it a view.'
+                ELSE format('ALTER VIEW %s SET (security_invoker = true)', v.oid::regclass) END
+    FROM guarded g JOIN pg_class v ON v.oid = g.oid AND v.relkind IN ('v', 'm')
     JOIN pg_roles o ON o.oid = v.relowner AND (o.rolsuper OR o.rolbypassrls)
     WHERE NOT coalesce(v.reloptions && '{security_invoker=true,security_invoker=on,security_invoker=1}', false)
+      AND NOT EXISTS (SELECT 1 FROM relation r WHERE r.oid = v.oid)
+    GROUP BY v.oid, v.relkind, o.rolname
     UNION ALL
     SELECT 'error', 'role ' || rolname, 'is used by applications and ' || CASE WHEN rolsuper THEN 'is a superuser' ELSE 'has BYPASSRLS' END,
            format('ALTER ROLE %I %s', rolname, CASE WHEN rolsuper THEN 'NOSUPERUSER' ELSE 'NOBYPASSRLS' END)
@@ -166,7 +206,8 @@ finding (severity, object, problem, fix) AS (
     LEFT JOIN pg_event_trigger e ON e.evtname = wanted::name WHERE e.oid IS NULL OR e.evtenabled IN ('D', 'R')
     UNION ALL
     SELECT 'error', 'trigger catalog_changed on ' || c.oid::regclass, 'is missing or disabled: sessions do not learn of changes',
-           format('ALTER TABLE %s ENABLE TRIGGER catalog_changed', c.oid::regclass)
+           format('CREATE OR REPLACE TRIGGER catalog_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s '
+                  'FOR EACH STATEMENT EXECUTE FUNCTION fluxbase_tenant.catalog_changed()', c.oid::regclass)
     FROM pg_class c WHERE c.relnamespace = 'fluxbase_tenant'::regnamespace AND c.relname IN ('tenants', 'members', 'instance_admins')
       AND NOT EXISTS (SELECT 1 FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'catalog_changed' AND t.tgenabled IN ('O', 'A'))
     UNION ALL
@@ -177,8 +218,7 @@ finding (severity, object, problem, fix) AS (
     SELECT 'warning', 'library fluxbase_tenant', 'is not preloaded: LOCK TABLE, and functions of other tenants, are refused only '
            'in sessions that have used the extension',
            'ALTER DATABASE ' || quote_ident(current_database()) || ' SET session_preload_libraries = ''fluxbase_tenant'''
-    WHERE concat_ws(',', current_setting('shared_preload_libraries'), current_setting('session_preload_libraries'))
-          !~ '\mfluxbase_tenant\M'
+    FROM preload WHERE NOT preloaded
     -- What nobody needs any more
     UNION ALL
     SELECT 'warning', 'schema ' || quote_ident(n.nspname), 'belongs to an owner role and to no tenant', format('DROP SCHEMA %I CASCADE', n.nspname)

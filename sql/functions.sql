@@ -20,7 +20,7 @@ BEGIN
         IF f.prorettype <> ALL ('{event_trigger,trigger,internal}'::pg_catalog.regtype[]) THEN
             EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO fluxbase_tenant_user', f.signature);
         END IF;
-        IF f.proname IN ('reachable', 'nextval', 'tenant_current_id', 'tenant_current_user_id', 'tenant_has_access',
+        IF f.proname IN ('reachable', 'installed', 'nextval', 'tenant_current_id', 'tenant_current_user_id', 'tenant_has_access',
                          'tenant_has_role', 'tenant_is_instance_admin') THEN
             EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO fluxbase_tenant_owner', f.signature);
         END IF;
@@ -203,6 +203,8 @@ COMMENT ON FUNCTION fluxbase_tenant.reachable_tenant_ids() IS
     'The tenants whose rows of shared tables the caller reaches now; called by their policy tenant_isolation.';
 COMMENT ON FUNCTION fluxbase_tenant.reachable_support(internal) IS
     'Planner support of reachable(): true where the caller is checked when the query starts.';
+COMMENT ON FUNCTION fluxbase_tenant.installed() IS
+    'True. The policy tenant_access calls it, so that DROP EXTENSION with CASCADE leaves no table open.';
 COMMENT ON FUNCTION fluxbase_tenant.nextval(regclass) IS
     'nextval() for sequences of tenants within the caller''s reach, which are granted to nobody; serial columns of tenants '
     'call it. Errors: forbidden.';

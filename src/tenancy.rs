@@ -7,7 +7,7 @@ use crate::access::{Need, Role, authorize, require_instance_admin};
 use crate::catalog::tenants::{self, NewTenant, Status, Tenant};
 use crate::catalog::{Catalog, members};
 use crate::error::{Error, Result};
-use crate::identity::Caller;
+use crate::identity::{Caller, SandboxIdentity};
 use crate::migrate::Outcome;
 use crate::pg::Jsonb;
 use crate::schema::{self, Mend, Slug};
@@ -160,6 +160,8 @@ pub fn purge(catalog: &Catalog, older_than: Interval) -> Result<Vec<Tenant>> {
 fn destroy(catalog: &Catalog, tenant: Tenant) -> Result<Tenant> {
     refuse_default(&tenant)?;
     schema::drop(catalog, &tenant)?;
+    // Rows of shared tables go too, and their triggers are others' code.
+    let _nobody = SandboxIdentity::nobody();
     tenants::delete(catalog, tenant.id)?;
     Ok(tenant)
 }

@@ -42,6 +42,12 @@ mod fluxbase_tenant {
         })
     }
 
+    /// True; what the policy tenant_access depends on.
+    #[pg_extern(immutable, strict, parallel_safe, cost = 1)]
+    fn installed() -> bool {
+        true
+    }
+
     /// nextval() for sequences of tenants, which are granted to nobody.
     #[pg_extern(sql = r#"
         CREATE FUNCTION fluxbase_tenant.nextval(sequence regclass) RETURNS bigint

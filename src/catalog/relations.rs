@@ -44,6 +44,21 @@ pub fn partition_tree(catalog: &Catalog, oid: pg_sys::Oid) -> Result<Vec<String>
     Ok(table(catalog, oid)?.map(|table| table.name).into_iter().collect())
 }
 
+/// What a view reads, and what the views among that read.
+pub fn read_by_view(catalog: &Catalog, view: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
+    query(
+        catalog.scope(),
+        "WITH RECURSIVE read (oid) AS (
+             SELECT $1 UNION
+             SELECT d.refobjid FROM read
+             JOIN pg_rewrite w ON w.ev_class = read.oid AND w.rulename = '_RETURN'
+             JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass)
+         SELECT oid FROM read WHERE oid <> $1",
+        &[view.into()],
+        |row| row.need(1),
+    )
+}
+
 pub fn column_type(catalog: &Catalog, oid: pg_sys::Oid, column: &str) -> Result<Option<pg_sys::Oid>> {
     let types = query(
         catalog.scope(),
@@ -73,6 +88,24 @@ pub fn references_tenants(catalog: &Catalog, oid: pg_sys::Oid, column: &str) -> 
            AND c.confrelid = 'fluxbase_tenant.tenants'::regclass",
         oid,
         column,
+    )
+}
+
+/// What to grant, and to whom, quoted.
+pub struct Right {
+    pub what: String,
+    pub role: String,
+}
+
+pub fn rights_lacking_to_reference_tenants(catalog: &Catalog, role: pg_sys::Oid) -> Result<Vec<Right>> {
+    query(
+        catalog.scope(),
+        "SELECT 'USAGE ON SCHEMA fluxbase_tenant', quote_ident(rolname) FROM pg_roles
+         WHERE oid = $1 AND NOT has_schema_privilege(oid, 'fluxbase_tenant', 'USAGE')
+         UNION ALL SELECT 'REFERENCES ON fluxbase_tenant.tenants', quote_ident(rolname) FROM pg_roles
+         WHERE oid = $1 AND NOT has_table_privilege(oid, 'fluxbase_tenant.tenants', 'REFERENCES')",
+        &[role.into()],
+        |row| Ok(Right { what: row.need(1)?, role: row.need(2)? }),
     )
 }
 
@@ -118,6 +151,20 @@ pub fn extension_schema(catalog: &Catalog) -> Result<String> {
     .into_iter()
     .next()
     .ok_or_else(|| Error::internal("the extension is not installed"))
+}
+
+/// Whether row-level security is on and forced, and `tenant_isolation` is what it must be, with this expression.
+pub fn is_protected(catalog: &Catalog, table: &str, expression: &str) -> Result<bool> {
+    let found = query(
+        catalog.scope(),
+        "SELECT 1 FROM pg_class c JOIN pg_policy p ON p.polrelid = c.oid AND p.polname = 'tenant_isolation'
+         WHERE c.oid = $1::text::regclass AND c.relrowsecurity AND c.relforcerowsecurity AND NOT p.polpermissive
+           AND p.polcmd = '*' AND p.polroles = '{0}' AND p.polwithcheck IS NULL
+           AND pg_get_expr(p.polqual, p.polrelid) = $2",
+        &[table.into(), expression.into()],
+        |_| Ok(()),
+    )?;
+    Ok(!found.is_empty())
 }
 
 pub fn has_policy(catalog: &Catalog, table: &str, policy: &str) -> Result<bool> {

@@ -5,7 +5,7 @@ use pgrx::{Uuid, pg_sys};
 
 use super::Catalog;
 use crate::error::{Error, Result};
-use crate::pg::{Jsonb, Row, query};
+use crate::pg::{Jsonb, Row, execute_with_triggers_as, query, roles};
 
 pub struct Tenant {
     pub id: Uuid,
@@ -288,10 +288,12 @@ pub fn set_schema_version(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>>
     .map(only)
 }
 
-/// Members and ledger go with the row.
+/// Members, ledger and rows of shared tables go with the row. Triggers of shared tables run as a role that owns nothing.
 pub fn delete(catalog: &Catalog, id: Uuid) -> Result<()> {
-    query(catalog.scope(), "DELETE FROM fluxbase_tenant.tenants WHERE id = $1", &[id.into()], |_| Ok(()))?;
-    Ok(())
+    let powerless = roles::by_name(c"fluxbase_tenant_owner")
+        .ok_or_else(|| Error::internal("role fluxbase_tenant_owner does not exist"))?;
+    let delete = "DELETE FROM fluxbase_tenant.tenants WHERE id = $1";
+    execute_with_triggers_as(catalog.scope(), delete, &[id.into()], powerless)
 }
 
 pub fn id_exists(catalog: &Catalog, id: Uuid) -> Result<bool> {

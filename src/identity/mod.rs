@@ -9,6 +9,7 @@ use pgrx::{Uuid, pg_sys};
 use crate::access;
 use crate::catalog::Catalog;
 use crate::error::Result;
+use crate::ids;
 use crate::pg::roles;
 use crate::settings;
 
@@ -100,6 +101,11 @@ pub struct SandboxIdentity(Option<Uuid>);
 impl SandboxIdentity {
     pub fn assume(tenant: Uuid) -> Self {
         SandboxIdentity(SANDBOX.replace(Some(tenant)))
+    }
+
+    /// For code of others that works for no tenant: the service context of one that does not exist.
+    pub fn nobody() -> Self {
+        SandboxIdentity::assume(ids::new())
     }
 }
 

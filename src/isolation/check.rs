@@ -6,7 +6,7 @@ use pgrx::{Uuid, pg_sys};
 
 use super::relations;
 use crate::access;
-use crate::catalog::changes;
+use crate::catalog::{self, Catalog, changes};
 use crate::error::{Error, Result};
 use crate::pg::roles;
 
@@ -45,6 +45,20 @@ pub fn out_of_reach(uses: impl Iterator<Item = Use>) -> Result<Option<pg_sys::Oi
         }
     }
     Ok(None)
+}
+
+/// Adds what the views among them read: LOCK TABLE locks that too.
+pub fn with_what_views_read(uses: Vec<Use>) -> Result<Vec<Use>> {
+    let mut all = Vec::new();
+    for Use { relation, role } in uses {
+        all.push(Use { relation, role });
+        // SAFETY: a lookup by oid.
+        if unsafe { pg_sys::get_rel_relkind(relation) } as u8 == pg_sys::RELKIND_VIEW {
+            let read = catalog::relations::read_by_view(&Catalog::latest()?, relation)?;
+            all.extend(read.into_iter().map(|relation| Use { relation, role }));
+        }
+    }
+    Ok(all)
 }
 
 /// Whether the caller reaches a relation whose use no plan shows.

@@ -7,6 +7,7 @@ use pgrx::prelude::*;
 use super::policies::{self, TenantTable};
 use crate::catalog::Catalog;
 use crate::error::{Error, Result};
+use crate::identity::SandboxIdentity;
 use crate::pg::sandbox::Sandbox;
 use crate::pg::{Row, execute, guc, query, roles};
 use crate::schema::TABLE_PRIVILEGES;
@@ -193,6 +194,7 @@ fn guard_sequences(catalog: &Catalog, relation: &Relation) -> Result<()> {
     )?;
     for (owner, column, expression) in defaults {
         let guarded = expression.replace("nextval(", "fluxbase_tenant.nextval(");
+        let _tenant = SandboxIdentity::assume(relation.tenant);
         let sandbox = Sandbox::enter(owner, &[])?;
         let command = format!("ALTER TABLE {} ALTER COLUMN {column} SET DEFAULT {guarded}", relation.name);
         sandbox.run(&command, "guarding the sequence of a default")?;

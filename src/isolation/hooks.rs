@@ -9,7 +9,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::check::{self, Use};
-use super::plans;
+use super::{cursors, plans};
 use crate::error::{Error, Result};
 
 /// The hooks that were there before ours, called by ours.
@@ -146,6 +146,7 @@ unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags:
             None => pg_sys::standard_ExecutorStart(query, flags),
         }
         JUST_STARTED.set(query);
+        cursors::remember();
     }
 }
 
@@ -215,7 +216,11 @@ unsafe extern "C-unwind" fn utility(
     unsafe {
         // SET is a utility statement.
         JUST_STARTED.set(std::ptr::null_mut());
-        permit(plans::uses_of_command((*statement).utilityStmt), true);
+        let command = (*statement).utilityStmt;
+        permit_command(command);
+        if pgrx::is_a(command, pg_sys::NodeTag::T_DoStmt) || pgrx::is_a(command, pg_sys::NodeTag::T_CallStmt) {
+            cursors::close_out_of_reach().unwrap_or_raise();
+        }
         if let Some(schema) = plans::schema_of_explained_creation((*statement).utilityStmt) {
             check::refuse_unheard_creation(schema).unwrap_or_raise();
         }
@@ -234,6 +239,20 @@ unsafe extern "C-unwind" fn utility(
                 completion,
             ),
         }
+        // A name may have come to mean something else while LOCK waited.
+        if pgrx::is_a(command, pg_sys::NodeTag::T_LockStmt) {
+            permit_command(command);
+        }
+    }
+}
+
+/// # Safety
+/// A utility statement.
+unsafe fn permit_command(command: *mut pg_sys::Node) {
+    // SAFETY: by the caller's promise.
+    let uses = unsafe { plans::uses_of_command(command) };
+    if !uses.is_empty() {
+        permit(check::with_what_views_read(uses).unwrap_or_raise(), true);
     }
 }
 
@@ -254,6 +273,9 @@ unsafe extern "C-unwind" fn object_access(
     if access == pg_sys::ObjectAccessType::OAT_FUNCTION_EXECUTE {
         // set_config is a function, and one that a client may call without a query.
         JUST_STARTED.set(std::ptr::null_mut());
+        if cursors::may_fetch(object) {
+            cursors::close_out_of_reach().unwrap_or_raise();
+        }
         if check::function_is_out_of_reach(object).unwrap_or_raise() {
             refuse("function", check::function_name(object));
         }

@@ -2,6 +2,7 @@
 //! cost nothing per row.
 
 mod check;
+mod cursors;
 pub mod ddl;
 mod hooks;
 mod plans;

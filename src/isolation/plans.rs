@@ -62,8 +62,8 @@ pub unsafe fn uses_of_plan(plan: *mut pg_sys::PlannedStmt) -> Vec<Use> {
     }
 }
 
-/// What a command touches without starting a query: the tables that LOCK locks, and those whose rows FETCH takes from
-/// the store of a cursor WITH HOLD.
+/// What a command touches without starting a query: the tables that LOCK and TRUNCATE name, and those whose rows FETCH
+/// takes from the store of a cursor WITH HOLD.
 ///
 /// # Safety
 /// A utility statement.
@@ -71,7 +71,9 @@ pub unsafe fn uses_of_command(statement: *mut pg_sys::Node) -> Vec<Use> {
     // SAFETY: the tag tells the node's type.
     unsafe {
         if pgrx::is_a(statement, pg_sys::NodeTag::T_LockStmt) {
-            locked((*statement.cast::<pg_sys::LockStmt>()).relations)
+            named((*statement.cast::<pg_sys::LockStmt>()).relations)
+        } else if pgrx::is_a(statement, pg_sys::NodeTag::T_TruncateStmt) {
+            named((*statement.cast::<pg_sys::TruncateStmt>()).relations)
         } else if pgrx::is_a(statement, pg_sys::NodeTag::T_FetchStmt) {
             held((*statement.cast::<pg_sys::FetchStmt>()).portalname)
         } else {
@@ -106,7 +108,7 @@ pub unsafe fn schema_of_explained_creation(statement: *mut pg_sys::Node) -> Opti
 
 /// # Safety
 /// A list of RangeVar.
-unsafe fn locked(names: *mut pg_sys::List) -> Vec<Use> {
+unsafe fn named(names: *mut pg_sys::List) -> Vec<Use> {
     // SAFETY: by the caller's promise; NoLock and missing_ok: whether it exists is for the command itself to say.
     unsafe {
         PgList::<pg_sys::RangeVar>::from_pg(names)
@@ -128,7 +130,7 @@ unsafe fn locked(names: *mut pg_sys::List) -> Vec<Use> {
 
 /// # Safety
 /// A cursor's name.
-unsafe fn held(cursor: *const std::ffi::c_char) -> Vec<Use> {
+pub unsafe fn held(cursor: *const std::ffi::c_char) -> Vec<Use> {
     // SAFETY: null where there is no such cursor; a portal's statements live as long as the portal.
     unsafe {
         let portal = pg_sys::GetPortalByName(cursor);

@@ -6,6 +6,10 @@ use crate::catalog::{Catalog, relations};
 use crate::error::Result;
 use crate::pg::{execute, guc};
 
+/// True, at no cost, for as long as the extension is there: DROP EXTENSION ... CASCADE takes this policy along with
+/// `tenant_isolation`, and leaves row-level security without a policy, which lets nobody in.
+const ACCESS: &str = "fluxbase_tenant.installed()";
+
 /// A table in a tenant's schema.
 pub struct TenantTable {
     /// Qualified and quoted.
@@ -27,7 +31,7 @@ pub fn protect(catalog: &Catalog, TenantTable { table, tenant }: &TenantTable) -
     if relations::has_permissive_policy(catalog, table)? {
         return Ok(());
     }
-    execute(catalog.scope(), &format!("CREATE POLICY tenant_access ON {table} USING (true)"))
+    execute(catalog.scope(), &format!("CREATE POLICY tenant_access ON {table} USING ({ACCESS})"))
 }
 
 /// As `protect`, after taking away what is there of `tenant_isolation`.
@@ -45,15 +49,23 @@ pub fn expected(tenant: Uuid) -> String {
 
 /// The same for a shared table, by the tenant in each row; whether there was anything to do.
 pub fn protect_shared(catalog: &Catalog, table: &str, column: &str) -> Result<bool> {
-    if relations::has_policy(catalog, table, "tenant_isolation")? {
+    if relations::is_protected(catalog, table, &expected_shared(column))? {
         return Ok(false);
     }
     execute(catalog.scope(), &format!("ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"))?;
+    if relations::has_policy(catalog, table, "tenant_isolation")? {
+        execute(catalog.scope(), &format!("DROP POLICY tenant_isolation ON {table}"))?;
+    }
     // The sub-select is evaluated once per query, and its answer can be looked up in an index.
     let reached = format!("{column} = ANY ((SELECT fluxbase_tenant.reachable_tenant_ids())::uuid[])");
     execute(catalog.scope(), &format!("CREATE POLICY tenant_isolation ON {table} AS RESTRICTIVE USING ({reached})"))?;
     if !relations::has_permissive_policy(catalog, table)? {
-        execute(catalog.scope(), &format!("CREATE POLICY tenant_access ON {table} USING (true)"))?;
+        execute(catalog.scope(), &format!("CREATE POLICY tenant_access ON {table} USING ({ACCESS})"))?;
     }
     Ok(true)
+}
+
+/// How the server prints that expression.
+fn expected_shared(column: &str) -> String {
+    format!("({column} = ANY (( SELECT fluxbase_tenant.reachable_tenant_ids() AS reachable_tenant_ids)::uuid[]))")
 }

@@ -3,10 +3,12 @@
 use pgrx::spi::quote_identifier;
 use pgrx::{Uuid, pg_sys};
 
+use super::ddl::OwnDdl;
 use super::policies;
 use crate::access::{Need, authorize};
 use crate::catalog::{Catalog, relations};
 use crate::error::{Error, Result};
+use crate::identity::SandboxIdentity;
 use crate::pg::sandbox::Sandbox;
 use crate::pg::{execute, roles};
 
@@ -86,10 +88,21 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// As the table's owner: whatever looks at the table's rows, constraints or indexes may run code of the owner's, which
+    /// must not run with more than the owner's rights. Nor with the caller's identity: it is nobody's.
     fn run(&mut self, command: &str, object: String, done: &'static str) -> Result<()> {
-        execute(self.catalog.scope(), command)?;
+        {
+            let _nobody = SandboxIdentity::nobody();
+            Sandbox::enter_unforced(self.table.owner)?.run(command, "protecting a table")?;
+        }
         self.steps.push(Step { object, done });
         Ok(())
+    }
+
+    fn count(&self, condition: &str) -> Result<i64> {
+        let _nobody = SandboxIdentity::nobody();
+        let _sandbox = Sandbox::enter_unforced(self.table.owner)?;
+        relations::count(self.catalog, &format!("{}{condition}", self.table.name))
     }
 
     fn column_object(&self) -> String {
@@ -100,7 +113,7 @@ impl Work<'_> {
         let (table, column) = (&self.table.name, &self.column);
         match relations::column_type(self.catalog, self.table.oid, plain)? {
             None => {
-                let rows = relations::count(self.catalog, table)?;
+                let rows = self.count("")?;
                 let value = match existing_rows {
                     _ if rows == 0 => String::new(),
                     // A constant: no row is rewritten and no trigger of the table fires.
@@ -123,19 +136,13 @@ impl Work<'_> {
 
     fn fill_column(&mut self, existing_rows: Option<Uuid>) -> Result<()> {
         let (table, column) = (&self.table.name, &self.column);
-        let rows = relations::count(self.catalog, &format!("{table} WHERE {column} IS NULL"))?;
+        let rows = self.count(&format!(" WHERE {column} IS NULL"))?;
         if rows == 0 {
             return Ok(());
         }
         let tenant = existing_rows.ok_or_else(|| rows_without_tenant(rows))?;
-        // An update fires the table's triggers, which are its owner's code and must not run with more than its rights.
-        {
-            let sandbox = Sandbox::enter(self.table.owner, &[(c"row_security", "on")])?;
-            let fill = format!("UPDATE {table} SET {column} = '{tenant}' WHERE {column} IS NULL");
-            sandbox.run(&fill, "filling the tenant column of existing rows")?;
-        }
-        self.steps.push(Step { object: self.column_object(), done: "existing rows given to the tenant" });
-        Ok(())
+        let fill = format!("UPDATE {table} SET {column} = '{tenant}' WHERE {column} IS NULL");
+        self.run(&fill, self.column_object(), "existing rows given to the tenant")
     }
 
     fn add_constraints(&mut self, plain: &str) -> Result<()> {
@@ -153,19 +160,36 @@ impl Work<'_> {
             self.steps.push(Step { object: self.column_object(), done: "default set to the current tenant" });
         }
         if !relations::references_tenants(self.catalog, oid, plain)? {
-            let command = format!(
-                "ALTER TABLE {table} ADD FOREIGN KEY ({column}) REFERENCES fluxbase_tenant.tenants ON DELETE CASCADE"
-            );
-            self.run(&command, self.column_object(), "foreign key to the catalog added")?;
+            self.add_foreign_key()?;
         }
         if !relations::has_index_on(self.catalog, oid, plain)? {
-            self.run(&format!("CREATE INDEX ON {table} ({column})"), self.column_object(), "index added")?;
+            // Whoever asks for it, the server builds an index as the table's owner.
+            execute(self.catalog.scope(), &format!("CREATE INDEX ON {table} ({column})"))?;
+            self.steps.push(Step { object: self.column_object(), done: "index added" });
+        }
+        Ok(())
+    }
+
+    /// The owner may refer to the catalog for as long as it takes.
+    fn add_foreign_key(&mut self) -> Result<()> {
+        let command = format!(
+            "ALTER TABLE {} ADD FOREIGN KEY ({}) REFERENCES fluxbase_tenant.tenants ON DELETE CASCADE",
+            self.table.name, self.column
+        );
+        let lacking = relations::rights_lacking_to_reference_tenants(self.catalog, self.table.owner)?;
+        for right in &lacking {
+            execute(self.catalog.scope(), &format!("GRANT {} TO {}", right.what, right.role))?;
+        }
+        self.run(&command, self.column_object(), "foreign key to the catalog added")?;
+        for right in &lacking {
+            execute(self.catalog.scope(), &format!("REVOKE {} FROM {}", right.what, right.role))?;
         }
         Ok(())
     }
 
     /// On partitions too: a query that names a partition does not ask its parent's policies.
     fn add_policies(&mut self) -> Result<()> {
+        let _own = OwnDdl::begin();
         for part in relations::partition_tree(self.catalog, self.table.oid)? {
             if policies::protect_shared(self.catalog, &part, &self.column)? {
                 self.steps.push(Step { object: format!("table {part}"), done: "policies added" });

@@ -94,7 +94,8 @@ fn run(catalog: &Catalog, tenant: &Tenant, migration: &Migration) -> Result<()> 
     if let Some(command) = constraints.as_declared() {
         sandbox.run(&command, &place(statements.len()))?;
     }
-    Ok(())
+    drop(sandbox);
+    schema::refuse_beyond_policies(catalog, tenant)
 }
 
 /// Whether the statement may have made or unmade a deferrable constraint. What hides the word, such as a DO block that

@@ -32,12 +32,6 @@ pub fn statements(text: &str) -> Result<Vec<String>> {
         parsed.remove(0);
         parsed.pop();
     }
-    if parsed.iter().any(|(_, control)| *control == Some(Control::ClientCopy)) {
-        return Err(Error::invalid(
-            "a migration must not COPY from or to the client",
-            "Write the rows as INSERT statements: a migration runs where no client can answer.",
-        ));
-    }
     if parsed.iter().any(|(_, control)| control.is_some()) {
         return Err(Error::invalid(
             "a migration must not contain transaction control",
@@ -47,13 +41,11 @@ pub fn statements(text: &str) -> Result<Vec<String>> {
     Ok(parsed.into_iter().map(|(statement, _)| statement).collect())
 }
 
-/// What a migration may not do, or only at its ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Control {
     Begin,
     Commit,
     Other,
-    ClientCopy,
 }
 
 /// Raises the parser's own error, with its position, for what is not SQL.
@@ -101,9 +93,6 @@ unsafe fn refuse_client_copy(node: *mut pg_sys::Node) -> Result<()> {
 unsafe fn control(node: *mut pg_sys::Node) -> Option<Control> {
     // SAFETY: the tag tells the node's type.
     unsafe {
-        if pgrx::is_a(node, pg_sys::NodeTag::T_CopyStmt) {
-            return (*node.cast::<pg_sys::CopyStmt>()).filename.is_null().then_some(Control::ClientCopy);
-        }
         if !pgrx::is_a(node, pg_sys::NodeTag::T_TransactionStmt) {
             return None;
         }

@@ -11,4 +11,4 @@ mod spi;
 pub use elevated::{Elevated, Snapshot};
 pub use jsonb::Jsonb;
 pub use name::Name;
-pub use spi::{Row, execute, query, query_text};
+pub use spi::{Row, execute, execute_with_triggers_as, query, query_text};

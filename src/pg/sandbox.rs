@@ -52,6 +52,19 @@ impl Sandbox {
         Ok(Sandbox { previous_role, previous_context, settings: Some(scope), _not_send: PhantomData })
     }
 
+    /// As `enter`, and policies that are forced on the owner do not apply, as in the server's checks of foreign keys.
+    pub fn enter_unforced(owner: pg_sys::Oid) -> Result<Self> {
+        let sandbox = Sandbox::enter(owner, &[(c"row_security", "on")])?;
+        let mut role = pg_sys::InvalidOid;
+        let mut context = 0;
+        // SAFETY: reads what enter() set, and adds to it; undone by Drop.
+        unsafe {
+            pg_sys::GetUserIdAndSecContext(&mut role, &mut context);
+            pg_sys::SetUserIdAndSecContext(role, context | pg_sys::SECURITY_NOFORCE_RLS as i32);
+        }
+        Ok(sandbox)
+    }
+
     /// Runs one statement; `place` is added to the CONTEXT of any error it raises.
     pub fn run(&self, statement: &str, place: &str) -> Result<()> {
         PLACE.set(Some(place.to_string()));
@@ -72,6 +85,33 @@ impl Drop for Sandbox {
         // SAFETY: what enter() found.
         unsafe { pg_sys::SetUserIdAndSecContext(self.previous_role, self.previous_context) };
         self.settings = None;
+    }
+}
+
+/// While it lives, code runs as the role and cannot leave it; what it may do with its rights is not restricted further.
+pub(super) struct ActingAs {
+    previous_role: pg_sys::Oid,
+    previous_context: i32,
+}
+
+impl ActingAs {
+    pub(super) fn role(role: pg_sys::Oid) -> Self {
+        let mut previous_role = pg_sys::InvalidOid;
+        let mut previous_context = 0;
+        // SAFETY: reads two variables of the backend into locals; what is set is undone by Drop.
+        unsafe {
+            pg_sys::GetUserIdAndSecContext(&mut previous_role, &mut previous_context);
+            let context = previous_context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32;
+            pg_sys::SetUserIdAndSecContext(role, context);
+        }
+        ActingAs { previous_role, previous_context }
+    }
+}
+
+impl Drop for ActingAs {
+    fn drop(&mut self) {
+        // SAFETY: what role() found.
+        unsafe { pg_sys::SetUserIdAndSecContext(self.previous_role, self.previous_context) };
     }
 }
 

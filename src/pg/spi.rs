@@ -55,6 +55,31 @@ pub fn query<T>(
     collect(map)
 }
 
+/// Runs a statement of the extension's own, and the triggers that fire after it as `role`: a foreign key that cascades
+/// may fire triggers of others' tables, and up to PostgreSQL 17 they run as whoever runs the statement.
+pub fn execute_with_triggers_as(
+    scope: &Elevated,
+    sql: &'static str,
+    args: &[DatumWithOid],
+    role: pg_sys::Oid,
+) -> Result<()> {
+    let plan = plan(sql, args)?;
+    let (mut values, nulls) = values_and_nulls(args);
+    let no_snapshot = std::ptr::null_mut();
+    // SAFETY: the plan was prepared for these argument types and kept. As the server's own foreign keys do, the triggers
+    // are left to the level that was begun around the statement; an error ends it with the (sub)transaction.
+    unsafe {
+        pg_sys::AfterTriggerBeginQuery();
+        let (values, nulls) = (values.as_mut_ptr(), nulls.as_ptr());
+        let code =
+            pg_sys::SPI_execute_snapshot(plan, values, nulls, no_snapshot, no_snapshot, read_only(scope), false, 0);
+        check(code, sql)?;
+        let _as_role = super::sandbox::ActingAs::role(role);
+        pg_sys::AfterTriggerEndQuery(std::ptr::null_mut());
+    }
+    Ok(())
+}
+
 /// Runs a query whose text is made at run time from quoted identifiers.
 pub fn query_text<T>(scope: &Elevated, sql: &str, map: impl FnMut(&Row) -> Result<T>) -> Result<Vec<T>> {
     execute_as_is(sql, read_only(scope))?;

@@ -17,7 +17,16 @@ cases![
     constraints_hold_even_for_the_superuser,
 ];
 
-const TABLES: &[&str] = &["tenants", "members", "instance_admins", "migrations", "applied_migrations", "tenant_limit"];
+const TABLES: &[&str] = &[
+    "tenants",
+    "members",
+    "instance_admins",
+    "migrations",
+    "applied_migrations",
+    "fleet_runs",
+    "fleet_results",
+    "tenant_limit",
+];
 
 #[track_caller]
 fn seen(client: &mut Client, table: &str) -> Vec<Uuid> {

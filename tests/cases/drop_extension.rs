@@ -1,7 +1,7 @@
 //! Tenant data is never dropped with the extension.
 
 use crate::cases;
-use crate::support::people::{column, new_user, one, run};
+use crate::support::people::{column, new_user, one, reached, run};
 use crate::support::{Db, expect_error};
 
 cases![
@@ -20,9 +20,11 @@ fn refused_while_tables_of_tenants_are_there(db: &Db) {
     expect_error(db.superuser().batch_execute("DROP SCHEMA fluxbase_tenant"), "2BP01");
     assert_eq!(one::<i64>(&mut db.superuser(), "SELECT count(*) FROM tenant_acme.notes", &[]), 1);
 
-    // With CASCADE, what depends on it goes: policies. The data stays.
+    // With CASCADE, what depends on it goes: policies. The data stays, and row-level security without a policy keeps all
+    // but superusers from it.
     run(&mut db.superuser(), "DROP EXTENSION fluxbase_tenant CASCADE");
     assert_eq!(one::<i64>(&mut db.superuser(), "SELECT count(*) FROM tenant_acme.notes", &[]), 1);
+    assert_eq!(reached(&mut db.user_role(), "tenant_acme.notes"), 0);
     assert_eq!(db.traces_without_catalog(id, "tenant_acme"), 2);
 }
 

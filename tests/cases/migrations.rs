@@ -120,7 +120,7 @@ fn what_does_not_parse_is_refused_at_once(db: &Db) {
     }
     for copy in ["COPY notes FROM STDIN", "SELECT 1; COPY (SELECT 1) TO STDOUT"] {
         expect_refusal(admin.query(ADD, &[&"1", &"bad", &copy, &None::<&str>]), "invalid_argument")
-            .message("a migration must not COPY from or to the client")
+            .message("a migration must not contain COPY to or from the client")
             .hint_has("INSERT");
     }
     assert!(column::<String>(&mut admin, VERSIONS, &[]).is_empty());

@@ -165,8 +165,9 @@ fn explaining_is_refused_to_others(db: &Db) {
 fn copying_in_goes_through_a_temporary_table(db: &Db) {
     use std::io::Write;
     let world = world(db);
+    let refused = db.as_user(world.member).copy_in("COPY tenant_acme.notes FROM STDIN").map(|_| ());
+    expect_error(refused, "0A000").hint_has("INSERT");
     let mut member = db.as_user(world.member);
-    expect_error(member.copy_in("COPY tenant_acme.notes FROM STDIN").map(|_| ()), "0A000").hint_has("INSERT");
     run(&mut member, "CREATE TEMP TABLE arriving (LIKE tenant_acme.notes)");
     let mut copy = member.copy_in("COPY arriving FROM STDIN").unwrap();
     copy.write_all(b"10\tten\n11\televen\n").unwrap();
@@ -222,7 +223,7 @@ fn ten_tables_of_two_tenants_need_both(db: &Db) {
 fn partitions_by_their_own_names(db: &Db) {
     let world = world(db);
     let queries =
-        ["split", "split_low", "split_high", "split WHERE id = 1", "ONLY split_high", "split WHERE id = 1 + length(body) * 0"];
+        ["split", "split_low", "split_high", "split WHERE id = 1", "split_high WHERE id > 2", "split WHERE id = 1 + length(body) * 0"];
     for query in queries {
         let sql = format!("SELECT count(*) FROM tenant_acme.{query}");
         assert!(one::<i64>(&mut db.as_user(world.member), &sql, &[]) > 0, "{query}");
@@ -304,7 +305,8 @@ fn foreign_keys_within_a_tenant(db: &Db) {
     let world = world(db);
     db.migrate(world.acme, KEYS);
     for mut client in [db.as_user(world.member), db.as_service(world.acme), db.admin()] {
-        run(&mut client, "SET search_path = tenant_acme; BEGIN");
+        run(&mut client, "SET search_path = tenant_acme");
+        run(&mut client, "BEGIN");
         run(&mut client, "INSERT INTO books VALUES (3, 2); INSERT INTO pages VALUES (3, 1); UPDATE authors SET id = 9 WHERE id = 1");
         assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM books WHERE author = 9", &[]), 1, "cascaded");
         run(&mut client, "UPDATE pages SET author = 9 WHERE author = 1; DELETE FROM books WHERE id = 3");

@@ -13,6 +13,7 @@ pub mod panics;
 pub mod paths;
 pub mod people;
 pub mod pooler;
+pub mod scene;
 pub mod tables;
 
 pub use case::{Case, Server, run_case};

@@ -55,7 +55,7 @@ const UNPROTECTED: &str = "
         UNION ALL
         SELECT 'lacks tenant_access' WHERE NOT EXISTS (
             SELECT FROM pg_policies p WHERE p.schemaname = n.nspname AND p.tablename = c.relname
-            AND p.policyname = 'tenant_access' AND p.permissive = 'PERMISSIVE' AND p.qual = 'true')
+            AND p.policyname = 'tenant_access' AND p.permissive = 'PERMISSIVE' AND p.qual = 'fluxbase_tenant.installed()')
         UNION ALL
         SELECT format('%s %s to users', CASE WHEN wanted THEN 'lacks the grant of' ELSE 'grants' END, privilege)
         FROM (VALUES ('SELECT', true), ('INSERT', true), ('UPDATE', true), ('DELETE', true), ('TRUNCATE', false),

@@ -1,0 +1,386 @@
+//! Answers about access are remembered, and forgotten at the right moment: not before another session's change commits, at
+//! the next statement after it, and at once for the own changes.
+
+use std::fs;
+
+use postgres::Client;
+use uuid::Uuid;
+
+use crate::cases;
+use crate::support::people::{new_user, one, reached, run};
+use crate::support::tables::act_as;
+use crate::support::{Db, expect_error};
+
+cases![
+    changes_reach_simple_queries,
+    changes_reach_prepared_statements,
+    changes_reach_open_read_committed_transactions,
+    changes_reach_open_repeatable_read_transactions,
+    changes_reach_who_never_asked_before,
+    deleting_for_good_is_seen,
+    changes_by_hand_are_seen,
+    change_of_role_is_seen,
+    membership_in_database_roles_is_seen,
+    own_changes_count_at_once,
+    own_changes_end_with_the_transaction,
+    own_changes_end_with_the_savepoint,
+    own_changes_end_with_a_caught_error,
+    errors_leave_the_answers_right,
+    parallel_workers_know_as_much,
+    databases_of_a_cluster_are_apart,
+    extension_created_anew_in_the_session,
+    twenty_thousand_users_leave_no_trace,
+];
+
+struct World {
+    acme: Uuid,
+    user: Uuid,
+    boss: Uuid,
+}
+
+/// `user` is a plain member of acme, `boss` an instance admin.
+fn world(db: &Db) -> World {
+    db.add_migration("1", "CREATE TABLE notes AS SELECT n FROM generate_series(1, 5) n");
+    let acme = db.new_tenant("acme", new_user());
+    let boss = new_user();
+    run(&mut db.admin(), &format!("SELECT tenant_grant_instance_admin('{boss}')"));
+    World { acme, user: db.new_member(acme), boss }
+}
+
+impl World {
+    /// Who loses access by what, and gets it back by what.
+    fn changes(&self) -> Vec<(Uuid, String, String)> {
+        let World { acme, user, boss } = self;
+        vec![
+            (*user, format!("tenant_remove_member('{acme}', '{user}')"), format!("tenant_add_member('{acme}', '{user}')")),
+            (*user, format!("tenant_suspend('{acme}')"), format!("tenant_resume('{acme}')")),
+            (*user, format!("tenant_soft_delete('{acme}')"), format!("tenant_restore('{acme}')")),
+            (*boss, format!("tenant_revoke_instance_admin('{boss}')"), format!("tenant_grant_instance_admin('{boss}')")),
+        ]
+    }
+}
+
+/// Every change there and back. `open` begins a transaction in the watching session or does nothing.
+#[track_caller]
+fn seen_in_time(db: &Db, open: &str, ask: impl Fn(&mut Client) -> i64) {
+    let world = world(db);
+    let mut changing = db.admin();
+    for (user, lose, regain) in world.changes() {
+        let mut watching = db.as_user(user);
+        run(&mut watching, open);
+        assert_eq!(ask(&mut watching), 5, "before {lose}");
+        for (change, expected) in [(&lose, 0), (&regain, 5), (&lose, 0), (&regain, 5)] {
+            run(&mut changing, &format!("BEGIN; SELECT {change}"));
+            assert_eq!(ask(&mut watching), 5 - expected, "{change} is not committed");
+            run(&mut changing, "ROLLBACK");
+            assert_eq!(ask(&mut watching), 5 - expected, "{change} was rolled back");
+            run(&mut changing, &format!("SELECT {change}"));
+            assert_eq!(ask(&mut watching), expected, "{change} is committed");
+            assert_eq!(ask(&mut watching), expected, "{change} is still committed");
+        }
+    }
+}
+
+fn refused(error: postgres::Error) -> i64 {
+    expect_error(Err::<(), _>(error), "42501");
+    0
+}
+
+fn changes_reach_simple_queries(db: &Db) {
+    seen_in_time(db, "", |client| {
+        match client.simple_query("SELECT n FROM tenant_acme.notes") {
+            Ok(messages) => messages.iter().filter(|m| matches!(m, postgres::SimpleQueryMessage::Row(_))).count() as i64,
+            Err(error) => refused(error),
+        }
+    });
+}
+
+fn changes_reach_prepared_statements(db: &Db) {
+    seen_in_time(db, "SET plan_cache_mode = force_generic_plan; PREPARE q AS SELECT n FROM tenant_acme.notes", |client| {
+        match client.query("EXECUTE q", &[]) {
+            Ok(rows) => rows.len() as i64,
+            Err(error) => refused(error),
+        }
+    });
+}
+
+/// Goes back to a savepoint each time, for the refusal ends what comes after it.
+fn ask_within(client: &mut Client) -> i64 {
+    run(client, "SAVEPOINT asking");
+    let rows = reached(client, "tenant_acme.notes");
+    run(client, "ROLLBACK TO asking");
+    rows
+}
+
+fn changes_reach_open_read_committed_transactions(db: &Db) {
+    seen_in_time(db, "BEGIN", ask_within);
+}
+
+fn changes_reach_open_repeatable_read_transactions(db: &Db) {
+    seen_in_time(db, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM tenant_acme.notes", ask_within);
+    let mut serializable = db.as_user(world_again(db));
+    run(&mut serializable, "BEGIN ISOLATION LEVEL SERIALIZABLE");
+    assert_eq!(ask_within(&mut serializable), 5);
+    run(&mut db.admin(), "SELECT tenant_suspend(id) FROM tenant_list()");
+    assert_eq!(ask_within(&mut serializable), 0);
+}
+
+fn world_again(db: &Db) -> Uuid {
+    one(&mut db.superuser(), "SELECT user_id FROM fluxbase_tenant.members WHERE role = 'tenant_member'", &[])
+}
+
+fn changes_reach_who_never_asked_before(db: &Db) {
+    let world = world(db);
+    let late = new_user();
+    let mut client = db.as_user(late);
+    run(&mut client, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM pg_class");
+    run(&mut db.admin(), &format!("SELECT tenant_add_member('{}', '{late}')", world.acme));
+    assert_eq!(ask_within(&mut client), 5, "granted after the snapshot, as with GRANT");
+}
+
+fn deleting_for_good_is_seen(db: &Db) {
+    let world = world(db);
+    let mut client = db.as_user(world.user);
+    run(&mut client, &format!("PREPARE q AS SELECT tenant_has_access('{}')", world.acme));
+    assert_eq!(reached(&mut client, "tenant_acme.notes"), 5);
+    run(&mut db.admin(), &format!("SELECT tenant_delete('{}')", world.acme));
+    assert!(!one::<bool>(&mut client, "EXECUTE q", &[]));
+    expect_error(client.query("SELECT * FROM tenant_acme.notes", &[]), "42P01");
+    // A schema of the same name is another tenant's.
+    db.new_tenant("acme", new_user());
+    assert_eq!(reached(&mut client, "tenant_acme.notes"), 0);
+    assert!(!one::<bool>(&mut client, "EXECUTE q", &[]));
+}
+
+fn changes_by_hand_are_seen(db: &Db) {
+    let world = world(db);
+    let mut client = db.as_user(world.user);
+    let mut superuser = db.superuser();
+    for (change, undo) in [
+        ("DELETE FROM fluxbase_tenant.members", format!(
+            "INSERT INTO fluxbase_tenant.members (id, tenant_id, user_id, role)
+             VALUES (gen_random_uuid(), '{}', '{}', 'tenant_member')", world.acme, world.user)),
+        ("UPDATE fluxbase_tenant.tenants SET suspended_at = now()", "UPDATE fluxbase_tenant.tenants SET suspended_at = NULL".into()),
+        ("TRUNCATE fluxbase_tenant.members", String::new()),
+    ] {
+        assert_eq!(reached(&mut client, "tenant_acme.notes"), 5);
+        run(&mut superuser, change);
+        assert_eq!(reached(&mut client, "tenant_acme.notes"), 0, "{change}");
+        run(&mut superuser, &undo);
+    }
+}
+
+fn change_of_role_is_seen(db: &Db) {
+    let world = world(db);
+    let mut client = db.as_user(world.user);
+    let is_admin = "SELECT tenant_has_role($1, 'tenant_admin')";
+    for (change, expected) in [("tenant_admin", true), ("tenant_member", false), ("tenant_admin", true)] {
+        run(&mut db.admin(), &format!("SELECT tenant_add_member('{}', '{}', '{change}')", world.acme, world.user));
+        assert_eq!(one::<bool>(&mut client, is_admin, &[&world.acme]), expected);
+    }
+}
+
+fn membership_in_database_roles_is_seen(db: &Db) {
+    world(db);
+    let role = format!("operator_{}", db.name());
+    let mut superuser = db.superuser();
+    run(&mut superuser, &format!("CREATE ROLE {role} LOGIN IN ROLE fluxbase_tenant_user"));
+    let mut client = db.connect_as(&role, "");
+    for (change, expected) in [("GRANT fluxbase_tenant_admin TO", 5), ("REVOKE fluxbase_tenant_admin FROM", 0)] {
+        assert_eq!(reached(&mut client, "tenant_acme.notes"), 5 - expected);
+        run(&mut superuser, &format!("{change} {role}"));
+        assert_eq!(reached(&mut client, "tenant_acme.notes"), expected);
+    }
+    drop(client);
+    run(&mut superuser, &format!("DROP ROLE {role}"));
+}
+
+/// In a session that is an instance admin and asks as `late` between its own changes.
+fn asks_about(client: &mut Client, late: Uuid, expected: i64, when: &str) {
+    run(client, "SAVEPOINT asking");
+    run(client, &format!("SET LOCAL fluxbase_tenant.user_id = '{late}'; SET LOCAL ROLE app_server"));
+    assert_eq!(reached(client, "tenant_acme.notes"), expected, "{when}");
+    run(client, "ROLLBACK TO asking");
+}
+
+fn own_changes_count_at_once(db: &Db) {
+    let (world, late) = (world(db), new_user());
+    let mut client = db.superuser();
+    run(&mut client, "BEGIN");
+    asks_about(&mut client, late, 0, "before");
+    run(&mut client, &format!("SELECT tenant_add_member('{}', '{late}')", world.acme));
+    asks_about(&mut client, late, 5, "added");
+    run(&mut client, &format!("SELECT tenant_suspend('{}')", world.acme));
+    asks_about(&mut client, late, 0, "suspended");
+    run(&mut client, &format!("SELECT tenant_resume('{}'), tenant_remove_member('{}', '{late}')", world.acme, world.acme));
+    asks_about(&mut client, late, 0, "removed");
+    run(&mut client, &format!("SELECT tenant_grant_instance_admin('{late}')"));
+    asks_about(&mut client, late, 5, "instance admin");
+    assert_eq!(reached(&mut db.as_user(late), "tenant_acme.notes"), 0, "not committed");
+    run(&mut client, "COMMIT");
+    assert_eq!(reached(&mut db.as_user(late), "tenant_acme.notes"), 5);
+}
+
+fn own_changes_end_with_the_transaction(db: &Db) {
+    let (world, late) = (world(db), new_user());
+    let mut client = db.superuser();
+    for end in ["ROLLBACK", "SELECT 1/0"] {
+        run(&mut client, "BEGIN");
+        run(&mut client, &format!("SELECT tenant_add_member('{}', '{late}')", world.acme));
+        asks_about(&mut client, late, 5, "added");
+        let _ = client.batch_execute(end);
+        run(&mut client, "ROLLBACK; BEGIN");
+        asks_about(&mut client, late, 0, end);
+        run(&mut client, "ROLLBACK");
+    }
+}
+
+fn own_changes_end_with_the_savepoint(db: &Db) {
+    let (world, late) = (world(db), new_user());
+    let mut client = db.superuser();
+    run(&mut client, &format!("BEGIN; SAVEPOINT s; SELECT tenant_add_member('{}', '{late}')", world.acme));
+    asks_about(&mut client, late, 5, "added");
+    run(&mut client, "ROLLBACK TO s");
+    asks_about(&mut client, late, 0, "rolled back to before it");
+    run(&mut client, &format!("SAVEPOINT t; SELECT tenant_add_member('{}', '{late}'); RELEASE t", world.acme));
+    asks_about(&mut client, late, 5, "released");
+    run(&mut client, &format!("SAVEPOINT u; SELECT tenant_remove_member('{}', '{late}')", world.acme));
+    asks_about(&mut client, late, 0, "removed");
+    run(&mut client, "ROLLBACK TO u");
+    asks_about(&mut client, late, 5, "the removal was rolled back");
+    run(&mut client, "ROLLBACK TO s");
+    asks_about(&mut client, late, 0, "all of it");
+    run(&mut client, "COMMIT");
+}
+
+fn own_changes_end_with_a_caught_error(db: &Db) {
+    let (world, late) = (world(db), new_user());
+    let mut client = db.superuser();
+    run(
+        &mut client,
+        &format!(
+            "BEGIN; DO $$ BEGIN
+                 BEGIN
+                     PERFORM tenant_add_member('{acme}', '{late}');
+                     SET LOCAL fluxbase_tenant.user_id = '{late}';
+                     IF NOT tenant_has_access('{acme}') THEN RAISE 'not yet'; END IF;
+                     RAISE division_by_zero;
+                 EXCEPTION WHEN division_by_zero THEN NULL;
+                 END;
+                 SET LOCAL fluxbase_tenant.user_id = '{late}';
+                 IF tenant_has_access('{acme}') THEN RAISE 'still'; END IF;
+             END $$; ROLLBACK",
+            acme = world.acme
+        ),
+    );
+}
+
+fn errors_leave_the_answers_right(db: &Db) {
+    let world = world(db);
+    let mut client = db.as_user(world.user);
+    for failing in [
+        "SELECT 1 / (n - 5) FROM tenant_acme.notes",
+        "SELECT tenant_has_role(gen_random_uuid(), 'no such role')",
+        "SELECT tenant_get(gen_random_uuid())",
+        "SELECT tenant_set_current('nowhere') FROM tenant_acme.notes",
+        "DO $$ BEGIN PERFORM count(*) FROM tenant_acme.notes; RAISE 'x'; END $$",
+    ] {
+        assert_eq!(reached(&mut client, "tenant_acme.notes"), 5, "before {failing}");
+        assert!(client.batch_execute(failing).is_err(), "{failing}");
+        assert_eq!(reached(&mut client, "tenant_acme.notes"), 5, "after {failing}");
+    }
+    run(&mut client, "SET statement_timeout = 50");
+    expect_error(client.query("SELECT pg_sleep(5), * FROM tenant_acme.notes", &[]), "57014");
+    run(&mut client, "RESET statement_timeout");
+    run(&mut db.admin(), &format!("SELECT tenant_suspend('{}')", world.acme));
+    assert_eq!(reached(&mut client, "tenant_acme.notes"), 0);
+}
+
+fn parallel_workers_know_as_much(db: &Db) {
+    let (world, late) = (world(db), new_user());
+    db.migrate(world.acme, "CREATE TABLE many AS SELECT n FROM generate_series(1, 20000) n");
+    let forced = if db.major() < 16 { "force_parallel_mode = on" } else { "debug_parallel_query = on" };
+    let settings = format!("SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; SET {forced}");
+    // Asked in the workers, row by row.
+    let sql = format!("SELECT count(*) FROM tenant_acme.many WHERE tenant_has_access('{}')", world.acme);
+    let mut watching = db.as_user(world.user);
+    let mut changing = db.superuser();
+    run(&mut watching, &settings);
+    run(&mut changing, &settings);
+    assert_eq!(one::<i64>(&mut watching, &sql, &[]), 20000);
+    run(&mut changing, &format!("BEGIN; SELECT tenant_add_member('{}', '{late}')", world.acme));
+    run(&mut changing, &format!("SET LOCAL fluxbase_tenant.user_id = '{late}'; SET LOCAL ROLE app_server"));
+    assert_eq!(one::<i64>(&mut changing, &sql, &[]), 20000, "the own change, not committed");
+    run(&mut changing, "ROLLBACK");
+    run(&mut changing, &format!("SELECT tenant_remove_member('{}', '{}')", world.acme, world.user));
+    expect_error(watching.query(&sql, &[]), "42501");
+    let elsewhere = sql.replace("tenant_acme.many", "generate_series(1, 1000)");
+    assert_eq!(one::<i64>(&mut watching, &elsewhere, &[]), 0);
+}
+
+fn databases_of_a_cluster_are_apart(db: &Db) {
+    let here = world(db);
+    let second = Db::new(&db.cluster);
+    let there = world(&second);
+    for (user, database, expected) in [(here.user, db, 5), (here.user, &second, 0), (there.user, db, 0), (there.user, &second, 5)] {
+        assert_eq!(reached(&mut database.as_user(user), "tenant_acme.notes"), expected);
+    }
+    let mut watching = second.as_user(there.user);
+    assert_eq!(reached(&mut watching, "tenant_acme.notes"), 5);
+    run(&mut db.admin(), &format!("SELECT tenant_suspend('{}')", here.acme));
+    assert_eq!(reached(&mut watching, "tenant_acme.notes"), 5);
+    run(&mut second.admin(), &format!("SELECT tenant_delete('{}')", there.acme));
+}
+
+fn extension_created_anew_in_the_session(db: &Db) {
+    let world = world(db);
+    let mut superuser = db.superuser();
+    let mut bystander = db.as_user(world.user);
+    assert_eq!(reached(&mut bystander, "tenant_acme.notes"), 5);
+    run(&mut superuser, &format!("SET ROLE app_server; SET fluxbase_tenant.user_id = '{}'; SELECT * FROM tenant_acme.notes", world.user));
+    run(&mut superuser, "RESET ROLE; RESET fluxbase_tenant.user_id; DROP SCHEMA tenant_acme CASCADE");
+    run(&mut superuser, "DROP EXTENSION fluxbase_tenant CASCADE; SELECT 1; CREATE EXTENSION fluxbase_tenant");
+    let next = new_user();
+    db.add_migration("1", "CREATE TABLE notes AS SELECT 1 AS n");
+    db.new_tenant("acme", next);
+    assert_eq!(reached(&mut bystander, "tenant_acme.notes"), 0);
+    act_as(&mut bystander, next);
+    assert_eq!(reached(&mut bystander, "tenant_acme.notes"), 1);
+    run(&mut superuser, &format!("SET ROLE app_server; SET fluxbase_tenant.user_id = '{next}'"));
+    assert_eq!(reached(&mut superuser, "tenant_acme.notes"), 1);
+    act_as(&mut superuser, world.user);
+    assert_eq!(reached(&mut superuser, "tenant_acme.notes"), 0);
+}
+
+/// Memory of one backend that is its own, in kB.
+fn memory(pid: i32) -> i64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the backend lives");
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).expect("Linux says it");
+    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
+}
+
+fn twenty_thousand_users_leave_no_trace(db: &Db) {
+    let world = world(db);
+    run(&mut db.superuser(), "CREATE TABLE shared (n int); GRANT ALL ON shared TO PUBLIC; SELECT tenant_protect('shared')");
+    let mut client = db.server();
+    let pid: i32 = one(&mut client, "SELECT pg_backend_pid()", &[]);
+    let thousand = format!(
+        "DO $$ BEGIN FOR i IN 1..1000 LOOP
+             PERFORM set_config('fluxbase_tenant.user_id', gen_random_uuid()::text, false);
+             PERFORM tenant_has_access('{}'), tenant_is_instance_admin(), tenant_current_id();
+             PERFORM FROM shared;
+             BEGIN PERFORM FROM tenant_acme.notes; EXCEPTION WHEN insufficient_privilege THEN NULL; END;
+         END LOOP; END $$",
+        world.acme
+    );
+    let mut after = Vec::new();
+    for _ in 0..20 {
+        run(&mut client, &thousand);
+        after.push(memory(pid));
+    }
+    // The first thousands fill what is kept; a byte for each user after them would show.
+    let grown = after[19] - after[4];
+    assert!(grown < 512, "15,000 users more cost {grown} kB: {after:?}");
+    act_as(&mut client, world.user);
+    assert_eq!(reached(&mut client, "tenant_acme.notes"), 5);
+}

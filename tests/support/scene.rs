@@ -1,0 +1,104 @@
+//! The scene of the attacks: a victim, a thief who may run any SQL, and what each of them may reach.
+
+use postgres::Client;
+use uuid::Uuid;
+
+use super::people::{new_user, one, reached, run};
+use super::{Db, expect_error};
+
+/// Tenants `victim` and `thief` with one table each, and a database role of the thief's own: any SQL, no privilege but
+/// `fluxbase_tenant_user`, an identity that a superuser gave it, and a schema `lair` to build things in.
+pub struct Scene<'a> {
+    pub db: &'a Db,
+    pub victim: Uuid,
+    pub thief: Uuid,
+    /// Admin of the tenant `victim`.
+    pub owner: Uuid,
+    /// Admin of the tenant `thief`.
+    pub crook: Uuid,
+    pub role: String,
+}
+
+const NOTES: &str = "CREATE TABLE notes (id serial PRIMARY KEY, body text, email text UNIQUE);
+     INSERT INTO notes (body, email) SELECT current_schema() || ' secret', n || '@' || current_schema()
+     FROM generate_series(1, 3) n";
+
+impl<'a> Scene<'a> {
+    pub fn set(db: &'a Db) -> Self {
+        db.add_migration("1", NOTES);
+        let (owner, crook) = (new_user(), new_user());
+        let (victim, thief) = (db.new_tenant("victim", owner), db.new_tenant("thief", crook));
+        let role = format!("thief_of_{}", db.name());
+        run(
+            &mut db.superuser(),
+            &format!(
+                "CREATE ROLE {role} LOGIN IN ROLE fluxbase_tenant_user; CREATE SCHEMA lair AUTHORIZATION {role};
+                 GRANT USAGE ON SCHEMA lair TO PUBLIC; SELECT tenant_is_instance_admin();
+                 ALTER ROLE {role} IN DATABASE {} SET fluxbase_tenant.user_id = '{crook}';
+                 ALTER DATABASE {0} SET session_preload_libraries = fluxbase_tenant",
+                db.name()
+            ),
+        );
+        Scene { db, victim, thief, owner, crook, role }
+    }
+
+    /// A session of the thief's database role.
+    pub fn thief(&self) -> Client {
+        self.db.connect_as(&self.role, "")
+    }
+
+    /// The application's back end, acting for the victim's admin.
+    pub fn owner(&self) -> Client {
+        self.db.as_user(self.owner)
+    }
+
+    /// The statement is refused on the victim's table, and the same one succeeds on the thief's own, whose role so proves
+    /// to be able to. `{}` stands for the schema.
+    #[track_caller]
+    pub fn refused_abroad_and_done_at_home(&self, statement: &str) {
+        let mut client = self.thief();
+        expect_error(client.batch_execute(&statement.replace("{}", "tenant_victim")), "42501");
+        let _ = client.batch_execute("ROLLBACK");
+        run(&mut client, &statement.replace("{}", "tenant_thief"));
+        let _ = client.batch_execute("ROLLBACK");
+        self.victim_is_unharmed();
+    }
+
+    /// The victim's rows are there, as they were, and only the victim's.
+    #[track_caller]
+    pub fn victim_is_unharmed(&self) {
+        assert_eq!(reached(&mut self.thief(), "tenant_victim.notes"), 0);
+        let sql = "SELECT count(*) FROM tenant_victim.notes WHERE body = 'tenant_victim secret'";
+        assert_eq!(one::<i64>(&mut self.owner(), sql, &[]), 3);
+    }
+
+    /// Functions of the thief's that write down as whom they run: `lair.spy()` says so when it is called, `lair.quiet()`
+    /// claims to be immutable, `lair.on_row()` is for triggers.
+    pub fn plant_spies(&self) {
+        run(
+            &mut self.thief(),
+            "CREATE TABLE lair.seen (who text, boss boolean); GRANT INSERT ON lair.seen TO PUBLIC;
+             CREATE FUNCTION lair.spy() RETURNS boolean LANGUAGE plpgsql AS
+             $$ BEGIN INSERT INTO lair.seen VALUES (current_user, public.tenant_is_instance_admin()); RETURN true;
+                EXCEPTION WHEN insufficient_privilege THEN INSERT INTO lair.seen VALUES (current_user, false); RETURN true; END $$;
+             CREATE FUNCTION lair.quiet() RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS
+             $$ BEGIN RETURN lair.spy(); END $$;
+             CREATE FUNCTION lair.on_row() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN PERFORM lair.spy(); RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END; END $$",
+        );
+    }
+
+    /// As whom the spies ran, apart from the thief; that they ran at all is asserted.
+    #[track_caller]
+    pub fn spies_ran_as_others(&self) -> Vec<(String, bool)> {
+        let rows = self.db.superuser().query("SELECT DISTINCT who, boss FROM lair.seen ORDER BY 1", &[]).unwrap();
+        assert!(!rows.is_empty(), "no spy ran: the test tests nothing");
+        let seen = rows.iter().map(|row| (row.get(0), row.get(1)));
+        seen.filter(|(who, boss)| *who != self.role || *boss).collect()
+    }
+
+    #[track_caller]
+    pub fn forget_spies(&self) {
+        run(&mut self.db.superuser(), "TRUNCATE lair.seen");
+    }
+}
