@@ -131,10 +131,11 @@ finding (severity, object, problem, fix) AS (
     FROM preload, relation r JOIN pg_inherits i ON i.inhrelid = r.oid AND r.relkind IN ('r', 'p', 'f')
     WHERE NOT EXISTS (SELECT 1 FROM relation p WHERE p.oid = i.inhparent AND p.tenant = r.tenant)
     UNION ALL
-    SELECT 'error', 'table ' || r.name, 'row-level security does not apply to ' || a.privilege_type || ', which '
+    SELECT CASE WHEN preloaded AND a.privilege_type = 'TRUNCATE' THEN 'warning' ELSE 'error' END, 'table ' || r.name,
+           'row-level security does not apply to ' || a.privilege_type || ', which '
            || CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END || ' may do',
            format('REVOKE %s ON %s FROM %s', a.privilege_type, r.name, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END)
-    FROM relation r, aclexplode(r.relacl) a
+    FROM preload, relation r, aclexplode(r.relacl) a
     WHERE r.relkind IN ('r', 'p', 'f') AND a.grantee <> r.relowner AND a.privilege_type IN ('TRUNCATE', 'TRIGGER')
     UNION ALL
     SELECT 'error', 'sequence ' || name, 'is granted to ' || CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END,

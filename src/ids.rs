@@ -1,17 +1,19 @@
 //! Ids of tenants, users and assignments: read, made, written.
 
+use std::fmt::Display;
+
 use pgrx::Uuid;
 
 use crate::error::{Error, Result};
 
 /// Empty means none; anything else that is not a uuid is an error that names the place where it was found.
-pub fn parse(place: &str, value: &str) -> Result<Option<Uuid>> {
+pub fn parse(place: &dyn Display, value: &str) -> Result<Option<Uuid>> {
     if value.is_empty() {
         return Ok(None);
     }
     match uuid::Uuid::try_parse(value) {
         Ok(id) => Ok(Some(Uuid::from_bytes(id.into_bytes()))),
-        Err(_) => Err(Error::MalformedUuid { place: place.into(), value: value.into() }),
+        Err(_) => Err(Error::MalformedUuid { place: place.to_string(), value: value.into() }),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{ids, tenancy};
 
 /// No slug can be read as a uuid, so the text decides.
 pub fn set_current_by_text(tenant: &str, lifetime: Lifetime) -> Result<Tenant> {
-    match ids::parse("", tenant) {
+    match ids::parse(&"", tenant) {
         Ok(Some(id)) => set_current_by_id(id, lifetime),
         _ => set_current(|catalog| tenancy::find_by_slug(catalog, tenant), lifetime),
     }

@@ -68,7 +68,15 @@ pub fn max_tenants() -> i64 {
     MAX_TENANTS.get().into()
 }
 
-/// Where the current user is read from, as `setting` or `setting:claim`.
+/// Where else than from `fluxbase_tenant.user_id` the current user is read, as `setting` or `setting:claim`.
+pub fn foreign_user_id_setting() -> Option<String> {
+    foreign(&USER_ID_SETTING, USER_ID)
+}
+
+pub fn foreign_tenant_id_setting() -> Option<String> {
+    foreign(&TENANT_ID_SETTING, TENANT_ID)
+}
+
 pub fn user_id_setting() -> String {
     text(&USER_ID_SETTING)
 }
@@ -77,17 +85,43 @@ pub fn tenant_id_setting() -> String {
     text(&TENANT_ID_SETTING)
 }
 
-/// The tenant named by `fluxbase_tenant.tenant_id` itself, wherever `tenant_id_setting` points.
+/// The user in `fluxbase_tenant.user_id` itself, wherever `user_id_setting` points.
+pub fn user_id() -> Result<Option<pgrx::Uuid>> {
+    with_bytes(&USER_ID_VALUE, |value| parse(USER_ID, value))
+}
+
+/// The tenant in `fluxbase_tenant.tenant_id` itself, wherever `tenant_id_setting` points.
 pub fn tenant_id() -> Result<Option<pgrx::Uuid>> {
-    ids::parse("setting \"fluxbase_tenant.tenant_id\"", &text(&TENANT_ID_VALUE))
+    with_bytes(&TENANT_ID_VALUE, |value| parse(TENANT_ID, value))
 }
 
 pub fn chosen_tenant_id() -> Result<Option<pgrx::Uuid>> {
-    ids::parse("setting \"fluxbase_tenant.chosen_tenant_id\"", &text(&CHOSEN_TENANT_ID_VALUE))
+    with_bytes(&CHOSEN_TENANT_ID_VALUE, |value| parse(CHOSEN_TENANT_ID, value))
+}
+
+fn parse(name: &CStr, value: &[u8]) -> Result<Option<pgrx::Uuid>> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    ids::parse(&format_args!("setting \"{}\"", name.to_string_lossy()), &String::from_utf8_lossy(value))
+}
+
+fn foreign(setting: &'static Text, own: &CStr) -> Option<String> {
+    with_bytes(setting, |value| (value != own.to_bytes()).then(|| String::from_utf8_lossy(value).into_owned()))
 }
 
 fn text(setting: &'static Text) -> String {
-    setting.get().map(|value| value.to_string_lossy().into_owned()).unwrap_or_default()
+    with_bytes(setting, |value| String::from_utf8_lossy(value).into_owned())
+}
+
+/// Reads in place: identity is read at the start of every query.
+fn with_bytes<T>(setting: &'static Text, read: impl FnOnce(&[u8]) -> T) -> T {
+    // SAFETY: the server keeps null or a C string there, and changes it by SET alone, which does not run meanwhile.
+    let value = unsafe {
+        let value = setting.as_ptr().read();
+        if value.is_null() { &[] } else { CStr::from_ptr(value).to_bytes() }
+    };
+    read(value)
 }
 
 pub fn path_set() -> String {
@@ -206,7 +240,7 @@ unsafe extern "C-unwind" fn check_uuid(
     }
     // SAFETY: not null, and a C string by the contract of check hooks.
     let valid = match unsafe { CStr::from_ptr(value) }.to_str() {
-        Ok(value) => ids::parse("", value).is_ok(),
+        Ok(value) => ids::parse(&"", value).is_ok(),
         Err(_) => false,
     };
     if !valid {

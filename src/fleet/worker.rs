@@ -253,10 +253,7 @@ fn transaction<T>(run: impl FnOnce() -> Result<T>) -> std::result::Result<T, Fai
             pg_sys::StartTransactionCommand();
             pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
         }
-        let Some(run) = body.take() else {
-            return None;
-        };
-        match run() {
+        match (body.take()?)() {
             Ok(value) => {
                 // SAFETY: the snapshot pushed above is the active one again.
                 unsafe {

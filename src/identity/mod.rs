@@ -68,7 +68,10 @@ pub fn user() -> Result<Option<Uuid>> {
     if SANDBOX.get().is_some() {
         return Ok(None);
     }
-    source::read(&settings::user_id_setting())
+    match settings::foreign_user_id_setting() {
+        None => settings::user_id(),
+        Some(setting) => source::read(&setting),
+    }
 }
 
 /// The current tenant, as set or claimed; whether the caller may access it is not said.
@@ -78,7 +81,7 @@ pub fn tenant() -> Result<Option<Uuid>> {
     }
     match settings::tenant_id()? {
         Some(tenant) => Ok(Some(tenant)),
-        None => source::read(&settings::tenant_id_setting()),
+        None => settings::foreign_tenant_id_setting().map_or(Ok(None), |setting| source::read(&setting)),
     }
 }
 

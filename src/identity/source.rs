@@ -17,9 +17,9 @@ pub fn read(source: &str) -> Result<Option<Uuid>> {
     }
     let value = guc::get(setting)?.unwrap_or_default();
     match claim {
-        None => ids::parse(&format!("setting \"{setting}\""), &value),
+        None => ids::parse(&format_args!("setting \"{setting}\""), &value),
         Some(claim) => {
-            ids::parse(&format!("claim \"{claim}\" of setting \"{setting}\""), &claimed(setting, &value, claim)?)
+            ids::parse(&format_args!("claim \"{claim}\" of setting \"{setting}\""), &claimed(setting, &value, claim)?)
         }
     }
 }

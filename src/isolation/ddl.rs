@@ -74,10 +74,8 @@ pub fn after_command(command: Command) -> Result<()> {
             ));
         }
         match relation.kind {
-            'r' | 'p' => {
-                if relation.has_policy || command != Command::AltersInPlace {
-                    keep_protected(&catalog, relation, caller_is_superuser)?;
-                }
+            'r' | 'p' if relation.has_policy || command != Command::AltersInPlace => {
+                keep_protected(&catalog, relation, caller_is_superuser)?
             }
             'v' if !relation.invoker_view => {
                 execute(catalog.scope(), &format!("ALTER VIEW {} SET (security_invoker = true)", relation.name))?;
@@ -93,7 +91,7 @@ pub fn after_command(command: Command) -> Result<()> {
         }
     }
     if command == Command::Moves {
-        moved_out(&catalog)?.iter().try_for_each(|table| refuse_or_warn(table, caller_is_superuser))?;
+        moved_out(&catalog)?.iter().try_for_each(|table| refuse_or_tell(table, caller_is_superuser))?;
     }
     for (partition, column) in bare_partitions(&catalog)? {
         policies::protect_shared(&catalog, &partition, &column)?;
@@ -144,6 +142,23 @@ fn grant(catalog: &Catalog, relation: &Relation) -> Result<()> {
         return Ok(());
     }
     execute(catalog.scope(), &format!("GRANT {TABLE_PRIVILEGES} ON {} TO fluxbase_tenant_user", relation.name))
+}
+
+fn refuse_or_tell(table: &str, caller_is_superuser: bool) -> Result<()> {
+    if !caller_is_superuser {
+        return Err(Error::forbidden(
+            format!("move {table} out of its tenant's schema"),
+            "Copy what is to be elsewhere with an instance admin's rights.",
+        ));
+    }
+    ereport!(
+        WARNING,
+        PgSqlErrorCode::ERRCODE_WARNING,
+        format!(
+            "{table} left its tenant's schema: tenant_repair(), tenant_check() and tenant_delete() no longer know it"
+        )
+    );
+    Ok(())
 }
 
 fn refuse_or_warn(table: &str, caller_is_superuser: bool) -> Result<()> {
@@ -202,8 +217,7 @@ fn guard_sequences(catalog: &Catalog, relation: &Relation) -> Result<()> {
     Ok(())
 }
 
-/// Tables that left their tenant's schema, by which the check at the start of queries knows them; their policy alone
-/// keeps nobody out.
+/// Tables that left their tenant's schema, by which everything but their policy knows them.
 fn moved_out(catalog: &Catalog) -> Result<Vec<String>> {
     query(
         catalog.scope(),

@@ -30,7 +30,10 @@ fn foreign_keys_to_the_victims_tables(db: &Db) {
         expect_error(client.batch_execute(&create), "42501");
     }
     // Between the thief's own tables they work.
-    run(&mut client, "CREATE TABLE lair.parent (n int PRIMARY KEY); CREATE TABLE lair.child (n int REFERENCES lair.parent)");
+    run(
+        &mut client,
+        "CREATE TABLE lair.parent (n int PRIMARY KEY); CREATE TABLE lair.child (n int REFERENCES lair.parent)",
+    );
     expect_error(client.batch_execute("INSERT INTO lair.child VALUES (1)"), "23503");
 }
 
@@ -89,7 +92,11 @@ fn operators_that_the_planner_calls_on_statistics(db: &Db) {
     for operator in ["<<<", "===", "~~~"] {
         run(&mut client, "SET lair.leaked = ''");
         let query = format!("SELECT * FROM tenant_victim.notes WHERE body OPERATOR(lair.{operator}) 'x'");
-        for statement in [query.clone(), format!("EXPLAIN {query}"), format!("CREATE OR REPLACE TEMP VIEW v AS {query}; SELECT * FROM v")] {
+        for statement in [
+            query.clone(),
+            format!("EXPLAIN {query}"),
+            format!("CREATE OR REPLACE TEMP VIEW v AS {query}; SELECT * FROM v"),
+        ] {
             expect_error(client.batch_execute(&statement), "42501");
             assert_eq!(one::<String>(&mut client, "SELECT current_setting('lair.leaked')", &[]), "", "{statement}");
         }
@@ -111,7 +118,10 @@ fn statistics_views(db: &Db) {
         assert!(one::<i64>(&mut db.superuser(), &count, &[]) > 0, "{view}: there is something to hide");
     }
     expect_error(client.batch_execute("SELECT * FROM pg_statistic"), "42501");
-    expect_error(client.batch_execute("ANALYZE VERBOSE tenant_victim.notes; SELECT count(*) FROM pg_statistic"), "42501");
+    expect_error(
+        client.batch_execute("ANALYZE VERBOSE tenant_victim.notes; SELECT count(*) FROM pg_statistic"),
+        "42501",
+    );
 }
 
 fn errors_tell_nothing_of_a_tenants_being(db: &Db) {
@@ -120,7 +130,7 @@ fn errors_tell_nothing_of_a_tenants_being(db: &Db) {
     let nobody = Uuid::new_v4();
     for call in [
         "tenant_get($1)",
-        "tenant_set_current($1)",
+        "tenant_set_current($1::uuid)",
         "tenant_list_members($1)",
         "tenant_update($1, 'x')",
         "tenant_add_member($1, $1)",
@@ -148,7 +158,13 @@ fn errors_tell_nothing_of_a_tenants_being(db: &Db) {
 fn outsiders_feel_no_locks(db: &Db) {
     let scene = Scene::set(db);
     let mut owner = scene.owner();
-    run(&mut owner, &format!("BEGIN; SELECT * FROM tenant_update('{}', 'busy'); UPDATE tenant_victim.notes SET body = 'x'", scene.victim));
+    run(
+        &mut owner,
+        &format!(
+            "BEGIN; SELECT * FROM tenant_update('{}', 'busy'); UPDATE tenant_victim.notes SET body = 'x'",
+            scene.victim
+        ),
+    );
     let mut client = scene.thief();
     run(&mut client, "SET lock_timeout = '200ms'");
     let started = Instant::now();
@@ -187,7 +203,9 @@ fn rows_of_shared_tables(db: &Db) {
         format!("INSERT INTO jobs VALUES (2, 'x', '{victim}')"),
         format!("INSERT INTO jobs VALUES (2, 'x', '{}')", Uuid::new_v4()),
         format!("UPDATE jobs SET tenant_id = '{victim}'"),
-        format!("MERGE INTO jobs USING (VALUES (7)) v (n) ON jobs.n = v.n WHEN NOT MATCHED THEN INSERT VALUES (7, 'x', '{victim}')"),
+        format!(
+            "MERGE INTO jobs USING (VALUES (7)) v (n) ON jobs.n = v.n WHEN NOT MATCHED THEN INSERT VALUES (7, 'x', '{victim}')"
+        ),
     ] {
         expect_error(client.batch_execute(&statement), "42501");
     }

@@ -21,12 +21,6 @@ cases![
     changes_by_hand_are_seen,
     change_of_role_is_seen,
     membership_in_database_roles_is_seen,
-    own_changes_count_at_once,
-    own_changes_end_with_the_transaction,
-    own_changes_end_with_the_savepoint,
-    own_changes_end_with_a_caught_error,
-    errors_leave_the_answers_right,
-    parallel_workers_know_as_much,
     databases_of_a_cluster_are_apart,
     extension_created_anew_in_the_session,
     twenty_thousand_users_leave_no_trace,
@@ -52,10 +46,18 @@ impl World {
     fn changes(&self) -> Vec<(Uuid, String, String)> {
         let World { acme, user, boss } = self;
         vec![
-            (*user, format!("tenant_remove_member('{acme}', '{user}')"), format!("tenant_add_member('{acme}', '{user}')")),
+            (
+                *user,
+                format!("tenant_remove_member('{acme}', '{user}')"),
+                format!("tenant_add_member('{acme}', '{user}')"),
+            ),
             (*user, format!("tenant_suspend('{acme}')"), format!("tenant_resume('{acme}')")),
             (*user, format!("tenant_soft_delete('{acme}')"), format!("tenant_restore('{acme}')")),
-            (*boss, format!("tenant_revoke_instance_admin('{boss}')"), format!("tenant_grant_instance_admin('{boss}')")),
+            (
+                *boss,
+                format!("tenant_revoke_instance_admin('{boss}')"),
+                format!("tenant_grant_instance_admin('{boss}')"),
+            ),
         ]
     }
 }
@@ -87,21 +89,21 @@ fn refused(error: postgres::Error) -> i64 {
 }
 
 fn changes_reach_simple_queries(db: &Db) {
-    seen_in_time(db, "", |client| {
-        match client.simple_query("SELECT n FROM tenant_acme.notes") {
-            Ok(messages) => messages.iter().filter(|m| matches!(m, postgres::SimpleQueryMessage::Row(_))).count() as i64,
-            Err(error) => refused(error),
-        }
+    seen_in_time(db, "", |client| match client.simple_query("SELECT n FROM tenant_acme.notes") {
+        Ok(messages) => messages.iter().filter(|m| matches!(m, postgres::SimpleQueryMessage::Row(_))).count() as i64,
+        Err(error) => refused(error),
     });
 }
 
 fn changes_reach_prepared_statements(db: &Db) {
-    seen_in_time(db, "SET plan_cache_mode = force_generic_plan; PREPARE q AS SELECT n FROM tenant_acme.notes", |client| {
-        match client.query("EXECUTE q", &[]) {
+    seen_in_time(
+        db,
+        "SET plan_cache_mode = force_generic_plan; PREPARE q AS SELECT n FROM tenant_acme.notes",
+        |client| match client.query("EXECUTE q", &[]) {
             Ok(rows) => rows.len() as i64,
             Err(error) => refused(error),
-        }
-    });
+        },
+    );
 }
 
 /// Goes back to a savepoint each time, for the refusal ends what comes after it.
@@ -157,10 +159,18 @@ fn changes_by_hand_are_seen(db: &Db) {
     let mut client = db.as_user(world.user);
     let mut superuser = db.superuser();
     for (change, undo) in [
-        ("DELETE FROM fluxbase_tenant.members", format!(
-            "INSERT INTO fluxbase_tenant.members (id, tenant_id, user_id, role)
-             VALUES (gen_random_uuid(), '{}', '{}', 'tenant_member')", world.acme, world.user)),
-        ("UPDATE fluxbase_tenant.tenants SET suspended_at = now()", "UPDATE fluxbase_tenant.tenants SET suspended_at = NULL".into()),
+        (
+            "DELETE FROM fluxbase_tenant.members",
+            format!(
+                "INSERT INTO fluxbase_tenant.members (id, tenant_id, user_id, role)
+             VALUES (gen_random_uuid(), '{}', '{}', 'tenant_member')",
+                world.acme, world.user
+            ),
+        ),
+        (
+            "UPDATE fluxbase_tenant.tenants SET suspended_at = now()",
+            "UPDATE fluxbase_tenant.tenants SET suspended_at = NULL".into(),
+        ),
         ("TRUNCATE fluxbase_tenant.members", String::new()),
     ] {
         assert_eq!(reached(&mut client, "tenant_acme.notes"), 5);
@@ -195,134 +205,13 @@ fn membership_in_database_roles_is_seen(db: &Db) {
     run(&mut superuser, &format!("DROP ROLE {role}"));
 }
 
-/// In a session that is an instance admin and asks as `late` between its own changes.
-fn asks_about(client: &mut Client, late: Uuid, expected: i64, when: &str) {
-    run(client, "SAVEPOINT asking");
-    run(client, &format!("SET LOCAL fluxbase_tenant.user_id = '{late}'; SET LOCAL ROLE app_server"));
-    assert_eq!(reached(client, "tenant_acme.notes"), expected, "{when}");
-    run(client, "ROLLBACK TO asking");
-}
-
-fn own_changes_count_at_once(db: &Db) {
-    let (world, late) = (world(db), new_user());
-    let mut client = db.superuser();
-    run(&mut client, "BEGIN");
-    asks_about(&mut client, late, 0, "before");
-    run(&mut client, &format!("SELECT tenant_add_member('{}', '{late}')", world.acme));
-    asks_about(&mut client, late, 5, "added");
-    run(&mut client, &format!("SELECT tenant_suspend('{}')", world.acme));
-    asks_about(&mut client, late, 0, "suspended");
-    run(&mut client, &format!("SELECT tenant_resume('{}'), tenant_remove_member('{}', '{late}')", world.acme, world.acme));
-    asks_about(&mut client, late, 0, "removed");
-    run(&mut client, &format!("SELECT tenant_grant_instance_admin('{late}')"));
-    asks_about(&mut client, late, 5, "instance admin");
-    assert_eq!(reached(&mut db.as_user(late), "tenant_acme.notes"), 0, "not committed");
-    run(&mut client, "COMMIT");
-    assert_eq!(reached(&mut db.as_user(late), "tenant_acme.notes"), 5);
-}
-
-fn own_changes_end_with_the_transaction(db: &Db) {
-    let (world, late) = (world(db), new_user());
-    let mut client = db.superuser();
-    for end in ["ROLLBACK", "SELECT 1/0"] {
-        run(&mut client, "BEGIN");
-        run(&mut client, &format!("SELECT tenant_add_member('{}', '{late}')", world.acme));
-        asks_about(&mut client, late, 5, "added");
-        let _ = client.batch_execute(end);
-        run(&mut client, "ROLLBACK; BEGIN");
-        asks_about(&mut client, late, 0, end);
-        run(&mut client, "ROLLBACK");
-    }
-}
-
-fn own_changes_end_with_the_savepoint(db: &Db) {
-    let (world, late) = (world(db), new_user());
-    let mut client = db.superuser();
-    run(&mut client, &format!("BEGIN; SAVEPOINT s; SELECT tenant_add_member('{}', '{late}')", world.acme));
-    asks_about(&mut client, late, 5, "added");
-    run(&mut client, "ROLLBACK TO s");
-    asks_about(&mut client, late, 0, "rolled back to before it");
-    run(&mut client, &format!("SAVEPOINT t; SELECT tenant_add_member('{}', '{late}'); RELEASE t", world.acme));
-    asks_about(&mut client, late, 5, "released");
-    run(&mut client, &format!("SAVEPOINT u; SELECT tenant_remove_member('{}', '{late}')", world.acme));
-    asks_about(&mut client, late, 0, "removed");
-    run(&mut client, "ROLLBACK TO u");
-    asks_about(&mut client, late, 5, "the removal was rolled back");
-    run(&mut client, "ROLLBACK TO s");
-    asks_about(&mut client, late, 0, "all of it");
-    run(&mut client, "COMMIT");
-}
-
-fn own_changes_end_with_a_caught_error(db: &Db) {
-    let (world, late) = (world(db), new_user());
-    let mut client = db.superuser();
-    run(
-        &mut client,
-        &format!(
-            "BEGIN; DO $$ BEGIN
-                 BEGIN
-                     PERFORM tenant_add_member('{acme}', '{late}');
-                     SET LOCAL fluxbase_tenant.user_id = '{late}';
-                     IF NOT tenant_has_access('{acme}') THEN RAISE 'not yet'; END IF;
-                     RAISE division_by_zero;
-                 EXCEPTION WHEN division_by_zero THEN NULL;
-                 END;
-                 SET LOCAL fluxbase_tenant.user_id = '{late}';
-                 IF tenant_has_access('{acme}') THEN RAISE 'still'; END IF;
-             END $$; ROLLBACK",
-            acme = world.acme
-        ),
-    );
-}
-
-fn errors_leave_the_answers_right(db: &Db) {
-    let world = world(db);
-    let mut client = db.as_user(world.user);
-    for failing in [
-        "SELECT 1 / (n - 5) FROM tenant_acme.notes",
-        "SELECT tenant_has_role(gen_random_uuid(), 'no such role')",
-        "SELECT tenant_get(gen_random_uuid())",
-        "SELECT tenant_set_current('nowhere') FROM tenant_acme.notes",
-        "DO $$ BEGIN PERFORM count(*) FROM tenant_acme.notes; RAISE 'x'; END $$",
-    ] {
-        assert_eq!(reached(&mut client, "tenant_acme.notes"), 5, "before {failing}");
-        assert!(client.batch_execute(failing).is_err(), "{failing}");
-        assert_eq!(reached(&mut client, "tenant_acme.notes"), 5, "after {failing}");
-    }
-    run(&mut client, "SET statement_timeout = 50");
-    expect_error(client.query("SELECT pg_sleep(5), * FROM tenant_acme.notes", &[]), "57014");
-    run(&mut client, "RESET statement_timeout");
-    run(&mut db.admin(), &format!("SELECT tenant_suspend('{}')", world.acme));
-    assert_eq!(reached(&mut client, "tenant_acme.notes"), 0);
-}
-
-fn parallel_workers_know_as_much(db: &Db) {
-    let (world, late) = (world(db), new_user());
-    db.migrate(world.acme, "CREATE TABLE many AS SELECT n FROM generate_series(1, 20000) n");
-    let forced = if db.major() < 16 { "force_parallel_mode = on" } else { "debug_parallel_query = on" };
-    let settings = format!("SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; SET {forced}");
-    // Asked in the workers, row by row.
-    let sql = format!("SELECT count(*) FROM tenant_acme.many WHERE tenant_has_access('{}')", world.acme);
-    let mut watching = db.as_user(world.user);
-    let mut changing = db.superuser();
-    run(&mut watching, &settings);
-    run(&mut changing, &settings);
-    assert_eq!(one::<i64>(&mut watching, &sql, &[]), 20000);
-    run(&mut changing, &format!("BEGIN; SELECT tenant_add_member('{}', '{late}')", world.acme));
-    run(&mut changing, &format!("SET LOCAL fluxbase_tenant.user_id = '{late}'; SET LOCAL ROLE app_server"));
-    assert_eq!(one::<i64>(&mut changing, &sql, &[]), 20000, "the own change, not committed");
-    run(&mut changing, "ROLLBACK");
-    run(&mut changing, &format!("SELECT tenant_remove_member('{}', '{}')", world.acme, world.user));
-    expect_error(watching.query(&sql, &[]), "42501");
-    let elsewhere = sql.replace("tenant_acme.many", "generate_series(1, 1000)");
-    assert_eq!(one::<i64>(&mut watching, &elsewhere, &[]), 0);
-}
-
 fn databases_of_a_cluster_are_apart(db: &Db) {
     let here = world(db);
     let second = Db::new(&db.cluster);
     let there = world(&second);
-    for (user, database, expected) in [(here.user, db, 5), (here.user, &second, 0), (there.user, db, 0), (there.user, &second, 5)] {
+    for (user, database, expected) in
+        [(here.user, db, 5), (here.user, &second, 0), (there.user, db, 0), (there.user, &second, 5)]
+    {
         assert_eq!(reached(&mut database.as_user(user), "tenant_acme.notes"), expected);
     }
     let mut watching = second.as_user(there.user);
@@ -337,7 +226,13 @@ fn extension_created_anew_in_the_session(db: &Db) {
     let mut superuser = db.superuser();
     let mut bystander = db.as_user(world.user);
     assert_eq!(reached(&mut bystander, "tenant_acme.notes"), 5);
-    run(&mut superuser, &format!("SET ROLE app_server; SET fluxbase_tenant.user_id = '{}'; SELECT * FROM tenant_acme.notes", world.user));
+    run(
+        &mut superuser,
+        &format!(
+            "SET ROLE app_server; SET fluxbase_tenant.user_id = '{}'; SELECT * FROM tenant_acme.notes",
+            world.user
+        ),
+    );
     run(&mut superuser, "RESET ROLE; RESET fluxbase_tenant.user_id; DROP SCHEMA tenant_acme CASCADE");
     run(&mut superuser, "DROP EXTENSION fluxbase_tenant CASCADE; SELECT 1; CREATE EXTENSION fluxbase_tenant");
     let next = new_user();
@@ -361,7 +256,10 @@ fn memory(pid: i32) -> i64 {
 
 fn twenty_thousand_users_leave_no_trace(db: &Db) {
     let world = world(db);
-    run(&mut db.superuser(), "CREATE TABLE shared (n int); GRANT ALL ON shared TO PUBLIC; SELECT tenant_protect('shared')");
+    run(
+        &mut db.superuser(),
+        "CREATE TABLE shared (n int); GRANT ALL ON shared TO PUBLIC; SELECT tenant_protect('shared')",
+    );
     let mut client = db.server();
     let pid: i32 = one(&mut client, "SELECT pg_backend_pid()", &[]);
     let thousand = format!(

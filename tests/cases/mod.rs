@@ -2,6 +2,13 @@
 //! unused code, which the compiler reports.
 
 mod atomicity;
+mod attacks_identity;
+mod attacks_migrations;
+mod attacks_oracles;
+mod attacks_planted_code;
+mod attacks_reads_writes;
+mod cached_access;
+mod cached_own_changes;
 mod catalog_tables;
 mod clients;
 mod django;
@@ -20,20 +27,35 @@ mod migration_errors;
 mod migration_sandbox;
 mod migration_scripts;
 mod migrations;
+mod nothing_per_row;
 mod outsiders;
+mod policies_at_birth;
+mod policies_stay;
 mod pooler;
+mod query_paths;
 mod races;
 mod readme;
 mod repair;
+mod self_audit;
 mod session;
+mod shared_table_access;
+mod shared_tables;
 mod standby;
 mod tenants;
+mod unchained_hook;
 
 use crate::support::Case;
 
 pub fn all() -> Vec<(&'static str, Vec<Case>)> {
     vec![
         ("atomicity", atomicity::cases()),
+        ("attacks_identity", attacks_identity::cases()),
+        ("attacks_migrations", attacks_migrations::cases()),
+        ("attacks_oracles", attacks_oracles::cases()),
+        ("attacks_planted_code", attacks_planted_code::cases()),
+        ("attacks_reads_writes", attacks_reads_writes::cases()),
+        ("cached_access", cached_access::cases()),
+        ("cached_own_changes", cached_own_changes::cases()),
         ("catalog_tables", catalog_tables::cases()),
         ("clients", clients::cases()),
         ("django", django::cases()),
@@ -52,13 +74,21 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         ("migration_sandbox", migration_sandbox::cases()),
         ("migration_scripts", migration_scripts::cases()),
         ("migrations", migrations::cases()),
+        ("nothing_per_row", nothing_per_row::cases()),
         ("outsiders", outsiders::cases()),
+        ("policies_at_birth", policies_at_birth::cases()),
+        ("policies_stay", policies_stay::cases()),
         ("pooler", pooler::cases()),
+        ("query_paths", query_paths::cases()),
         ("races", races::cases()),
         ("readme", readme::cases()),
         ("repair", repair::cases()),
+        ("self_audit", self_audit::cases()),
         ("session", session::cases()),
+        ("shared_table_access", shared_table_access::cases()),
+        ("shared_tables", shared_tables::cases()),
         ("standby", standby::cases()),
         ("tenants", tenants::cases()),
+        ("unchained_hook", unchained_hook::cases()),
     ]
 }

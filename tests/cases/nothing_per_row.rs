@@ -109,7 +109,10 @@ fn plans_are_those_without_a_policy(db: &Db) {
     run(&mut db.superuser(), "ANALYZE tenant_acme.notes; ANALYZE tenant_acme.split; ANALYZE tenant_acme.parent");
     let mut superuser = db.superuser();
     let mut admin_user = db.as_user(new_user());
-    act_as(&mut admin_user, one(&mut db.admin(), "SELECT user_id FROM tenant_grant_instance_admin($1)", &[&new_user()]));
+    act_as(
+        &mut admin_user,
+        one(&mut db.admin(), "SELECT user_id FROM tenant_grant_instance_admin($1)", &[&new_user()]),
+    );
     for mut client in [db.as_user(world.member), db.as_service(world.acme), db.admin(), admin_user] {
         for command in COMMANDS {
             let command = in_acme(command);
@@ -174,13 +177,13 @@ fn copying_in_goes_through_a_temporary_table(db: &Db) {
     assert_eq!(copy.finish().unwrap(), 2);
     assert_eq!(member.execute("INSERT INTO tenant_acme.notes TABLE arriving", &[]).unwrap(), 2);
     let mut rows = String::new();
-    std::io::Read::read_to_string(&mut member.copy_out("COPY tenant_acme.notes TO STDOUT").unwrap(), &mut rows).unwrap();
+    std::io::Read::read_to_string(&mut member.copy_out("COPY tenant_acme.notes TO STDOUT").unwrap(), &mut rows)
+        .unwrap();
     assert_eq!(rows.lines().count(), 5);
 }
 
 fn ten(schemas: &[&str]) -> String {
-    let tables: Vec<String> =
-        (0..10).map(|n| format!("{}.t{n}", schemas[n % schemas.len()])).collect();
+    let tables: Vec<String> = (0..10).map(|n| format!("{}.t{n}", schemas[n % schemas.len()])).collect();
     let mut sql = format!("SELECT count(*) FROM {} a0", tables[0]);
     for (n, table) in tables.iter().enumerate().skip(1) {
         sql += &format!(" JOIN {table} a{n} ON a{n}.id = a{}.id", n - 1);
@@ -222,8 +225,14 @@ fn ten_tables_of_two_tenants_need_both(db: &Db) {
 
 fn partitions_by_their_own_names(db: &Db) {
     let world = world(db);
-    let queries =
-        ["split", "split_low", "split_high", "split WHERE id = 1", "split_high WHERE id > 2", "split WHERE id = 1 + length(body) * 0"];
+    let queries = [
+        "split",
+        "split_low",
+        "split_high",
+        "split WHERE id = 1",
+        "split_high WHERE id > 2",
+        "split WHERE id = 1 + length(body) * 0",
+    ];
     for query in queries {
         let sql = format!("SELECT count(*) FROM tenant_acme.{query}");
         assert!(one::<i64>(&mut db.as_user(world.member), &sql, &[]) > 0, "{query}");
@@ -258,7 +267,11 @@ fn children_of_a_parent_elsewhere(db: &Db) {
             expect_error(client.query(sql, &[]), "42501");
         }
         assert_eq!(column::<i32>(&mut client, "SELECT n FROM ONLY base", &[]), [0]);
-        assert_eq!(column::<i32>(&mut client, "SELECT n FROM all_rows WHERE n = 0", &[]), [0], "pruned to what is free");
+        assert_eq!(
+            column::<i32>(&mut client, "SELECT n FROM all_rows WHERE n = 0", &[]),
+            [0],
+            "pruned to what is free"
+        );
     }
     let mut member = db.as_user(world.member);
     assert_eq!(column::<i32>(&mut member, "SELECT n FROM base ORDER BY n", &[]), [0, 1]);
@@ -268,7 +281,10 @@ fn children_of_a_parent_elsewhere(db: &Db) {
 
 fn parallel_plans(db: &Db) {
     let world = world(db);
-    db.migrate(world.acme, "CREATE TABLE many AS SELECT n FROM generate_series(1, 20000) n; CREATE VIEW v AS TABLE many");
+    db.migrate(
+        world.acme,
+        "CREATE TABLE many AS SELECT n FROM generate_series(1, 20000) n; CREATE VIEW v AS TABLE many",
+    );
     let forced = if db.major() < 16 { "force_parallel_mode = regress" } else { "debug_parallel_query = regress" };
     let settings = format!(
         "SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0;
@@ -307,7 +323,10 @@ fn foreign_keys_within_a_tenant(db: &Db) {
     for mut client in [db.as_user(world.member), db.as_service(world.acme), db.admin()] {
         run(&mut client, "SET search_path = tenant_acme");
         run(&mut client, "BEGIN");
-        run(&mut client, "INSERT INTO books VALUES (3, 2); INSERT INTO pages VALUES (3, 1); UPDATE authors SET id = 9 WHERE id = 1");
+        run(
+            &mut client,
+            "INSERT INTO books VALUES (3, 2); INSERT INTO pages VALUES (3, 1); UPDATE authors SET id = 9 WHERE id = 1",
+        );
         assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM books WHERE author = 9", &[]), 1, "cascaded");
         run(&mut client, "UPDATE pages SET author = 9 WHERE author = 1; DELETE FROM books WHERE id = 3");
         assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM pages WHERE book IS NULL", &[]), 1, "set to null");
@@ -322,7 +341,10 @@ fn foreign_keys_within_a_tenant(db: &Db) {
         expect_error(other.batch_execute("DELETE FROM tenant_acme.authors"), "42501");
         expect_error(other.batch_execute("INSERT INTO tenant_acme.books VALUES (5, 1)"), "42501");
     }
-    db.migrate(world.acme, "ALTER TABLE pages ADD FOREIGN KEY (author) REFERENCES authors; DELETE FROM authors WHERE id = 1");
+    db.migrate(
+        world.acme,
+        "ALTER TABLE pages ADD FOREIGN KEY (author) REFERENCES authors; DELETE FROM authors WHERE id = 1",
+    );
 }
 
 /// The server's own checks see rows that the policies hide from the user, and no user sees what they saw.
@@ -338,7 +360,11 @@ fn foreign_keys_under_finer_policies(db: &Db) {
     run(&mut member, "INSERT INTO tenant_acme.books VALUES (3, 2)");
     assert_eq!(member.execute("DELETE FROM tenant_acme.books", &[]).unwrap(), 0);
     assert_eq!(member.execute("DELETE FROM tenant_acme.authors", &[]).unwrap(), 1);
-    assert_eq!(reached(&mut member, "tenant_acme.books WHERE author = 1"), 0, "cascaded, as in any table with policies");
+    assert_eq!(
+        reached(&mut member, "tenant_acme.books WHERE author = 1"),
+        0,
+        "cascaded, as in any table with policies"
+    );
 }
 
 fn no_context_means_no_rows(db: &Db) {

@@ -193,14 +193,16 @@ fn foreign_tables_are_within_reach_of_members_alone(db: &Db) {
     }
 }
 
-const SUMMARY: &str = "CREATE TABLE IF NOT EXISTS notes AS SELECT 1 AS n; CREATE MATERIALIZED VIEW summary AS TABLE notes";
+const SUMMARY: &str =
+    "CREATE TABLE IF NOT EXISTS notes AS SELECT 1 AS n; CREATE MATERIALIZED VIEW summary AS TABLE notes";
 
 fn materialized_views_need_the_library_preloaded(db: &Db) {
     let id = db.new_tenant("acme", new_user());
     expect_refusal(db.try_migration(id, SUMMARY), "conflict").hint_has("session_preload_libraries");
     let made = db.superuser().batch_execute("CREATE MATERIALIZED VIEW tenant_acme.summary AS SELECT 1 AS n");
     expect_refusal(made, "conflict");
-    let moved = "CREATE MATERIALIZED VIEW summary AS SELECT 1 AS n; ALTER MATERIALIZED VIEW summary SET SCHEMA tenant_acme";
+    let moved =
+        "CREATE MATERIALIZED VIEW summary AS SELECT 1 AS n; ALTER MATERIALIZED VIEW summary SET SCHEMA tenant_acme";
     expect_refusal(db.superuser().batch_execute(moved), "conflict");
 }
 
@@ -295,7 +297,10 @@ fn serial_columns_work_for_members_alone(db: &Db) {
         for function in ["nextval", "fluxbase_tenant.nextval", "currval", "pg_sequence_last_value"] {
             let call = format!("SELECT {function}('{quoted}')::text");
             for mut outsider in [db.as_user(other), db.server(), db.user_role()] {
-                assert_ne!(outsider.query_one(&call, &[]).ok().and_then(|r| r.get::<_, Option<String>>(0)).as_deref(), Some("1"));
+                assert_ne!(
+                    outsider.query_one(&call, &[]).ok().and_then(|r| r.get::<_, Option<String>>(0)).as_deref(),
+                    Some("1")
+                );
             }
         }
     }

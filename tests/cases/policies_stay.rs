@@ -153,7 +153,7 @@ fn ordinary_changes_go_through(db: &Db) {
         "ALTER TABLE split DETACH PARTITION part; ALTER TABLE split ATTACH PARTITION part DEFAULT",
         "CREATE TABLE gone (n int); DROP TABLE gone; COMMENT ON TABLE notes IS 'x'",
         "TRUNCATE notes; INSERT INTO notes VALUES (7, 'seven')",
-        "GRANT SELECT ON notes TO fluxbase_tenant_user; ALTER POLICY tenant_access ON notes USING (true)",
+        "GRANT SELECT ON notes TO fluxbase_tenant_user; ALTER POLICY tenant_access ON notes TO PUBLIC",
     ] {
         db.migrate(id, statement);
         db.assert_tables_are_protected(id);
@@ -180,11 +180,20 @@ fn superusers_are_warned_and_repair_mends(db: &Db) {
 }
 
 fn moving_out_warns_a_superuser(db: &Db) {
-    let (_, _) = acme(db);
+    let (_, user) = acme(db);
     let told = db.psql("postgres", &[], "ALTER TABLE tenant_acme.notes SET SCHEMA public;");
     let words = String::from_utf8_lossy(&told.stderr).into_owned();
-    assert!(words.contains("WARNING:  row-level security on public.notes no longer"), "{words}");
-    let told = db.psql("postgres", &[], "CREATE SCHEMA s; ALTER TABLE public.notes SET SCHEMA s; ALTER TABLE s.notes SET SCHEMA tenant_acme;");
+    assert!(words.contains("WARNING:  public.notes left its tenant's schema"), "{words}");
+    // Nothing checks it where queries start, so its policy does.
+    assert_eq!(reached(&mut db.as_user(user), "public.notes"), 1);
+    for mut other in [db.as_user(new_user()), db.server(), db.user_role()] {
+        assert_eq!(reached(&mut other, "public.notes"), 0);
+    }
+    let told = db.psql(
+        "postgres",
+        &[],
+        "CREATE SCHEMA s; ALTER TABLE public.notes SET SCHEMA s; ALTER TABLE s.notes SET SCHEMA tenant_acme;",
+    );
     let words = String::from_utf8_lossy(&told.stderr).into_owned();
     assert_eq!(words.matches("WARNING").count(), 1, "home again: {words}");
 }

@@ -36,7 +36,10 @@ struct World {
 fn world(db: &Db) -> World {
     let (ann, bob, both) = (new_user(), new_user(), new_user());
     let (acme, other) = (db.new_tenant("acme", ann), db.new_tenant("other", bob));
-    run(&mut db.admin(), &format!("SELECT tenant_add_member('{acme}', '{both}'), tenant_add_member('{other}', '{both}')"));
+    run(
+        &mut db.admin(),
+        &format!("SELECT tenant_add_member('{acme}', '{both}'), tenant_add_member('{other}', '{both}')"),
+    );
     run(
         &mut db.superuser(),
         &format!(
@@ -102,7 +105,8 @@ fn rows_of_others_are_not_written(db: &Db) {
     ] {
         assert_eq!(client.execute(nothing, &[]).unwrap(), 0, "{nothing}");
     }
-    let upsert = format!("INSERT INTO jobs VALUES (3, 'x', '{acme}') ON CONFLICT (id) DO UPDATE SET body = excluded.body");
+    let upsert =
+        format!("INSERT INTO jobs VALUES (3, 'x', '{acme}') ON CONFLICT (id) DO UPDATE SET body = excluded.body");
     expect_error(client.batch_execute(&upsert), "42501");
     assert_eq!(client.execute("UPDATE jobs SET body = 'mine'", &[]).unwrap(), 2);
     assert_eq!(client.execute("DELETE FROM jobs", &[]).unwrap(), 2);
@@ -125,11 +129,9 @@ fn rows_do_not_change_hands(db: &Db) {
 fn default_is_the_current_tenant(db: &Db) {
     let World { acme, other, ann, both, .. } = world(db);
     let insert = "INSERT INTO jobs (id) SELECT coalesce(max(id), 0) + 10 FROM jobs RETURNING tenant_id";
-    for (mut client, tenant) in [
-        (db.as_user(ann), acme),
-        (db.as_service(other), other),
-        (with_tenant(db.as_user(both), other), other),
-    ] {
+    for (mut client, tenant) in
+        [(db.as_user(ann), acme), (db.as_service(other), other), (with_tenant(db.as_user(both), other), other)]
+    {
         assert_eq!(one::<Uuid>(&mut client, insert, &[]), tenant);
         assert_eq!(client.execute("DELETE FROM jobs WHERE id > 3", &[]).unwrap(), 1);
     }
@@ -196,7 +198,10 @@ fn views_functions_and_copies_follow(db: &Db) {
         assert_eq!(text.lines().count() as i64, rows);
         run(&mut client, "CREATE TEMP TABLE taken AS TABLE jobs");
         assert_eq!(reached(&mut client, "taken"), rows);
-        run(&mut client, "SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0");
+        run(
+            &mut client,
+            "SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0",
+        );
         assert_eq!(reached(&mut client, "jobs"), rows);
     }
 }

@@ -130,7 +130,10 @@ fn existing_rows_are_given_to_a_tenant(db: &Db) {
     let user = new_user();
     let acme = db.new_tenant("acme", user);
     let mut client = owner(db);
-    run(&mut client, "CREATE TABLE public.jobs AS SELECT n FROM generate_series(1, 7) n; GRANT SELECT ON jobs TO PUBLIC");
+    run(
+        &mut client,
+        "CREATE TABLE public.jobs AS SELECT n FROM generate_series(1, 7) n; GRANT SELECT ON jobs TO PUBLIC",
+    );
     let give = "SELECT done FROM tenant_protect('jobs', existing_rows => $1)";
     for unknown in [acme, new_user()] {
         let refusal = client.query(give, &[&unknown]);
@@ -145,7 +148,10 @@ fn existing_rows_are_given_to_a_tenant(db: &Db) {
     assert_eq!(has(db, "jobs", "tenant_id"), [true; 6]);
     assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM jobs WHERE tenant_id = $1", &[&acme]), 7);
     drop(client);
-    run(&mut db.superuser(), &format!("REVOKE SET ON PARAMETER fluxbase_tenant.user_id FROM table_owner_{}", db.name()));
+    run(
+        &mut db.superuser(),
+        &format!("REVOKE SET ON PARAMETER fluxbase_tenant.user_id FROM table_owner_{}", db.name()),
+    );
 }
 
 const HALF_FILLED: &str = "
@@ -266,7 +272,10 @@ fn partition_columns_of_another_order(db: &Db) {
          CREATE TABLE public.more (gone text, account uuid NOT NULL, n int); ALTER TABLE more DROP COLUMN gone;
          ALTER TABLE split ATTACH PARTITION more FOR VALUES IN (2); GRANT ALL ON split, part, more TO PUBLIC",
     );
-    run(&mut db.superuser(), &format!("INSERT INTO split VALUES (1, '{acme}'), (2, '{acme}'), (1, '{other}'), (2, '{other}')"));
+    run(
+        &mut db.superuser(),
+        &format!("INSERT INTO split VALUES (1, '{acme}'), (2, '{acme}'), (1, '{other}'), (2, '{other}')"),
+    );
     for user in [ann, bob] {
         for (table, rows) in [("split", 2), ("part", 1), ("more", 1)] {
             let sql = format!("SELECT count(*) FROM {table}");
@@ -362,7 +371,9 @@ fn unprotect_gives_all_back(db: &Db) {
 fn bad_arguments(db: &Db) {
     let mut client = owner(db);
     run(&mut client, "CREATE TABLE public.jobs (n int)");
-    for call in ["tenant_protect(NULL)", "tenant_protect('jobs', NULL)", "tenant_protect('jobs', '')", "tenant_unprotect(NULL)"] {
+    for call in
+        ["tenant_protect(NULL)", "tenant_protect('jobs', NULL)", "tenant_protect('jobs', '')", "tenant_unprotect(NULL)"]
+    {
         let result = client.query(&format!("SELECT * FROM {call}"), &[]);
         assert!(result.is_err(), "{call}");
         if !call.contains("''") {

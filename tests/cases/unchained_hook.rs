@@ -57,7 +57,10 @@ fn rude(db: &Db) -> PathBuf {
 
 /// Member of acme, and member of another tenant alone.
 fn world(db: &Db) -> (Uuid, Uuid) {
-    db.add_migration("1", "CREATE TABLE notes (id int PRIMARY KEY, body text); INSERT INTO notes VALUES (1, 'one'), (2, 'two')");
+    db.add_migration(
+        "1",
+        "CREATE TABLE notes (id int PRIMARY KEY, body text); INSERT INTO notes VALUES (1, 'one'), (2, 'two')",
+    );
     let (member, neighbour) = (new_user(), new_user());
     db.new_tenant("acme", member);
     db.new_tenant("other", neighbour);
@@ -122,10 +125,16 @@ fn loaded_in_mid_session_it_opens_no_cached_plan(db: &Db) {
     let mut client = db.superuser();
     run(&mut client, "SET plan_cache_mode = force_generic_plan; SET SESSION AUTHORIZATION app_server");
     act_as(&mut client, member);
-    run(&mut client, "PREPARE q AS SELECT * FROM tenant_acme.notes; PREPARE w AS DELETE FROM tenant_acme.notes WHERE id > 5");
+    run(
+        &mut client,
+        "PREPARE q AS SELECT * FROM tenant_acme.notes; PREPARE w AS DELETE FROM tenant_acme.notes WHERE id > 5",
+    );
     assert_eq!(column::<i32>(&mut client, "EXECUTE q", &[]), [1, 2]);
     assert_eq!(client.execute("EXECUTE w", &[]).unwrap(), 0);
-    run(&mut client, &format!("RESET SESSION AUTHORIZATION; LOAD '{}'; SET SESSION AUTHORIZATION app_server", library.display()));
+    run(
+        &mut client,
+        &format!("RESET SESSION AUTHORIZATION; LOAD '{}'; SET SESSION AUTHORIZATION app_server", library.display()),
+    );
     assert_eq!(column::<i32>(&mut client, "EXECUTE q", &[]), [1, 2], "who may still may");
     act_as(&mut client, neighbour);
     expect_error(client.query("EXECUTE q", &[]), "42501");

@@ -10,7 +10,9 @@ impl Db {
     #[track_caller]
     pub fn compile_library(&self, name: &str, source: &str) -> PathBuf {
         let folder = self.socket_dir();
-        let (code, library) = (folder.join(format!("{name}.c")), folder.join(format!("{name}.so")));
+        // Cases share the cluster's folder.
+        let file = |kind: &str| folder.join(format!("{name}_{}.{kind}", self.name()));
+        let (code, library) = (file("c"), file("so"));
         std::fs::write(&code, source).expect("the cluster's folder is ours to write");
         let asked = Command::new(self.bin("pg_config")).arg("--includedir-server").output().expect("pg_config runs");
         let headers = String::from_utf8(asked.stdout).expect("a path");

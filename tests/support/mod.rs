@@ -2,6 +2,7 @@
 #![allow(dead_code)] // a helper may wait for its first case
 
 pub mod account;
+pub mod audit;
 pub mod c_library;
 pub mod case;
 pub mod cluster;
