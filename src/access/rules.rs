@@ -62,7 +62,7 @@ pub fn authorize(catalog: &Catalog, need: Need, tenant_id: Option<Uuid>, action:
 
 fn decide(catalog: &Catalog, caller: Caller, need: Need, tenant: Option<Tenant>, action: &str) -> Result<Access> {
     let tenant = tenant.ok_or_else(Error::tenant_not_found)?;
-    let role = role_in(catalog, caller, &tenant)?.ok_or_else(Error::tenant_not_found)?;
+    let role = role_in(catalog, caller, need, &tenant)?.ok_or_else(Error::tenant_not_found)?;
     if tenant.status == Status::Deleted && !is_instance_admin(caller) {
         let repeated = need == Need::SoftDelete && role == Role::Admin;
         return if repeated { Ok(Access { caller, tenant, role }) } else { Err(Error::tenant_not_found()) };
@@ -158,10 +158,14 @@ fn is_instance_admin(caller: Caller) -> bool {
     matches!(caller, Caller::InstanceAdmin { .. })
 }
 
-fn role_in(catalog: &Catalog, caller: Caller, tenant: &Tenant) -> Result<Option<Role>> {
+fn role_in(catalog: &Catalog, caller: Caller, need: Need, tenant: &Tenant) -> Result<Option<Role>> {
     Ok(match caller {
         Caller::InstanceAdmin { .. } => Some(Role::Admin),
         Caller::Service(id) => (id == tenant.id).then_some(Role::Admin),
+        // Reading goes by the cache, as policies do; changing looks again under the lock.
+        Caller::User(user) if need == Need::See => {
+            cache::standing(Some(user), tenant.id)?.and_then(|standing| standing.role)
+        }
         Caller::User(user) => members::get(catalog, tenant.id, user)?.map(|member| member.role),
         Caller::Nobody => None,
     })

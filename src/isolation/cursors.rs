@@ -31,13 +31,23 @@ pub fn remember() {
     }
 }
 
+/// Called before a function runs.
+pub fn before_function(function: pg_sys::Oid) -> Result<()> {
+    if DECLARED.with_borrow(Vec::is_empty) || !may_fetch(function) {
+        return Ok(());
+    }
+    close_out_of_reach()
+}
+
 /// Functions of others, and the server's own that take a cursor: `cursor_to_xml` and `cursor_to_xmlschema`. Others, such as
-/// `set_config`, may be what puts the user back whose cursor it is.
-pub fn may_fetch(function: pg_sys::Oid) -> bool {
-    let function = function.to_u32();
-    function >= pg_sys::FirstNormalObjectId
-        || function == pg_sys::F_CURSOR_TO_XML
-        || function == pg_sys::F_CURSOR_TO_XMLSCHEMA
+/// `set_config`, may be what puts the user back whose cursor it is, and policies call those of the catalog's schema.
+fn may_fetch(function: pg_sys::Oid) -> bool {
+    let number = function.to_u32();
+    if number < pg_sys::FirstNormalObjectId {
+        return number == pg_sys::F_CURSOR_TO_XML || number == pg_sys::F_CURSOR_TO_XMLSCHEMA;
+    }
+    // SAFETY: lookups by oid and by C string.
+    unsafe { pg_sys::get_func_namespace(function) != pg_sys::get_namespace_oid(c"fluxbase_tenant".as_ptr(), true) }
 }
 
 pub fn close_out_of_reach() -> Result<()> {

@@ -273,9 +273,7 @@ unsafe extern "C-unwind" fn object_access(
     if access == pg_sys::ObjectAccessType::OAT_FUNCTION_EXECUTE {
         // set_config is a function, and one that a client may call without a query.
         JUST_STARTED.set(std::ptr::null_mut());
-        if cursors::may_fetch(object) {
-            cursors::close_out_of_reach().unwrap_or_raise();
-        }
+        cursors::before_function(object).unwrap_or_raise();
         if check::function_is_out_of_reach(object).unwrap_or_raise() {
             refuse("function", check::function_name(object));
         }

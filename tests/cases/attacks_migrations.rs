@@ -40,7 +40,10 @@ fn other_tenants_in_every_statement(db: &Db) {
     ] {
         let abroad = scene.db.try_migration(scene.thief, &statement.replace("{}", "tenant_victim"));
         expect_error(abroad, "42501");
-        db.migrate(scene.thief, &statement.replace("{}", "tenant_thief").replace("CREATE TABLE loot", "CREATE TABLE more"));
+        db.migrate(
+            scene.thief,
+            &statement.replace("{}", "tenant_thief").replace("CREATE TABLE loot", "CREATE TABLE more"),
+        );
     }
     scene.victim_is_unharmed();
 }
@@ -137,7 +140,10 @@ fn code_that_waits_for_an_administrator(db: &Db) {
     assert!(superuser.query("SELECT * FROM tenant_repair($1)", &[&thief]).unwrap().len() >= 2);
     run(&mut superuser, "SELECT tenant_check(), tenant_migration_status()");
     db.migrate(thief, "INSERT INTO bait DEFAULT VALUES; ALTER TABLE bait ADD COLUMN more int");
-    run(&mut superuser, &format!("SELECT tenant_suspend('{thief}'), tenant_resume('{thief}'), tenant_repair('{thief}')"));
+    run(
+        &mut superuser,
+        &format!("SELECT tenant_suspend('{thief}'), tenant_resume('{thief}'), tenant_repair('{thief}')"),
+    );
     assert_eq!(strangers_seen(db, "tenant_thief.seen"), [""; 0]);
     // Deletion: the table that the spies write in goes too, so they would fail, and with them the deletion.
     run(&mut superuser, &format!("SELECT tenant_delete('{thief}')"));
@@ -155,7 +161,10 @@ fn triggers_that_wait_for_the_commit(db: &Db) {
         )
     };
     // Made to wait by hand: the server refuses inside the sandbox.
-    let by_hand = format!("{} DO $$ BEGIN SET CONSTRAINTS ALL DEFERRED; INSERT INTO bait VALUES (1); END $$", deferred("IMMEDIATE"));
+    let by_hand = format!(
+        "{} DO $$ BEGIN SET CONSTRAINTS ALL DEFERRED; INSERT INTO bait VALUES (1); END $$",
+        deferred("IMMEDIATE")
+    );
     expect_error(db.try_migration(scene.thief, &by_hand), "42501");
     // By declaration: the migration checks at once, as the owner.
     db.migrate(scene.thief, &format!("{} INSERT INTO bait VALUES (1)", deferred("DEFERRED")));
@@ -178,7 +187,10 @@ fn grants_that_policies_do_not_cover(db: &Db) {
     ] {
         expect_error(db.try_migration(scene.victim, grant), "42501");
     }
-    db.migrate(scene.victim, "GRANT SELECT ON notes TO app_outsider; GRANT USAGE ON SCHEMA tenant_victim TO app_outsider");
+    db.migrate(
+        scene.victim,
+        "GRANT SELECT ON notes TO app_outsider; GRANT USAGE ON SCHEMA tenant_victim TO app_outsider",
+    );
     scene.victim_is_unharmed();
 }
 
@@ -214,10 +226,17 @@ fn other_sessions(db: &Db) {
     let scene = Scene::set(db);
     let mut bystander = scene.owner();
     let pid: i32 = one(&mut bystander, "SELECT pg_backend_pid()", &[]);
-    for call in [format!("pg_terminate_backend({pid})"), format!("pg_cancel_backend({pid})"), "pg_log_backend_memory_contexts(1)".into()] {
+    for call in [
+        format!("pg_terminate_backend({pid})"),
+        format!("pg_cancel_backend({pid})"),
+        "pg_log_backend_memory_contexts(1)".into(),
+    ] {
         expect_error(db.try_migration(scene.thief, &format!("SELECT {call}")), "42501");
     }
-    db.migrate(scene.thief, "CREATE TABLE seen AS SELECT pid, query FROM pg_stat_activity WHERE usename = 'app_server'");
+    db.migrate(
+        scene.thief,
+        "CREATE TABLE seen AS SELECT pid, query FROM pg_stat_activity WHERE usename = 'app_server'",
+    );
     let texts: Vec<String> = column(&mut scene.thief(), "SELECT DISTINCT query FROM tenant_thief.seen", &[]);
     assert_eq!(texts, ["<insufficient privilege>"]);
     assert_eq!(reached(&mut bystander, "tenant_victim.notes"), 3);
@@ -240,7 +259,8 @@ fn identity_in_parallel_workers(db: &Db) {
     run(&mut client, "SELECT tenant_set_current('thief')");
     run(&mut client, &format!("SELECT tenant_migrate('{}')", scene.thief));
     assert_eq!(one::<i64>(&mut client, "SELECT n FROM counted", &[]), 3);
-    let abroad = format!("SET LOCAL {force} = regress; CREATE TABLE stolen AS SELECT count(*) FROM tenant_victim.notes");
+    let abroad =
+        format!("SET LOCAL {force} = regress; CREATE TABLE stolen AS SELECT count(*) FROM tenant_victim.notes");
     run(&mut client, "BEGIN");
     client.query("SELECT tenant_migration_add('3', 'x', $1)", &[&abroad]).unwrap();
     expect_error(client.query("SELECT tenant_migrate($1)", &[&scene.thief]), "42501");

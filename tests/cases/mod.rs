@@ -6,6 +6,7 @@ mod attacks_identity;
 mod attacks_migrations;
 mod attacks_oracles;
 mod attacks_planted_code;
+mod attacks_pools;
 mod attacks_reads_writes;
 mod cached_access;
 mod cached_own_changes;
@@ -53,6 +54,7 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         ("attacks_migrations", attacks_migrations::cases()),
         ("attacks_oracles", attacks_oracles::cases()),
         ("attacks_planted_code", attacks_planted_code::cases()),
+        ("attacks_pools", attacks_pools::cases()),
         ("attacks_reads_writes", attacks_reads_writes::cases()),
         ("cached_access", cached_access::cases()),
         ("cached_own_changes", cached_own_changes::cases()),

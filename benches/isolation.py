@@ -1,0 +1,196 @@
+"""What keeping tenants apart costs: the same queries with no policy, with ours, and with the usual ones."""
+
+import datetime
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+
+from pgbench import Session, run_file, steady_mean
+from report import bars, replace_section, table
+
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "9"))
+SECONDS = float(os.environ.get("BENCH_SECONDS", "0.4"))
+DOCS = Path(os.environ["BENCH_DOCS"])
+
+ACME, GLOBEX = "01920000-0000-7000-8000-00000000acce", "01920000-0000-7000-8000-0000000910be"
+ANN, MALLORY = "01920000-0000-7000-8000-0000000000aa", "01920000-0000-7000-8000-0000000000bb"
+
+JOIN = " ".join(f"JOIN t{i} ON t{i}.id = t{i - 1}.next" for i in range(2, 11))
+QUERIES = {
+    "point lookup": r"\set id random(1, 100000)" "\nSELECT * FROM items WHERE id = :id;",
+    "100-row range": r"\set id random(1, 99900)" "\nSELECT * FROM items WHERE id BETWEEN :id AND :id + 99;",
+    "full scan": "SELECT count(*) FROM items;",
+    "10-way join": r"\set id random(1, 1000)" f"\nSELECT t1.name, t10.name FROM t1 {JOIN} WHERE t1.id = :id;",
+}
+PROTOCOLS = ["prepared", "simple"]
+GOALS = {"point lookup": 0.96, "full scan": 0.98, "10-way join": 0.98}
+SWITCH_GOAL = 2.0
+
+
+def ours(user, schema="tenant_acme"):
+    return Session("app", search_path=schema, fluxbase_tenant__user_id=user, fluxbase_tenant__tenant_id=ACME)
+
+
+def usual(schema):
+    """The setting app.tenant_id is trusted as it is, so whoever is no member gets another tenant's."""
+    return lambda user: Session("other", search_path=schema, app__user_id=user,
+                                app__tenant_id=ACME if user == ANN else GLOBEX)
+
+
+PLAIN, OURS = "no policy", "fluxbase_tenant"
+VARIANTS = {
+    PLAIN: usual("plain"),
+    "no policy, beside the extension": lambda user: ours(user, "plain"),
+    OURS: ours,
+    "current_setting, no membership check": usual("setting"),
+    "(SELECT current_setting), no check": usual("initplan"),
+    "IN (SELECT my_tenants())": usual("list"),
+    "(SELECT plpgsql_is_member(tenant_id))": usual("plpgsql"),
+    "sql_is_member(tenant_id)": usual("sql"),
+}
+UNGUARDED = [PLAIN, "no policy, beside the extension"]
+
+SWITCHES = {
+    "two set_config": [f"SELECT set_config('app.tenant_id', '{tenant}', false), "
+                       f"set_config('search_path', 'tenant_{name}, public', false);"
+                       for name, tenant in (("acme", ACME), ("globex", GLOBEX))],
+    "tenant_set_current": [f"SELECT tenant_set_current('{tenant}'::uuid);" for tenant in (ACME, GLOBEX)],
+}
+
+
+class Cell:
+    """One query by one protocol: what is timed in turn, and what it took in each round."""
+
+    def __init__(self, query, protocol, runs):
+        self.query, self.protocol, self.runs = query, protocol, runs
+        self.transactions = {}
+        self.times = {name: [] for name in runs}
+
+    def calibrate(self):
+        """How many transactions fill the time of a run. Also warms the server up."""
+        for name, (session, script) in self.runs.items():
+            transactions, fastest = 2, 0
+            while transactions * fastest < 30_000:
+                fastest = min(session.time(script, self.protocol, transactions))
+                transactions *= 8
+            self.transactions[name] = max(1, round(SECONDS * 1e6 / fastest))
+
+    def run(self, turn):
+        names = list(self.runs)
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            session, script = self.runs[name]
+            self.times[name].append(steady_mean(session.time(script, self.protocol, self.transactions[name])))
+
+    def median(self, name):
+        return statistics.median(self.times[name])
+
+    def ratio(self, of, to):
+        """Time of `to` over time of `of`, so that 1 is as fast and less is slower: the median of the rounds' ratios."""
+        return statistics.median(b / a for a, b in zip(self.times[of], self.times[to]))
+
+
+def main():
+    started = time.monotonic()
+    say("Making tenants and tables")
+    run_file(Path(__file__).with_name("isolation.sql"), acme=ACME, globex=GLOBEX, ann=ANN)
+    prove()
+    sessions = {name: session(ANN) for name, session in VARIANTS.items()}
+    queries = [Cell(query, protocol, {name: (session, script) for name, session in sessions.items()})
+               for query, script in QUERIES.items() for protocol in PROTOCOLS]
+    switcher = Session("app", fluxbase_tenant__user_id=ANN)
+    switches = [Cell("switch", protocol, {name: (switcher, "\n".join(script)) for name, script in SWITCHES.items()})
+                for protocol in PROTOCOLS]
+    say("Warming up")
+    for cell in queries + switches:
+        cell.calibrate()
+    for turn in range(ROUNDS):
+        say(f"Round {turn + 1} of {ROUNDS}")
+        for cell in queries + switches:
+            cell.run(turn)
+    say(f"Done after {time.monotonic() - started:.0f} s")
+    text = "\n\n".join([about(), *(results(queries, protocol) for protocol in PROTOCOLS), goals(queries, switches)])
+    print(f"\n{text}")
+    write(text, queries)
+
+
+def prove():
+    """Every variant shows a member all rows, and an outsider none: what is measured is a check."""
+    for name, session in VARIANTS.items():
+        seen = session(ANN).query("SELECT count(*) FROM items")
+        assert seen == "100000", f"{name}: a member sees {seen} rows"
+        try:
+            seen = session(MALLORY).query("SELECT count(*) FROM items")
+        except RuntimeError as refused:
+            assert "permission denied" in str(refused), refused
+            seen = "0"
+        assert (seen == "0") == (name not in UNGUARDED), f"{name}: an outsider sees {seen} rows"
+        plan = session(ANN).query("EXPLAIN SELECT count(*) FROM items")
+        assert "Seq Scan" in plan, f"{name} does not scan the table: {plan}"
+
+
+def results(cells, protocol):
+    cells = [cell for cell in cells if cell.protocol == protocol]
+    rows = [[name] + [f"{cell.ratio(name, PLAIN):.3f} ({duration(cell.median(name))})" for cell in cells]
+            for name in VARIANTS]
+    return f"### Protocol: {protocol}\n\n" + table(["policy"] + [cell.query for cell in cells], rows)
+
+
+def goals(queries, switches):
+    rows = []
+    for cell in queries:
+        if cell.query in GOALS:
+            ratio, goal = cell.ratio(OURS, PLAIN), GOALS[cell.query]
+            rows.append([f"{cell.query}, {cell.protocol}", f"{ratio:.3f}", f"at least {goal:.2f}", verdict(ratio >= goal)])
+    for cell in switches:
+        times = cell.ratio("two set_config", "tenant_set_current")
+        costs = " against ".join(duration(cell.median(name) / 2) for name in ("tenant_set_current", "two set_config"))
+        rows.append([f"tenant_set_current to two set_config, {cell.protocol}: {costs}", f"{times:.2f}",
+                     f"at most {SWITCH_GOAL:.1f}", verdict(times <= SWITCH_GOAL)])
+    return "### Goals\n\n" + table(["fluxbase_tenant to no policy", "ratio", "goal", ""], rows)
+
+
+def about():
+    version = Session("postgres").query("SHOW server_version").split()[0]
+    return f"""## Isolation
+
+Speed relative to a table without any policy, in the same round: 1 is as fast, 0.5 takes twice the time. In brackets the
+time of one query as the client sees it. One table of 100,000 rows with an int key, and ten of 1,000 rows for the join;
+100 tenants with 100 members each. Medians of {ROUNDS} interleaved rounds with one pgbench client each, order rotated.
+PostgreSQL {version}, {os.cpu_count()} cores, {datetime.date.today()}.
+
+"No policy" is a session that has not loaded the library, as are all the others except where the name says so. Every
+variant but the two `current_setting` ones, which believe whatever the setting says, checks that the user is a member."""
+
+
+def write(text, queries):
+    DOCS.mkdir(parents=True, exist_ok=True)
+    prepared = [cell for cell in queries if cell.protocol == "prepared"]
+    shown = [name for name in VARIANTS if name not in UNGUARDED]
+    picture = bars(
+        "What keeping tenants apart costs",
+        "Speed relative to a table without policy (dashed line = 1); prepared statements, medians of interleaved rounds",
+        {cell.query: [cell.ratio(name, PLAIN) for name in shown] for cell in prepared}, shown, OURS, 1.0)
+    (DOCS / "isolation.svg").write_text(picture)
+    image = "![Speed relative to a table without policy](isolation.svg)"
+    replace_section(DOCS / "benchmarks.md", "isolation", text.replace("### Protocol", f"{image}\n\n### Protocol", 1))
+
+
+def duration(microseconds):
+    if microseconds < 1000:
+        return f"{microseconds:.1f} µs"
+    return f"{microseconds / 1000:.2f} ms" if microseconds < 100_000 else f"{microseconds / 1000:.0f} ms"
+
+
+def verdict(met):
+    return "met" if met else "**missed**"
+
+
+def say(text):
+    print(f"==> {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
