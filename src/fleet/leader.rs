@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use pgrx::Uuid;
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BackgroundWorkerStatus, DynamicBackgroundWorker};
 use pgrx::prelude::*;
-use pgrx::{Uuid, check_for_interrupts};
 
 use super::orders::{Orders, Plan};
 use crate::access::require_instance_admin;
@@ -12,6 +12,7 @@ use crate::catalog::fleet::{self, Visit};
 use crate::catalog::{Catalog, tenants};
 use crate::error::{Error, Result};
 use crate::identity::Caller;
+use crate::pg::pause;
 use crate::{ids, migrate};
 
 const MAX_WORKERS: i32 = 64;
@@ -179,17 +180,6 @@ fn wait(crew: &mut Crew, orders: &Orders) {
                 format!("{done} of {} tenants visited, {failed} failed", orders.total())
             );
         }
-        let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
-        // SAFETY: this backend's own latch.
-        unsafe {
-            pg_sys::WaitLatch(
-                pg_sys::MyLatch,
-                events as i32,
-                LOOK_EVERY.as_millis() as std::ffi::c_long,
-                pg_sys::PG_WAIT_EXTENSION,
-            );
-            pg_sys::ResetLatch(pg_sys::MyLatch);
-        }
-        check_for_interrupts!();
+        pause(LOOK_EVERY);
     }
 }

@@ -14,7 +14,7 @@ use crate::catalog::tenants::{self, Status, Tenant};
 use crate::error::{Error, Result};
 use crate::migrate;
 use crate::pg::guc::{self, Lifetime};
-use crate::pg::{roles, sandbox};
+use crate::pg::{pause, roles, sandbox};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -309,20 +309,4 @@ impl Failure {
 fn sqlstate_text(code: PgSqlErrorCode) -> String {
     let code = code as i32;
     (0..5).map(|i| char::from(((code >> (6 * i)) & 0x3f) as u8 + b'0')).collect()
-}
-
-/// Sleeps, and answers SIGTERM meanwhile.
-fn pause(length: Duration) {
-    let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
-    // SAFETY: this worker's own latch.
-    unsafe {
-        pg_sys::WaitLatch(
-            pg_sys::MyLatch,
-            events as i32,
-            length.as_millis() as std::ffi::c_long,
-            pg_sys::PG_WAIT_EXTENSION,
-        );
-        pg_sys::ResetLatch(pg_sys::MyLatch);
-    }
-    pgrx::check_for_interrupts!();
 }

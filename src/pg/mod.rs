@@ -3,6 +3,7 @@
 mod elevated;
 pub mod guc;
 mod jsonb;
+mod latch;
 mod name;
 pub mod roles;
 pub mod sandbox;
@@ -10,5 +11,6 @@ mod spi;
 
 pub use elevated::{Elevated, Snapshot};
 pub use jsonb::Jsonb;
+pub use latch::pause;
 pub use name::Name;
 pub use spi::{Row, execute, execute_with_triggers_as, query, query_text};
