@@ -10,8 +10,8 @@ from pathlib import Path
 from pgbench import Session, run_file, steady_mean
 from report import bars, replace_section, table
 
-ROUNDS = int(os.environ.get("BENCH_ROUNDS", "9"))
-SECONDS = float(os.environ.get("BENCH_SECONDS", "0.4"))
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "21"))
+SECONDS = float(os.environ.get("BENCH_SECONDS", "0.2"))
 DOCS = Path(os.environ["BENCH_DOCS"])
 
 ACME, GLOBEX = "01920000-0000-7000-8000-00000000acce", "01920000-0000-7000-8000-0000000910be"

@@ -4,6 +4,9 @@ import os
 import subprocess
 import tempfile
 
+# bench.sh keeps the server on the first core, so that it makes no difference where the scheduler puts the client.
+BESIDE_THE_SERVER = ["taskset", "--cpu-list", str(os.cpu_count() - 1)]
+
 
 class Session:
     """As whom and with which settings a client connects."""
@@ -30,7 +33,7 @@ class Session:
         with tempfile.TemporaryDirectory() as folder:
             with open(f"{folder}/script", "w") as file:
                 file.write(script)
-            command = ["pgbench", "--no-vacuum", f"--protocol={protocol}", f"--transactions={transactions + 1}",
+            command = [*BESIDE_THE_SERVER, "pgbench", "--no-vacuum", f"--protocol={protocol}", f"--transactions={transactions + 1}",
                        "--random-seed=1", "--log", f"--log-prefix={folder}/log", f"--file={folder}/script"]
             done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
             logs = [name for name in os.listdir(folder) if name.startswith("log")]

@@ -9,7 +9,7 @@ source "$(dirname "$0")/lib.sh"
 [ $# -eq 1 ] || die "usage: install.sh MAJOR|PG_CONFIG"
 case $1 in
     [0-9]*) pg_config=$(private_pg_config "$1") private=1 ;;
-    *) pg_config=$(command -v "$1" || true) private= ;;
+    *) pg_config=$(realpath "$(command -v "$1" || true)") private= ;;
 esac
 [ -x "$pg_config" ] || die "no pg_config at ${pg_config:-$1}"
 major=$(pg_major "$pg_config")

@@ -55,16 +55,20 @@ CREATE TABLE fluxbase_tenant.instance_admins (
 COMMENT ON TABLE fluxbase_tenant.instance_admins IS 'users who may do everything to every tenant';
 
 CREATE TABLE fluxbase_tenant.migrations (
-    version    text PRIMARY KEY CONSTRAINT migrations_version_check CHECK (version <> ''),
-    sort_key   text COLLATE "C" NOT NULL CONSTRAINT migrations_sort_key_key UNIQUE,
-    name       text NOT NULL,
-    up         text NOT NULL,
-    down       text,
-    checksum   text NOT NULL CONSTRAINT migrations_checksum_check CHECK (checksum ~ '^[0-9a-f]{64}$'),
-    created_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+    version       text PRIMARY KEY CONSTRAINT migrations_version_check CHECK (version <> ''),
+    sort_key      text COLLATE "C" NOT NULL CONSTRAINT migrations_sort_key_key UNIQUE,
+    name          text NOT NULL,
+    up            text NOT NULL,
+    down          text,
+    transactional boolean NOT NULL DEFAULT true,
+    repeatable    boolean NOT NULL DEFAULT false,
+    checksum      text NOT NULL CONSTRAINT migrations_checksum_check CHECK (checksum ~ '^[0-9a-f]{64}$'),
+    created_at    timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 COMMENT ON TABLE fluxbase_tenant.migrations IS 'scripts that make up every tenant schema';
-COMMENT ON COLUMN fluxbase_tenant.migrations.sort_key IS 'orders versions: numbers by value, then texts';
+COMMENT ON COLUMN fluxbase_tenant.migrations.sort_key IS 'orders versions: numbers by value, then texts, then repeatable ones';
+COMMENT ON COLUMN fluxbase_tenant.migrations.transactional IS 'false: runs outside a transaction, statement by statement';
+COMMENT ON COLUMN fluxbase_tenant.migrations.repeatable IS 'true: may change, and is applied again when it has';
 COMMENT ON COLUMN fluxbase_tenant.migrations.checksum IS 'SHA-256 of up and down with line endings folded to LF';
 
 CREATE TABLE fluxbase_tenant.applied_migrations (
@@ -76,6 +80,22 @@ CREATE TABLE fluxbase_tenant.applied_migrations (
     PRIMARY KEY (tenant_id, version)
 );
 COMMENT ON TABLE fluxbase_tenant.applied_migrations IS 'ledger: which migration was applied to which tenant';
+
+CREATE TABLE fluxbase_tenant.unfinished_migrations (
+    tenant_id       uuid PRIMARY KEY REFERENCES fluxbase_tenant.tenants ON DELETE CASCADE,
+    version         text NOT NULL REFERENCES fluxbase_tenant.migrations,
+    checksum        text NOT NULL,
+    statements      integer NOT NULL,
+    statements_done integer NOT NULL DEFAULT 0,
+    sqlstate        text,
+    error           text,
+    started_at      timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    updated_at      timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    CONSTRAINT unfinished_migrations_done_check CHECK (statements_done BETWEEN 0 AND statements)
+);
+COMMENT ON TABLE fluxbase_tenant.unfinished_migrations IS 'migrations outside a transaction that are under way or stopped half way';
+COMMENT ON COLUMN fluxbase_tenant.unfinished_migrations.statements_done IS 'the next run goes on behind these';
+COMMENT ON COLUMN fluxbase_tenant.unfinished_migrations.error IS 'NULL: under way, or ended by a crash or a cancel';
 
 CREATE TABLE fluxbase_tenant.fleet_runs (
     id              uuid PRIMARY KEY,
@@ -128,5 +148,6 @@ SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.members', '');
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.instance_admins', '');
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.migrations', '');
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.applied_migrations', '');
+SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.unfinished_migrations', '');
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.fleet_runs', '');
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.fleet_results', '');

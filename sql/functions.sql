@@ -140,25 +140,30 @@ COMMENT ON FUNCTION @extschema@.tenant_revoke_instance_admin(uuid) IS
     'Ends a user''s being instance admin. Instance admins. Returns the row as it was. Errors: not_found, forbidden.';
 COMMENT ON FUNCTION @extschema@.tenant_list_instance_admins() IS
     'The users who are instance admins, oldest first. Instance admins. Errors: forbidden.';
-COMMENT ON FUNCTION @extschema@.tenant_migration_add(text, text, text, text) IS
-    'Registers a migration: version, name, the SQL in up, and in down what would undo it (kept, not run yet). The '
-    'same again is a no-op. Changes no tenant: see tenant_migrate(). Instance admins. Returns the migration row; '
-    'checksum is SHA-256 in hexadecimal. Errors: forbidden, invalid_argument, conflict for another text under a used '
-    'version, 42601 for what does not parse.';
+COMMENT ON FUNCTION @extschema@.tenant_migration_add(text, text, text, text, boolean) IS
+    'Registers a migration: version, name, the SQL in up, and in down what undoes it for tenant_rollback(). transactional '
+    'false: runs outside a transaction, statement by statement, in tenant_migrate_all(). A version that begins with R__ is '
+    'repeatable: it may change, and is applied again when it has. The same again is a no-op. Changes no tenant: see '
+    'tenant_migrate(). Instance admins. Returns the migration row; checksum is SHA-256 in hexadecimal. Errors: forbidden, '
+    'invalid_argument, conflict for another text under a used version, 42601 for what does not parse.';
 COMMENT ON FUNCTION @extschema@.tenant_migration_list() IS
     'The registered migrations in the order of versions: numbers by value, then texts. Instance admins. Errors: '
     'forbidden.';
 COMMENT ON FUNCTION @extschema@.tenant_migrate(uuid, text) IS
     'Applies what is pending to one tenant, up to and including target, in the caller''s transaction. status is '
     'migrated, also if nothing was pending (applied = 0), or skipped for a soft-deleted tenant. Instance admins. '
-    'Errors: not_found, forbidden, invalid_argument for an unknown target, and the failing statement''s own with '
-    'version and statement in CONTEXT. Fluxbase: tenant.migrate.';
+    'Errors: not_found, forbidden, invalid_argument for an unknown target, 25001 if one pending runs outside a '
+    'transaction, and the failing statement''s own with version and statement in CONTEXT. Fluxbase: tenant.migrate.';
+COMMENT ON FUNCTION @extschema@.tenant_rollback(uuid, text) IS
+    'Undoes what one tenant has applied behind target, newest first, by the down scripts, in the caller''s transaction; '
+    'target stays applied, 0 stands for none. Instance admins. Errors: not_found, forbidden, invalid_argument for an '
+    'unknown target, conflict if a down script is missing, and the failing statement''s own.';
 COMMENT ON FUNCTION @extschema@.tenant_migration_remove(text) IS
-    'Takes a migration back that no tenant has applied, and returns its row. Instance admins. Errors: forbidden, '
+    'Takes a migration back that no tenant has applied whole, and returns its row. Instance admins. Errors: forbidden, '
     'not_found, conflict (applied to a tenant).';
 COMMENT ON FUNCTION @extschema@.tenant_migration_status() IS
-    'How far each tenant that is not deleted has come, oldest first: version, how many migrations are pending, and why '
-    'tenant_migrate_all() failed at its last visit. Instance admins. Errors: forbidden.';
+    'How far each tenant that is not deleted has come, oldest first: version, how many migrations are pending, which of '
+    'those outside a transaction is under way or stopped half way, and why tenant_migrate_all() failed at its last visit. Instance admins. Errors: forbidden.';
 
 COMMENT ON FUNCTION @extschema@.tenant_protect(regclass, name, uuid) IS
     'Makes a table outside the tenant schemas a shared one, whose every row belongs to a tenant: column with default, '

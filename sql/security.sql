@@ -3,14 +3,15 @@
 -- Catalog tables: rows of the own tenants, by policy; writes only through the functions.
 GRANT USAGE ON SCHEMA fluxbase_tenant TO fluxbase_tenant_user;
 GRANT SELECT ON fluxbase_tenant.tenants, fluxbase_tenant.members, fluxbase_tenant.instance_admins,
-    fluxbase_tenant.migrations, fluxbase_tenant.applied_migrations, fluxbase_tenant.fleet_runs,
-    fluxbase_tenant.fleet_results TO fluxbase_tenant_user;
+    fluxbase_tenant.migrations, fluxbase_tenant.applied_migrations, fluxbase_tenant.unfinished_migrations,
+    fluxbase_tenant.fleet_runs, fluxbase_tenant.fleet_results TO fluxbase_tenant_user;
 
 ALTER TABLE fluxbase_tenant.tenants ENABLE ROW LEVEL SECURITY;
 ALTER TABLE fluxbase_tenant.members ENABLE ROW LEVEL SECURITY;
 ALTER TABLE fluxbase_tenant.instance_admins ENABLE ROW LEVEL SECURITY;
 ALTER TABLE fluxbase_tenant.migrations ENABLE ROW LEVEL SECURITY;
 ALTER TABLE fluxbase_tenant.applied_migrations ENABLE ROW LEVEL SECURITY;
+ALTER TABLE fluxbase_tenant.unfinished_migrations ENABLE ROW LEVEL SECURITY;
 ALTER TABLE fluxbase_tenant.fleet_runs ENABLE ROW LEVEL SECURITY;
 ALTER TABLE fluxbase_tenant.fleet_results ENABLE ROW LEVEL SECURITY;
 ALTER TABLE fluxbase_tenant.tenant_limit ENABLE ROW LEVEL SECURITY;
@@ -28,6 +29,8 @@ CREATE POLICY own_tenants ON fluxbase_tenant.applied_migrations FOR SELECT TO fl
 CREATE POLICY instance_admins_only ON fluxbase_tenant.instance_admins FOR SELECT TO fluxbase_tenant_user
     USING ((SELECT @extschema@.tenant_is_instance_admin()));
 CREATE POLICY instance_admins_only ON fluxbase_tenant.migrations FOR SELECT TO fluxbase_tenant_user
+    USING ((SELECT @extschema@.tenant_is_instance_admin()));
+CREATE POLICY instance_admins_only ON fluxbase_tenant.unfinished_migrations FOR SELECT TO fluxbase_tenant_user
     USING ((SELECT @extschema@.tenant_is_instance_admin()));
 CREATE POLICY instance_admins_only ON fluxbase_tenant.fleet_runs FOR SELECT TO fluxbase_tenant_user
     USING ((SELECT @extschema@.tenant_is_instance_admin()));

@@ -31,6 +31,8 @@ pub enum Error {
     MalformedClaims { setting: String, problem: String },
     /// What commits in transactions of its own was called inside one.
     InTransactionBlock { command: &'static str },
+    /// A migration that runs outside a transaction was to be applied inside the caller's.
+    OutsideTransaction { version: String, slug: String },
     /// Not one background worker could be started.
     NoWorkers,
     /// The server answered in a way that the extension's own SQL rules out.
@@ -80,7 +82,9 @@ impl Error {
             Error::MalformedUuid { .. } | Error::MalformedClaims { .. } => {
                 PgSqlErrorCode::ERRCODE_INVALID_TEXT_REPRESENTATION
             }
-            Error::InTransactionBlock { .. } => PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
+            Error::InTransactionBlock { .. } | Error::OutsideTransaction { .. } => {
+                PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION
+            }
             Error::NoWorkers => PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
             Error::Internal { .. } => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
         }
@@ -96,6 +100,7 @@ impl Error {
             Error::MalformedUuid { .. }
             | Error::MalformedClaims { .. }
             | Error::InTransactionBlock { .. }
+            | Error::OutsideTransaction { .. }
             | Error::NoWorkers
             | Error::Internal { .. } => return None,
         };
@@ -117,6 +122,9 @@ impl Error {
                 format!("invalid claims in setting \"{setting}\": {problem}")
             }
             Error::InTransactionBlock { command } => format!("{command} cannot run inside a transaction block"),
+            Error::OutsideTransaction { version, .. } => {
+                format!("migration version \"{version}\" runs outside a transaction")
+            }
             Error::NoWorkers => "no background worker could be started".into(),
             Error::Internal { message } => message.clone(),
         }
@@ -146,6 +154,9 @@ impl Error {
             }
             Error::MalformedClaims { .. } => "Set it to a JSON object, or leave it empty for none.".into(),
             Error::InTransactionBlock { .. } => "Call it as a statement of its own, without BEGIN.".into(),
+            Error::OutsideTransaction { slug, .. } => {
+                format!("Apply it with tenant_migrate_all(tenants => '{{{slug}}}').")
+            }
             Error::NoWorkers => "Raise max_worker_processes, or wait until others have ended.".into(),
             Error::Internal { .. } => "Report this as a bug, with the server's log.".into(),
         }

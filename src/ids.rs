@@ -11,10 +11,14 @@ pub fn parse(place: &dyn Display, value: &str) -> Result<Option<Uuid>> {
     if value.is_empty() {
         return Ok(None);
     }
-    match uuid::Uuid::try_parse(value) {
-        Ok(id) => Ok(Some(Uuid::from_bytes(id.into_bytes()))),
-        Err(_) => Err(Error::MalformedUuid { place: place.to_string(), value: value.into() }),
+    match from_ascii(value.as_bytes()) {
+        Some(id) => Ok(Some(id)),
+        None => Err(Error::MalformedUuid { place: place.to_string(), value: value.into() }),
     }
+}
+
+pub fn from_ascii(text: &[u8]) -> Option<Uuid> {
+    uuid::Uuid::try_parse_ascii(text).ok().map(|id| Uuid::from_bytes(id.into_bytes()))
 }
 
 /// A new version 7 id: ids made by one backend sort in the order in which they were made.

@@ -103,7 +103,11 @@ fn parse(name: &CStr, value: &[u8]) -> Result<Option<pgrx::Uuid>> {
     if value.is_empty() {
         return Ok(None);
     }
-    ids::parse(&format_args!("setting \"{}\"", name.to_string_lossy()), &String::from_utf8_lossy(value))
+    // What a place is called is put together only where there is something to say of it.
+    match ids::from_ascii(value) {
+        Some(id) => Ok(Some(id)),
+        None => ids::parse(&format_args!("setting \"{}\"", name.to_string_lossy()), &String::from_utf8_lossy(value)),
+    }
 }
 
 fn foreign(setting: &'static Text, own: &CStr) -> Option<String> {

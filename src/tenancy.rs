@@ -8,7 +8,7 @@ use crate::catalog::tenants::{self, NewTenant, Status, Tenant};
 use crate::catalog::{Catalog, members};
 use crate::error::{Error, Result};
 use crate::identity::{Caller, SandboxIdentity};
-use crate::migrate::Outcome;
+use crate::migrate::{Outcome, Outside};
 use crate::pg::Jsonb;
 use crate::schema::{self, Mend, Slug};
 use crate::settings::{self, CreatePolicy};
@@ -41,7 +41,7 @@ pub fn create(catalog: &Catalog, wanted: Creation) -> Result<Tenant> {
     if let Some(admin) = wanted.admin_user_id.or(caller.user()) {
         members::assign(catalog, id, admin, Role::Admin, caller.user())?;
     }
-    Ok(migrate::migrate(catalog, tenant, None, caller.user())?.tenant)
+    Ok(migrate::migrate(catalog, tenant, None, caller.user(), Outside::Inside)?.tenant)
 }
 
 /// Self-service callers create for themselves, and choose no id: whether an id is taken is not theirs to learn.
@@ -159,6 +159,9 @@ pub fn purge(catalog: &Catalog, older_than: Interval) -> Result<Vec<Tenant>> {
 
 fn destroy(catalog: &Catalog, tenant: Tenant) -> Result<Tenant> {
     refuse_default(&tenant)?;
+    if schema::owner_role_oid(&tenant)?.is_some() {
+        migrate::take_lock(&tenant)?;
+    }
     schema::drop(catalog, &tenant)?;
     // Rows of shared tables go too, and their triggers are others' code.
     let _nobody = SandboxIdentity::nobody();
@@ -232,8 +235,16 @@ pub fn migrate(catalog: &Catalog, tenant_id: Uuid, target: Option<&str>) -> Resu
     let access = authorize(catalog, Need::Instance, Some(tenant_id), "migrate a tenant")?;
     if access.tenant.status == Status::Deleted {
         let from_version = access.tenant.schema_version.clone();
-        return Ok(("skipped", Outcome { tenant: access.tenant, from_version, applied: 0 }));
+        return Ok(("skipped", Outcome { tenant: access.tenant, from_version, applied: 0, next: None }));
     }
-    let outcome = migrate::migrate(catalog, access.tenant, target, access.caller.user())?;
+    let outcome = migrate::migrate(catalog, access.tenant, target, access.caller.user(), Outside::Refused)?;
     Ok(("migrated", outcome))
+}
+
+pub fn rollback(catalog: &Catalog, tenant_id: Uuid, target: &str) -> Result<Outcome> {
+    let access = authorize(catalog, Need::Instance, Some(tenant_id), "roll a tenant back")?;
+    if access.tenant.status == Status::Deleted {
+        return Err(Error::conflict("tenant is deleted", "Restore it first, with tenant_restore()."));
+    }
+    migrate::rollback(catalog, access.tenant, target)
 }

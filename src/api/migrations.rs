@@ -7,7 +7,7 @@ use super::{Result, answer, required};
 use crate::access::require_instance_admin;
 use crate::catalog::migrations::Migration;
 use crate::catalog::{Catalog, applied, migrations};
-use crate::migrate;
+use crate::migrate::{self, Registration};
 use crate::tenancy;
 
 macro_rules! returns_migrations {
@@ -19,13 +19,17 @@ macro_rules! returns_migrations {
                 name!(name, String),
                 name!(up, String),
                 name!(down, Option<String>),
+                name!(transactional, bool),
+                name!(repeatable, bool),
                 name!(checksum, String),
                 name!(created_at, TimestampWithTimeZone),
             )>,
         > {
             let migrations = answer(|| $body)?;
             Ok(TableIterator::new(Vec::from_iter(migrations).into_iter().map(
-                |m: Migration| (m.version, m.name, m.up, m.down, m.checksum, m.created_at),
+                |m: Migration| {
+                    (m.version, m.name, m.up, m.down, m.transactional, m.repeatable, m.checksum, m.created_at)
+                },
             )))
         }
     )+};
@@ -38,12 +42,15 @@ returns_migrations! {
         version: Option<String>,
         name: Option<String>,
         up: Option<String>,
-        down: default!(Option<String>, "NULL")
+        down: default!(Option<String>, "NULL"),
+        transactional: default!(Option<bool>, "NULL")
     ) {
         let catalog = Catalog::write()?;
         require_instance_admin(&catalog, "register a migration")?;
         let (version, name, up) = (required("version", version)?, required("name", name)?, required("up", up)?);
-        migrate::register(&catalog, &version, &name, &up, down.as_deref()).map(Some)
+        let transactional = transactional.unwrap_or(true);
+        let new = Registration { version: &version, name: &name, up: &up, down: down.as_deref(), transactional };
+        migrate::register(&catalog, &new).map(Some)
     }
 
     /// Takes a migration back that no tenant has applied.
@@ -96,6 +103,31 @@ fn tenant_migrate(
     )))
 }
 
+/// Undoes what was applied behind `target`, in the caller's transaction.
+#[pg_extern(volatile, parallel_unsafe, cost = 100000)]
+fn tenant_rollback(
+    tenant_id: Option<Uuid>,
+    target: Option<String>,
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(tenant_id, Uuid),
+            name!(slug, String),
+            name!(from_version, Option<String>),
+            name!(to_version, Option<String>),
+            name!(undone, i32),
+        ),
+    >,
+> {
+    let outcome = answer(|| {
+        let catalog = Catalog::write()?;
+        tenancy::rollback(&catalog, required("tenant_id", tenant_id)?, &required("target", target)?)
+    })?;
+    let tenant = outcome.tenant;
+    Ok(TableIterator::once((tenant.id, tenant.slug, outcome.from_version, tenant.schema_version, outcome.applied)))
+}
+
 /// How far each tenant has come; tenants that are not deleted, oldest first.
 #[pg_extern(stable, parallel_safe, cost = 1000)]
 fn tenant_migration_status() -> Result<
@@ -106,6 +138,7 @@ fn tenant_migration_status() -> Result<
             name!(slug, String),
             name!(version, Option<String>),
             name!(pending, i64),
+            name!(unfinished, Option<String>),
             name!(last_error, Option<String>),
         ),
     >,
@@ -115,5 +148,7 @@ fn tenant_migration_status() -> Result<
         require_instance_admin(&catalog, "see the migration status of all tenants")?;
         applied::progress(&catalog)
     })?;
-    Ok(TableIterator::new(progress.into_iter().map(|p| (p.tenant_id, p.slug, p.version, p.pending, p.last_error))))
+    Ok(TableIterator::new(
+        progress.into_iter().map(|p| (p.tenant_id, p.slug, p.version, p.pending, p.unfinished, p.last_error)),
+    ))
 }

@@ -13,15 +13,20 @@ pub struct Progress {
     pub slug: String,
     pub version: Option<String>,
     pub pending: i64,
+    /// The migration outside a transaction that stopped half way, or is under way.
+    pub unfinished: Option<String>,
     /// Of the last visit of tenant_migrate_all(), where it failed.
     pub last_error: Option<String>,
 }
 
+/// Again for a repeatable migration.
 pub fn record(catalog: &Catalog, tenant: Uuid, migration: &Migration, applied_by: Option<Uuid>) -> Result<()> {
     query(
         catalog.scope(),
         "INSERT INTO fluxbase_tenant.applied_migrations (tenant_id, version, checksum, applied_by)
-         VALUES ($1, $2, $3, $4)",
+         VALUES ($1, $2, $3, $4)
+         ON CONFLICT (tenant_id, version) DO UPDATE
+         SET checksum = excluded.checksum, applied_by = excluded.applied_by, applied_at = now()",
         &[tenant.into(), migration.version.as_str().into(), migration.checksum.as_str().into(), applied_by.into()],
         |_| Ok(()),
     )?;
@@ -33,6 +38,8 @@ pub fn progress(catalog: &Catalog) -> Result<Vec<Progress>> {
     query(
         catalog.scope(),
         "SELECT t.id, t.slug, t.schema_version, (SELECT count(*) FROM fluxbase_tenant.migrations) - t.applied,
+                (SELECT format('%s, %s of %s statements done', u.version, u.statements_done, u.statements)
+                 FROM fluxbase_tenant.unfinished_migrations u WHERE u.tenant_id = t.id),
                 (SELECT CASE r.status WHEN 'failed' THEN concat_ws(', at ', r.error, r.place) END
                  FROM fluxbase_tenant.fleet_results r WHERE r.tenant_id = t.id ORDER BY r.finished_at DESC LIMIT 1)
          FROM fluxbase_tenant.tenants t WHERE t.deleted_at IS NULL ORDER BY t.created_at, t.id",
@@ -43,10 +50,32 @@ pub fn progress(catalog: &Catalog) -> Result<Vec<Progress>> {
                 slug: row.need(2)?,
                 version: row.get(3),
                 pending: row.need(4)?,
-                last_error: row.get(5),
+                unfinished: row.get(5),
+                last_error: row.get(6),
             })
         },
     )
+}
+
+/// Whether the tenant has applied the migration as it is now.
+pub fn has(catalog: &Catalog, tenant: Uuid, migration: &Migration) -> Result<bool> {
+    let found = query(
+        catalog.scope(),
+        "SELECT 1 FROM fluxbase_tenant.applied_migrations WHERE tenant_id = $1 AND version = $2 AND checksum = $3",
+        &[tenant.into(), migration.version.as_str().into(), migration.checksum.as_str().into()],
+        |_| Ok(()),
+    )?;
+    Ok(!found.is_empty())
+}
+
+pub fn remove(catalog: &Catalog, tenant: Uuid, version: &str) -> Result<()> {
+    query(
+        catalog.scope(),
+        "DELETE FROM fluxbase_tenant.applied_migrations WHERE tenant_id = $1 AND version = $2",
+        &[tenant.into(), version.into()],
+        |_| Ok(()),
+    )?;
+    Ok(())
 }
 
 pub fn tenants_with(catalog: &Catalog, version: &str) -> Result<i64> {

@@ -14,6 +14,7 @@ const WATCHED: [&CStr; 3] = [c"tenants", c"members", c"instance_admins"];
 
 thread_local! {
     static GENERATION: Cell<u64> = const { Cell::new(1) };
+    static RELATION_CHANGES: Cell<u64> = const { Cell::new(1) };
     static WATCHED_OIDS: RefCell<Vec<pg_sys::Oid>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -37,6 +38,11 @@ pub fn generation() -> Option<u64> {
         return None;
     }
     Some(GENERATION.get())
+}
+
+/// The number to compare what a cache of relations was filled in: another one after each change of any relation.
+pub fn of_relations() -> u64 {
+    RELATION_CHANGES.get()
 }
 
 /// Takes in what other sessions have committed so far.
@@ -69,10 +75,12 @@ fn find_watched() -> bool {
 
 fn advance() {
     GENERATION.set(GENERATION.get() + 1);
+    RELATION_CHANGES.set(RELATION_CHANGES.get() + 1);
 }
 
 #[pg_guard]
 unsafe extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
+    RELATION_CHANGES.set(RELATION_CHANGES.get() + 1);
     let everything = relation == pg_sys::InvalidOid;
     if everything || WATCHED_OIDS.with_borrow(|oids| oids.contains(&relation)) {
         // The tables themselves may be new ones, after DROP and CREATE EXTENSION.

@@ -1,7 +1,7 @@
 //! Table `migrations`.
 
 use pgrx::Uuid;
-use pgrx::datum::TimestampWithTimeZone;
+use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
 
 use super::Catalog;
 use crate::error::Result;
@@ -12,6 +12,8 @@ pub struct Migration {
     pub name: String,
     pub up: String,
     pub down: Option<String>,
+    pub transactional: bool,
+    pub repeatable: bool,
     pub checksum: String,
     pub created_at: TimestampWithTimeZone,
 }
@@ -22,12 +24,14 @@ pub struct NewMigration<'a> {
     pub name: &'a str,
     pub up: &'a str,
     pub down: Option<&'a str>,
+    pub transactional: bool,
+    pub repeatable: bool,
     pub checksum: &'a str,
 }
 
 macro_rules! columns {
     () => {
-        "m.version, m.name, m.up, m.down, m.checksum, m.created_at"
+        "m.version, m.name, m.up, m.down, m.transactional, m.repeatable, m.checksum, m.created_at"
     };
 }
 
@@ -37,8 +41,10 @@ fn migration(row: &Row) -> Result<Migration> {
         name: row.need(2)?,
         up: row.need(3)?,
         down: row.get(4),
-        checksum: row.need(5)?,
-        created_at: row.need(6)?,
+        transactional: row.need(5)?,
+        repeatable: row.need(6)?,
+        checksum: row.need(7)?,
+        created_at: row.need(8)?,
     })
 }
 
@@ -83,21 +89,45 @@ pub fn insert(catalog: &Catalog, new: NewMigration) -> Result<Option<Migration>>
     query(
         catalog.scope(),
         concat!(
-            "INSERT INTO fluxbase_tenant.migrations AS m (version, sort_key, name, up, down, checksum)
-             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING ",
+            "INSERT INTO fluxbase_tenant.migrations AS m
+                 (version, sort_key, name, up, down, transactional, repeatable, checksum)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING RETURNING ",
             columns!()
         ),
-        &[
-            new.version.into(),
-            new.sort_key.into(),
-            new.name.into(),
-            new.up.into(),
-            new.down.into(),
-            new.checksum.into(),
-        ],
+        &new.arguments(),
         migration,
     )
     .map(|rows| rows.into_iter().next())
+}
+
+/// Gives a repeatable migration another text.
+pub fn replace(catalog: &Catalog, new: NewMigration) -> Result<Option<Migration>> {
+    query(
+        catalog.scope(),
+        concat!(
+            "UPDATE fluxbase_tenant.migrations m SET name = $3, up = $4, down = $5, transactional = $6, checksum = $8
+             WHERE version = $1 AND sort_key = $2 AND repeatable AND $7 RETURNING ",
+            columns!()
+        ),
+        &new.arguments(),
+        migration,
+    )
+    .map(|rows| rows.into_iter().next())
+}
+
+impl NewMigration<'_> {
+    fn arguments(&self) -> [DatumWithOid<'_>; 8] {
+        [
+            self.version.into(),
+            self.sort_key.into(),
+            self.name.into(),
+            self.up.into(),
+            self.down.into(),
+            self.transactional.into(),
+            self.repeatable.into(),
+            self.checksum.into(),
+        ]
+    }
 }
 
 /// What a tenant lacks, in order; up to the version with `up_to` as sort key, where one is given.
@@ -108,10 +138,26 @@ pub fn pending(catalog: &Catalog, tenant: Uuid, up_to: Option<&str>) -> Result<V
             "SELECT ",
             columns!(),
             " FROM fluxbase_tenant.migrations m WHERE ($2 IS NULL OR m.sort_key <= $2) AND NOT EXISTS (
-                 SELECT 1 FROM fluxbase_tenant.applied_migrations a WHERE a.tenant_id = $1 AND a.version = m.version)
+                 SELECT 1 FROM fluxbase_tenant.applied_migrations a WHERE a.tenant_id = $1 AND a.version = m.version
+                 AND (a.checksum = m.checksum OR NOT m.repeatable))
              ORDER BY m.sort_key"
         ),
         &[tenant.into(), up_to.into()],
+        migration,
+    )
+}
+
+/// What a tenant has, in order; of those behind the version with `after` as sort key, where one is given.
+pub fn applied(catalog: &Catalog, tenant: Uuid, after: Option<&str>) -> Result<Vec<Migration>> {
+    query(
+        catalog.scope(),
+        concat!(
+            "SELECT ",
+            columns!(),
+            " FROM fluxbase_tenant.migrations m JOIN fluxbase_tenant.applied_migrations a ON a.version = m.version
+             WHERE a.tenant_id = $1 AND ($2 IS NULL OR m.sort_key > $2) ORDER BY m.sort_key"
+        ),
+        &[tenant.into(), after.into()],
         migration,
     )
 }

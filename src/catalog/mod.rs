@@ -11,6 +11,7 @@ pub mod migrations;
 pub mod relations;
 pub mod standings;
 pub mod tenants;
+pub mod unfinished;
 
 use pgrx::pg_sys;
 

@@ -277,15 +277,33 @@ pub fn set_schema_version(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>>
         catalog.scope(),
         returning!(
             "UPDATE fluxbase_tenant.tenants t SET updated_at = now(),
-             applied = (SELECT count(*) FROM fluxbase_tenant.applied_migrations a WHERE a.tenant_id = t.id),
+             applied = (SELECT count(*) FROM fluxbase_tenant.applied_migrations a
+              JOIN fluxbase_tenant.migrations m ON m.version = a.version
+              WHERE a.tenant_id = t.id AND (a.checksum = m.checksum OR NOT m.repeatable)),
              schema_version = (SELECT a.version FROM fluxbase_tenant.applied_migrations a
               JOIN fluxbase_tenant.migrations m ON m.version = a.version
-              WHERE a.tenant_id = t.id ORDER BY m.sort_key DESC LIMIT 1) WHERE t.id = $1"
+              WHERE a.tenant_id = t.id AND NOT m.repeatable ORDER BY m.sort_key DESC LIMIT 1) WHERE t.id = $1"
         ),
         &[id.into()],
         tenant,
     )
     .map(only)
+}
+
+/// After a repeatable migration has changed: those that applied it as it was lack it now.
+pub fn recount_applied(catalog: &Catalog) -> Result<()> {
+    query(
+        catalog.scope(),
+        "UPDATE fluxbase_tenant.tenants t SET applied = c.applied
+         FROM (SELECT t.id, (SELECT count(*) FROM fluxbase_tenant.applied_migrations a
+                             JOIN fluxbase_tenant.migrations m ON m.version = a.version
+                             WHERE a.tenant_id = t.id AND (a.checksum = m.checksum OR NOT m.repeatable)) AS applied
+               FROM fluxbase_tenant.tenants t) c
+         WHERE c.id = t.id AND c.applied <> t.applied",
+        &[],
+        |_| Ok(()),
+    )?;
+    Ok(())
 }
 
 /// Members, ledger and rows of shared tables go with the row. Triggers of shared tables run as a role that owns nothing.
@@ -362,7 +380,8 @@ pub fn ids_with_pending(catalog: &Catalog, up_to: Option<&str>) -> Result<Vec<Uu
            AND ($1 IS NULL OR EXISTS (
                SELECT 1 FROM fluxbase_tenant.migrations m WHERE m.sort_key <= $1 AND NOT EXISTS (
                    SELECT 1 FROM fluxbase_tenant.applied_migrations a
-                   WHERE a.tenant_id = t.id AND a.version = m.version)))
+                   WHERE a.tenant_id = t.id AND a.version = m.version
+                   AND (a.checksum = m.checksum OR NOT m.repeatable))))
          ORDER BY t.created_at, t.id",
         &[up_to.into()],
         |row| row.need(1),

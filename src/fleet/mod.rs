@@ -2,6 +2,9 @@
 
 mod leader;
 mod orders;
+mod outside;
+mod transaction;
+mod visit;
 mod worker;
 
 pub use leader::{Options, migrate_all};

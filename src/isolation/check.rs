@@ -20,12 +20,22 @@ pub struct Use {
 /// The first relation that is out of the caller's reach.
 pub fn out_of_reach(uses: impl Iterator<Item = Use>) -> Result<Option<pg_sys::Oid>> {
     let current = roles::current();
+    // SAFETY: reads a variable of the backend.
+    let unforced = unsafe { pg_sys::InNoForceRLSOperation() };
     let mut exempt: Vec<Uuid> = Vec::new();
     let mut caught_up = false;
+    // Most queries use tables of one tenant, with the privileges of one role.
+    let mut reached = None;
+    let mut bypassing = (pg_sys::InvalidOid, false);
     for Use { relation, role } in uses {
         let named = role.is_some();
         let role = role.unwrap_or(current);
-        let is_exempt = is_exempt(relation, role);
+        if bypassing.0 != role {
+            bypassing = (role, bypasses_policies(role));
+        }
+        // Row-level security does not apply: to superusers and BYPASSRLS roles, and to the checks of foreign keys, which
+        // the server runs as the table's owner.
+        let is_exempt = bypassing.1 || (unforced && roles::owns_relation(relation, role));
         // A child counts as its parent does: where a view of a superuser reads a partitioned table, so it reads the
         // partitions.
         if is_exempt && !(named && role != current) {
@@ -40,7 +50,11 @@ pub fn out_of_reach(uses: impl Iterator<Item = Use>) -> Result<Option<pg_sys::Oi
         };
         if is_exempt {
             exempt.push(tenant);
-        } else if !(access::is_reachable(role, tenant)? || (!named && exempt.contains(&tenant))) {
+        } else if reached == Some((role, tenant)) || (!named && exempt.contains(&tenant)) {
+            continue;
+        } else if access::is_reachable(role, tenant)? {
+            reached = Some((role, tenant));
+        } else {
             return Ok(Some(relation));
         }
     }
@@ -121,18 +135,7 @@ unsafe fn text(name: *const std::ffi::c_char) -> String {
     unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
 }
 
-/// Row-level security does not apply: to superusers and BYPASSRLS roles, and to the checks of foreign keys, which the
-/// server runs as the table's owner.
-fn is_exempt(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
-    bypasses_policies(role) || is_foreign_key_check(relation, role)
-}
-
 fn bypasses_policies(role: pg_sys::Oid) -> bool {
     // SAFETY: a lookup by oid.
     unsafe { pg_sys::has_bypassrls_privilege(role) }
-}
-
-fn is_foreign_key_check(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
-    // SAFETY: reads a variable of the backend.
-    (unsafe { pg_sys::InNoForceRLSOperation() }) && roles::owns_relation(relation, role)
 }

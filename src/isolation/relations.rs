@@ -21,12 +21,51 @@ thread_local! {
     static SCHEMAS: RefCell<Schemas> = RefCell::default();
 }
 
+/// What is known of a relation, until some relation changes.
+#[derive(Clone, Copy)]
+struct Slot {
+    relation: pg_sys::Oid,
+    changes: u64,
+    tenant: Option<Uuid>,
+}
+
+const EMPTY: Slot = Slot { relation: pg_sys::InvalidOid, changes: 0, tenant: None };
+const SLOTS: usize = 1024;
+
+thread_local! {
+    /// In front of the schemas: every query asks this for each of its relations.
+    static RELATIONS: RefCell<[Slot; SLOTS]> = const { RefCell::new([EMPTY; SLOTS]) };
+}
+
 pub fn tenant_of_relation(relation: pg_sys::Oid) -> Result<Option<Uuid>> {
+    let changes = changes::of_relations();
+    let slot_of = relation.to_u32() as usize % SLOTS;
+    let slot = RELATIONS.with_borrow(|slots| slots[slot_of]);
+    if slot.relation == relation && slot.changes == changes {
+        return Ok(slot.tenant);
+    }
     // SAFETY: a lookup by oid, InvalidOid where there is none.
-    tenant_of_schema(unsafe { pg_sys::get_rel_namespace(relation) })
+    let schema = unsafe { pg_sys::get_rel_namespace(relation) };
+    let tenant = tenant_of_schema(schema)?;
+    if schema != pg_sys::InvalidOid && is_remembered(schema) && changes::of_relations() == changes {
+        RELATIONS.with_borrow_mut(|slots| slots[slot_of] = Slot { relation, changes, tenant });
+    }
+    Ok(tenant)
+}
+
+/// Whether the answer about the schema is one to keep.
+fn is_remembered(schema: pg_sys::Oid) -> bool {
+    schema.to_u32() < pg_sys::FirstNormalObjectId
+        || SCHEMAS.with_borrow(|schemas| {
+            Some(schemas.generation) == changes::generation() && schemas.tenants.contains_key(&schema)
+        })
 }
 
 pub fn tenant_of_function(function: pg_sys::Oid) -> Result<Option<Uuid>> {
+    // The server's own.
+    if function.to_u32() < pg_sys::FirstNormalObjectId {
+        return Ok(None);
+    }
     // SAFETY: a lookup by oid, InvalidOid where there is none.
     tenant_of_schema(unsafe { pg_sys::get_func_namespace(function) })
 }

@@ -1,40 +1,79 @@
 //! Applies pending migrations to one tenant, in the caller's transaction.
 
 use pgrx::Uuid;
-use pgrx::spi::quote_identifier;
 
-use super::constraints::Deferrable;
-use super::script;
+use super::sandbox;
+use super::script::Script;
 use super::version::Version;
 use crate::catalog::migrations::Migration;
 use crate::catalog::tenants::Tenant;
-use crate::catalog::{Catalog, applied, migrations, relations, tenants};
+use crate::catalog::{Catalog, applied, migrations, tenants};
 use crate::error::{Error, Result};
-use crate::identity::SandboxIdentity;
-use crate::pg::sandbox::Sandbox;
-use crate::schema;
+
+/// What becomes of migrations that are marked to run outside a transaction.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Outside {
+    /// They are refused, before anything ran: the caller's transaction is all there is.
+    Refused,
+    /// The first of them ends the work and is handed to the caller.
+    Later,
+    /// They run inside after all: nobody else sees the schema yet, or what was done will be undone.
+    Inside,
+}
 
 pub struct Outcome {
     /// The tenant as it is afterwards.
     pub tenant: Tenant,
     pub from_version: Option<String>,
     pub applied: i32,
+    /// Pending next, and to be run outside a transaction.
+    pub next: Option<Migration>,
 }
 
 /// `tenant` is locked by the caller. DDL and ledger rows commit together or not at all.
-pub fn migrate(catalog: &Catalog, tenant: Tenant, target: Option<&str>, by: Option<Uuid>) -> Result<Outcome> {
+pub fn migrate(
+    catalog: &Catalog,
+    tenant: Tenant,
+    target: Option<&str>,
+    by: Option<Uuid>,
+    outside: Outside,
+) -> Result<Outcome> {
     let from_version = tenant.schema_version.clone();
     let up_to = target_key(catalog, target)?;
-    let pending = migrations::pending(catalog, tenant.id, up_to.as_deref())?;
+    let mut pending = migrations::pending(catalog, tenant.id, up_to.as_deref())?;
     if pending.is_empty() {
-        return Ok(Outcome { tenant, from_version, applied: 0 });
+        return Ok(Outcome { tenant, from_version, applied: 0, next: None });
     }
-    for migration in &pending {
-        run(catalog, &tenant, migration)?;
+    let first_outside = pending.iter().position(|migration| !migration.transactional);
+    let next = match (first_outside, outside) {
+        (None, _) | (_, Outside::Inside) => None,
+        (Some(index), Outside::Later) => pending.drain(index..).next(),
+        (Some(index), Outside::Refused) => {
+            return Err(Error::OutsideTransaction { version: pending[index].version.clone(), slug: tenant.slug });
+        }
+    };
+    super::lock::take(&tenant)?;
+    let applied = pending.len() as i32;
+    let tenant = apply(catalog, tenant, &pending, by)?;
+    Ok(Outcome { tenant, from_version, applied, next })
+}
+
+/// Applies what another tenant has, so that the schema becomes like that one's.
+pub fn replay(catalog: &Catalog, tenant: Tenant, like: Uuid, by: Option<Uuid>) -> Result<Tenant> {
+    let migrations = migrations::applied(catalog, like, None)?;
+    apply(catalog, tenant, &migrations, by)
+}
+
+fn apply(catalog: &Catalog, tenant: Tenant, migrations: &[Migration], by: Option<Uuid>) -> Result<Tenant> {
+    if migrations.is_empty() {
+        return Ok(tenant);
+    }
+    for migration in migrations {
+        let script = Script::up(migration)?;
+        sandbox::run(catalog, &tenant, &script, 0..script.statements.len())?;
         applied::record(catalog, tenant.id, migration, by)?;
     }
-    let tenant = tenants::set_schema_version(catalog, tenant.id)?.ok_or_else(Error::tenant_not_found)?;
-    Ok(Outcome { tenant, from_version, applied: pending.len() as i32 })
+    tenants::set_schema_version(catalog, tenant.id)?.ok_or_else(Error::tenant_not_found)
 }
 
 /// The sort key of a target, which must be registered.
@@ -42,7 +81,7 @@ pub fn target_key(catalog: &Catalog, target: Option<&str>) -> Result<Option<Stri
     target.map(|target| registered(catalog, target)).transpose()
 }
 
-fn registered(catalog: &Catalog, target: &str) -> Result<String> {
+pub(super) fn registered(catalog: &Catalog, target: &str) -> Result<String> {
     let version = Version::parse(target)?;
     match migrations::by_sort_key(catalog, &version.sort_key)? {
         Some(_) => Ok(version.sort_key),
@@ -51,56 +90,4 @@ fn registered(catalog: &Catalog, target: &str) -> Result<String> {
             "See tenant_migration_list() for the versions that are.",
         )),
     }
-}
-
-fn run(catalog: &Catalog, tenant: &Tenant, migration: &Migration) -> Result<()> {
-    let owner = schema::owner_role_oid(tenant)?.ok_or_else(|| {
-        Error::conflict("the tenant's owner role does not exist", "Mend the tenant with tenant_repair().")
-    })?;
-    let statements = script::statements(&migration.up)?;
-    let search_path =
-        format!("{}, {}, pg_temp", quote_identifier(&tenant.schema_name), relations::extension_schema(catalog)?);
-    let tenant_id = tenant.id.to_string();
-    let mut constraints = Deferrable::of(catalog, tenant)?;
-    let _identity = SandboxIdentity::assume(tenant.id);
-    let sandbox = Sandbox::enter(
-        owner,
-        &[
-            (c"search_path", &search_path),
-            (c"row_security", "on"),
-            (c"fluxbase_tenant.user_id", ""),
-            (c"fluxbase_tenant.tenant_id", &tenant_id),
-            // For parallel workers, which know the settings alone: a tenant chosen for a user is no service context.
-            (c"fluxbase_tenant.chosen_tenant_id", ""),
-        ],
-    )?;
-    let place = |position: usize| {
-        format!(
-            "migration version \"{}\" ({}), statement {position} of {}",
-            migration.version,
-            migration.name,
-            statements.len()
-        )
-    };
-    for (index, statement) in statements.iter().enumerate() {
-        if let Some(command) = constraints.check_at_once() {
-            sandbox.run(&command, &place(index + 1))?;
-        }
-        sandbox.run(statement, &place(index + 1))?;
-        if mentions_deferral(statement) {
-            constraints = Deferrable::of(catalog, tenant)?;
-        }
-    }
-    if let Some(command) = constraints.as_declared() {
-        sandbox.run(&command, &place(statements.len()))?;
-    }
-    drop(sandbox);
-    schema::refuse_beyond_policies(catalog, tenant)
-}
-
-/// Whether the statement may have made or unmade a deferrable constraint. What hides the word, such as a DO block that
-/// assembles it, meets the server's own refusal to defer a check.
-fn mentions_deferral(statement: &str) -> bool {
-    let lower = statement.to_ascii_lowercase();
-    ["defer", "drop", "alter"].iter().any(|word| lower.contains(word))
 }

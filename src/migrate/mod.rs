@@ -2,9 +2,16 @@
 
 mod apply;
 mod constraints;
+mod lock;
 mod register;
+mod rollback;
+mod sandbox;
 mod script;
 mod version;
 
-pub use apply::{Outcome, migrate, target_key};
-pub use register::{register, unregister};
+pub use apply::{Outcome, Outside, migrate, replay, target_key};
+pub use lock::take as take_lock;
+pub use register::{Registration, register, unregister};
+pub use rollback::rollback;
+pub use sandbox::{owner, run as run_in_sandbox, search_path};
+pub use script::Script;

@@ -1,37 +1,66 @@
 //! Registers migrations.
 
+use pgrx::prelude::*;
+
 use super::script;
 use super::version::Version;
 use crate::catalog::migrations::{self, Migration, NewMigration};
-use crate::catalog::{Catalog, applied};
+use crate::catalog::{Catalog, applied, tenants, unfinished};
 use crate::error::{Error, Result};
 
-/// The same again is the same row; another text under a used version is a conflict. A script that does not parse is
-/// refused here, not at the first tenant.
-pub fn register(catalog: &Catalog, version: &str, name: &str, up: &str, down: Option<&str>) -> Result<Migration> {
-    let version = Version::parse(version)?;
-    script::statements(up)?;
-    if let Some(down) = down {
-        script::statements(down)?;
+/// A migration to be registered.
+pub struct Registration<'a> {
+    pub version: &'a str,
+    pub name: &'a str,
+    pub up: &'a str,
+    pub down: Option<&'a str>,
+    pub transactional: bool,
+}
+
+/// The same again is the same row; another text under a used version is a conflict, or replaces a repeatable one. A script
+/// that does not parse is refused here, not at the first tenant.
+pub fn register(catalog: &Catalog, new: &Registration) -> Result<Migration> {
+    let version = Version::parse(new.version)?;
+    if version.is_repeatable() && new.down.is_some() {
+        return Err(Error::invalid("a repeatable migration has no down script", "Leave out down."));
     }
-    let checksum = script::checksum(up, down);
-    let inserted = migrations::insert(
-        catalog,
-        NewMigration { version: &version.text, sort_key: &version.sort_key, name, up, down, checksum: &checksum },
-    )?;
-    if let Some(inserted) = inserted {
+    script::statements(new.up, new.transactional)?;
+    if let Some(down) = new.down {
+        script::statements(down, new.transactional)?;
+    }
+    let checksum = script::checksum(new.up, new.down);
+    let row = || NewMigration {
+        version: &version.text,
+        sort_key: &version.sort_key,
+        name: new.name,
+        up: new.up,
+        down: new.down,
+        transactional: new.transactional,
+        repeatable: version.is_repeatable(),
+        checksum: &checksum,
+    };
+    if let Some(inserted) = migrations::insert(catalog, row())? {
         return Ok(inserted);
     }
-    match migrations::by_sort_key(catalog, &version.sort_key)? {
+    match migrations::lock(catalog, &version.sort_key)? {
         Some(there) if there.version != version.text => Err(Error::conflict(
             format!("migration version \"{}\" is the same number as \"{}\"", version.text, there.version),
             "Write a version in one way only.",
         )),
-        Some(there) if there.checksum != checksum => Err(Error::conflict(
+        Some(there) if there.checksum == checksum && there.transactional == new.transactional => Ok(there),
+        Some(there) if there.repeatable => {
+            let replaced = migrations::replace(catalog, row())?;
+            tenants::recount_applied(catalog)?;
+            replaced.ok_or_else(|| Error::internal("a migration that was there is gone"))
+        }
+        Some(there) if there.checksum == checksum => Err(Error::conflict(
+            format!("migration version \"{}\" is registered to run in another way", version.text),
+            "Remove it with tenant_migration_remove() first, if no tenant has applied it.",
+        )),
+        Some(_) => Err(Error::conflict(
             format!("migration version \"{}\" is registered with another text", version.text),
             "Register the change as a new version: tenants may have applied the old text.",
         )),
-        Some(there) => Ok(there),
         None => Err(Error::internal("a migration that was there is gone")),
     }
 }
@@ -46,6 +75,14 @@ pub fn unregister(catalog: &Catalog, version: &str) -> Result<Migration> {
             format!("migration version \"{}\" is applied to {tenants} tenants", migration.version),
             "Register what is to be changed as a new version.",
         ));
+    }
+    let half_way = unfinished::forget(catalog, &migration.version)?;
+    if half_way > 0 {
+        ereport!(
+            WARNING,
+            PgSqlErrorCode::ERRCODE_WARNING,
+            format!("{half_way} tenants keep what the first statements of this migration did: see tenant_drift()")
+        );
     }
     migrations::delete(catalog, &migration.version)?;
     Ok(migration)

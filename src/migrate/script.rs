@@ -6,7 +6,9 @@ use pgrx::PgList;
 use pgrx::prelude::*;
 use sha2::{Digest, Sha256};
 
+use crate::catalog::migrations::Migration;
 use crate::error::{Error, Result};
+use crate::pg::alone;
 
 /// SHA-256 of up and down. Line endings do not matter: a checkout on Windows is the same migration.
 pub fn checksum(up: &str, down: Option<&str>) -> String {
@@ -24,21 +26,62 @@ fn fold_line_endings(text: &str) -> String {
     text.replace("\r\n", "\n").replace('\r', "\n")
 }
 
+/// What a tenant's sandbox runs one after the other.
+pub struct Script {
+    /// What errors call it.
+    label: String,
+    pub statements: Vec<Statement>,
+}
+
+pub struct Statement {
+    pub text: String,
+    /// Whether it has to run outside a transaction: only in scripts that are marked so.
+    pub alone: bool,
+}
+
+impl Script {
+    pub fn up(migration: &Migration) -> Result<Self> {
+        Ok(Script { label: label(migration), statements: statements(&migration.up, migration.transactional)? })
+    }
+
+    pub fn down(migration: &Migration) -> Result<Option<Self>> {
+        let Some(down) = &migration.down else {
+            return Ok(None);
+        };
+        let label = format!("{}, down", label(migration));
+        Ok(Some(Script { label, statements: statements(down, migration.transactional)? }))
+    }
+
+    pub fn place(&self, index: usize) -> String {
+        format!("{}, statement {} of {}", self.label, index + 1, self.statements.len())
+    }
+}
+
+fn label(migration: &Migration) -> String {
+    format!("migration version \"{}\" ({})", migration.version, migration.name)
+}
+
 /// The statements of a script. BEGIN at its head and COMMIT at its end say what holds anyway and are left out; other
 /// transaction control is refused, for a migration commits with its ledger row or not at all.
-pub fn statements(text: &str) -> Result<Vec<String>> {
+pub fn statements(text: &str, transactional: bool) -> Result<Vec<Statement>> {
     let mut parsed = parse(text)?;
-    if let [(_, Some(Control::Begin)), .., (_, Some(Control::Commit))] = parsed.as_slice() {
+    if transactional && let [(_, Some(Control::Begin)), .., (_, Some(Control::Commit))] = parsed.as_slice() {
         parsed.remove(0);
         parsed.pop();
     }
     if parsed.iter().any(|(_, control)| control.is_some()) {
         return Err(Error::invalid(
             "a migration must not contain transaction control",
-            "Leave out BEGIN, COMMIT, ROLLBACK and SAVEPOINT: a migration runs in one transaction.",
+            if transactional {
+                "Leave out BEGIN, COMMIT, ROLLBACK and SAVEPOINT: a migration runs in one transaction."
+            } else {
+                "Leave out BEGIN, COMMIT, ROLLBACK and SAVEPOINT: each statement is a transaction of its own."
+            },
         ));
     }
-    Ok(parsed.into_iter().map(|(statement, _)| statement).collect())
+    let mut statements: Vec<Statement> = parsed.into_iter().map(|(statement, _)| statement).collect();
+    statements.iter_mut().for_each(|statement| statement.alone &= !transactional);
+    Ok(statements)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,7 +92,7 @@ enum Control {
 }
 
 /// Raises the parser's own error, with its position, for what is not SQL.
-fn parse(text: &str) -> Result<Vec<(String, Option<Control>)>> {
+fn parse(text: &str) -> Result<Vec<(Statement, Option<Control>)>> {
     let c_text = CString::new(text).map_err(|_| Error::internal("a zero byte in a migration"))?;
     // SAFETY: a C string; the parser allocates in the current memory context, which outlives this function.
     let list = unsafe {
@@ -58,13 +101,14 @@ fn parse(text: &str) -> Result<Vec<(String, Option<Control>)>> {
     list.iter_ptr()
         .map(|raw| {
             // SAFETY: a list of RawStmt as the parser promises, each with its place in the text.
-            let (start, length, control) = unsafe {
+            let (start, length, control, alone) = unsafe {
                 refuse_client_copy((*raw).stmt)?;
-                ((*raw).stmt_location as usize, (*raw).stmt_len as usize, control((*raw).stmt))
+                let alone = alone::is_needed((*raw).stmt);
+                ((*raw).stmt_location as usize, (*raw).stmt_len as usize, control((*raw).stmt), alone)
             };
             let end = if length == 0 { text.len() } else { start + length };
             text.get(start..end)
-                .map(|statement| (statement.trim().to_string(), control))
+                .map(|statement| (Statement { text: statement.trim().to_string(), alone }, control))
                 .ok_or_else(|| Error::internal("the parser's positions do not fit the text"))
         })
         .collect()

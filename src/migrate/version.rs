@@ -4,6 +4,9 @@ use crate::error::{Error, Result};
 
 const MAX_VERSION: usize = 100;
 
+/// What the versions of repeatable migrations begin with, as Flyway's do.
+const REPEATABLE: &str = "R__";
+
 /// A version as given, and a key that sorts as text in the order of versions: numbers by value, dotted ones part by
 /// part, and before all versions that are not numbers. (Comparing numbers with texts as text would have no order:
 /// 9 < 10, 10 < 1a, 1a < 9.)
@@ -14,6 +17,11 @@ pub struct Version {
 }
 
 impl Version {
+    /// Whether the migration may change, and is applied again when it has.
+    pub fn is_repeatable(&self) -> bool {
+        self.text.starts_with(REPEATABLE)
+    }
+
     pub fn parse(text: &str) -> Result<Self> {
         if text.trim().is_empty() || text.len() > MAX_VERSION {
             return Err(Error::invalid(
@@ -27,8 +35,11 @@ impl Version {
     }
 }
 
-/// Each number as its count of digits, in two digits, and its digits without leading zeros.
+/// Repeatable ones last; each number as its count of digits, in two digits, and its digits without leading zeros.
 fn sort_key(text: &str) -> String {
+    if text.starts_with(REPEATABLE) {
+        return format!("z{text}");
+    }
     let parts: Vec<&str> = text.split('.').collect();
     if !parts.iter().all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit())) {
         return format!("t{text}");

@@ -28,6 +28,12 @@ pub fn set(name: &CStr, value: &str, lifetime: Lifetime) -> Result<()> {
     assign(name, value, action)
 }
 
+/// As RESET ALL, with the extension's rights.
+pub fn reset_all() {
+    // SAFETY: in a transaction.
+    unsafe { pg_sys::ResetAllOptions() };
+}
+
 /// The value of any setting as text; `None` where no such setting is known.
 pub fn get(name: &str) -> Result<Option<String>> {
     let c_name = c_string(name)?;

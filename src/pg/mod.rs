@@ -1,9 +1,11 @@
 //! What the extension needs of the server's C interface, behind safe functions.
 
+pub mod alone;
 mod elevated;
 pub mod guc;
 mod jsonb;
 mod latch;
+pub mod locks;
 mod name;
 pub mod roles;
 pub mod sandbox;

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 
 use pgrx::prelude::*;
 
-use super::{guc, spi};
+use super::{alone, guc, spi};
 use crate::error::{Error, Result};
 
 unsafe extern "C-unwind" {
@@ -67,17 +67,33 @@ impl Sandbox {
 
     /// Runs one statement; `place` is added to the CONTEXT of any error it raises.
     pub fn run(&self, statement: &str, place: &str) -> Result<()> {
-        PLACE.set(Some(place.to_string()));
-        let place = CString::new(place).map_err(|_| Error::internal("a zero byte in a migration's name"))?;
-        let mut frame = pg_sys::ErrorContextCallback {
-            // SAFETY: reads the head of the backend's stack of callbacks.
-            previous: unsafe { pg_sys::error_context_stack },
-            callback: Some(add_place),
-            arg: place.as_ptr().cast_mut().cast(),
-        };
-        let _pushed = ErrorContext::push(&mut frame);
-        spi::execute_as_is(statement, false)
+        at(place, || spi::execute_as_is(statement, false))
     }
+
+    /// As `run`, for what the server would refuse inside a transaction.
+    pub fn run_inside(&self, statement: &str, place: &str) -> Result<()> {
+        at(place, || alone::run_inside(statement))
+    }
+}
+
+/// Runs one command of an owner outside a transaction block; settings are the session's. The caller has begun a
+/// transaction, and goes on in another one.
+pub fn run_outside(owner: pg_sys::Oid, statement: &str, change: alone::Change, place: &str) -> Result<()> {
+    let _as_owner = ActingAs::role_restricted(owner);
+    at(place, || alone::run_outside(statement, change))
+}
+
+fn at(place: &str, run: impl FnOnce() -> Result<()>) -> Result<()> {
+    PLACE.set(Some(place.to_string()));
+    let place = CString::new(place).map_err(|_| Error::internal("a zero byte in a migration's name"))?;
+    let mut frame = pg_sys::ErrorContextCallback {
+        // SAFETY: reads the head of the backend's stack of callbacks.
+        previous: unsafe { pg_sys::error_context_stack },
+        callback: Some(add_place),
+        arg: place.as_ptr().cast_mut().cast(),
+    };
+    let _pushed = ErrorContext::push(&mut frame);
+    run()
 }
 
 impl Drop for Sandbox {
@@ -96,13 +112,21 @@ pub(super) struct ActingAs {
 
 impl ActingAs {
     pub(super) fn role(role: pg_sys::Oid) -> Self {
+        ActingAs::with(role, pg_sys::SECURITY_LOCAL_USERID_CHANGE)
+    }
+
+    /// And cannot do what would outlast it in the session.
+    fn role_restricted(role: pg_sys::Oid) -> Self {
+        ActingAs::with(role, pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION)
+    }
+
+    fn with(role: pg_sys::Oid, restrictions: u32) -> Self {
         let mut previous_role = pg_sys::InvalidOid;
         let mut previous_context = 0;
         // SAFETY: reads two variables of the backend into locals; what is set is undone by Drop.
         unsafe {
             pg_sys::GetUserIdAndSecContext(&mut previous_role, &mut previous_context);
-            let context = previous_context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32;
-            pg_sys::SetUserIdAndSecContext(role, context);
+            pg_sys::SetUserIdAndSecContext(role, previous_context | restrictions as i32);
         }
         ActingAs { previous_role, previous_context }
     }

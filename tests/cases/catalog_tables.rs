@@ -23,6 +23,7 @@ const TABLES: &[&str] = &[
     "instance_admins",
     "migrations",
     "applied_migrations",
+    "unfinished_migrations",
     "fleet_runs",
     "fleet_results",
     "tenant_limit",

@@ -35,7 +35,7 @@ fn add_returns_the_row_and_repeats_it(db: &Db) {
     let (up, down) = ("CREATE TABLE notes (body text)", Some("DROP TABLE notes"));
     let row = admin.query_one(ADD, &[&"1", &"notes", &up, &down]).unwrap();
     let columns: Vec<&str> = row.columns().iter().map(|c| c.name()).collect();
-    assert_eq!(columns, ["version", "name", "up", "down", "checksum", "created_at"]);
+    assert_eq!(columns, ["version", "name", "up", "down", "transactional", "repeatable", "checksum", "created_at"]);
     assert_eq!((row.get(0), row.get(1), row.get(2), row.get(3)), ("1", "notes", up, down));
     let again = admin.query_one(ADD, &[&"1", &"another name", &up, &down]).unwrap();
     assert_eq!((again.get(0), again.get(1)), ("1", "notes"), "the row that is there");

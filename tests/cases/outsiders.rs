@@ -49,6 +49,8 @@ const BY_ID: &[&str] = &[
     "tenant_migrate({t})",
     "tenant_migrate({t}, 'no such version')",
     "tenant_migrate({t}, '')",
+    "tenant_rollback({t}, '0')",
+    "tenant_rollback({t}, '')",
 ];
 
 const BY_SLUG: &[&str] =

@@ -1,0 +1,95 @@
+//! Table `unfinished_migrations`: how far those are that run outside a transaction.
+
+use pgrx::Uuid;
+
+use super::Catalog;
+use super::migrations::Migration;
+use crate::error::Result;
+use crate::pg::query;
+
+pub struct Unfinished {
+    pub version: String,
+    pub statements_done: i32,
+    /// Whether the last attempt ended without a word: cancelled or crashed, or it is still at it.
+    pub interrupted: bool,
+}
+
+pub fn get(catalog: &Catalog, tenant: Uuid) -> Result<Option<Unfinished>> {
+    let rows = query(
+        catalog.scope(),
+        "SELECT version, statements_done, error IS NULL FROM fluxbase_tenant.unfinished_migrations WHERE tenant_id = $1",
+        &[tenant.into()],
+        |row| Ok(Unfinished { version: row.need(1)?, statements_done: row.need(2)?, interrupted: row.need(3)? }),
+    )?;
+    Ok(rows.into_iter().next())
+}
+
+/// Begins, or goes on where an earlier attempt at the same text stopped.
+pub fn begin(catalog: &Catalog, tenant: Uuid, migration: &Migration, statements: i32) -> Result<()> {
+    query(
+        catalog.scope(),
+        "INSERT INTO fluxbase_tenant.unfinished_migrations AS u (tenant_id, version, checksum, statements)
+         VALUES ($1, $2, $3, $4)
+         ON CONFLICT (tenant_id) DO UPDATE SET version = excluded.version, checksum = excluded.checksum,
+             statements = excluded.statements, sqlstate = NULL, error = NULL, updated_at = now(),
+             statements_done = CASE WHEN (u.version, u.checksum) = (excluded.version, excluded.checksum)
+                                    THEN u.statements_done ELSE 0 END",
+        &[tenant.into(), migration.version.as_str().into(), migration.checksum.as_str().into(), statements.into()],
+        |_| Ok(()),
+    )?;
+    Ok(())
+}
+
+pub fn advance(catalog: &Catalog, tenant: Uuid, statements_done: i32) -> Result<()> {
+    query(
+        catalog.scope(),
+        "UPDATE fluxbase_tenant.unfinished_migrations SET statements_done = $2, updated_at = now() WHERE tenant_id = $1",
+        &[tenant.into(), statements_done.into()],
+        |_| Ok(()),
+    )?;
+    Ok(())
+}
+
+pub fn fail(catalog: &Catalog, tenant: Uuid, sqlstate: &str, error: &str) -> Result<()> {
+    query(
+        catalog.scope(),
+        "UPDATE fluxbase_tenant.unfinished_migrations SET sqlstate = $2, error = $3, updated_at = now()
+         WHERE tenant_id = $1",
+        &[tenant.into(), sqlstate.into(), error.into()],
+        |_| Ok(()),
+    )?;
+    Ok(())
+}
+
+pub fn end(catalog: &Catalog, tenant: Uuid) -> Result<()> {
+    query(
+        catalog.scope(),
+        "DELETE FROM fluxbase_tenant.unfinished_migrations WHERE tenant_id = $1",
+        &[tenant.into()],
+        |_| Ok(()),
+    )?;
+    Ok(())
+}
+
+/// Forgets how far a migration came, of all tenants; how many there were.
+pub fn forget(catalog: &Catalog, version: &str) -> Result<usize> {
+    let rows = query(
+        catalog.scope(),
+        "DELETE FROM fluxbase_tenant.unfinished_migrations WHERE version = $1 RETURNING 1",
+        &[version.into()],
+        |_| Ok(()),
+    )?;
+    Ok(rows.len())
+}
+
+/// Indexes in the schema that CREATE INDEX CONCURRENTLY or its like left invalid when it stopped, qualified and quoted.
+pub fn invalid_indexes(catalog: &Catalog, schema: &str) -> Result<Vec<String>> {
+    query(
+        catalog.scope(),
+        "SELECT format('%I.%I', n.nspname, c.relname)
+         FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid AND c.relkind = 'i'
+         JOIN pg_index i ON i.indexrelid = c.oid WHERE n.nspname = $1::text::name AND NOT i.indisvalid",
+        &[schema.into()],
+        |row| row.need(1),
+    )
+}

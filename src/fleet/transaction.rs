@@ -1,0 +1,100 @@
+//! Transactions of a background worker, whose errors become results.
+
+use pgrx::PgTryBuilder;
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::pg::sandbox;
+
+/// Why a transaction was rolled back.
+pub struct Failure {
+    pub sqlstate: String,
+    pub message: String,
+    pub place: Option<String>,
+    /// Whether another attempt may succeed: a lock was not to be had.
+    pub may_pass: bool,
+}
+
+pub type Attempted<T> = std::result::Result<T, Failure>;
+
+/// Runs a transaction; an error of the server or of ours rolls it back and becomes the result.
+pub fn transaction<T>(run: impl FnOnce() -> Result<T>) -> Attempted<T> {
+    caught(|| {
+        // SAFETY: the snapshot pushed is the active one again when it is popped.
+        unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
+        let answer = run()?;
+        // SAFETY: as above.
+        unsafe { pg_sys::PopActiveSnapshot() };
+        Ok(answer)
+    })
+}
+
+/// The same for a command that begins and ends transactions itself.
+pub fn command(run: impl FnOnce() -> Result<()>) -> Attempted<()> {
+    caught(run)
+}
+
+fn caught<T>(run: impl FnOnce() -> Result<T>) -> Attempted<T> {
+    let mut answer = None;
+    let mut body = Some(run);
+    let failure = PgTryBuilder::new(std::panic::AssertUnwindSafe(|| {
+        // SAFETY: a worker between transactions; the abort below ends whatever an error leaves open.
+        unsafe {
+            pg_sys::SetCurrentStatementStartTimestamp();
+            pg_sys::StartTransactionCommand();
+        }
+        match (body.take()?)() {
+            Ok(value) => {
+                // SAFETY: the transaction begun above, or the last one that the command began.
+                unsafe { pg_sys::CommitTransactionCommand() };
+                answer = Some(value);
+                None
+            }
+            Err(error) => Some(Failure::from_error(&error)),
+        }
+    }))
+    .catch_others(|caught| Some(Failure::from_caught(&caught)))
+    .execute();
+    match (failure, answer) {
+        (None, Some(answer)) => Ok(answer),
+        (failure, _) => {
+            // SAFETY: ends the transaction that the error left.
+            unsafe { pg_sys::AbortCurrentTransaction() };
+            Err(failure.unwrap_or_else(|| Failure::from_error(&Error::internal("a transaction without a result"))))
+        }
+    }
+}
+
+impl Failure {
+    fn new(code: PgSqlErrorCode, message: &str) -> Self {
+        use PgSqlErrorCode::*;
+        Failure {
+            sqlstate: sqlstate_text(code),
+            message: message.to_string(),
+            place: sandbox::last_place(),
+            may_pass: matches!(
+                code,
+                ERRCODE_LOCK_NOT_AVAILABLE | ERRCODE_T_R_DEADLOCK_DETECTED | ERRCODE_T_R_SERIALIZATION_FAILURE
+            ),
+        }
+    }
+
+    pub fn from_error(error: &Error) -> Self {
+        Failure::new(error.sqlstate(), &error.message())
+    }
+
+    fn from_caught(caught: &CaughtError) -> Self {
+        let report = match caught {
+            CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => report,
+            CaughtError::RustPanic { ereport, .. } => ereport,
+        };
+        Failure::new(report.sql_error_code(), report.message())
+    }
+}
+
+/// Five characters of six bits each, as the server packs them.
+fn sqlstate_text(code: PgSqlErrorCode) -> String {
+    let code = code as i32;
+    (0..5).map(|i| char::from(((code >> (6 * i)) & 0x3f) as u8 + b'0')).collect()
+}

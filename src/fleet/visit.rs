@@ -1,0 +1,196 @@
+//! What a worker does to one tenant: what is pending in one transaction, up to what has to run outside of one.
+
+use std::time::{Duration, Instant};
+
+use pgrx::Uuid;
+
+use super::orders::{Orders, Plan};
+use super::outside;
+use super::transaction::{Failure, transaction};
+use crate::catalog::fleet::{self, NewVisit};
+use crate::catalog::migrations::Migration;
+use crate::catalog::tenants::{self, Status, Tenant};
+use crate::catalog::{Catalog, fleet as runs};
+use crate::error::{Error, Result};
+use crate::migrate::{self, Outcome, Outside};
+use crate::pg::guc::{self, Lifetime};
+use crate::pg::locks::RoleLock;
+use crate::pg::{pause, sandbox};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Whether to wait for a tenant that somebody else is at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    No,
+    Yes,
+}
+
+/// How far the visit is; attempts go on where the one before committed.
+struct Visit<'a> {
+    plan: &'a Plan<'a>,
+    tenant: Uuid,
+    wait: Wait,
+    started: Instant,
+    /// The version that the tenant had when the visit began, once that is known.
+    from_version: Option<Option<String>>,
+    applied: i32,
+}
+
+/// What became of one transaction.
+enum Step {
+    Done,
+    Busy,
+    /// This is pending next, and runs outside a transaction.
+    Outside(Box<(Tenant, Migration)>),
+}
+
+/// False where the tenant is locked by somebody else and `wait` says not to wait.
+pub fn visit(orders: &Orders, plan: &Plan, tenant: Uuid, wait: Wait) -> bool {
+    let mut visit = Visit { plan, tenant, wait, started: Instant::now(), from_version: None, applied: 0 };
+    let mut pause_for = FIRST_PAUSE;
+    let mut tries_left = plan.retries;
+    loop {
+        match visit.attempt() {
+            Ok(false) => return false,
+            Ok(true) => {
+                orders.count(false);
+                return true;
+            }
+            Err(failure) if failure.may_pass && tries_left > 0 && !orders.is_stopped() => {
+                tries_left -= 1;
+                pause(pause_for);
+                pause_for = (pause_for * 2).min(LONGEST_PAUSE);
+            }
+            Err(failure) => {
+                let _ = transaction(|| visit.record_failure(&failure));
+                orders.count(true);
+                return true;
+            }
+        }
+    }
+}
+
+impl Visit<'_> {
+    /// Until nothing is pending any more; false where the tenant is not to be had.
+    fn attempt(&mut self) -> std::result::Result<bool, Failure> {
+        loop {
+            match self.step()? {
+                Step::Done => return Ok(true),
+                Step::Busy => return Ok(false),
+                Step::Outside(next) => {
+                    let (tenant, migration) = *next;
+                    if !outside::run(&tenant, &migration, self.plan, self.wait)? {
+                        return Ok(false);
+                    }
+                    self.applied += 1;
+                }
+            }
+        }
+    }
+
+    fn step(&mut self) -> std::result::Result<Step, Failure> {
+        sandbox::forget_place();
+        // What a dry run did is rolled back by an error of its own, and recorded after it.
+        let mut rehearsed = None;
+        let stepped = transaction(|| {
+            guc::set(c"lock_timeout", &self.plan.lock_timeout_ms.to_string(), Lifetime::Transaction)?;
+            let catalog = Catalog::write()?;
+            let Some(tenant) = lock(&catalog, self.tenant, self.wait)? else {
+                // Gone for good, or locked.
+                return Ok(if tenants::id_exists(&catalog, self.tenant)? { Step::Busy } else { Step::Done });
+            };
+            let from = self.from_version.get_or_insert_with(|| tenant.schema_version.clone()).clone();
+            if tenant.status == Status::Deleted {
+                self.record(&catalog, "skipped", &tenant, from.as_deref(), self.applied)?;
+                return Ok(Step::Done);
+            }
+            let outside = if self.plan.dry_run { Outside::Inside } else { Outside::Later };
+            let outcome = migrate::migrate(&catalog, tenant, self.plan.target, self.plan.user, outside)?;
+            if self.plan.dry_run {
+                rehearsed = Some(outcome);
+                return Err(Error::internal("end of dry run"));
+            }
+            let Outcome { tenant, applied, next, .. } = outcome;
+            let applied = self.applied + applied;
+            Ok(match next {
+                Some(migration) => {
+                    self.applied = applied;
+                    Step::Outside(Box::new((tenant, migration)))
+                }
+                None => {
+                    self.record(&catalog, "migrated", &tenant, from.as_deref(), applied)?;
+                    Step::Done
+                }
+            })
+        });
+        let Some(Outcome { tenant, from_version, applied, .. }) = rehearsed else {
+            return stepped;
+        };
+        transaction(|| self.record(&Catalog::write()?, "migrated", &tenant, from_version.as_deref(), applied))?;
+        Ok(Step::Done)
+    }
+
+    fn record(
+        &self,
+        catalog: &Catalog,
+        status: &str,
+        tenant: &Tenant,
+        from_version: Option<&str>,
+        applied: i32,
+    ) -> Result<()> {
+        fleet::insert_visit(
+            catalog,
+            self.plan.run,
+            NewVisit {
+                tenant_id: tenant.id,
+                status,
+                from_version,
+                to_version: tenant.schema_version.as_deref(),
+                applied,
+                seconds: self.started.elapsed().as_secs_f64(),
+                sqlstate: None,
+                error: None,
+                place: None,
+            },
+        )
+    }
+
+    fn record_failure(&self, failure: &Failure) -> Result<()> {
+        let catalog = Catalog::write()?;
+        let version = tenants::by_id(&catalog, self.tenant)?.and_then(|tenant| tenant.schema_version);
+        let from_version = self.from_version.clone().unwrap_or_else(|| version.clone());
+        runs::insert_visit(
+            &catalog,
+            self.plan.run,
+            NewVisit {
+                tenant_id: self.tenant,
+                status: "failed",
+                from_version: from_version.as_deref(),
+                to_version: version.as_deref(),
+                applied: self.applied,
+                seconds: self.started.elapsed().as_secs_f64(),
+                sqlstate: Some(&failure.sqlstate),
+                error: Some(&failure.message),
+                place: failure.place.as_deref(),
+            },
+        )
+    }
+}
+
+/// The tenant, locked against other migrations first and then as a row: who holds the row must not wait for the other.
+pub fn lock(catalog: &Catalog, tenant: Uuid, wait: Wait) -> Result<Option<Tenant>> {
+    let Some(found) = tenants::by_id(catalog, tenant)? else {
+        return Ok(None);
+    };
+    let lock = RoleLock::of(migrate::owner(&found)?);
+    match wait {
+        Wait::No if !lock.try_take() => return Ok(None),
+        Wait::No => tenants::try_lock(catalog, tenant),
+        Wait::Yes => {
+            lock.take();
+            tenants::lock(catalog, tenant)
+        }
+    }
+}

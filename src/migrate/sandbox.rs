@@ -1,0 +1,71 @@
+//! Runs statements of a migration as its tenant: as the owner role, with its schema first, as its service context.
+
+use std::ops::Range;
+
+use pgrx::spi::quote_identifier;
+
+use super::constraints::Deferrable;
+use super::script::Script;
+use crate::catalog::tenants::Tenant;
+use crate::catalog::{Catalog, relations};
+use crate::error::{Error, Result};
+use crate::identity::SandboxIdentity;
+use crate::pg::sandbox::Sandbox;
+use crate::schema;
+
+/// Statements that have to run outside a transaction run inside as far as they can: without CONCURRENTLY, or not at all.
+pub fn run(catalog: &Catalog, tenant: &Tenant, script: &Script, range: Range<usize>) -> Result<()> {
+    let owner = owner(tenant)?;
+    let search_path = search_path(catalog, tenant)?;
+    let tenant_id = tenant.id.to_string();
+    let mut constraints = Deferrable::of(catalog, tenant)?;
+    let _identity = SandboxIdentity::assume(tenant.id);
+    let sandbox = Sandbox::enter(
+        owner,
+        &[
+            (c"search_path", &search_path),
+            (c"row_security", "on"),
+            (c"fluxbase_tenant.user_id", ""),
+            (c"fluxbase_tenant.tenant_id", &tenant_id),
+            // For parallel workers, which know the settings alone: a tenant chosen for a user is no service context.
+            (c"fluxbase_tenant.chosen_tenant_id", ""),
+        ],
+    )?;
+    let last = script.place(range.end.saturating_sub(1));
+    for index in range {
+        let (statement, place) = (&script.statements[index], script.place(index));
+        if let Some(command) = constraints.check_at_once() {
+            sandbox.run(&command, &place)?;
+        }
+        if statement.alone {
+            sandbox.run_inside(&statement.text, &place)?;
+        } else {
+            sandbox.run(&statement.text, &place)?;
+        }
+        if mentions_deferral(&statement.text) {
+            constraints = Deferrable::of(catalog, tenant)?;
+        }
+    }
+    if let Some(command) = constraints.as_declared() {
+        sandbox.run(&command, &last)?;
+    }
+    drop(sandbox);
+    schema::refuse_beyond_policies(catalog, tenant)
+}
+
+pub fn owner(tenant: &Tenant) -> Result<pgrx::pg_sys::Oid> {
+    schema::owner_role_oid(tenant)?.ok_or_else(|| {
+        Error::conflict("the tenant's owner role does not exist", "Mend the tenant with tenant_repair().")
+    })
+}
+
+pub fn search_path(catalog: &Catalog, tenant: &Tenant) -> Result<String> {
+    Ok(format!("{}, {}, pg_temp", quote_identifier(&tenant.schema_name), relations::extension_schema(catalog)?))
+}
+
+/// Whether the statement may have made or unmade a deferrable constraint. What hides the word, such as a DO block that
+/// assembles it, meets the server's own refusal to defer a check.
+fn mentions_deferral(statement: &str) -> bool {
+    let lower = statement.to_ascii_lowercase();
+    ["defer", "drop", "alter"].iter().any(|word| lower.contains(word))
+}
