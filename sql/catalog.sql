@@ -10,9 +10,11 @@ CREATE TABLE fluxbase_tenant.tenants (
     name           text NOT NULL,
     schema_name    name NOT NULL CONSTRAINT tenants_schema_name_key UNIQUE,
     status         text NOT NULL GENERATED ALWAYS AS (
-                       CASE WHEN deleted_at IS NOT NULL THEN 'deleted'
+                       CASE WHEN spare THEN 'spare'
+                            WHEN deleted_at IS NOT NULL THEN 'deleted'
                             WHEN suspended_at IS NOT NULL THEN 'suspended'
                             ELSE 'active' END) STORED,
+    spare          boolean NOT NULL DEFAULT false,
     is_default     boolean NOT NULL DEFAULT false,
     metadata       jsonb NOT NULL DEFAULT '{}',
     schema_version text,
@@ -24,13 +26,16 @@ CREATE TABLE fluxbase_tenant.tenants (
     CONSTRAINT tenants_slug_check CHECK (slug ~ '^[a-z]([a-z0-9-]*[a-z0-9])?$' AND pg_catalog.length(slug) <= 63),
     CONSTRAINT tenants_name_check CHECK (name <> '' AND pg_catalog.length(name) <= 255),
     CONSTRAINT tenants_metadata_check CHECK (pg_catalog.jsonb_typeof(metadata) = 'object'),
-    CONSTRAINT tenants_default_lives CHECK (NOT is_default OR deleted_at IS NULL)
+    CONSTRAINT tenants_default_lives CHECK (NOT is_default OR deleted_at IS NULL),
+    CONSTRAINT tenants_spare_is_nobodys CHECK (NOT (spare AND (is_default OR deleted_at IS NOT NULL OR suspended_at IS NOT NULL)))
 );
 -- A soft-deleted tenant frees its slug.
 CREATE UNIQUE INDEX tenants_slug_key ON fluxbase_tenant.tenants (slug) WHERE deleted_at IS NULL;
 CREATE UNIQUE INDEX tenants_one_default ON fluxbase_tenant.tenants (is_default) WHERE is_default;
+CREATE INDEX tenants_spare ON fluxbase_tenant.tenants (id) WHERE spare;
 COMMENT ON TABLE fluxbase_tenant.tenants IS 'one row per customer; members see their own, instance admins all';
-COMMENT ON COLUMN fluxbase_tenant.tenants.status IS 'active, suspended or deleted; follows from suspended_at and deleted_at';
+COMMENT ON COLUMN fluxbase_tenant.tenants.status IS 'active, suspended, deleted or spare; follows from suspended_at, deleted_at and spare';
+COMMENT ON COLUMN fluxbase_tenant.tenants.spare IS 'made beforehand for tenant_create(), and no tenant yet';
 COMMENT ON COLUMN fluxbase_tenant.tenants.schema_version IS 'highest migration version applied to the tenant schema';
 COMMENT ON COLUMN fluxbase_tenant.tenants.applied IS 'how many migrations are applied: fewer than are registered means pending';
 

@@ -38,6 +38,16 @@ COMMENT ON FUNCTION @extschema@.tenant_create(text, text, jsonb, uuid, uuid) IS
     'tenant_admin. Instance admins; under create_policy authenticated any user, who may choose neither id nor another '
     'admin. Returns the new tenant row. Errors: invalid_argument, forbidden, conflict (23505 slug taken, 55000 limit '
     'reached or id in use), and those of a migration. Fluxbase: tenant.create; Nile: tenants.create.';
+COMMENT ON FUNCTION @extschema@.tenant_clone(uuid, text, text, boolean) IS
+    'Creates a tenant like another one: its schema by the migrations in the source''s ledger, its metadata, and with_data '
+    'its rows and where its sequences are; writers of the source wait meanwhile. Without slug one is made from name, '
+    'without name it is the source''s. The calling user becomes tenant_admin. Instance admins. Returns the new tenant row. '
+    'Errors: not_found, forbidden, invalid_argument, conflict (23505 slug taken; 55000 source deleted, or with something '
+    'that no migration makes).';
+COMMENT ON FUNCTION @extschema@.tenant_spares_fill(integer) IS
+    'Makes, migrates or drops spare tenants until there are n, by default fluxbase_tenant.spare_tenants, in the caller''s '
+    'transaction. tenant_create() takes one and only renames it. Instance admins. Returns how many were made, migrated and '
+    'dropped. Errors: forbidden, invalid_argument.';
 COMMENT ON FUNCTION @extschema@.tenant_get(uuid) IS
     'The tenant row of one tenant, by default the current one. Members and instance admins. Errors: not_found, also '
     'for tenants that are not the caller''s to see. Fluxbase: tenant.get; Nile: tenants.get.';
@@ -77,8 +87,9 @@ COMMENT ON FUNCTION @extschema@.tenant_resume(uuid) IS
     'Undoes tenant_suspend(); again: the same success. Instance admins. Returns the tenant row. Errors: not_found, '
     'forbidden, conflict if deleted.';
 COMMENT ON FUNCTION @extschema@.tenant_purge(interval) IS
-    'Deletes for good what was soft-deleted longer ago than older_than. Instance admins. Returns the tenant rows as '
-    'they were. Errors: forbidden.';
+    'Deletes for good what was soft-deleted longer ago than older_than, in background workers and a transaction for each '
+    'tenant; in the caller''s transaction where that is a block. Instance admins. Returns the tenant rows as they were. '
+    'Errors: forbidden.';
 COMMENT ON FUNCTION @extschema@.tenant_repair(uuid) IS
     'Puts a tenant''s grants, ownership, owner role and policies back. Instance admins. Returns a row for each thing '
     'mended: object, problem. Errors: not_found, forbidden, conflict if the schema is missing.';

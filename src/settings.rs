@@ -50,6 +50,7 @@ static SCHEMA_PREFIX: Text = Text::new(Some(c"tenant_"));
 static CREATE_POLICY: GucSetting<CreatePolicy> = GucSetting::<CreatePolicy>::new(CreatePolicy::InstanceAdmin);
 static SCHEMA_NAMING: GucSetting<SchemaNaming> = GucSetting::<SchemaNaming>::new(SchemaNaming::Slug);
 static MAX_TENANTS: GucSetting<i32> = GucSetting::<i32>::new(0);
+static SPARE_TENANTS: GucSetting<i32> = GucSetting::<i32>::new(0);
 
 pub fn create_policy() -> CreatePolicy {
     CREATE_POLICY.get()
@@ -66,6 +67,10 @@ pub fn schema_prefix() -> String {
 /// 0 means no limit.
 pub fn max_tenants() -> i64 {
     MAX_TENANTS.get().into()
+}
+
+pub fn spare_tenants() -> i32 {
+    SPARE_TENANTS.get()
 }
 
 /// Where else than from `fluxbase_tenant.user_id` the current user is read, as `setting` or `setting:claim`.
@@ -197,6 +202,16 @@ pub fn define() {
         &MAX_TENANTS,
         0,
         i32::MAX,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"fluxbase_tenant.spare_tenants",
+        c"How many tenants are kept ready for tenant_create().",
+        c"A background worker makes up for each that is taken.",
+        &SPARE_TENANTS,
+        0,
+        10_000,
         GucContext::Suset,
         GucFlags::default(),
     );

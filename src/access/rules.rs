@@ -61,7 +61,7 @@ pub fn authorize(catalog: &Catalog, need: Need, tenant_id: Option<Uuid>, action:
 }
 
 fn decide(catalog: &Catalog, caller: Caller, need: Need, tenant: Option<Tenant>, action: &str) -> Result<Access> {
-    let tenant = tenant.ok_or_else(Error::tenant_not_found)?;
+    let tenant = tenant.filter(|tenant| tenant.status != Status::Spare).ok_or_else(Error::tenant_not_found)?;
     let role = role_in(catalog, caller, need, &tenant)?.ok_or_else(Error::tenant_not_found)?;
     if tenant.status == Status::Deleted && !is_instance_admin(caller) {
         let repeated = need == Need::SoftDelete && role == Role::Admin;
@@ -110,7 +110,9 @@ pub fn visible_tenant(catalog: &Catalog) -> Result<Option<Tenant>> {
 pub fn has_access(database_role: pg_sys::Oid, tenant_id: Uuid, role: Role) -> Result<bool> {
     let active = |standing: &Standing| standing.status == Status::Active;
     Ok(match Caller::of(database_role)? {
-        Caller::InstanceAdmin { .. } => cache::standing(None, tenant_id)?.is_some(),
+        Caller::InstanceAdmin { .. } => {
+            cache::standing(None, tenant_id)?.is_some_and(|standing| standing.status != Status::Spare)
+        }
         Caller::Service(id) => id == tenant_id && cache::standing(None, tenant_id)?.as_ref().is_some_and(active),
         Caller::User(user) => cache::standing(Some(user), tenant_id)?
             .filter(active)
@@ -146,7 +148,7 @@ pub fn visible_tenant_ids(catalog: &Catalog) -> Result<Vec<Uuid>> {
     Ok(match Caller::current(catalog)? {
         Caller::User(user) => tenants::list_of_user(catalog, user)?.into_iter().map(|(tenant, _)| tenant.id).collect(),
         Caller::Service(id) => tenants::by_id(catalog, id)?
-            .filter(|tenant| tenant.status != Status::Deleted)
+            .filter(|tenant| !matches!(tenant.status, Status::Deleted | Status::Spare))
             .map(|t| t.id)
             .into_iter()
             .collect(),
@@ -199,5 +201,6 @@ pub fn require_data_access(caller: Caller, tenant: &Tenant) -> Result<()> {
             Err(Error::conflict("tenant is suspended", "Ask an instance admin to resume it with tenant_resume()."))
         }
         Status::Deleted => Err(Error::conflict("tenant is deleted", "Restore it first, with tenant_restore().")),
+        Status::Spare => Err(Error::tenant_not_found()),
     }
 }

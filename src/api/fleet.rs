@@ -8,6 +8,7 @@ use crate::access::require_instance_admin;
 use crate::catalog::{Catalog, fleet as runs};
 use crate::error::Error;
 use crate::fleet::{self, Options};
+use crate::tenancy;
 
 /// Applies what is pending to all tenants, in background workers, one transaction a tenant.
 #[pg_extern(volatile, parallel_unsafe, cost = 1000000)]
@@ -79,6 +80,15 @@ fn tenant_migration_progress() -> Result<
     Ok(TableIterator::new(progress.into_iter().map(|p| {
         (p.run_id, p.started_at, p.workers, p.total, p.done, p.failed, p.percent, p.per_second, p.eta, p.bar)
     })))
+}
+
+/// Makes as many tenants ready beforehand as wanted, in the caller's transaction.
+#[pg_extern(volatile, parallel_unsafe, cost = 1000000)]
+fn tenant_spares_fill(
+    n: default!(Option<i32>, "NULL"),
+) -> Result<TableIterator<'static, (name!(made, i32), name!(migrated, i32), name!(dropped, i32))>> {
+    let filled = answer(|| tenancy::fill(&Catalog::write()?, n))?;
+    Ok(TableIterator::once((filled.made, filled.migrated, filled.dropped)))
 }
 
 fn milliseconds(interval: Interval) -> crate::error::Result<i32> {

@@ -58,7 +58,7 @@ returns_migrations! {
     fn tenant_migration_remove(version: Option<String>) {
         let catalog = Catalog::write()?;
         require_instance_admin(&catalog, "remove a migration")?;
-        migrate::unregister(&catalog, &required("version", version)?).map(Some)
+        tenancy::unregister_migration(&catalog, &required("version", version)?).map(Some)
     }
 
     /// What is registered, in the order of versions.

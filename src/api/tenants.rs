@@ -7,8 +7,9 @@ use super::rows::returns_tenants;
 use super::{Result, answer, required};
 use crate::access::{Need, authorize, require_instance_admin, require_user};
 use crate::catalog::{Catalog, tenants};
+use crate::fleet;
 use crate::pg::{Jsonb, Name};
-use crate::tenancy::{self, Creation};
+use crate::tenancy::{self, Cloning, Creation};
 
 returns_tenants! {
     /// Creates a tenant with its schema, owner role, grants and migrations, in the caller's transaction.
@@ -21,7 +22,22 @@ returns_tenants! {
         admin_user_id: default!(Option<Uuid>, "NULL")
     ) {
         let catalog = Catalog::write()?;
-        tenancy::create(&catalog, Creation { slug, name, metadata, id, admin_user_id }).map(Some)
+        let tenant = tenancy::create(&catalog, Creation { slug, name, metadata, id, admin_user_id })?;
+        fleet::refill_after_commit();
+        Ok(Some(tenant))
+    }
+
+    /// Creates a tenant like another one, by that one's ledger, with its rows if wanted.
+    #[pg_extern(volatile, parallel_unsafe, cost = 100000)]
+    fn tenant_clone(
+        source: Option<Uuid>,
+        slug: default!(Option<String>, "NULL"),
+        name: default!(Option<String>, "NULL"),
+        with_data: default!(Option<bool>, "false")
+    ) {
+        let catalog = Catalog::write()?;
+        let (source, with_data) = (required("source", source)?, required("with_data", with_data)?);
+        tenancy::clone(&catalog, Cloning { source, slug, name, with_data }).map(Some)
     }
 
     /// One tenant, by id.

@@ -7,7 +7,7 @@ use super::rows::returns_tenants;
 use super::{Result, answer, required};
 use crate::access::require_instance_admin;
 use crate::catalog::{Catalog, tenants};
-use crate::tenancy;
+use crate::{fleet, tenancy};
 
 returns_tenants! {
     /// Deletes for good: schema, data, owner role, members.
@@ -56,8 +56,7 @@ returns_tenants! {
     /// Deletes for good what was soft-deleted longer ago than that.
     #[pg_extern(volatile, parallel_unsafe, cost = 100000)]
     fn tenant_purge(older_than: Option<Interval>) {
-        let catalog = Catalog::write()?;
-        tenancy::purge(&catalog, required("older_than", older_than)?)
+        fleet::purge(required("older_than", older_than)?)
     }
 }
 

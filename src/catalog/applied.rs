@@ -42,7 +42,7 @@ pub fn progress(catalog: &Catalog) -> Result<Vec<Progress>> {
                  FROM fluxbase_tenant.unfinished_migrations u WHERE u.tenant_id = t.id),
                 (SELECT CASE r.status WHEN 'failed' THEN concat_ws(', at ', r.error, r.place) END
                  FROM fluxbase_tenant.fleet_results r WHERE r.tenant_id = t.id ORDER BY r.finished_at DESC LIMIT 1)
-         FROM fluxbase_tenant.tenants t WHERE t.deleted_at IS NULL ORDER BY t.created_at, t.id",
+         FROM fluxbase_tenant.tenants t WHERE t.deleted_at IS NULL AND NOT t.spare ORDER BY t.created_at, t.id",
         &[],
         |row| {
             Ok(Progress {

@@ -3,12 +3,14 @@
 
 pub mod applied;
 pub mod changes;
+pub mod copying;
 pub mod findings;
 pub mod fleet;
 pub mod instance_admins;
 pub mod members;
 pub mod migrations;
 pub mod relations;
+pub mod spares;
 pub mod standings;
 pub mod tenants;
 pub mod unfinished;

@@ -26,6 +26,8 @@ pub enum Status {
     Active,
     Suspended,
     Deleted,
+    /// Made beforehand, and nobody's yet: no function knows it.
+    Spare,
 }
 
 impl Status {
@@ -34,6 +36,7 @@ impl Status {
             Status::Active => "active",
             Status::Suspended => "suspended",
             Status::Deleted => "deleted",
+            Status::Spare => "spare",
         }
     }
 
@@ -42,6 +45,7 @@ impl Status {
             "active" => Ok(Status::Active),
             "suspended" => Ok(Status::Suspended),
             "deleted" => Ok(Status::Deleted),
+            "spare" => Ok(Status::Spare),
             other => Err(Error::internal(format!("unknown tenant status \"{other}\""))),
         }
     }
@@ -64,6 +68,8 @@ macro_rules! columns {
     };
 }
 
+pub(super) use columns;
+
 /// A statement that ends in the columns of the tenant row.
 macro_rules! returning {
     ($statement:literal) => {
@@ -71,7 +77,7 @@ macro_rules! returning {
     };
 }
 
-fn tenant(row: &Row) -> Result<Tenant> {
+pub(super) fn tenant(row: &Row) -> Result<Tenant> {
     Ok(Tenant {
         id: row.need(1)?,
         slug: row.need(2)?,
@@ -99,6 +105,16 @@ pub fn by_id(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>> {
         tenant,
     )
     .map(only)
+}
+
+/// Those of the ids that are there.
+pub fn existing(catalog: &Catalog, ids: &[Uuid]) -> Result<Vec<Uuid>> {
+    query(
+        catalog.scope(),
+        "SELECT id FROM fluxbase_tenant.tenants WHERE id = ANY ($1)",
+        &[ids.to_vec().into()],
+        |row| row.need(1),
+    )
 }
 
 /// Locks the row until the end of the transaction: whoever changes a tenant or its members takes this lock first. Rows
@@ -141,7 +157,7 @@ pub fn list(catalog: &Catalog) -> Result<Vec<Tenant>> {
         concat!(
             "SELECT ",
             columns!(),
-            " FROM fluxbase_tenant.tenants t WHERE t.deleted_at IS NULL ORDER BY t.created_at, t.id"
+            " FROM fluxbase_tenant.tenants t WHERE t.deleted_at IS NULL AND NOT t.spare ORDER BY t.created_at, t.id"
         ),
         &[],
         tenant,
@@ -338,10 +354,12 @@ pub fn serialize(catalog: &Catalog) -> Result<()> {
 /// Counts the tenants that are not deleted, once no other transaction can be changing that number.
 pub fn count_serialized(catalog: &Catalog) -> Result<i64> {
     serialize(catalog)?;
-    let counts =
-        query(catalog.scope(), "SELECT count(*) FROM fluxbase_tenant.tenants WHERE deleted_at IS NULL", &[], |row| {
-            row.need(1)
-        })?;
+    let counts = query(
+        catalog.scope(),
+        "SELECT count(*) FROM fluxbase_tenant.tenants WHERE deleted_at IS NULL AND NOT spare",
+        &[],
+        |row| row.need(1),
+    )?;
     counts.into_iter().next().ok_or_else(|| Error::internal("count(*) returned no row"))
 }
 
@@ -357,7 +375,7 @@ pub fn of_schema(catalog: &Catalog, schema: pg_sys::Oid) -> Result<Option<Uuid>>
 }
 
 pub fn ids(catalog: &Catalog) -> Result<Vec<Uuid>> {
-    query(catalog.scope(), "SELECT id FROM fluxbase_tenant.tenants", &[], |row| row.need(1))
+    query(catalog.scope(), "SELECT id FROM fluxbase_tenant.tenants WHERE NOT spare", &[], |row| row.need(1))
 }
 
 pub fn active_ids_of_user(catalog: &Catalog, user: Uuid) -> Result<Vec<Uuid>> {
@@ -376,7 +394,7 @@ pub fn ids_with_pending(catalog: &Catalog, up_to: Option<&str>) -> Result<Vec<Uu
     query(
         catalog.scope(),
         "SELECT t.id FROM fluxbase_tenant.tenants t
-         WHERE t.deleted_at IS NULL AND t.applied < (SELECT count(*) FROM fluxbase_tenant.migrations)
+         WHERE t.deleted_at IS NULL AND NOT t.spare AND t.applied < (SELECT count(*) FROM fluxbase_tenant.migrations)
            AND ($1 IS NULL OR EXISTS (
                SELECT 1 FROM fluxbase_tenant.migrations m WHERE m.sort_key <= $1 AND NOT EXISTS (
                    SELECT 1 FROM fluxbase_tenant.applied_migrations a
@@ -393,7 +411,7 @@ pub fn id_of(catalog: &Catalog, slug_or_id: &str) -> Result<Option<Uuid>> {
     let rows = query(
         catalog.scope(),
         "SELECT id FROM fluxbase_tenant.tenants
-         WHERE (slug = $1 AND deleted_at IS NULL) OR id::text = lower($1)",
+         WHERE ((slug = $1 AND deleted_at IS NULL) OR id::text = lower($1)) AND NOT spare",
         &[slug_or_id.into()],
         |row| row.need(1),
     )?;

@@ -6,12 +6,11 @@ use pgrx::Uuid;
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BackgroundWorkerStatus, DynamicBackgroundWorker};
 use pgrx::prelude::*;
 
-use super::orders::{Orders, Plan};
+use super::orders::{Orders, Plan, Task};
 use crate::access::require_instance_admin;
 use crate::catalog::fleet::{self, Visit};
 use crate::catalog::{Catalog, tenants};
 use crate::error::{Error, Result};
-use crate::identity::Caller;
 use crate::pg::pause;
 use crate::{ids, migrate};
 
@@ -42,8 +41,27 @@ pub fn migrate_all(options: Options) -> Result<Vec<Visit>> {
         return Ok(Vec::new());
     }
     let run = ids::new();
-    conduct(&options, caller, role, run, &tenants)?;
+    conduct(&Plan {
+        task: Task::Migrate,
+        deleted_until: 0,
+        database: database(),
+        run,
+        user: caller.user(),
+        role,
+        workers: options.parallel.min(tenants.len() as i32),
+        lock_timeout_ms: options.lock_timeout_ms,
+        retries: options.retries,
+        stop_on_error: options.stop_on_error,
+        dry_run: options.dry_run,
+        target: options.target.as_deref(),
+        tenants: &tenants,
+    })?;
     fleet::visits(&Catalog::latest()?, run)
+}
+
+pub(super) fn database() -> pg_sys::Oid {
+    // SAFETY: reads a variable of the backend.
+    unsafe { pg_sys::MyDatabaseId }
 }
 
 impl Options {
@@ -66,12 +84,16 @@ impl Options {
 
 /// The workers commit for themselves, so what an open transaction holds or has not committed would be in their way.
 fn refuse_in_transaction_block() -> Result<()> {
-    // SAFETY: reads the state of the backend's transaction. What runs inside a function cannot be told from a statement
-    // of its own here; a transaction block can.
-    if unsafe { pg_sys::IsTransactionBlock() || pg_sys::IsSubTransaction() } {
+    if in_transaction_block() {
         return Err(Error::InTransactionBlock { command: "tenant_migrate_all()" });
     }
     Ok(())
+}
+
+/// What runs inside a function cannot be told from a statement of its own here; a transaction block can.
+pub(super) fn in_transaction_block() -> bool {
+    // SAFETY: reads the state of the backend's transaction.
+    unsafe { pg_sys::IsTransactionBlock() || pg_sys::IsSubTransaction() }
 }
 
 fn to_visit(catalog: &Catalog, options: &Options) -> Result<Vec<Uuid>> {
@@ -100,32 +122,24 @@ impl Drop for Crew {
     }
 }
 
-fn conduct(options: &Options, caller: Caller, role: pg_sys::Oid, run: Uuid, tenants: &[Uuid]) -> Result<()> {
-    let wanted = options.parallel.min(tenants.len() as i32);
-    let orders = Orders::write(&Plan {
-        // SAFETY: reads a variable of the backend.
-        database: unsafe { pg_sys::MyDatabaseId },
-        run,
-        user: caller.user(),
-        role,
-        workers: wanted,
-        lock_timeout_ms: options.lock_timeout_ms,
-        retries: options.retries,
-        stop_on_error: options.stop_on_error,
-        dry_run: options.dry_run,
-        target: options.target.as_deref(),
-        tenants,
-    })?;
-    let mut crew = hire(wanted, &orders)?;
+/// What the workers met with.
+pub(super) struct Tally {
+    pub failed: u32,
+    pub first_error: String,
+}
+
+pub(super) fn conduct(plan: &Plan) -> Result<Tally> {
+    let orders = Orders::write(plan)?;
+    let mut crew = hire(plan.workers, &orders)?;
     wait(&mut crew, &orders);
-    let (done, _) = orders.counts();
+    let (done, failed) = orders.counts();
     if done < orders.total() && !orders.is_stopped() {
         return Err(Error::conflict(
             format!("the workers ended with {done} of {} tenants done", orders.total()),
             "See the server's log for why, then call again: what was committed stays.",
         ));
     }
-    Ok(())
+    Ok(Tally { failed, first_error: orders.first_error() })
 }
 
 fn hire(wanted: i32, orders: &Orders) -> Result<Crew> {

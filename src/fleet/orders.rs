@@ -1,14 +1,29 @@
 //! What the leader tells its workers, in a segment of shared memory: the tenants to visit, how, and whether to stop.
 
+use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 use pgrx::{Uuid, pg_sys};
 
 use crate::error::{Error, Result};
 
+/// What is to be done to each tenant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Task {
+    Migrate,
+    /// To delete for good what was soft-deleted, and not after `deleted_until`.
+    Purge,
+}
+
+/// Bytes of an error that are kept for the leader.
+const ERROR_SIZE: usize = 500;
+
 /// Fixed size; the tenants' ids and the target's text follow it in the segment.
 #[repr(C)]
 struct Header {
+    task: Task,
+    deleted_until: i64,
     database: pg_sys::Oid,
     run: [u8; 16],
     user: [u8; 16],
@@ -28,10 +43,16 @@ struct Header {
     running: AtomicI32,
     run_is_recorded: AtomicBool,
     stop: AtomicBool,
+    error_is_taken: AtomicBool,
+    error_len: AtomicU32,
+    error: UnsafeCell<[u8; ERROR_SIZE]>,
 }
 
 /// How to visit.
 pub struct Plan<'a> {
+    pub task: Task,
+    /// Microseconds, as the server counts them.
+    pub deleted_until: i64,
     pub database: pg_sys::Oid,
     pub run: Uuid,
     pub user: Option<Uuid>,
@@ -63,6 +84,8 @@ impl Orders {
             let segment = pg_sys::dsm_create(size, 0);
             let header = pg_sys::dsm_segment_address(segment).cast::<Header>();
             header.write(Header {
+                task: plan.task,
+                deleted_until: plan.deleted_until,
                 database: plan.database,
                 run: *plan.run.as_bytes(),
                 user: plan.user.map(|user| *user.as_bytes()).unwrap_or_default(),
@@ -82,6 +105,9 @@ impl Orders {
                 running: AtomicI32::new(0),
                 run_is_recorded: AtomicBool::new(false),
                 stop: AtomicBool::new(false),
+                error_is_taken: AtomicBool::new(false),
+                error_len: AtomicU32::new(0),
+                error: UnsafeCell::new([0; ERROR_SIZE]),
             });
             let ids = header.add(1).cast::<[u8; 16]>();
             for (i, id) in plan.tenants.iter().enumerate() {
@@ -120,6 +146,8 @@ impl Orders {
     pub fn plan_without_tenants(&self) -> Plan<'_> {
         let header = self.header();
         Plan {
+            task: header.task,
+            deleted_until: header.deleted_until,
             database: header.database,
             run: Uuid::from_bytes(header.run),
             user: header.has_user.then(|| Uuid::from_bytes(header.user)),
@@ -173,6 +201,25 @@ impl Orders {
     /// Tenants done, and failed among them.
     pub fn counts(&self) -> (u32, u32) {
         (self.header().done.load(Ordering::Acquire), self.header().failed.load(Ordering::Acquire))
+    }
+
+    /// Keeps the first error that a worker met, cut to what there is room for.
+    pub fn tell(&self, error: &str) {
+        let header = self.header();
+        if header.error_is_taken.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let len = (0..=error.len().min(ERROR_SIZE)).rev().find(|&end| error.is_char_boundary(end)).unwrap_or(0);
+        // SAFETY: whoever came first has the buffer for itself until the length is known.
+        unsafe { std::ptr::copy_nonoverlapping(error.as_ptr(), header.error.get().cast::<u8>(), len) };
+        header.error_len.store(len as u32, Ordering::Release);
+    }
+
+    pub fn first_error(&self) -> String {
+        let len = self.header().error_len.load(Ordering::Acquire) as usize;
+        // SAFETY: once the length is known nobody writes any more.
+        let bytes = unsafe { std::slice::from_raw_parts(self.header().error.get().cast::<u8>(), len) };
+        String::from_utf8_lossy(bytes).into_owned()
     }
 
     pub fn stop(&self) {

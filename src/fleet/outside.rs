@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::migrate::{self, Script};
 use crate::pg::alone::Change;
 use crate::pg::guc::{self, Lifetime};
-use crate::pg::locks::RoleLock;
+use crate::pg::locks::ObjectLock;
 use crate::pg::{execute, sandbox};
 
 /// Where an attempt begins.
@@ -53,12 +53,12 @@ fn go_on(
     migration: &Migration,
     plan: &Plan,
     wait: Wait,
-    held: &mut Option<RoleLock>,
+    held: &mut Option<ObjectLock>,
 ) -> Attempted<bool> {
     let lock_timeout = plan.lock_timeout_ms.to_string();
     let start = transaction(|| {
         guc::set(c"lock_timeout", &lock_timeout, Lifetime::Session)?;
-        let lock = RoleLock::of(migrate::owner(tenant)?);
+        let lock = ObjectLock::of_role(migrate::owner(tenant)?);
         if !lock.hold(wait == Wait::Yes) {
             return Ok(None);
         }

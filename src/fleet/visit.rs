@@ -14,7 +14,7 @@ use crate::catalog::{Catalog, fleet as runs};
 use crate::error::{Error, Result};
 use crate::migrate::{self, Outcome, Outside};
 use crate::pg::guc::{self, Lifetime};
-use crate::pg::locks::RoleLock;
+use crate::pg::locks::ObjectLock;
 use crate::pg::{pause, sandbox};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -184,7 +184,7 @@ pub fn lock(catalog: &Catalog, tenant: Uuid, wait: Wait) -> Result<Option<Tenant
     let Some(found) = tenants::by_id(catalog, tenant)? else {
         return Ok(None);
     };
-    let lock = RoleLock::of(migrate::owner(&found)?);
+    let lock = ObjectLock::of_role(migrate::owner(&found)?);
     match wait {
         Wait::No if !lock.try_take() => return Ok(None),
         Wait::No => tenants::try_lock(catalog, tenant),

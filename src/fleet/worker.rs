@@ -5,8 +5,9 @@ use std::time::Duration;
 use pgrx::bgworkers::BackgroundWorker;
 use pgrx::prelude::*;
 
-use super::orders::{Orders, Plan};
+use super::orders::{Orders, Plan, Task};
 use super::outside::name_session;
+use super::purge;
 use super::transaction::transaction;
 use super::visit::{Wait, visit};
 use crate::catalog::Catalog;
@@ -22,12 +23,7 @@ unsafe extern "C-unwind" {
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn fluxbase_tenant_fleet_worker(argument: pg_sys::Datum) {
-    // SAFETY: the first thing a worker does. `die` is what backends answer SIGTERM with: the statement is cancelled at its
-    // next interrupt check and the transaction aborted.
-    unsafe {
-        handle_sigterm();
-        pg_sys::BackgroundWorkerUnblockSignals();
-    }
+    accept_signals();
     let handle = argument.value() as pg_sys::dsm_handle;
     // Before there are transactions, which would own the mapping.
     let Ok(orders) = Orders::read(handle) else {
@@ -36,6 +32,16 @@ pub extern "C-unwind" fn fluxbase_tenant_fleet_worker(argument: pg_sys::Datum) {
     let plan = orders.plan_without_tenants();
     BackgroundWorker::connect_worker_to_spi_by_oid(Some(plan.database), None);
     work(&orders, &plan);
+}
+
+/// What a worker does first: `die` is what backends answer SIGTERM with, so the statement is cancelled at its next
+/// interrupt check and the transaction aborted.
+pub fn accept_signals() {
+    // SAFETY: installs a handler of the server's, then lets signals in.
+    unsafe {
+        handle_sigterm();
+        pg_sys::BackgroundWorkerUnblockSignals();
+    }
 }
 
 #[cfg(feature = "pg18")]
@@ -54,6 +60,13 @@ fn work(orders: &Orders, plan: &Plan) {
     if transaction(|| name_session(plan)).is_err() {
         return;
     }
+    match plan.task {
+        Task::Migrate => migrate(orders, plan),
+        Task::Purge => purge::work(orders, plan),
+    }
+}
+
+fn migrate(orders: &Orders, plan: &Plan) {
     if orders.enter() {
         if transaction(|| record_run(plan, orders)).is_ok() {
             orders.mark_recorded();

@@ -93,7 +93,8 @@ impl Work<'_> {
     fn run(&mut self, command: &str, object: String, done: &'static str) -> Result<()> {
         {
             let _nobody = SandboxIdentity::nobody();
-            Sandbox::enter_unforced(self.table.owner)?.run(command, "protecting a table")?;
+            Sandbox::enter_unforced(self.table.owner, &[(c"row_security", "on")])?
+                .run(command, "protecting a table")?;
         }
         self.steps.push(Step { object, done });
         Ok(())
@@ -101,7 +102,7 @@ impl Work<'_> {
 
     fn count(&self, condition: &str) -> Result<i64> {
         let _nobody = SandboxIdentity::nobody();
-        let _sandbox = Sandbox::enter_unforced(self.table.owner)?;
+        let _sandbox = Sandbox::enter_unforced(self.table.owner, &[(c"row_security", "on")])?;
         relations::count(self.catalog, &format!("{}{condition}", self.table.name))
     }
 

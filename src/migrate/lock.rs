@@ -4,12 +4,12 @@
 use super::sandbox::owner;
 use crate::catalog::tenants::Tenant;
 use crate::error::{Error, Result};
-use crate::pg::locks::RoleLock;
+use crate::pg::locks::ObjectLock;
 
 /// Until the end of the transaction. Never waits: who comes here holds the tenant's row, and who holds this lock may be
 /// waiting for that.
 pub fn take(tenant: &Tenant) -> Result<()> {
-    if RoleLock::of(owner(tenant)?).try_take() {
+    if ObjectLock::of_role(owner(tenant)?).try_take() {
         return Ok(());
     }
     Err(Error::conflict(

@@ -1,18 +1,30 @@
-//! Locks on roles, of the kind that lets others use the role and only keeps their like out.
+//! Locks on roles and on the extension, of the kind that lets others use them and only keeps its like out.
 
 use pgrx::prelude::*;
 
 const MODE: pg_sys::LOCKMODE = pg_sys::ShareUpdateExclusiveLock as pg_sys::LOCKMODE;
 
-pub struct RoleLock(pg_sys::LOCKTAG);
+pub struct ObjectLock(pg_sys::LOCKTAG);
 
-impl RoleLock {
-    pub fn of(role: pg_sys::Oid) -> Self {
-        // As the server's LockSharedObject() does: a shared object belongs to no database.
-        RoleLock(pg_sys::LOCKTAG {
-            locktag_field1: 0,
-            locktag_field2: pg_sys::AuthIdRelationId.to_u32(),
-            locktag_field3: role.to_u32(),
+impl ObjectLock {
+    pub fn of_role(role: pg_sys::Oid) -> Self {
+        // A role belongs to no database.
+        ObjectLock::of(pg_sys::InvalidOid, pg_sys::AuthIdRelationId, role)
+    }
+
+    pub fn of_extension() -> Self {
+        // SAFETY: a lookup by C string, an error if there is none; reads a variable of the backend.
+        let (extension, database) =
+            unsafe { (pg_sys::get_extension_oid(c"fluxbase_tenant".as_ptr(), false), pg_sys::MyDatabaseId) };
+        ObjectLock::of(database, pg_sys::ExtensionRelationId, extension)
+    }
+
+    /// As the server's LockSharedObject() and LockDatabaseObject() do.
+    fn of(database: pg_sys::Oid, class: pg_sys::Oid, object: pg_sys::Oid) -> Self {
+        ObjectLock(pg_sys::LOCKTAG {
+            locktag_field1: database.to_u32(),
+            locktag_field2: class.to_u32(),
+            locktag_field3: object.to_u32(),
             locktag_field4: 0,
             locktag_type: pg_sys::LockTagType::LOCKTAG_OBJECT as u8,
             locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,

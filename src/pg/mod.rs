@@ -10,9 +10,11 @@ mod name;
 pub mod roles;
 pub mod sandbox;
 mod spi;
+mod subtransaction;
 
 pub use elevated::{Elevated, Snapshot};
 pub use jsonb::Jsonb;
 pub use latch::pause;
 pub use name::Name;
 pub use spi::{Row, execute, execute_with_triggers_as, query, query_text};
+pub use subtransaction::attempt;

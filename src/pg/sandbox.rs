@@ -53,8 +53,8 @@ impl Sandbox {
     }
 
     /// As `enter`, and policies that are forced on the owner do not apply, as in the server's checks of foreign keys.
-    pub fn enter_unforced(owner: pg_sys::Oid) -> Result<Self> {
-        let sandbox = Sandbox::enter(owner, &[(c"row_security", "on")])?;
+    pub fn enter_unforced(owner: pg_sys::Oid, settings: &[(&CStr, &str)]) -> Result<Self> {
+        let sandbox = Sandbox::enter(owner, settings)?;
         let mut role = pg_sys::InvalidOid;
         let mut context = 0;
         // SAFETY: reads what enter() set, and adds to it; undone by Drop.

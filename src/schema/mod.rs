@@ -1,11 +1,13 @@
 //! Tenant schemas: named, provisioned, kept apart, mended, dropped.
 
+mod copy;
 mod grants;
 mod names;
 mod provision;
 mod repair;
 
+pub use copy::copy_rows;
 pub use grants::refuse_beyond_policies;
 pub use names::{Slug, schema_name, tenant_name};
-pub use provision::{TABLE_PRIVILEGES, create, drop, owner_role_oid};
+pub use provision::{TABLE_PRIVILEGES, create, drop, owner_role_oid, rename};
 pub use repair::{Mend, repair};

@@ -73,8 +73,9 @@ pub fn tenant_name(text: &str) -> Result<&str> {
     Ok(text)
 }
 
-/// A free schema name for a new tenant.
-pub fn schema_name(catalog: &Catalog, slug: &Slug, id: Uuid) -> Result<String> {
+/// A free schema name for a new tenant; its own, if it has one already, counts as free.
+pub fn schema_name(catalog: &Catalog, slug: &Slug, id: Uuid, own: Option<&str>) -> Result<String> {
+    let is_free = |name: &str| -> Result<bool> { Ok(own == Some(name) || !tenants::schema_is_taken(catalog, name)?) };
     let prefix = settings::schema_prefix();
     let hex = ids::hex(id);
     let base = match settings::schema_naming() {
@@ -87,14 +88,14 @@ pub fn schema_name(catalog: &Catalog, slug: &Slug, id: Uuid) -> Result<String> {
             "That is reserved for system schemas; choose another prefix.",
         ));
     }
-    if base.len() <= MAX_IDENTIFIER && !tenants::schema_is_taken(catalog, &base)? {
+    if base.len() <= MAX_IDENTIFIER && is_free(&base)? {
         return Ok(base);
     }
     // The last digits of a version 7 id are random, the first are the time.
     for digits in [8, 16, 32] {
         let suffix = format!("_{}", &hex[hex.len() - digits..]);
         let name = format!("{}{suffix}", cut(&base, MAX_IDENTIFIER - suffix.len()));
-        if !tenants::schema_is_taken(catalog, &name)? {
+        if is_free(&name)? {
             return Ok(name);
         }
     }

@@ -45,6 +45,14 @@ pub fn grant_schema(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
     execute(catalog.scope(), &format!("{default} {TABLE_PRIVILEGES} ON TABLES TO {USERS}"))
 }
 
+pub fn rename(catalog: &Catalog, from: &str, to: &str) -> Result<()> {
+    if from == to {
+        return Ok(());
+    }
+    let (from, to) = (quote_identifier(from), quote_identifier(to));
+    execute(catalog.scope(), &format!("ALTER SCHEMA {from} RENAME TO {to}"))
+}
+
 /// For good: the schema with all that is in it, and the owner role.
 pub fn drop(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
     let schema = quote_identifier(&tenant.schema_name);

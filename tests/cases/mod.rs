@@ -12,6 +12,7 @@ mod cached_access;
 mod cached_own_changes;
 mod catalog_tables;
 mod clients;
+mod clone;
 mod django;
 mod docs;
 mod drop_extension;
@@ -33,6 +34,7 @@ mod outsiders;
 mod policies_at_birth;
 mod policies_stay;
 mod pooler;
+mod purge;
 mod query_paths;
 mod races;
 mod readme;
@@ -41,6 +43,7 @@ mod self_audit;
 mod session;
 mod shared_table_access;
 mod shared_tables;
+mod spares;
 mod standby;
 mod tenants;
 mod unchained_hook;
@@ -60,6 +63,7 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         ("cached_own_changes", cached_own_changes::cases()),
         ("catalog_tables", catalog_tables::cases()),
         ("clients", clients::cases()),
+        ("clone", clone::cases()),
         ("django", django::cases()),
         ("docs", docs::cases()),
         ("drop_extension", drop_extension::cases()),
@@ -81,6 +85,7 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         ("policies_at_birth", policies_at_birth::cases()),
         ("policies_stay", policies_stay::cases()),
         ("pooler", pooler::cases()),
+        ("purge", purge::cases()),
         ("query_paths", query_paths::cases()),
         ("races", races::cases()),
         ("readme", readme::cases()),
@@ -89,6 +94,7 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         ("session", session::cases()),
         ("shared_table_access", shared_table_access::cases()),
         ("shared_tables", shared_tables::cases()),
+        ("spares", spares::cases()),
         ("standby", standby::cases()),
         ("tenants", tenants::cases()),
         ("unchained_hook", unchained_hook::cases()),

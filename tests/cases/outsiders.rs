@@ -51,6 +51,8 @@ const BY_ID: &[&str] = &[
     "tenant_migrate({t}, '')",
     "tenant_rollback({t}, '0')",
     "tenant_rollback({t}, '')",
+    "tenant_clone({t})",
+    "tenant_clone({t}, 'No Slug', '')",
 ];
 
 const BY_SLUG: &[&str] =

@@ -1,0 +1,110 @@
+//! What the server's catalogs say about two schemas, one of which is to get the rows of the other. Names come back
+//! qualified and quoted.
+
+use super::Catalog;
+use crate::error::Result;
+use crate::pg::query;
+
+/// A table that is copied, whole: of a partitioned one the root.
+pub struct Copied {
+    /// With ONLY where the table might have children, which are copied for themselves.
+    pub source: String,
+    pub target: String,
+    /// Column list of the target; generated columns are left to it.
+    pub columns: String,
+    /// What is selected for them. A value of a type of the source's own goes over as text.
+    pub values: String,
+}
+
+pub fn tables(catalog: &Catalog, from: &str, to: &str) -> Result<Vec<Copied>> {
+    query(
+        catalog.scope(),
+        "SELECT CASE s.relkind WHEN 'r' THEN 'ONLY ' ELSE '' END || format('%I.%I', $1, s.relname),
+                format('%I.%I', $2, t.relname),
+                coalesce(string_agg(quote_ident(b.attname), ', ' ORDER BY a.attnum), ''),
+                coalesce(string_agg(CASE WHEN a.atttypid = b.atttypid THEN quote_ident(a.attname)
+                                         ELSE format('%I::text::%s', a.attname, format_type(b.atttypid, b.atttypmod)) END,
+                                    ', ' ORDER BY a.attnum), '')
+         FROM pg_namespace f JOIN pg_class s ON s.relnamespace = f.oid AND s.relkind IN ('r', 'p') AND NOT s.relispartition
+         JOIN pg_namespace g ON g.nspname = $2::text::name
+         JOIN pg_class t ON t.relnamespace = g.oid AND t.relname = s.relname
+         LEFT JOIN (pg_attribute a JOIN pg_attribute b ON b.attname = a.attname AND b.attnum > 0 AND b.attgenerated = '')
+                ON a.attrelid = s.oid AND b.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped
+         WHERE f.nspname = $1::text::name GROUP BY s.relname, s.relkind, t.relname ORDER BY s.relname",
+        &[from.into(), to.into()],
+        |row| {
+            Ok(Copied { source: row.need(1)?, target: row.need(2)?, columns: row.need(3)?, values: row.need(4)? })
+        },
+    )
+}
+
+/// The first table, partition, column or sequence that one schema has and the other lacks.
+pub fn lacking(catalog: &Catalog, from: &str, to: &str) -> Result<Option<String>> {
+    let rows = query(
+        catalog.scope(),
+        "SELECT CASE WHEN t.oid IS NULL THEN CASE s.relkind WHEN 'S' THEN 'sequence ' ELSE 'table ' END || quote_ident(s.relname)
+                     ELSE format('column %I.%I', s.relname, a.attname) END
+         FROM pg_namespace f JOIN pg_class s ON s.relnamespace = f.oid AND s.relkind IN ('r', 'p', 'S')
+         LEFT JOIN pg_attribute a ON a.attrelid = s.oid AND a.attnum > 0 AND NOT a.attisdropped AND s.relkind <> 'S'
+         LEFT JOIN (pg_class t JOIN pg_namespace g ON g.oid = t.relnamespace AND g.nspname = $2::text::name)
+                ON t.relname = s.relname AND t.relkind = s.relkind
+         WHERE f.nspname = $1::text::name AND (t.oid IS NULL OR (a.attnum IS NOT NULL AND NOT EXISTS (
+             SELECT 1 FROM pg_attribute b WHERE b.attrelid = t.oid AND b.attname = a.attname AND b.attnum > 0
+                                            AND (b.attgenerated = '') = (a.attgenerated = ''))))
+         ORDER BY 1 LIMIT 1",
+        &[from.into(), to.into()],
+        |row| row.need(1),
+    )?;
+    Ok(rows.into_iter().next())
+}
+
+/// A trigger that fires whatever session_replication_role says.
+pub struct Trigger {
+    pub table: String,
+    pub name: String,
+    /// ALWAYS or REPLICA.
+    pub mode: String,
+}
+
+pub fn insistent_triggers(catalog: &Catalog, schema: &str) -> Result<Vec<Trigger>> {
+    query(
+        catalog.scope(),
+        "SELECT format('%I.%I', n.nspname, c.relname), quote_ident(t.tgname),
+                CASE t.tgenabled WHEN 'A' THEN 'ALWAYS' ELSE 'REPLICA' END
+         FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid JOIN pg_trigger t ON t.tgrelid = c.oid
+         WHERE n.nspname = $1::text::name AND NOT t.tgisinternal AND t.tgenabled IN ('A', 'R')",
+        &[schema.into()],
+        |row| Ok(Trigger { table: row.need(1)?, name: row.need(2)?, mode: row.need(3)? }),
+    )
+}
+
+/// Sequences of the same name go on where the source's are. A sequence's row holds no code of anybody's.
+pub fn set_sequences(catalog: &Catalog, from: &str, to: &str) -> Result<()> {
+    let pairs: Vec<(String, String)> = query(
+        catalog.scope(),
+        "SELECT format('%I.%I', $1, s.relname), format('%I.%I', $2, t.relname)
+         FROM pg_namespace f JOIN pg_class s ON s.relnamespace = f.oid AND s.relkind = 'S'
+         JOIN pg_namespace g ON g.nspname = $2::text::name
+         JOIN pg_class t ON t.relnamespace = g.oid AND t.relname = s.relname AND t.relkind = 'S'
+         WHERE f.nspname = $1::text::name",
+        &[from.into(), to.into()],
+        |row| Ok((row.need(1)?, row.need(2)?)),
+    )?;
+    for (source, target) in pairs {
+        let target = pgrx::spi::quote_literal(target);
+        let set = format!("SELECT setval({target}::regclass, last_value, is_called) FROM {source}");
+        crate::pg::query_text(catalog.scope(), &set, |_| Ok(()))?;
+    }
+    Ok(())
+}
+
+/// Oldest first: one may read another.
+pub fn materialized_views(catalog: &Catalog, schema: &str) -> Result<Vec<String>> {
+    query(
+        catalog.scope(),
+        "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid
+         WHERE n.nspname = $1::text::name AND c.relkind = 'm' AND c.relispopulated ORDER BY c.oid",
+        &[schema.into()],
+        |row| row.need(1),
+    )
+}

@@ -1,0 +1,82 @@
+//! The rows of table `tenants` that are spares.
+
+use pgrx::Uuid;
+
+use super::Catalog;
+use super::tenants::{NewTenant, Tenant, columns, tenant};
+use crate::error::Result;
+use crate::pg::query;
+
+/// One that nobody else is taking, locked; one that lacks no migration if there is one.
+pub fn take(catalog: &Catalog) -> Result<Option<Tenant>> {
+    query(
+        catalog.scope(),
+        concat!(
+            "SELECT ",
+            columns!(),
+            " FROM fluxbase_tenant.tenants t WHERE t.spare ORDER BY t.applied DESC, t.id LIMIT 1
+             FOR NO KEY UPDATE SKIP LOCKED"
+        ),
+        &[],
+        tenant,
+    )
+    .map(|rows| rows.into_iter().next())
+}
+
+/// One that lacks a migration.
+pub fn take_stale(catalog: &Catalog) -> Result<Option<Tenant>> {
+    query(
+        catalog.scope(),
+        concat!(
+            "SELECT ",
+            columns!(),
+            " FROM fluxbase_tenant.tenants t
+             WHERE t.spare AND t.applied < (SELECT count(*) FROM fluxbase_tenant.migrations) LIMIT 1
+             FOR NO KEY UPDATE SKIP LOCKED"
+        ),
+        &[],
+        tenant,
+    )
+    .map(|rows| rows.into_iter().next())
+}
+
+pub fn count(catalog: &Catalog) -> Result<i64> {
+    let counts =
+        query(catalog.scope(), "SELECT count(*) FROM fluxbase_tenant.tenants WHERE spare", &[], |row| row.need(1))?;
+    Ok(counts.into_iter().next().unwrap_or(0))
+}
+
+pub fn set_spare(catalog: &Catalog, id: Uuid, spare: bool) -> Result<()> {
+    query(
+        catalog.scope(),
+        "UPDATE fluxbase_tenant.tenants SET spare = $2 WHERE id = $1 AND spare <> $2",
+        &[id.into(), spare.into()],
+        |_| Ok(()),
+    )?;
+    Ok(())
+}
+
+pub fn become_tenant(catalog: &Catalog, new: &NewTenant) -> Result<Option<Tenant>> {
+    query(
+        catalog.scope(),
+        concat!(
+            "UPDATE fluxbase_tenant.tenants t SET spare = false, slug = $2, name = $3, schema_name = $4::text::name,
+                 metadata = coalesce($5, '{}'), created_at = now(), updated_at = now()
+             WHERE t.id = $1 AND t.spare RETURNING ",
+            columns!()
+        ),
+        &[new.id.into(), new.slug.into(), new.name.into(), new.schema_name.into(), new.metadata.clone().into()],
+        tenant,
+    )
+    .map(|rows| rows.into_iter().next())
+}
+
+pub fn with_migration(catalog: &Catalog, version: &str) -> Result<Vec<Uuid>> {
+    query(
+        catalog.scope(),
+        "SELECT t.id FROM fluxbase_tenant.tenants t JOIN fluxbase_tenant.applied_migrations a ON a.tenant_id = t.id
+         WHERE t.spare AND a.version = $1",
+        &[version.into()],
+        |row| row.need(1),
+    )
+}

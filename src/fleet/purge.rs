@@ -1,0 +1,96 @@
+//! Deletes for good what was soft-deleted: in workers, a transaction for each tenant, so that none locks the tables of many.
+
+use pgrx::Uuid;
+use pgrx::datum::Interval;
+use pgrx::prelude::*;
+
+use super::leader::{conduct, database, in_transaction_block};
+use super::orders::{Orders, Plan, Task};
+use super::transaction::transaction;
+use crate::access::require_instance_admin;
+use crate::catalog::Catalog;
+use crate::catalog::tenants::{self, Tenant};
+use crate::error::{Error, Result};
+use crate::pg::guc::{self, Lifetime};
+use crate::{ids, tenancy};
+
+const WORKERS: i32 = 2;
+const LOCK_TIMEOUT_MS: i32 = 5000;
+
+/// In a transaction block, and where no worker is to be had, in the caller's transaction.
+pub fn purge(older_than: Interval) -> Result<Vec<Tenant>> {
+    let (caller, role, candidates) = {
+        let catalog = Catalog::write()?;
+        let caller = require_instance_admin(&catalog, "purge tenants")?;
+        let candidates = tenants::list_deleted_before(&catalog, older_than)?;
+        if in_transaction_block() || candidates.len() < 2 {
+            return in_own_transaction(&catalog, candidates);
+        }
+        (caller, catalog.caller_role(), candidates)
+    };
+    let tenants: Vec<Uuid> = candidates.iter().map(|tenant| tenant.id).collect();
+    let conducted = conduct(&Plan {
+        task: Task::Purge,
+        deleted_until: candidates.iter().filter_map(deleted_at).max().unwrap_or(0),
+        database: database(),
+        run: ids::new(),
+        user: caller.user(),
+        role,
+        workers: WORKERS.min(tenants.len() as i32),
+        lock_timeout_ms: LOCK_TIMEOUT_MS,
+        retries: 0,
+        stop_on_error: false,
+        dry_run: false,
+        target: None,
+        tenants: &tenants,
+    });
+    match conducted {
+        Ok(tally) if tally.failed > 0 => ereport!(
+            WARNING,
+            PgSqlErrorCode::ERRCODE_WARNING,
+            format!("{} of {} tenants could not be deleted: {}", tally.failed, tenants.len(), tally.first_error)
+        ),
+        Ok(_) => {}
+        Err(Error::NoWorkers) => return in_own_transaction(&Catalog::write()?, candidates),
+        Err(error) => return Err(error),
+    }
+    let left = tenants::existing(&Catalog::latest()?, &tenants)?;
+    Ok(candidates.into_iter().filter(|tenant| !left.contains(&tenant.id)).collect())
+}
+
+fn in_own_transaction(catalog: &Catalog, candidates: Vec<Tenant>) -> Result<Vec<Tenant>> {
+    let mut purged = Vec::new();
+    for candidate in candidates {
+        if let Some(tenant) = still_deleted(catalog, candidate.id, deleted_at(&candidate).unwrap_or(0))? {
+            purged.push(tenancy::destroy(catalog, tenant)?);
+        }
+    }
+    Ok(purged)
+}
+
+/// What a worker does.
+pub fn work(orders: &Orders, plan: &Plan) {
+    while let Some(tenant) = orders.take() {
+        let purged = transaction(|| {
+            guc::set(c"lock_timeout", &plan.lock_timeout_ms.to_string(), Lifetime::Transaction)?;
+            let catalog = Catalog::write()?;
+            if let Some(tenant) = still_deleted(&catalog, tenant, plan.deleted_until)? {
+                tenancy::destroy(&catalog, tenant)?;
+            }
+            Ok(())
+        });
+        if let Err(failure) = &purged {
+            orders.tell(&failure.message);
+        }
+        orders.count(purged.is_err());
+    }
+}
+
+/// Locked, and looked at again: it may have been restored meanwhile, and even deleted again.
+fn still_deleted(catalog: &Catalog, id: Uuid, until: i64) -> Result<Option<Tenant>> {
+    Ok(tenants::lock(catalog, id)?.filter(|tenant| deleted_at(tenant).is_some_and(|at| at <= until)))
+}
+
+fn deleted_at(tenant: &Tenant) -> Option<i64> {
+    tenant.deleted_at.map(pg_sys::TimestampTz::from)
+}

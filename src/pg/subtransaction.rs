@@ -1,0 +1,63 @@
+//! Subtransactions, as of BEGIN ... EXCEPTION in PL/pgSQL.
+
+use std::panic::AssertUnwindSafe;
+
+use pgrx::PgTryBuilder;
+use pgrx::prelude::*;
+
+use crate::error::Result;
+
+/// What a subtransaction changes in the backend, to be put back when it ends.
+struct Surroundings {
+    memory: pg_sys::MemoryContext,
+    owner: pg_sys::ResourceOwner,
+}
+
+impl Surroundings {
+    fn begin() -> Self {
+        // SAFETY: in a transaction; the context goes on to be current, for what is allocated has to outlive the
+        // subtransaction.
+        unsafe {
+            let found = Surroundings { memory: pg_sys::CurrentMemoryContext, owner: pg_sys::CurrentResourceOwner };
+            pg_sys::BeginInternalSubTransaction(std::ptr::null());
+            pg_sys::MemoryContextSwitchTo(found.memory);
+            found
+        }
+    }
+
+    fn end(&self, commit: bool) {
+        // SAFETY: the subtransaction that begin() began is the innermost again.
+        unsafe {
+            if commit {
+                pg_sys::ReleaseCurrentSubTransaction();
+            } else {
+                pg_sys::RollbackAndReleaseCurrentSubTransaction();
+            }
+            pg_sys::MemoryContextSwitchTo(self.memory);
+            pg_sys::CurrentResourceOwner = self.owner;
+        }
+    }
+}
+
+/// `None` where the server refused with that error, and nothing of it is left.
+pub fn attempt<T>(run: impl FnOnce() -> Result<T>, forgiven: PgSqlErrorCode) -> Result<Option<T>> {
+    let around = Surroundings::begin();
+    let mut body = Some(run);
+    PgTryBuilder::new(AssertUnwindSafe(|| {
+        let Some(run) = body.take() else {
+            return Ok(None);
+        };
+        let answer = run();
+        around.end(answer.is_ok());
+        answer.map(Some)
+    }))
+    .catch_when(forgiven, |_| {
+        around.end(false);
+        Ok(None)
+    })
+    .catch_others(|caught| {
+        around.end(false);
+        caught.rethrow()
+    })
+    .execute()
+}

@@ -1,0 +1,118 @@
+//! Tenants made beforehand: schema, owner role, grants and migrations. A new tenant takes one, and only names change.
+
+use pgrx::{PgSqlErrorCode, Uuid};
+
+use super::create::provision;
+use super::destroy;
+use crate::access::require_instance_admin;
+use crate::catalog::migrations::Migration;
+use crate::catalog::tenants::{self, NewTenant, Tenant};
+use crate::catalog::{Catalog, spares};
+use crate::error::{Error, Result};
+use crate::migrate::{self, Outside};
+use crate::pg::locks::ObjectLock;
+use crate::pg::{Jsonb, attempt};
+use crate::schema::{self, Slug};
+use crate::{ids, settings};
+
+/// What is wrong with fewer or more spares than this.
+const MOST: i32 = 10_000;
+
+/// What was done to have as many spares as wanted.
+#[derive(Default)]
+pub struct Filled {
+    pub made: i32,
+    pub migrated: i32,
+    pub dropped: i32,
+}
+
+/// `None` where the slug or the schema's name is taken.
+pub fn rename(
+    catalog: &Catalog,
+    spare: &Tenant,
+    slug: &Slug,
+    name: &str,
+    metadata: Option<Jsonb>,
+) -> Result<Option<Tenant>> {
+    if tenants::by_slug(catalog, slug.as_str())?.is_some() {
+        return Ok(None);
+    }
+    let schema_name = schema::schema_name(catalog, slug, spare.id, Some(&spare.schema_name))?;
+    let new = NewTenant { id: spare.id, slug: slug.as_str(), name, schema_name: &schema_name, metadata };
+    // A transaction that took the slug may have committed since.
+    let Some(tenant) =
+        attempt(|| spares::become_tenant(catalog, &new), PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION)?.flatten()
+    else {
+        return Ok(None);
+    };
+    schema::rename(catalog, &spare.schema_name, &schema_name)?;
+    Ok(Some(tenant))
+}
+
+/// In the caller's transaction.
+pub fn fill(catalog: &Catalog, wanted: Option<i32>) -> Result<Filled> {
+    require_instance_admin(catalog, "fill up the spare tenants")?;
+    let wanted = wanted.unwrap_or_else(settings::spare_tenants);
+    if !(0..=MOST).contains(&wanted) {
+        return Err(Error::invalid(
+            format!("the number of spare tenants must be between 0 and {MOST}"),
+            "A handful is enough: each that is taken is replaced in the background.",
+        ));
+    }
+    ObjectLock::of_extension().take();
+    let mut filled = Filled::default();
+    while fill_one(catalog, wanted, &mut filled)? {}
+    while spares::count(catalog)? > i64::from(wanted)
+        && let Some(spare) = spares::take(catalog)?
+    {
+        destroy(catalog, spare)?;
+        filled.dropped += 1;
+    }
+    Ok(filled)
+}
+
+/// The next thing to do towards so many spares; false if there is none. The caller holds the lock on the extension.
+pub fn fill_one(catalog: &Catalog, wanted: i32, filled: &mut Filled) -> Result<bool> {
+    if let Some(stale) = spares::take_stale(catalog)? {
+        ready(catalog, stale)?;
+        filled.migrated += 1;
+        return Ok(true);
+    }
+    if spares::count(catalog)? >= i64::from(wanted) {
+        return Ok(false);
+    }
+    let id = ids::new();
+    let slug = Slug::parse(&format!("spare-{}", ids::hex(id)))?;
+    let tenant = provision(catalog, Some(id), Some(slug), "spare", None)?;
+    ready(catalog, tenant)?;
+    filled.made += 1;
+    Ok(true)
+}
+
+/// Whether fewer are there than wanted.
+pub fn is_short(catalog: &Catalog, wanted: i32) -> Result<bool> {
+    Ok(spares::count(catalog)? < i64::from(wanted))
+}
+
+/// Applies what is pending while it counts as a tenant like others, and makes it a spare.
+fn ready(catalog: &Catalog, tenant: Tenant) -> Result<()> {
+    spares::set_spare(catalog, tenant.id, false)?;
+    let tenant = tenants::by_id(catalog, tenant.id)?.ok_or_else(Error::tenant_not_found)?;
+    let tenant = migrate::migrate(catalog, tenant, None, None, Outside::Inside)?.tenant;
+    spares::set_spare(catalog, tenant.id, true)
+}
+
+/// Spares that have applied it are no reason to keep it.
+pub fn unregister_migration(catalog: &Catalog, version: &str) -> Result<Migration> {
+    for id in spares::with_migration(catalog, version)? {
+        discard(catalog, id)?;
+    }
+    migrate::unregister(catalog, version)
+}
+
+fn discard(catalog: &Catalog, id: Uuid) -> Result<()> {
+    if let Some(spare) = tenants::lock(catalog, id)? {
+        destroy(catalog, spare)?;
+    }
+    Ok(())
+}
