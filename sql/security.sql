@@ -48,7 +48,9 @@ CREATE EVENT TRIGGER fluxbase_tenant_after_drop ON sql_drop
     EXECUTE FUNCTION fluxbase_tenant.after_drop();
 
 -- What answers about access depend on: a change reaches the caches of all sessions when it commits.
-CREATE TRIGGER catalog_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON fluxbase_tenant.tenants
+-- Of a tenant no other column matters to them, and a name or a version changes often.
+CREATE TRIGGER catalog_changed
+    AFTER INSERT OR UPDATE OF id, schema_name, spare, suspended_at, deleted_at OR DELETE OR TRUNCATE ON fluxbase_tenant.tenants
     FOR EACH STATEMENT EXECUTE FUNCTION fluxbase_tenant.catalog_changed();
 CREATE TRIGGER catalog_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON fluxbase_tenant.members
     FOR EACH STATEMENT EXECUTE FUNCTION fluxbase_tenant.catalog_changed();

@@ -10,7 +10,7 @@ mod fluxbase_tenant {
     use crate::access;
     use crate::api::{Result, answer};
     use crate::catalog::{Catalog, changes};
-    use crate::isolation::{ddl, sequences, support};
+    use crate::isolation::{commands, ddl, sequences, support};
     use crate::pg::roles;
 
     /// Planner support of reachable().
@@ -82,7 +82,11 @@ mod fluxbase_tenant {
             if context.is_null() || !pgrx::is_a(context, pg_sys::NodeTag::T_EventTriggerData) {
                 ddl::Command::Other
             } else {
-                match (*(*context.cast::<pg_sys::EventTriggerData>()).parsetree).type_ {
+                let data = context.cast::<pg_sys::EventTriggerData>();
+                match (*(*data).parsetree).type_ {
+                    pg_sys::NodeTag::T_AlterTableStmt if commands::is_harmless((*data).parsetree.cast()) => {
+                        return Ok(());
+                    }
                     pg_sys::NodeTag::T_AlterTableStmt => ddl::Command::AltersInPlace,
                     pg_sys::NodeTag::T_AlterObjectSchemaStmt => ddl::Command::Moves,
                     _ => ddl::Command::Other,

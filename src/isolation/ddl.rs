@@ -5,6 +5,7 @@ use std::cell::Cell;
 use pgrx::prelude::*;
 
 use super::policies::{self, TenantTable};
+use super::relations;
 use crate::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::identity::SandboxIdentity;
@@ -33,6 +34,7 @@ impl Drop for OwnDdl {
 
 /// A relation in a tenant's schema that a command made or changed.
 struct Relation {
+    oid: pg_sys::Oid,
     /// Qualified and quoted.
     name: String,
     kind: char,
@@ -64,6 +66,10 @@ pub fn after_command(command: Command) -> Result<()> {
     }
     let caller_is_superuser = roles::is_superuser(roles::current());
     let catalog = Catalog::write()?;
+    let objects = objects(&catalog)?;
+    if !objects.of_tenants && !objects.partitions && command != Command::Moves {
+        return Ok(());
+    }
     let own = OwnDdl::begin();
     let touched = touched(&catalog)?;
     for relation in &touched {
@@ -93,8 +99,10 @@ pub fn after_command(command: Command) -> Result<()> {
     if command == Command::Moves {
         moved_out(&catalog)?.iter().try_for_each(|table| refuse_or_tell(table, caller_is_superuser))?;
     }
-    for (partition, column) in bare_partitions(&catalog)? {
-        policies::protect_shared(&catalog, &partition, &column)?;
+    if objects.partitions {
+        for (partition, column) in bare_partitions(&catalog)? {
+            policies::protect_shared(&catalog, &partition, &column)?;
+        }
     }
     // From here on SQL of the tables' owners may run, whose DDL must be heard.
     drop(own);
@@ -102,6 +110,34 @@ pub fn after_command(command: Command) -> Result<()> {
         .iter()
         .filter(|relation| matches!(relation.kind, 'r' | 'p'))
         .try_for_each(|table| guard_sequences(&catalog, table))
+}
+
+/// Which looks at the command's objects are worth their cost: it may be one on any table of anybody's.
+struct Objects {
+    of_tenants: bool,
+    partitions: bool,
+}
+
+fn objects(catalog: &Catalog) -> Result<Objects> {
+    let found: Vec<(pg_sys::Oid, pg_sys::Oid)> =
+        query(catalog.scope(), "SELECT classid, objid FROM pg_event_trigger_ddl_commands()", &[], |row| {
+            Ok((row.need(1)?, row.need(2)?))
+        })?;
+    let mut objects = Objects { of_tenants: false, partitions: false };
+    for (class, object) in found {
+        if class == pg_sys::RelationRelationId {
+            objects.of_tenants |= relations::tenant_of_relation(object)?.is_some();
+            // SAFETY: lookups by oid, false and 0 where there is none.
+            objects.partitions |= unsafe {
+                pg_sys::get_rel_relispartition(object)
+                    || pg_sys::get_rel_relkind(object) as u8 == pg_sys::RELKIND_PARTITIONED_TABLE
+            };
+        } else {
+            // A policy, whose table the larger query looks up, or a schema.
+            objects.of_tenants = true;
+        }
+    }
+    Ok(objects)
 }
 
 /// After objects were dropped: `tenant_isolation` goes with its table or not at all.
@@ -197,14 +233,14 @@ fn require_preload(relation: &Relation) -> Result<()> {
 fn guard_sequences(catalog: &Catalog, relation: &Relation) -> Result<()> {
     let defaults: Vec<(pg_sys::Oid, String, String)> = query(
         catalog.scope(),
-        "SELECT DISTINCT t.relowner, format('%I', a.attname), pg_get_expr(d.adbin, d.adrelid)
-         FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
-         JOIN pg_depend s ON s.classid = 'pg_attrdef'::regclass AND s.objid = d.oid AND s.refclassid = 'pg_class'::regclass
-         JOIN pg_class c ON c.oid = s.refobjid AND c.relkind = 'S'
-         JOIN pg_class t ON t.oid = d.adrelid
-         WHERE d.adrelid = $1::text::regclass AND a.attgenerated = ''
-           AND pg_get_expr(d.adbin, d.adrelid) ~ '(^|[^.])\\mnextval\\('",
-        &[relation.name.as_str().into()],
+        "SELECT t.relowner, format('%I', a.attname), d.expression
+         FROM (SELECT oid, adrelid, adnum, pg_get_expr(adbin, adrelid) AS expression FROM pg_attrdef
+               WHERE adrelid = $1 OFFSET 0) d
+         JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum JOIN pg_class t ON t.oid = d.adrelid
+         WHERE d.expression ~ '(^|[^.])\\mnextval\\(' AND a.attgenerated = '' AND EXISTS (
+             SELECT 1 FROM pg_depend s JOIN pg_class c ON c.oid = s.refobjid AND c.relkind = 'S'
+             WHERE s.classid = 'pg_attrdef'::regclass AND s.objid = d.oid AND s.refclassid = 'pg_class'::regclass)",
+        &[relation.oid.into()],
         |row| Ok((row.need(1)?, row.need(2)?, row.need(3)?)),
     )?;
     for (owner, column, expression) in defaults {
@@ -268,7 +304,7 @@ fn touched(catalog: &Catalog) -> Result<Vec<Relation>> {
                     AND pg_get_expr(p.polqual, p.polrelid) = format('fluxbase_tenant.reachable(%L::uuid)', t.id),
                 has_table_privilege('fluxbase_tenant_user', c.oid, 'SELECT'),
                 coalesce(c.reloptions && '{security_invoker=true,security_invoker=on,security_invoker=1}', false),
-                c.relowner = 'fluxbase_tenant_owner'::regrole
+                c.relowner = 'fluxbase_tenant_owner'::regrole, c.oid
          FROM pg_event_trigger_ddl_commands() d
          JOIN pg_class c ON c.oid = CASE WHEN d.classid = 'pg_policy'::regclass
                                          THEN (SELECT polrelid FROM pg_policy WHERE oid = d.objid) ELSE d.objid END
@@ -291,5 +327,6 @@ fn relation(row: &Row) -> Result<Relation> {
         is_granted: row.need(6)?,
         invoker_view: row.need(7)?,
         given_to_all_owners: row.need(8)?,
+        oid: row.need(9)?,
     })
 }

@@ -9,7 +9,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::check::{self, Use};
-use super::{cursors, plans};
+use super::{commands, cursors, plans};
 use crate::error::{Error, Result};
 
 /// The hooks that were there before ours, called by ours.
@@ -217,6 +217,7 @@ unsafe extern "C-unwind" fn utility(
         // SET is a utility statement.
         JUST_STARTED.set(std::ptr::null_mut());
         let command = (*statement).utilityStmt;
+        commands::note(command);
         permit_command(command);
         if pgrx::is_a(command, pg_sys::NodeTag::T_DoStmt) || pgrx::is_a(command, pg_sys::NodeTag::T_CallStmt) {
             cursors::close_out_of_reach().unwrap_or_raise();

@@ -2,6 +2,7 @@
 //! cost nothing per row.
 
 mod check;
+pub mod commands;
 mod cursors;
 pub mod ddl;
 mod hooks;

@@ -33,6 +33,14 @@ impl Deferrable {
         Ok(Deferrable { all: found.into_iter().map(|(name, _)| name).collect(), initially_deferred })
     }
 
+    /// Whether the statement may have made or unmade a deferrable constraint. What hides the word, such as a DO block that
+    /// assembles it, meets the server's own refusal to defer a check.
+    pub fn may_change_by(&self, statement: &str) -> bool {
+        let lower = statement.to_ascii_lowercase();
+        let words: &[&str] = if self.all.is_empty() { &["defer"] } else { &["defer", "drop", "alter", "like"] };
+        words.iter().any(|word| lower.contains(word))
+    }
+
     pub fn check_at_once(&self) -> Option<String> {
         set_constraints(&self.all, "IMMEDIATE")
     }

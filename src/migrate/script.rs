@@ -37,6 +37,8 @@ pub struct Statement {
     pub text: String,
     /// Whether it has to run outside a transaction: only in scripts that are marked so.
     pub alone: bool,
+    /// Whether it is a utility command, and not a query.
+    pub is_command: bool,
 }
 
 impl Script {
@@ -101,17 +103,26 @@ fn parse(text: &str) -> Result<Vec<(Statement, Option<Control>)>> {
     list.iter_ptr()
         .map(|raw| {
             // SAFETY: a list of RawStmt as the parser promises, each with its place in the text.
-            let (start, length, control, alone) = unsafe {
+            let (start, length, control, alone, is_command) = unsafe {
                 refuse_client_copy((*raw).stmt)?;
                 let alone = alone::is_needed((*raw).stmt);
-                ((*raw).stmt_location as usize, (*raw).stmt_len as usize, control((*raw).stmt), alone)
+                let is_command = !is_query((*raw).stmt);
+                ((*raw).stmt_location as usize, (*raw).stmt_len as usize, control((*raw).stmt), alone, is_command)
             };
             let end = if length == 0 { text.len() } else { start + length };
             text.get(start..end)
-                .map(|statement| (Statement { text: statement.trim().to_string(), alone }, control))
+                .map(|statement| (Statement { text: statement.trim().to_string(), alone, is_command }, control))
                 .ok_or_else(|| Error::internal("the parser's positions do not fit the text"))
         })
         .collect()
+}
+
+/// # Safety
+/// `node` is a statement made by the parser.
+unsafe fn is_query(node: *mut pg_sys::Node) -> bool {
+    use pg_sys::NodeTag::*;
+    // SAFETY: every node has a tag.
+    matches!(unsafe { (*node).type_ }, T_SelectStmt | T_InsertStmt | T_UpdateStmt | T_DeleteStmt | T_MergeStmt)
 }
 
 /// COPY FROM STDIN has its data outside the statement, where a migration has nothing.

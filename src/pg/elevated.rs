@@ -61,6 +61,11 @@ impl Elevated {
         }
         let settings = scope.settings.insert(guc::Scope::open());
         settings.set(c"search_path", "pg_catalog, pg_temp")?;
+        if snapshot == Snapshot::Latest {
+            // Plans are kept, and those made while the server's catalogs were small would scan them when they are large.
+            settings.set(c"enable_seqscan", "off")?;
+            settings.set(c"plan_cache_mode", "force_generic_plan")?;
+        }
         // SAFETY: the server refuses to take a new snapshot in parallel mode, where the one in force has to do. The push
         // is undone by Drop, or by the abort of the transaction.
         unsafe {

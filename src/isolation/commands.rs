@@ -1,0 +1,112 @@
+//! Commands that need no look at what they did: read from the server's own structures, and few enough to be sure of.
+
+use std::cell::Cell;
+use std::ffi::CStr;
+
+use pgrx::{PgList, pg_sys};
+
+/// Whether an ALTER TABLE can neither weaken row-level security, nor give a column a default that calls nextval(), nor
+/// hand a table to somebody: most migrations of a fleet are of this kind, and each costs every tenant.
+///
+/// # Safety
+/// A statement made by the parser.
+pub unsafe fn is_harmless(statement: *mut pg_sys::AlterTableStmt) -> bool {
+    use pg_sys::AlterTableType as Kind;
+    // SAFETY: by the caller's promise; ADD COLUMN holds a ColumnDef.
+    unsafe {
+        PgList::<pg_sys::AlterTableCmd>::from_pg((*statement).cmds).iter_ptr().all(|command| match (*command).subtype {
+            Kind::AT_AddColumn => has_plain_default((*command).def.cast()),
+            Kind::AT_DropColumn
+            | Kind::AT_SetNotNull
+            | Kind::AT_DropNotNull
+            | Kind::AT_SetStatistics
+            | Kind::AT_SetStorage
+            | Kind::AT_AddConstraint
+            | Kind::AT_ValidateConstraint
+            | Kind::AT_DropConstraint => true,
+            _ => false,
+        })
+    }
+}
+
+/// Whether a new column has no default, or a constant.
+///
+/// # Safety
+/// A column made by the parser.
+unsafe fn has_plain_default(column: *mut pg_sys::ColumnDef) -> bool {
+    // SAFETY: by the caller's promise; a type has a list of names, the last of which is its own; the tags tell the nodes'
+    // types.
+    unsafe {
+        let names = PgList::<pg_sys::Node>::from_pg((*(*column).typeName).names);
+        let is_serial = match names.get_ptr(names.len().wrapping_sub(1)) {
+            Some(name) if pgrx::is_a(name, pg_sys::NodeTag::T_String) => is_serial(name),
+            _ => true,
+        };
+        !is_serial
+            && PgList::<pg_sys::Constraint>::from_pg((*column).constraints).iter_ptr().all(|constraint| {
+                (*constraint).contype != pg_sys::ConstrType::CONSTR_DEFAULT || is_constant((*constraint).raw_expr)
+            })
+    }
+}
+
+/// # Safety
+/// A String node.
+unsafe fn is_serial(name: *mut pg_sys::Node) -> bool {
+    // SAFETY: by the caller's promise.
+    let name = unsafe { CStr::from_ptr((*name.cast::<pg_sys::String>()).sval) };
+    name.to_bytes().windows(6).any(|part| part == b"serial")
+}
+
+/// # Safety
+/// An expression made by the parser.
+unsafe fn is_constant(expression: *mut pg_sys::Node) -> bool {
+    // SAFETY: the tags tell the nodes' types.
+    unsafe {
+        pgrx::is_a(expression, pg_sys::NodeTag::T_A_Const)
+            || pgrx::is_a(expression, pg_sys::NodeTag::T_SQLValueFunction)
+            || (pgrx::is_a(expression, pg_sys::NodeTag::T_TypeCast)
+                && is_constant((*expression.cast::<pg_sys::TypeCast>()).arg))
+    }
+}
+
+thread_local! {
+    static SEEN: Cell<u32> = const { Cell::new(0) };
+    static MAY_GRANT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Watches the commands that run while it lives, for one that may have granted something.
+pub struct Watch(());
+
+impl Watch {
+    pub fn begin() -> Self {
+        SEEN.set(0);
+        MAY_GRANT.set(false);
+        Watch(())
+    }
+
+    /// False only where at least so many commands were seen, and none of them makes, gives away or grants anything. A
+    /// library that does not call our hook leaves them unseen.
+    pub fn may_have_granted(&self, commands: usize) -> bool {
+        MAY_GRANT.get() || (SEEN.get() as usize) < commands
+    }
+}
+
+/// Called by the hook, for every command whoever runs it.
+///
+/// # Safety
+/// A utility statement.
+pub unsafe fn note(command: *mut pg_sys::Node) {
+    use pg_sys::NodeTag::*;
+    SEEN.set(SEEN.get().saturating_add(1));
+    // SAFETY: the tag tells the node's type.
+    let harmless = unsafe {
+        match (*command).type_ {
+            T_AlterTableStmt => is_harmless(command.cast()),
+            T_IndexStmt | T_ConstraintsSetStmt | T_VariableSetStmt | T_CommentStmt | T_DropStmt => true,
+            _ => false,
+        }
+    };
+    if !harmless {
+        MAY_GRANT.set(true);
+    }
+}
