@@ -153,10 +153,17 @@ COMMENT ON FUNCTION @extschema@.tenant_list_instance_admins() IS
     'The users who are instance admins, oldest first. Instance admins. Errors: forbidden.';
 COMMENT ON FUNCTION @extschema@.tenant_migration_add(text, text, text, text, boolean) IS
     'Registers a migration: version, name, the SQL in up, and in down what undoes it for tenant_rollback(). transactional '
-    'false: runs outside a transaction, statement by statement, in tenant_migrate_all(). A version that begins with R__ is '
+    'false: runs outside a transaction, statement by statement, in tenant_migrate_all(). Markers of goose or dbmate in up '
+    'divide it into up and down, and decide about transactional where it is left out. A version that begins with R__ is '
     'repeatable: it may change, and is applied again when it has. The same again is a no-op. Changes no tenant: see '
     'tenant_migrate(). Instance admins. Returns the migration row; checksum is SHA-256 in hexadecimal. Errors: forbidden, '
     'invalid_argument, conflict for another text under a used version, 42601 for what does not parse.';
+COMMENT ON FUNCTION @extschema@.tenant_migrations_load(text) IS
+    'Registers the .sql files of a directory on the server, in the caller''s transaction, all or none: named and marked as '
+    'golang-migrate, Flyway, dbmate or goose do, or VERSION_name.sql. Instance admins whose database role has the '
+    'privileges of pg_read_server_files. Returns a row for each migration in the order of versions, status added, '
+    'unchanged or changed (repeatable). Errors: forbidden, invalid_argument (directory, names, markers, duplicates, missing '
+    'numbers), conflict (changed file, missing file, out of order), 42601 for what does not parse.';
 COMMENT ON FUNCTION @extschema@.tenant_migration_list() IS
     'The registered migrations in the order of versions: numbers by value, then texts. Instance admins. Errors: '
     'forbidden.';

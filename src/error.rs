@@ -71,6 +71,15 @@ impl Error {
         Error::invalid(format!("{argument} must not be null"), format!("Pass a value for {argument}."))
     }
 
+    /// The same, and what it is about.
+    pub fn at(self, place: &str) -> Self {
+        match self {
+            Error::Invalid { message, hint } => Error::Invalid { message: format!("{place}: {message}"), hint },
+            Error::Conflict { message, hint } => Error::Conflict { message: format!("{place}: {message}"), hint },
+            other => other,
+        }
+    }
+
     pub fn sqlstate(&self) -> PgSqlErrorCode {
         match self {
             Error::Unauthenticated => PgSqlErrorCode::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,

@@ -8,5 +8,5 @@ pub use cache::{Standing, is_instance_admin};
 pub use role::Role;
 pub use rules::{
     Access, Need, authorize, has_access, is_reachable, reachable_tenant_ids, require_data_access,
-    require_instance_admin, require_user, visible_tenant, visible_tenant_ids,
+    require_instance_admin, require_server_files, require_user, visible_tenant, visible_tenant_ids,
 };

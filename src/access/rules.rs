@@ -15,6 +15,7 @@ use crate::catalog::tenants::{Status, Tenant};
 use crate::catalog::{Catalog, members, tenants};
 use crate::error::{Error, Result};
 use crate::identity::{self, Caller};
+use crate::pg::roles;
 
 /// What an operation on a tenant asks of its caller.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -89,6 +90,15 @@ pub fn require_instance_admin(catalog: &Catalog, action: &str) -> Result<Caller>
         Caller::Nobody => Err(Error::Unauthenticated),
         Caller::User(_) | Caller::Service(_) => Err(Error::forbidden(action, "Ask an instance admin.")),
     }
+}
+
+/// For functions that read files of the server, as its own ask. Who the user is does not matter: files are the database
+/// role's.
+pub fn require_server_files(catalog: &Catalog, action: &str) -> Result<()> {
+    if roles::is_member(catalog.caller_role(), c"pg_read_server_files") {
+        return Ok(());
+    }
+    Err(Error::forbidden(action, "Have a superuser grant pg_read_server_files to the database role that calls."))
 }
 
 /// For functions that concern the calling user.

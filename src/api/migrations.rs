@@ -7,7 +7,7 @@ use super::{Result, answer, required};
 use crate::access::require_instance_admin;
 use crate::catalog::migrations::Migration;
 use crate::catalog::{Catalog, applied, migrations};
-use crate::migrate::{self, Registration};
+use crate::migrate::{self, Registration, Sections};
 use crate::tenancy;
 
 macro_rules! returns_migrations {
@@ -48,9 +48,15 @@ returns_migrations! {
         let catalog = Catalog::write()?;
         require_instance_admin(&catalog, "register a migration")?;
         let (version, name, up) = (required("version", version)?, required("name", name)?, required("up", up)?);
-        let transactional = transactional.unwrap_or(true);
-        let new = Registration { version: &version, name: &name, up: &up, down: down.as_deref(), transactional };
-        migrate::register(&catalog, &new).map(Some)
+        let sections = Sections::of(&up, down.as_deref(), transactional)?;
+        migrate::register(&catalog, &Registration {
+            version: &version,
+            name: &name,
+            up: &sections.up,
+            down: sections.down.as_deref(),
+            transactional: Some(sections.transactional.unwrap_or(true)),
+        })
+        .map(|(migration, _)| Some(migration))
     }
 
     /// Takes a migration back that no tenant has applied.

@@ -5,6 +5,7 @@ mod fleet;
 mod instance_admins;
 mod isolation;
 mod members;
+mod migration_files;
 mod migrations;
 mod rows;
 mod session;

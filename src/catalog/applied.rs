@@ -87,3 +87,17 @@ pub fn tenants_with(catalog: &Catalog, version: &str) -> Result<i64> {
     )?;
     counts.into_iter().next().ok_or_else(|| Error::internal("count(*) returned no row"))
 }
+
+/// The newest version behind a sort key that tenants have applied, repeatable ones aside, and how many have applied one
+/// behind it.
+pub fn newest_behind(catalog: &Catalog, sort_key: &str) -> Result<Option<(String, i64)>> {
+    let found = query(
+        catalog.scope(),
+        "SELECT (array_agg(m.version ORDER BY m.sort_key DESC))[1], count(DISTINCT a.tenant_id)
+         FROM fluxbase_tenant.migrations m JOIN fluxbase_tenant.applied_migrations a ON a.version = m.version
+         WHERE m.sort_key > $1 AND NOT m.repeatable",
+        &[sort_key.into()],
+        |row| Ok((row.get(1), row.need(2)?)),
+    )?;
+    Ok(found.into_iter().find_map(|(version, tenants)| Some((version?, tenants))))
+}

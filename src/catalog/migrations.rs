@@ -48,6 +48,31 @@ fn migration(row: &Row) -> Result<Migration> {
     })
 }
 
+/// A migration's place in the order, without its text.
+pub struct Registered {
+    pub version: String,
+    pub sort_key: String,
+    pub name: String,
+    pub repeatable: bool,
+}
+
+/// In the order of versions.
+pub fn registered(catalog: &Catalog) -> Result<Vec<Registered>> {
+    query(
+        catalog.scope(),
+        "SELECT version, sort_key, name, repeatable FROM fluxbase_tenant.migrations ORDER BY sort_key",
+        &[],
+        |row| {
+            Ok(Registered {
+                version: row.need(1)?,
+                sort_key: row.need(2)?,
+                name: row.need(3)?,
+                repeatable: row.need(4)?,
+            })
+        },
+    )
+}
+
 pub fn list(catalog: &Catalog) -> Result<Vec<Migration>> {
     query(
         catalog.scope(),

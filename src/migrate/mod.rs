@@ -2,7 +2,9 @@
 
 mod apply;
 mod constraints;
+mod files;
 mod lock;
+mod markers;
 mod register;
 mod rollback;
 mod sandbox;
@@ -10,7 +12,9 @@ mod script;
 mod version;
 
 pub use apply::{Outcome, Outside, migrate, replay, target_key};
+pub use files::{Loaded, load};
 pub use lock::take as take_lock;
+pub use markers::Sections;
 pub use register::{Registration, register, unregister};
 pub use rollback::rollback;
 pub use sandbox::{owner, run as run_in_sandbox, search_path};

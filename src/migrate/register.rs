@@ -7,6 +7,7 @@ use super::version::Version;
 use crate::catalog::migrations::{self, Migration, NewMigration};
 use crate::catalog::{Catalog, applied, tenants, unfinished};
 use crate::error::{Error, Result};
+use crate::pg::context;
 
 /// A migration to be registered.
 pub struct Registration<'a> {
@@ -14,44 +15,72 @@ pub struct Registration<'a> {
     pub name: &'a str,
     pub up: &'a str,
     pub down: Option<&'a str>,
-    pub transactional: bool,
+    /// `None`: as it is registered, or else inside a transaction.
+    pub transactional: Option<bool>,
+}
+
+/// What registering did.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Done {
+    Added,
+    /// It was there.
+    Unchanged,
+    /// A repeatable migration got another text.
+    Changed,
+}
+
+impl Done {
+    pub fn name(self) -> &'static str {
+        match self {
+            Done::Added => "added",
+            Done::Unchanged => "unchanged",
+            Done::Changed => "changed",
+        }
+    }
 }
 
 /// The same again is the same row; another text under a used version is a conflict, or replaces a repeatable one. A script
 /// that does not parse is refused here, not at the first tenant.
-pub fn register(catalog: &Catalog, new: &Registration) -> Result<Migration> {
+pub fn register(catalog: &Catalog, new: &Registration) -> Result<(Migration, Done)> {
     let version = Version::parse(new.version)?;
     if version.is_repeatable() && new.down.is_some() {
         return Err(Error::invalid("a repeatable migration has no down script", "Leave out down."));
     }
-    script::statements(new.up, new.transactional)?;
+    let label = format!("migration version \"{}\" ({})", version.text, new.name);
+    let transactional = new.transactional.unwrap_or(true);
+    context::at(&label, || script::statements(new.up, transactional))?;
     if let Some(down) = new.down {
-        script::statements(down, new.transactional)?;
+        context::at(&format!("{label}, down"), || script::statements(down, transactional))?;
     }
     let checksum = script::checksum(new.up, new.down);
-    let row = || NewMigration {
+    let row = |transactional| NewMigration {
         version: &version.text,
         sort_key: &version.sort_key,
         name: new.name,
         up: new.up,
         down: new.down,
-        transactional: new.transactional,
+        transactional,
         repeatable: version.is_repeatable(),
         checksum: &checksum,
     };
-    if let Some(inserted) = migrations::insert(catalog, row())? {
-        return Ok(inserted);
+    if let Some(inserted) = migrations::insert(catalog, row(transactional))? {
+        return Ok((inserted, Done::Added));
     }
     match migrations::lock(catalog, &version.sort_key)? {
         Some(there) if there.version != version.text => Err(Error::conflict(
             format!("migration version \"{}\" is the same number as \"{}\"", version.text, there.version),
             "Write a version in one way only.",
         )),
-        Some(there) if there.checksum == checksum && there.transactional == new.transactional => Ok(there),
+        Some(there)
+            if there.checksum == checksum && new.transactional.is_none_or(|says| says == there.transactional) =>
+        {
+            Ok((there, Done::Unchanged))
+        }
         Some(there) if there.repeatable => {
-            let replaced = migrations::replace(catalog, row())?;
+            let replaced = migrations::replace(catalog, row(new.transactional.unwrap_or(there.transactional)))?;
             tenants::recount_applied(catalog)?;
-            replaced.ok_or_else(|| Error::internal("a migration that was there is gone"))
+            let replaced = replaced.ok_or_else(|| Error::internal("a migration that was there is gone"))?;
+            Ok((replaced, Done::Changed))
         }
         Some(there) if there.checksum == checksum => Err(Error::conflict(
             format!("migration version \"{}\" is registered to run in another way", version.text),

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::catalog::migrations::Migration;
 use crate::error::{Error, Result};
-use crate::pg::alone;
+use crate::pg::{alone, context};
 
 /// SHA-256 of up and down. Line endings do not matter: a checkout on Windows is the same migration.
 pub fn checksum(up: &str, down: Option<&str>) -> String {
@@ -86,6 +86,11 @@ pub fn statements(text: &str, transactional: bool) -> Result<Vec<Statement>> {
     Ok(statements)
 }
 
+/// Whether there is anything but white space and comments.
+pub fn has_statements(text: &str) -> Result<bool> {
+    Ok(!parse(text)?.is_empty())
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Control {
     Begin,
@@ -93,13 +98,15 @@ enum Control {
     Other,
 }
 
-/// Raises the parser's own error, with its position, for what is not SQL.
+/// Raises the parser's own error, with its line, for what is not SQL.
 fn parse(text: &str) -> Result<Vec<(Statement, Option<Control>)>> {
     let c_text = CString::new(text).map_err(|_| Error::internal("a zero byte in a migration"))?;
-    // SAFETY: a C string; the parser allocates in the current memory context, which outlives this function.
-    let list = unsafe {
-        PgList::<pg_sys::RawStmt>::from_pg(pg_sys::raw_parser(c_text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT))
-    };
+    let list = context::parsing(&c_text, || {
+        // SAFETY: a C string; the parser allocates in the current memory context, which outlives this function.
+        unsafe { pg_sys::raw_parser(c_text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT) }
+    });
+    // SAFETY: a list of what the parser promises, or none.
+    let list = unsafe { PgList::<pg_sys::RawStmt>::from_pg(list) };
     list.iter_ptr()
         .map(|raw| {
             // SAFETY: a list of RawStmt as the parser promises, each with its place in the text.

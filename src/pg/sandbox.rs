@@ -1,18 +1,13 @@
 //! Where SQL of others runs: as a tenant's owner role, inside a security context that refuses to leave it.
 
 use std::cell::RefCell;
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::CStr;
 use std::marker::PhantomData;
 
 use pgrx::prelude::*;
 
-use super::{alone, guc, spi};
-use crate::error::{Error, Result};
-
-unsafe extern "C-unwind" {
-    // Variadic, so pgrx's bindings leave it out.
-    fn errcontext_msg(format: *const c_char, ...) -> c_int;
-}
+use super::{alone, context, guc, spi};
+use crate::error::Result;
 
 thread_local! {
     static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
@@ -85,15 +80,7 @@ pub fn run_outside(owner: pg_sys::Oid, statement: &str, change: alone::Change, p
 
 fn at(place: &str, run: impl FnOnce() -> Result<()>) -> Result<()> {
     PLACE.set(Some(place.to_string()));
-    let place = CString::new(place).map_err(|_| Error::internal("a zero byte in a migration's name"))?;
-    let mut frame = pg_sys::ErrorContextCallback {
-        // SAFETY: reads the head of the backend's stack of callbacks.
-        previous: unsafe { pg_sys::error_context_stack },
-        callback: Some(add_place),
-        arg: place.as_ptr().cast_mut().cast(),
-    };
-    let _pushed = ErrorContext::push(&mut frame);
-    run()
+    context::at(place, run)
 }
 
 impl Drop for Sandbox {
@@ -136,31 +123,5 @@ impl Drop for ActingAs {
     fn drop(&mut self) {
         // SAFETY: what role() found.
         unsafe { pg_sys::SetUserIdAndSecContext(self.previous_role, self.previous_context) };
-    }
-}
-
-/// Keeps a frame on the server's stack of error contexts for as long as the frame lives.
-struct ErrorContext<'a>(&'a mut pg_sys::ErrorContextCallback);
-
-impl<'a> ErrorContext<'a> {
-    fn push(frame: &'a mut pg_sys::ErrorContextCallback) -> Self {
-        // SAFETY: the borrow keeps the frame in place until Drop takes it off the stack.
-        unsafe { pg_sys::error_context_stack = frame };
-        ErrorContext(frame)
-    }
-}
-
-impl Drop for ErrorContext<'_> {
-    fn drop(&mut self) {
-        // SAFETY: back to what was there before push().
-        unsafe { pg_sys::error_context_stack = self.0.previous };
-    }
-}
-
-unsafe extern "C-unwind" fn add_place(place: *mut c_void) {
-    // SAFETY: called by the server while it builds a report; place is the C string that run() keeps alive.
-    unsafe {
-        pg_sys::set_errcontext_domain(std::ptr::null());
-        errcontext_msg(c"%s".as_ptr(), place.cast::<c_char>());
     }
 }

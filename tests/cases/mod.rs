@@ -26,6 +26,9 @@ mod malformed_input;
 mod many_tables;
 mod members;
 mod migration_errors;
+mod migration_files;
+mod migration_files_refused;
+mod migration_markers;
 mod migration_sandbox;
 mod migration_scripts;
 mod migrations;
@@ -77,6 +80,9 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         ("many_tables", many_tables::cases()),
         ("members", members::cases()),
         ("migration_errors", migration_errors::cases()),
+        ("migration_files", migration_files::cases()),
+        ("migration_files_refused", migration_files_refused::cases()),
+        ("migration_markers", migration_markers::cases()),
         ("migration_sandbox", migration_sandbox::cases()),
         ("migration_scripts", migration_scripts::cases()),
         ("migrations", migrations::cases()),

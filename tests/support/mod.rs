@@ -8,6 +8,7 @@ pub mod case;
 pub mod cluster;
 pub mod database;
 pub mod error;
+pub mod files;
 pub mod guardian;
 pub mod install;
 pub mod panics;

@@ -1,0 +1,26 @@
+//! Migrations from files on the server.
+
+use pgrx::prelude::*;
+
+use super::{Result, answer, required};
+use crate::access::{require_instance_admin, require_server_files};
+use crate::catalog::Catalog;
+use crate::migrate::{self, Loaded};
+
+const ACTION: &str = "load migration files from the server";
+
+/// Registers the files of a directory, in the caller's transaction.
+#[pg_extern(volatile, parallel_unsafe, cost = 100000)]
+fn tenant_migrations_load(
+    directory: Option<String>,
+) -> Result<
+    TableIterator<'static, (name!(version, String), name!(name, String), name!(file, String), name!(status, String))>,
+> {
+    let loaded = answer(|| {
+        let catalog = Catalog::write()?;
+        require_instance_admin(&catalog, ACTION)?;
+        require_server_files(&catalog, ACTION)?;
+        migrate::load(&catalog, &required("directory", directory)?)
+    })?;
+    Ok(TableIterator::new(loaded.into_iter().map(|l: Loaded| (l.version, l.name, l.file, l.done.name().to_string()))))
+}
