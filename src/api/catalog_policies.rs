@@ -115,7 +115,7 @@ mod fluxbase_tenant {
         unsafe {
             let context = (*fcinfo).context;
             if !context.is_null() && pgrx::is_a(context, pg_sys::NodeTag::T_TriggerData) {
-                changes::announce((*context.cast::<pg_sys::TriggerData>()).tg_relation);
+                changes::announce();
             }
         }
     }

@@ -1,21 +1,21 @@
 //! Notices when the catalog changes: here or in another session, as soon as the server's invalidation messages say so.
 //!
-//! A statement trigger on each watched table invalidates the table's relation cache entry, which reaches this backend
-//! at its next command and the others when the change commits; a rollback does the same here. Caches remember the
-//! generation they were filled in, and forget all when it has passed.
+//! A statement trigger on each table that answers about access depend on invalidates the relation cache entry of one of
+//! them, which reaches this backend at its next command and the others when the change commits; a rollback does the same
+//! here. Caches remember the generation they were filled in, and forget all when it has passed.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::ffi::CStr;
 
 use pgrx::prelude::*;
 
-/// The tables that answers about access depend on.
-const WATCHED: [&CStr; 3] = [c"tenants", c"members", c"instance_admins"];
+/// The table that stands for all: few statements use it, and an invalidation makes the server plan those anew.
+const WATCHED: &CStr = c"instance_admins";
 
 thread_local! {
     static GENERATION: Cell<u64> = const { Cell::new(1) };
     static RELATION_CHANGES: Cell<u64> = const { Cell::new(1) };
-    static WATCHED_OIDS: RefCell<Vec<pg_sys::Oid>> = const { RefCell::new(Vec::new()) };
+    static WATCHED_OID: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
 }
 
 /// Once per backend, from _PG_init: the server has room for few callbacks.
@@ -33,8 +33,7 @@ pub fn install() {
 
 /// The number to compare what a cache was filled in; `None` where the extension is not installed in this database.
 pub fn generation() -> Option<u64> {
-    let known = WATCHED_OIDS.with_borrow(|oids| !oids.is_empty());
-    if !known && !find_watched() {
+    if WATCHED_OID.get() == pg_sys::InvalidOid && !find_watched() {
         return None;
     }
     Some(GENERATION.get())
@@ -52,25 +51,24 @@ pub fn catch_up() {
 }
 
 /// Called by the statement triggers.
-pub fn announce(relation: pg_sys::Relation) {
-    // SAFETY: the trigger's own relation, open while the trigger runs.
-    unsafe { pg_sys::CacheInvalidateRelcache(relation) };
+pub fn announce() {
+    if find_watched() {
+        // SAFETY: the oid of a relation.
+        unsafe { pg_sys::CacheInvalidateRelcacheByRelid(WATCHED_OID.get()) };
+    }
 }
 
 fn find_watched() -> bool {
-    // SAFETY: lookups by C string; missing_ok, and InvalidOid for tables that are not there.
-    let found: Vec<pg_sys::Oid> = unsafe {
+    // SAFETY: lookups by C string; missing_ok, and InvalidOid for a table that is not there.
+    let found = unsafe {
         let schema = pg_sys::get_namespace_oid(c"fluxbase_tenant".as_ptr(), true);
         if schema == pg_sys::InvalidOid {
             return false;
         }
-        WATCHED.iter().map(|table| pg_sys::get_relname_relid(table.as_ptr(), schema)).collect()
+        pg_sys::get_relname_relid(WATCHED.as_ptr(), schema)
     };
-    if found.contains(&pg_sys::InvalidOid) {
-        return false;
-    }
-    WATCHED_OIDS.set(found);
-    true
+    WATCHED_OID.set(found);
+    found != pg_sys::InvalidOid
 }
 
 fn advance() {
@@ -81,10 +79,9 @@ fn advance() {
 #[pg_guard]
 unsafe extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
     RELATION_CHANGES.set(RELATION_CHANGES.get() + 1);
-    let everything = relation == pg_sys::InvalidOid;
-    if everything || WATCHED_OIDS.with_borrow(|oids| oids.contains(&relation)) {
-        // The tables themselves may be new ones, after DROP and CREATE EXTENSION.
-        WATCHED_OIDS.take();
+    if relation == pg_sys::InvalidOid || relation == WATCHED_OID.get() {
+        // The table itself may be a new one, after DROP and CREATE EXTENSION.
+        WATCHED_OID.set(pg_sys::InvalidOid);
         advance();
     }
 }
