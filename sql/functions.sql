@@ -197,6 +197,11 @@ COMMENT ON FUNCTION @extschema@.tenant_migrate_all(text, integer, text[], interv
     'stop_on_error: takes on no tenant after a failure; dry_run: rolls everything back. Instance admins, outside a '
     'transaction block. Returns a row for each tenant visited. Errors: forbidden, invalid_argument, not_found, 25001 in a '
     'transaction block, 53400 without a background worker.';
+COMMENT ON FUNCTION @extschema@.tenant_drift(uuid) IS
+    'What differs in a tenant''s schema from what its ledger says it should be, found by replaying the ledger into a scratch '
+    'schema that is rolled back; NULL: of all tenants that are not deleted. Returns a row for each thing: object, problem '
+    '(missing, unexpected, different, unfinished), expected, found; no rows: no drift. Instance admins. Errors: forbidden, '
+    'not_found, and that of a migration that fails in an empty schema.';
 COMMENT ON FUNCTION @extschema@.tenant_migration_progress() IS
     'How far each tenant_migrate_all() is that is under way, for \watch; rate in tenants per second. Instance admins. '
     'Errors: forbidden.';

@@ -4,6 +4,7 @@
 mod access;
 mod api;
 mod catalog;
+mod drift;
 mod error;
 mod fleet;
 mod identity;

@@ -1,6 +1,7 @@
 //! The SQL surface: functions alone, a file per table of the reference. Each converts, authorizes, calls, returns.
 
 mod catalog_policies;
+mod drift;
 mod fleet;
 mod instance_admins;
 mod isolation;

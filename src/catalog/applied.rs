@@ -68,6 +68,34 @@ pub fn has(catalog: &Catalog, tenant: Uuid, migration: &Migration) -> Result<boo
     Ok(!found.is_empty())
 }
 
+/// A line of a tenant's ledger.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Entry {
+    pub version: String,
+    /// Of the text that was applied.
+    pub checksum: String,
+    /// Of the text that is registered.
+    pub registered: String,
+}
+
+impl Entry {
+    /// Whether what was applied is what is registered.
+    pub fn is_current(&self) -> bool {
+        self.checksum == self.registered
+    }
+}
+
+/// What a tenant has applied, in order.
+pub fn ledger(catalog: &Catalog, tenant: Uuid) -> Result<Vec<Entry>> {
+    query(
+        catalog.scope(),
+        "SELECT a.version, a.checksum, m.checksum FROM fluxbase_tenant.applied_migrations a
+         JOIN fluxbase_tenant.migrations m ON m.version = a.version WHERE a.tenant_id = $1 ORDER BY m.sort_key",
+        &[tenant.into()],
+        |row| Ok(Entry { version: row.need(1)?, checksum: row.need(2)?, registered: row.need(3)? }),
+    )
+}
+
 pub fn remove(catalog: &Catalog, tenant: Uuid, version: &str) -> Result<()> {
     query(
         catalog.scope(),

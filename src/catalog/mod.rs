@@ -5,6 +5,7 @@ pub mod applied;
 pub mod changes;
 pub mod copying;
 pub mod findings;
+pub mod fingerprints;
 pub mod fleet;
 pub mod instance_admins;
 pub mod members;

@@ -9,6 +9,7 @@ use crate::pg::query;
 
 pub struct Unfinished {
     pub version: String,
+    pub statements: i32,
     pub statements_done: i32,
     /// Whether the last attempt ended without a word: cancelled or crashed, or it is still at it.
     pub interrupted: bool,
@@ -17,9 +18,17 @@ pub struct Unfinished {
 pub fn get(catalog: &Catalog, tenant: Uuid) -> Result<Option<Unfinished>> {
     let rows = query(
         catalog.scope(),
-        "SELECT version, statements_done, error IS NULL FROM fluxbase_tenant.unfinished_migrations WHERE tenant_id = $1",
+        "SELECT version, statements, statements_done, error IS NULL
+         FROM fluxbase_tenant.unfinished_migrations WHERE tenant_id = $1",
         &[tenant.into()],
-        |row| Ok(Unfinished { version: row.need(1)?, statements_done: row.need(2)?, interrupted: row.need(3)? }),
+        |row| {
+            Ok(Unfinished {
+                version: row.need(1)?,
+                statements: row.need(2)?,
+                statements_done: row.need(3)?,
+                interrupted: row.need(4)?,
+            })
+        },
     )?;
     Ok(rows.into_iter().next())
 }

@@ -64,7 +64,8 @@ pub fn replay(catalog: &Catalog, tenant: Tenant, like: Uuid, by: Option<Uuid>) -
     apply(catalog, tenant, &migrations, by)
 }
 
-fn apply(catalog: &Catalog, tenant: Tenant, migrations: &[Migration], by: Option<Uuid>) -> Result<Tenant> {
+/// Applies these, in this order.
+pub fn apply(catalog: &Catalog, tenant: Tenant, migrations: &[Migration], by: Option<Uuid>) -> Result<Tenant> {
     if migrations.is_empty() {
         return Ok(tenant);
     }

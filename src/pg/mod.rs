@@ -18,4 +18,4 @@ pub use jsonb::Jsonb;
 pub use latch::pause;
 pub use name::Name;
 pub use spi::{Row, execute, execute_with_triggers_as, query, query_text};
-pub use subtransaction::attempt;
+pub use subtransaction::{attempt, rolled_back};

@@ -1,6 +1,6 @@
 //! Subtransactions, as of BEGIN ... EXCEPTION in PL/pgSQL.
 
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use pgrx::PgTryBuilder;
 use pgrx::prelude::*;
@@ -60,4 +60,16 @@ pub fn attempt<T>(run: impl FnOnce() -> Result<T>, forgiven: PgSqlErrorCode) -> 
         caught.rethrow()
     })
     .execute()
+}
+
+/// Rolls back whatever was done, also after an error, which goes on to the caller as it is. Locks are released, and memory
+/// of the server's is freed, so the answer must hold values of Rust alone.
+pub fn rolled_back<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
+    let around = Surroundings::begin();
+    // SAFETY: this context goes with the subtransaction, and end() puts back the one that outlives it.
+    unsafe { pg_sys::MemoryContextSwitchTo(pg_sys::CurTransactionContext) };
+    let answer = catch_unwind(AssertUnwindSafe(run));
+    // An error of the server's waits on a stack of its own meanwhile.
+    around.end(false);
+    answer.unwrap_or_else(|error| resume_unwind(error))
 }

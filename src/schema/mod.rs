@@ -8,6 +8,6 @@ mod repair;
 
 pub use copy::copy_rows;
 pub use grants::refuse_beyond_policies;
-pub use names::{Slug, schema_name, tenant_name};
+pub use names::{Slug, owner_role, schema_name, tenant_name};
 pub use provision::{TABLE_PRIVILEGES, create, drop, owner_role_oid, rename};
 pub use repair::{Mend, repair};

@@ -57,7 +57,7 @@ pub(super) fn assign(catalog: &Catalog, tenant: &Tenant, admin: Option<Uuid>, ca
 }
 
 /// Row, schema, owner role and grants, and nothing in the schema yet.
-pub(super) fn provision(
+pub fn provision(
     catalog: &Catalog,
     id: Option<Uuid>,
     slug: Option<Slug>,

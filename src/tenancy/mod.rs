@@ -7,7 +7,7 @@ mod create;
 mod spares;
 
 pub use clone::{Cloning, clone};
-pub use create::{Creation, create};
+pub use create::{Creation, create, provision};
 use create::{refuse_beyond_limit, require_object};
 pub use spares::{Filled, fill, fill_one, is_short, unregister_migration};
 

@@ -15,6 +15,9 @@ mod clients;
 mod clone;
 mod django;
 mod docs;
+mod drift;
+mod drift_found;
+mod drift_scratch;
 mod drop_extension;
 mod dump_restore;
 mod fleet;
@@ -69,6 +72,9 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         ("clone", clone::cases()),
         ("django", django::cases()),
         ("docs", docs::cases()),
+        ("drift", drift::cases()),
+        ("drift_found", drift_found::cases()),
+        ("drift_scratch", drift_scratch::cases()),
         ("drop_extension", drop_extension::cases()),
         ("dump_restore", dump_restore::cases()),
         ("fleet", fleet::cases()),

@@ -52,6 +52,7 @@ const BY_ID: &[&str] = &[
     "tenant_rollback({t}, '0')",
     "tenant_rollback({t}, '')",
     "tenant_clone({t})",
+    "tenant_drift({t})",
     "tenant_clone({t}, 'No Slug', '')",
 ];
 

@@ -7,6 +7,7 @@ pub mod c_library;
 pub mod case;
 pub mod cluster;
 pub mod database;
+pub mod drift;
 pub mod error;
 pub mod files;
 pub mod guardian;

@@ -1,0 +1,37 @@
+//! Tenant schemas beside their ledgers.
+
+use pgrx::datum::Uuid;
+use pgrx::prelude::*;
+
+use super::{Result, answer};
+use crate::catalog::Catalog;
+use crate::drift;
+
+/// What differs in a tenant's schema from what its ledger says it should be; without an id, of all tenants.
+#[pg_extern(volatile, parallel_unsafe, cost = 1000000)]
+fn tenant_drift(
+    tenant_id: default!(Option<Uuid>, "NULL"),
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(tenant_id, Uuid),
+            name!(slug, String),
+            name!(object, String),
+            name!(problem, String),
+            name!(expected, Option<String>),
+            name!(found, Option<String>),
+        ),
+    >,
+> {
+    let drift = answer(|| {
+        let catalog = Catalog::write()?;
+        match tenant_id {
+            Some(id) => drift::of_tenant(&catalog, id),
+            None => drift::of_fleet(&catalog),
+        }
+    })?;
+    Ok(TableIterator::new(
+        drift.into_iter().map(|d| (d.tenant_id, d.slug, d.object, d.problem.to_string(), d.expected, d.found)),
+    ))
+}

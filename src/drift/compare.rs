@@ -1,0 +1,62 @@
+//! Two lists of things side by side.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use crate::catalog::fingerprints::Thing;
+
+pub struct Difference<'a> {
+    pub object: &'a str,
+    pub expected: Option<&'a String>,
+    pub found: Option<&'a String>,
+}
+
+impl Difference<'_> {
+    pub fn problem(&self) -> &'static str {
+        match (self.expected, self.found) {
+            (Some(_), None) => "missing",
+            (None, Some(_)) => "unexpected",
+            _ => "different",
+        }
+    }
+}
+
+/// What differs, by object. Of a thing that is missing or unexpected as a whole, its parts are not told; nor is anything
+/// told of what is ignored, and of its parts.
+pub fn differences<'a>(expected: &'a [Thing], found: &'a [Thing], ignored: &HashSet<&str>) -> Vec<Difference<'a>> {
+    let (expected, found) = (by_object(expected), by_object(found));
+    let objects: BTreeSet<&str> = expected.keys().chain(found.keys()).copied().collect();
+    let is_lone = |object: &str| expected.contains_key(object) != found.contains_key(object);
+    let is_ignored = |object: &str| {
+        let mut next = Some(object);
+        while let Some(object) = next {
+            if ignored.contains(object) {
+                return true;
+            }
+            next = expected.get(object).or(found.get(object)).map(|thing| thing.parent.as_str());
+        }
+        false
+    };
+    let mut differences = Vec::new();
+    for object in objects {
+        let (wanted, got) = (expected.get(object), found.get(object));
+        let is_part_of_lone = wanted.iter().chain(got.iter()).any(|thing| is_lone(&thing.parent));
+        if wanted.map(|thing| &thing.definition) != got.map(|thing| &thing.definition)
+            && !is_part_of_lone
+            && !is_ignored(object)
+        {
+            let definition = |thing: &&'a Thing| &thing.definition;
+            differences.push(Difference { object, expected: wanted.map(definition), found: got.map(definition) });
+        }
+    }
+    differences
+}
+
+/// What came, went or changed from one list to the other.
+pub fn touched(before: Vec<Thing>, after: Vec<Thing>) -> Vec<Thing> {
+    let (old, new): (HashSet<Thing>, HashSet<Thing>) = (before.into_iter().collect(), after.into_iter().collect());
+    old.symmetric_difference(&new).cloned().collect()
+}
+
+fn by_object(things: &[Thing]) -> BTreeMap<&str, &Thing> {
+    things.iter().map(|thing| (thing.object.as_str(), thing)).collect()
+}

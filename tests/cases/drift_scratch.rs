@@ -1,0 +1,239 @@
+//! The scratch tenant that a ledger is replayed into is never seen, and gone whatever happens.
+
+use postgres::Client;
+
+use crate::cases;
+use crate::support::drift::{told, told_of};
+use crate::support::people::{column, new_user, one, run};
+use crate::support::tables::act_as;
+use crate::support::{Db, expect_error};
+
+cases![
+    nothing_is_left_behind,
+    failing_replay_raises_its_own_error,
+    error_caught_by_the_caller,
+    session_goes_on_with_what_it_knew,
+    a_migration_cannot_tell_or_keep_the_scratch_tenant,
+    tenants_under_way_are_waited_for_only_where_they_differ,
+    refused_where_nothing_can_be_written,
+    schemas_of_tenants_are_on_no_search_path,
+];
+
+const TRACES: &str = "
+    SELECT 'tenant ' || slug FROM fluxbase_tenant.tenants
+    UNION ALL SELECT 'schema ' || nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND oid >= 16384
+    UNION ALL SELECT 'role ' || rolname FROM pg_roles r WHERE rolname ~ '^fluxbase_tenant_[0-9a-f]{32}$'
+        AND EXISTS (SELECT FROM pg_namespace WHERE nspowner = r.oid)
+    UNION ALL SELECT 'relation ' || c.oid::regclass FROM pg_class c WHERE c.oid >= 16384 AND relnamespace::regnamespace::text !~ '^pg_'
+    UNION ALL SELECT 'depends on role ' || refobjid FROM pg_shdepend s WHERE refclassid = 'pg_authid'::regclass
+        AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = refobjid)
+    UNION ALL SELECT 'ledger ' || tenant_id || version FROM fluxbase_tenant.applied_migrations ORDER BY 1";
+
+fn traces(db: &Db) -> Vec<String> {
+    column(&mut db.superuser(), TRACES, &[])
+}
+
+#[track_caller]
+fn assert_no_locks(client: &mut Client, db: &Db) {
+    let held: Vec<String> = column(
+        client,
+        "SELECT DISTINCT l.relation::regclass::text FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+         JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE l.pid = pg_backend_pid() AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+           AND n.nspname LIKE 'tenant\\_%'",
+        &[],
+    );
+    assert!(held.is_empty(), "{}: {held:?}", db.name());
+}
+
+fn nothing_is_left_behind(db: &Db) {
+    db.add_migration(
+        "1",
+        "CREATE TABLE notes (id serial PRIMARY KEY, body text CHECK (body <> '')); CREATE VIEW seen AS TABLE notes;
+         INSERT INTO notes (body) VALUES ('x')",
+    );
+    db.new_tenant("acme", new_user());
+    db.new_tenant("other", new_user());
+    run(&mut db.superuser(), "ALTER TABLE tenant_other.notes ADD COLUMN extra int");
+    let before = traces(db);
+    let mut superuser = db.superuser();
+    run(&mut superuser, "BEGIN");
+    for _ in 0..3 {
+        assert_eq!(told(&mut superuser, "tenant_drift()"), ["other: column notes.extra unexpected"]);
+        assert_no_locks(&mut superuser, db);
+        assert_eq!(traces(db), before);
+    }
+    let in_transaction: Vec<String> = column(&mut superuser, TRACES, &[]);
+    assert_eq!(in_transaction, before);
+    run(&mut superuser, "COMMIT");
+    assert_eq!(traces(db), before);
+}
+
+/// Passes with a row in the table, and fails in an empty schema.
+const NEEDS_DATA: &str = "
+    CREATE TABLE made (n int);
+    DO $$ BEGIN
+        IF NOT EXISTS (SELECT FROM notes) THEN
+            RAISE EXCEPTION 'no notes' USING ERRCODE = 'ZZ001', DETAIL = 'a detail', HINT = 'a hint';
+        END IF;
+    END $$";
+
+fn with_failing_replay(db: &Db) {
+    db.add_migration("1", "CREATE TABLE notes (id int)");
+    let acme = db.new_tenant("acme", new_user());
+    run(&mut db.superuser(), "INSERT INTO tenant_acme.notes VALUES (1)");
+    db.add_migration("2", NEEDS_DATA);
+    run(&mut db.admin(), &format!("SELECT tenant_migrate('{acme}')"));
+}
+
+fn failing_replay_raises_its_own_error(db: &Db) {
+    with_failing_replay(db);
+    let before = traces(db);
+    let mut admin = db.admin();
+    for call in ["tenant_drift()", "tenant_drift((SELECT id FROM tenant_list()))"] {
+        let refusal = expect_error(admin.query(&format!("SELECT * FROM {call}"), &[]), "ZZ001");
+        let refusal = refusal.message("no notes").detail_has("a detail").hint_has("a hint");
+        refusal.context_has("migration version \"2\" (change 2), statement 2 of 2");
+        assert_eq!(traces(db), before);
+        // The session is not in an aborted transaction, and works.
+        assert_eq!(one::<i64>(&mut admin, "SELECT count(*) FROM tenant_list()", &[]), 1);
+    }
+    run(&mut admin, "BEGIN; SELECT tenant_list()");
+    expect_error(admin.query("SELECT * FROM tenant_drift()", &[]), "ZZ001");
+    expect_error(admin.batch_execute("SELECT 1"), "25P02");
+    run(&mut admin, "ROLLBACK; SELECT 1");
+}
+
+fn error_caught_by_the_caller(db: &Db) {
+    with_failing_replay(db);
+    let before = traces(db);
+    let mut admin = db.admin();
+    run(&mut admin, "CREATE TEMPORARY TABLE seen (n int)");
+    run(
+        &mut admin,
+        "DO $$ BEGIN
+             FOR n IN 1..3 LOOP
+                 BEGIN
+                     INSERT INTO seen VALUES (-n);
+                     PERFORM * FROM tenant_drift();
+                 EXCEPTION WHEN SQLSTATE 'ZZ001' THEN INSERT INTO seen VALUES (n);
+                 END;
+             END LOOP;
+         END $$",
+    );
+    assert_eq!(column::<i32>(&mut admin, "SELECT n FROM seen ORDER BY 1", &[]), [1, 2, 3]);
+    run(&mut admin, "BEGIN; SAVEPOINT a; INSERT INTO seen VALUES (4); SAVEPOINT b; INSERT INTO seen VALUES (5)");
+    expect_error(admin.query("SELECT * FROM tenant_drift()", &[]), "ZZ001");
+    run(&mut admin, "ROLLBACK TO b; INSERT INTO seen VALUES (6); RELEASE a; COMMIT");
+    assert_eq!(column::<i32>(&mut admin, "SELECT n FROM seen ORDER BY 1", &[]), [1, 2, 3, 4, 6]);
+    assert_eq!(traces(db), before);
+}
+
+/// What a backend keeps about access and relations is no other after the rollback, nor are its settings and its role.
+fn session_goes_on_with_what_it_knew(db: &Db) {
+    db.add_migration("1", "CREATE TABLE notes (body text); SET work_mem = '1MB'");
+    let user = new_user();
+    db.new_tenant("acme", user);
+    let mut client = db.as_user(user);
+    run(&mut client, "RESET fluxbase_tenant.user_id; SET ROLE fluxbase_tenant_server");
+    act_as(&mut client, user);
+    run(&mut client, "SELECT tenant_set_current('acme'); INSERT INTO notes VALUES ('before')");
+    let settings =
+        "SELECT concat_ws(';', current_user, session_user, current_setting('search_path'), current_setting('work_mem'),
+                    current_setting('client_min_messages'), current_setting('jit'), current_setting('plan_cache_mode'),
+                    current_setting('fluxbase_tenant.user_id', true))";
+    let mut boss = db.admin();
+    run(&mut boss, "SELECT tenant_current_id()");
+    let before: String = one(&mut boss, settings, &[]);
+    run(&mut boss, "BEGIN; PREPARE mine AS SELECT count(*) FROM tenant_drift()");
+    run(
+        &mut boss,
+        "EXECUTE mine; DECLARE c CURSOR FOR SELECT 1 FROM tenant_drift() RIGHT JOIN generate_series(1, 5) ON true; FETCH 2 FROM c",
+    );
+    run(&mut boss, "EXECUTE mine; FETCH 2 FROM c; COMMIT; EXECUTE mine");
+    assert_eq!(one::<String>(&mut boss, settings, &[]), before);
+
+    // The same of a user who is instance admin, whose tables are within reach by what is cached.
+    run(&mut boss, &format!("SELECT tenant_grant_instance_admin('{user}')"));
+    for _ in 0..2 {
+        assert!(told(&mut client, "tenant_drift()").is_empty());
+        run(&mut client, "INSERT INTO notes VALUES ('after')");
+        assert_eq!(one::<String>(&mut client, "SELECT slug FROM tenant_current()", &[]), "acme");
+    }
+    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM notes", &[]), 3);
+    run(&mut boss, &format!("SELECT tenant_revoke_instance_admin('{user}')"));
+    run(&mut client, "INSERT INTO notes VALUES ('as a member')");
+    let tenant = db.new_tenant("next", new_user());
+    assert!(told_of(&mut boss, tenant).is_empty());
+}
+
+fn a_migration_cannot_tell_or_keep_the_scratch_tenant(db: &Db) {
+    run(
+        &mut db.superuser(),
+        "CREATE TABLE log (line text); GRANT INSERT ON log TO PUBLIC; GRANT USAGE ON SCHEMA public TO PUBLIC",
+    );
+    db.add_migration(
+        "1",
+        "CREATE TABLE who AS SELECT current_user::text AS role, tenant_current_id() AS tenant;
+         INSERT INTO public.log SELECT role FROM who; NOTIFY heard",
+    );
+    db.new_tenant("acme", new_user());
+    let count = "SELECT count(*) FROM log";
+    let mut superuser = db.superuser();
+    run(&mut superuser, "LISTEN heard");
+    assert_eq!(one::<i64>(&mut superuser, count, &[]), 1);
+    assert!(told(&mut superuser, "tenant_drift()").is_empty());
+    assert_eq!(one::<i64>(&mut superuser, count, &[]), 1);
+    use postgres::fallible_iterator::FallibleIterator;
+    assert!(superuser.notifications().iter().next().unwrap().is_none());
+    assert!(told(&mut superuser, "(SELECT d.* FROM tenant_drift() d) d").is_empty());
+}
+
+fn tenants_under_way_are_waited_for_only_where_they_differ(db: &Db) {
+    db.add_migration("1", "CREATE TABLE notes (id int)");
+    let acme = db.new_tenant("acme", new_user());
+    db.add_migration("2", "ALTER TABLE notes ADD COLUMN body text");
+    let (mut migrating, mut asking) = (db.admin(), db.admin());
+    run(&mut migrating, &format!("BEGIN; SELECT tenant_migrate('{acme}')"));
+    run(&mut asking, "SET lock_timeout = '300ms'");
+    assert!(told(&mut asking, "tenant_drift()").is_empty());
+    run(&mut migrating, "COMMIT");
+    assert!(told(&mut asking, "tenant_drift()").is_empty());
+    run(&mut db.superuser(), "ALTER TABLE tenant_acme.notes ADD COLUMN extra text");
+    run(&mut migrating, &format!("BEGIN; SELECT tenant_update('{acme}', 'Locked')"));
+    expect_error(asking.query("SELECT * FROM tenant_drift()", &[]), "55P03");
+    run(&mut migrating, "ROLLBACK");
+    assert_eq!(told(&mut asking, "tenant_drift()"), ["acme: column notes.extra unexpected"]);
+}
+
+fn refused_where_nothing_can_be_written(db: &Db) {
+    db.new_tenant("acme", new_user());
+    let mut admin = db.admin();
+    run(&mut admin, "BEGIN READ ONLY");
+    expect_error(admin.query("SELECT * FROM tenant_drift()", &[]), "25006");
+    run(&mut admin, "ROLLBACK");
+    assert!(told(&mut admin, "tenant_drift()").is_empty());
+}
+
+/// Functions and operators that a tenant plants under the names of the server's own are not called.
+fn schemas_of_tenants_are_on_no_search_path(db: &Db) {
+    let acme = db.new_tenant("acme", new_user());
+    let names =
+        ["quote_ident(text)", "strpos(text, text)", "concat_ws(text, text)", "replace(text, text, text)", "chr(int)"];
+    for name in names {
+        let planted = format!(
+            "CREATE FUNCTION {name} RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hijacked by %', current_user; END $$"
+        );
+        db.migrate(acme, &planted);
+    }
+    db.migrate(
+        acme,
+        "CREATE FUNCTION same(text, text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hijacked'; END $$;
+         CREATE OPERATOR = (LEFTARG = text, RIGHTARG = text, FUNCTION = same); CREATE TABLE notes (body text, CHECK (body <> ''))",
+    );
+    let mut superuser = db.superuser();
+    run(&mut superuser, "SET search_path = tenant_acme, pg_catalog");
+    let rows = superuser.query("SELECT * FROM public.tenant_drift()", &[]).unwrap();
+    assert!(rows.is_empty(), "{rows:?}");
+}
