@@ -1,9 +1,9 @@
 # PostgreSQL's own words; each target is a script. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo check install installcheck lint psql stop bench clean
+.PHONY: help demo check install installcheck lint psql stop bench bench-fleet-large clean
 
 help: ## this list
-	@sed -nE 's/^([a-z]+): ## (.*)/  make \1\t\2/p' Makefile | expand -t 22
+	@sed -nE 's/^([a-z-]+): ## (.*)/  make \1\t\2/p' Makefile | expand -t 28
 
 demo: ## set up, build, and run the tour in examples/demo on a private server
 	@scripts/demo.sh
@@ -29,6 +29,9 @@ stop: ## stop the demo server
 
 bench: ## measure against the alternatives
 	@scripts/bench.sh
+
+bench-fleet-large: ## the fleet with 10,000 tenants
+	@scripts/bench.sh fleet_large
 
 clean: ## stop the demo server and remove everything that was built or fetched
 	@scripts/clean.sh

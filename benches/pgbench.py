@@ -11,8 +11,8 @@ BESIDE_THE_SERVER = ["taskset", "--cpu-list", str(os.cpu_count() - 1)]
 class Session:
     """As whom and with which settings a client connects."""
 
-    def __init__(self, role, **settings):
-        self.environment = dict(os.environ, PGUSER=role)
+    def __init__(self, role, database=None, **settings):
+        self.environment = dict(os.environ, PGUSER=role, PGDATABASE=database or os.environ["PGDATABASE"])
         if settings:
             # A double underscore stands for the dot in a setting's name.
             options = (f"-c {name.replace('__', '.')}={value}" for name, value in settings.items())

@@ -29,12 +29,14 @@ def replace_section(path, name, text):
 
 
 def bars(title, subtitle, groups, labels, highlight, baseline):
-    """Horizontal bars as an SVG document. `groups` maps a heading to values in the order of `labels`; a line marks the
-    baseline, the bar of the label `highlight` stands out."""
+    """Horizontal bars as an SVG document. `groups` maps a heading to values in the order of `labels`, None where there is
+    none; a line marks the baseline, bars whose label begins with `highlight` stand out."""
     left, width, bar, gap, heading = 300, 440, 16, 5, 34
     top = 86
-    scale = width / max(baseline, *(value for values in groups.values() for value in values))
-    height = top + len(groups) * (heading + len(labels) * (bar + gap)) + 24
+    groups = {name: [(label, value) for label, value in zip(labels, values) if value is not None]
+              for name, values in groups.items()}
+    scale = width / max([baseline, *(value for values in groups.values() for _, value in values)])
+    height = top + sum(heading + len(values) * (bar + gap) for values in groups.values()) + 24
     at = left + baseline * scale
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 80} {height}" '
@@ -48,8 +50,8 @@ def bars(title, subtitle, groups, labels, highlight, baseline):
     for name, values in groups.items():
         out.append(f'<text x="20" y="{y + 14}" font-weight="600" fill="#1f2933">{escape(name)}</text>')
         y += heading - 10
-        for label, value in zip(labels, values):
-            ours = label == highlight
+        for label, value in values:
+            ours = label.startswith(highlight)
             color, weight = ("#0b6e4f", "600") if ours else ("#b8c2cc", "400")
             length = max(value * scale, 1)
             out.append(f'<text x="{left - 10}" y="{y + 13}" text-anchor="end" font-weight="{weight}" fill="#323f4b">'

@@ -2,7 +2,8 @@
 # Makes this clone ready to work, in the private folder .dev alone. What is there already is left as it is.
 #   setup.sh build   compiler, libclang, cargo-pgrx: enough to install into a server of your own
 #   setup.sh demo    that and the private PostgreSQL 18
-#   setup.sh check   that, the private PostgreSQL 15 and the client libraries of the tests
+#   setup.sh bench   that and the peers of the benchmarks
+#   setup.sh check   that of demo, the private PostgreSQL 15 and the client libraries of the tests
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 
@@ -24,7 +25,7 @@ missing_packages() {
     has_libclang || echo clang
     [ "$1" = build ] && return
     python3 -m pip --version >/dev/null 2>&1 || echo python3-pip
-    [ "$1" = demo ] && return
+    case $1 in demo | bench) return ;; esac
     [ -x "$SYSTEM_15/bin/initdb" ] || echo postgresql-15
     [ -e /usr/include/postgresql/15/server/postgres.h ] || echo postgresql-server-dev-15
     # PgBouncer's libraries.
@@ -114,6 +115,15 @@ python_clients() {
     mark_done python "$key"
 }
 
+bench_peers() {
+    local requirements=$ROOT/benches/requirements.txt target key
+    target=$(private_folder)/bench/python
+    key="$(python3 --version) $(sha256sum <"$requirements")"
+    is_done bench-python "$key" && [ -d "$target" ] && return
+    run_logged bench-python "Fetching django-tenants" pip_install "$target" -r "$requirements"
+    mark_done bench-python "$key"
+}
+
 # Unpacked, not installed: the package would start a service.
 fetch_pgbouncer() {
     local target
@@ -148,7 +158,7 @@ node_clients() {
 }
 
 part=${1:-check}
-case $part in build | demo | check) ;; *) die "usage: setup.sh build|demo|check" ;; esac
+case $part in build | demo | bench | check) ;; *) die "usage: setup.sh build|demo|bench|check" ;; esac
 
 make_private_folder
 system_packages "$part"
@@ -157,6 +167,10 @@ pgrx_config
 [ "$part" = build ] && exit
 server_18
 [ "$part" = demo ] && exit
+if [ "$part" = bench ]; then
+    bench_peers
+    exit
+fi
 server_15
 pgbouncer
 python_clients

@@ -1,0 +1,12 @@
+"""What the variants of the fleet benchmark are called."""
+
+RAW = "raw loop"
+RAW_TWICE = "raw, in two psql"
+MESSAGES = "raw loop, one message a tenant"
+POLICIES = "raw loop, with policies"
+OURS = "fluxbase_tenant"
+OURS_TWICE = "fluxbase_tenant, two at once"
+SPARES = "fluxbase_tenant, from spares"
+DJANGO = "django-tenants, standard"
+DJANGO_TWICE = "django-tenants, multiprocessing"
+DJANGO_ALONE = "django-tenants, without tenants"
