@@ -100,6 +100,7 @@ CREATE TABLE fluxbase_tenant.unfinished_migrations (
 );
 COMMENT ON TABLE fluxbase_tenant.unfinished_migrations IS 'migrations outside a transaction that are under way or stopped half way';
 COMMENT ON COLUMN fluxbase_tenant.unfinished_migrations.statements_done IS 'the next run goes on behind these';
+COMMENT ON COLUMN fluxbase_tenant.unfinished_migrations.sqlstate IS 'NULL: an attempt at the next statement may have done it and not said so';
 COMMENT ON COLUMN fluxbase_tenant.unfinished_migrations.error IS 'NULL: under way, or ended by a crash or a cancel';
 
 CREATE TABLE fluxbase_tenant.fleet_runs (

@@ -123,7 +123,12 @@ pub fn has_access(database_role: pg_sys::Oid, tenant_id: Uuid, role: Role) -> Re
         Caller::InstanceAdmin { .. } => {
             cache::standing(None, tenant_id)?.is_some_and(|standing| standing.status != Status::Spare)
         }
-        Caller::Service(id) => id == tenant_id && cache::standing(None, tenant_id)?.as_ref().is_some_and(active),
+        // An instance admin's migration of a suspended tenant has its data to work on.
+        Caller::Service(id) => {
+            let migrated = identity::is_sandbox_of(tenant_id);
+            let open = |s: &Standing| active(s) || (migrated && s.status == Status::Suspended);
+            id == tenant_id && cache::standing(None, tenant_id)?.as_ref().is_some_and(open)
+        }
         Caller::User(user) => cache::standing(Some(user), tenant_id)?
             .filter(active)
             .is_some_and(|standing| standing.role.is_some_and(|has| has >= role)),

@@ -11,14 +11,14 @@ pub struct Unfinished {
     pub version: String,
     pub statements: i32,
     pub statements_done: i32,
-    /// Whether the last attempt ended without a word: cancelled or crashed, or it is still at it.
+    /// Whether an attempt at the next statement ended without a word, cancelled or crashed, or is still at it.
     pub interrupted: bool,
 }
 
 pub fn get(catalog: &Catalog, tenant: Uuid) -> Result<Option<Unfinished>> {
     let rows = query(
         catalog.scope(),
-        "SELECT version, statements, statements_done, error IS NULL
+        "SELECT version, statements, statements_done, sqlstate IS NULL
          FROM fluxbase_tenant.unfinished_migrations WHERE tenant_id = $1",
         &[tenant.into()],
         |row| {
@@ -59,7 +59,8 @@ pub fn advance(catalog: &Catalog, tenant: Uuid, statements_done: i32) -> Result<
     Ok(())
 }
 
-pub fn fail(catalog: &Catalog, tenant: Uuid, sqlstate: &str, error: &str) -> Result<()> {
+/// Without a sqlstate where it stays in doubt whether an attempt before this one did the statement.
+pub fn fail(catalog: &Catalog, tenant: Uuid, sqlstate: Option<&str>, error: &str) -> Result<()> {
     query(
         catalog.scope(),
         "UPDATE fluxbase_tenant.unfinished_migrations SET sqlstate = $2, error = $3, updated_at = now()
@@ -91,14 +92,31 @@ pub fn forget(catalog: &Catalog, version: &str) -> Result<usize> {
     Ok(rows.len())
 }
 
-/// Indexes in the schema that CREATE INDEX CONCURRENTLY or its like left invalid when it stopped, qualified and quoted.
-pub fn invalid_indexes(catalog: &Catalog, schema: &str) -> Result<Vec<String>> {
+/// Tenants that began a migration and did not end it.
+pub fn tenants_with(catalog: &Catalog, version: &str) -> Result<Vec<Uuid>> {
     query(
         catalog.scope(),
-        "SELECT format('%I.%I', n.nspname, c.relname)
+        "SELECT tenant_id FROM fluxbase_tenant.unfinished_migrations WHERE version = $1 ORDER BY tenant_id",
+        &[version.into()],
+        |row| row.need(1),
+    )
+}
+
+/// Names that are qualified and quoted.
+pub struct InvalidIndex {
+    pub index: String,
+    pub table: String,
+}
+
+/// Indexes in the schema that CREATE INDEX CONCURRENTLY or its like left invalid when it stopped, or is still building.
+pub fn invalid_indexes(catalog: &Catalog, schema: &str) -> Result<Vec<InvalidIndex>> {
+    query(
+        catalog.scope(),
+        "SELECT format('%I.%I', n.nspname, c.relname),
+                (SELECT format('%I.%I', n.nspname, t.relname) FROM pg_class t WHERE t.oid = i.indrelid)
          FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid AND c.relkind = 'i'
          JOIN pg_index i ON i.indexrelid = c.oid WHERE n.nspname = $1::text::name AND NOT i.indisvalid",
         &[schema.into()],
-        |row| row.need(1),
+        |row| Ok(InvalidIndex { index: row.need(1)?, table: row.need(2)? }),
     )
 }

@@ -11,7 +11,7 @@ use crate::access::require_instance_admin;
 use crate::catalog::fleet::{self, Visit};
 use crate::catalog::{Catalog, tenants};
 use crate::error::{Error, Result};
-use crate::pg::pause;
+use crate::pg::{Unwaited, pause};
 use crate::{ids, migrate};
 
 const MAX_WORKERS: i32 = 64;
@@ -131,7 +131,10 @@ pub(super) struct Tally {
 pub(super) fn conduct(plan: &Plan) -> Result<Tally> {
     let orders = Orders::write(plan)?;
     let mut crew = hire(plan.workers, &orders)?;
+    // The workers' concurrent builds would wait for this session's snapshot, and this session for the workers.
+    let unwaited = Unwaited::begin();
     wait(&mut crew, &orders);
+    drop(unwaited);
     let (done, failed) = orders.counts();
     if done < orders.total() && !orders.is_stopped() {
         return Err(Error::conflict(

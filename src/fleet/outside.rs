@@ -10,11 +10,29 @@ use crate::catalog::migrations::Migration;
 use crate::catalog::tenants::{self, Status, Tenant};
 use crate::catalog::{Catalog, applied, unfinished};
 use crate::error::{Error, Result};
+use crate::identity::SandboxIdentity;
 use crate::migrate::{self, Script};
 use crate::pg::alone::Change;
 use crate::pg::guc::{self, Lifetime};
 use crate::pg::locks::ObjectLock;
 use crate::pg::{execute, sandbox};
+
+/// What became of a migration.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Ran {
+    ToTheEnd,
+    /// Another session is migrating the tenant, and we were told not to wait.
+    Busy,
+    /// Somebody else has done it, or deleted the tenant.
+    NotNeeded,
+}
+
+/// What an attempt leaves to whoever cleans up after it.
+struct Attempt {
+    held: Option<ObjectLock>,
+    /// Whether an earlier one may have done the statement that this one is at.
+    in_doubt: bool,
+}
 
 /// Where an attempt begins.
 struct Start {
@@ -22,20 +40,20 @@ struct Start {
     owner: pgrx::pg_sys::Oid,
     search_path: String,
     done: usize,
-    /// Whether an earlier attempt may have done more than it noted.
-    interrupted: bool,
+    /// What to make of the first statement.
+    first: Change,
 }
 
-/// False where another session is migrating the tenant and `wait` says not to wait.
-pub fn run(tenant: &Tenant, migration: &Migration, plan: &Plan, wait: Wait) -> Attempted<bool> {
-    let mut held = None;
-    let result = go_on(tenant, migration, plan, wait, &mut held);
+pub fn run(tenant: &Tenant, migration: &Migration, plan: &Plan, wait: Wait) -> Attempted<Ran> {
+    let mut attempt = Attempt { held: None, in_doubt: false };
+    let result = go_on(tenant, migration, plan, wait, &mut attempt);
     if let Err(failure) = &result {
-        let _ = transaction(|| unfinished::fail(&Catalog::write()?, tenant.id, &failure.sqlstate, &failure.message));
+        let sqlstate = (!attempt.in_doubt).then_some(failure.sqlstate.as_str());
+        let _ = transaction(|| unfinished::fail(&Catalog::write()?, tenant.id, sqlstate, &failure.message));
     }
     let _ = transaction(|| {
         guc::reset_all();
-        if let Some(lock) = &held {
+        if let Some(lock) = &attempt.held {
             lock.release();
         }
         name_session(plan)
@@ -48,13 +66,7 @@ pub fn name_session(plan: &Plan) -> Result<()> {
     guc::set(c"application_name", &format!("fluxbase_tenant {}", plan.run), Lifetime::Session)
 }
 
-fn go_on(
-    tenant: &Tenant,
-    migration: &Migration,
-    plan: &Plan,
-    wait: Wait,
-    held: &mut Option<ObjectLock>,
-) -> Attempted<bool> {
+fn go_on(tenant: &Tenant, migration: &Migration, plan: &Plan, wait: Wait, attempt: &mut Attempt) -> Attempted<Ran> {
     let lock_timeout = plan.lock_timeout_ms.to_string();
     let start = transaction(|| {
         guc::set(c"lock_timeout", &lock_timeout, Lifetime::Session)?;
@@ -62,27 +74,33 @@ fn go_on(
         if !lock.hold(wait == Wait::Yes) {
             return Ok(None);
         }
-        *held = Some(lock);
+        attempt.held = Some(lock);
         begin(tenant, migration)
     })?;
     let Some(start) = start else {
-        return Ok(held.is_some());
+        return Ok(if attempt.held.is_some() { Ran::NotNeeded } else { Ran::Busy });
     };
+    attempt.in_doubt = start.first == Change::MayBeDone;
     let tenant_id = tenant.id.to_string();
     for index in start.done..start.script.statements.len() {
         let statement = &start.script.statements[index];
         let resumed = index == start.done;
         if statement.alone {
             transaction(|| {
-                if resumed {
+                if resumed && statement.builds_indexes {
                     drop_invalid_indexes(tenant)?;
                 }
                 // A command with transactions of its own has the session's settings, which end with none of them.
                 guc::set(c"search_path", &start.search_path, Lifetime::Session)?;
-                guc::set(c"fluxbase_tenant.tenant_id", &tenant_id, Lifetime::Session)
+                guc::set(c"row_security", "on", Lifetime::Session)?;
+                let identity = SandboxIdentity::settings(&tenant_id);
+                identity.into_iter().try_for_each(|(name, value)| guc::set(name, value, Lifetime::Session))
             })?;
-            let change = if resumed && start.interrupted { Change::MayBeDone } else { Change::Nothing };
-            command(|| sandbox::run_outside(start.owner, &statement.text, change, &start.script.place(index)))?;
+            let change = if resumed { start.first } else { Change::Nothing };
+            command(|| {
+                let _identity = SandboxIdentity::assume(tenant.id);
+                sandbox::run_outside(start.owner, &statement.text, change, &start.script.place(index))
+            })?;
         }
         transaction(|| {
             let catalog = Catalog::write()?;
@@ -91,6 +109,7 @@ fn go_on(
             }
             unfinished::advance(&catalog, tenant.id, index as i32 + 1)
         })?;
+        attempt.in_doubt = false;
     }
     transaction(|| {
         let catalog = Catalog::write()?;
@@ -99,7 +118,7 @@ fn go_on(
         unfinished::end(&catalog, tenant.id)?;
         tenants::set_schema_version(&catalog, tenant.id).map(drop)
     })?;
-    Ok(true)
+    Ok(Ran::ToTheEnd)
 }
 
 /// Under the lock: looks again, and notes that it begins. `None` where somebody else has done it meanwhile.
@@ -119,15 +138,23 @@ fn begin(tenant: &Tenant, migration: &Migration) -> Result<Option<Start>> {
         owner: migrate::owner(&found)?,
         search_path: migrate::search_path(&catalog, &found)?,
         done,
-        interrupted: before.is_some_and(|before| before.interrupted && before.statements_done as usize == done),
+        first: match before.filter(|before| before.statements_done as usize == done) {
+            Some(before) if before.interrupted => Change::MayBeDone,
+            Some(_) => Change::MayBeBegun,
+            None => Change::Nothing,
+        },
     }))
 }
 
 /// What CREATE INDEX CONCURRENTLY left behind when it stopped is in the way of its next attempt.
 fn drop_invalid_indexes(tenant: &Tenant) -> Result<()> {
     let catalog = Catalog::write()?;
-    for index in unfinished::invalid_indexes(&catalog, &tenant.schema_name)? {
-        execute(catalog.scope(), &format!("DROP INDEX {index}"))?;
+    for found in unfinished::invalid_indexes(&catalog, &tenant.schema_name)? {
+        // One that an administrator is building is invalid too, until that is done: wait, and look again.
+        execute(catalog.scope(), &format!("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE", found.table))?;
+    }
+    for left in unfinished::invalid_indexes(&catalog, &tenant.schema_name)? {
+        execute(catalog.scope(), &format!("DROP INDEX {}", left.index))?;
     }
     Ok(())
 }

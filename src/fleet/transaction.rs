@@ -5,7 +5,7 @@ use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::pg::sandbox;
+use crate::pg::{roles::Standing, sandbox};
 
 /// Why a transaction was rolled back.
 pub struct Failure {
@@ -38,6 +38,7 @@ pub fn command(run: impl FnOnce() -> Result<()>) -> Attempted<()> {
 fn caught<T>(run: impl FnOnce() -> Result<T>) -> Attempted<T> {
     let mut answer = None;
     let mut body = Some(run);
+    let standing = Standing::now();
     let failure = PgTryBuilder::new(std::panic::AssertUnwindSafe(|| {
         // SAFETY: a worker between transactions; the abort below ends whatever an error leaves open.
         unsafe {
@@ -61,6 +62,8 @@ fn caught<T>(run: impl FnOnce() -> Result<T>) -> Attempted<T> {
         (failure, _) => {
             // SAFETY: ends the transaction that the error left.
             unsafe { pg_sys::AbortCurrentTransaction() };
+            // To as whom the transaction began: one that a command began as its owner ends as that one.
+            standing.resume();
             Err(failure.unwrap_or_else(|| Failure::from_error(&Error::internal("a transaction without a result"))))
         }
     }

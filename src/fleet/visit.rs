@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use pgrx::Uuid;
 
 use super::orders::{Orders, Plan};
-use super::outside;
+use super::outside::{self, Ran};
 use super::transaction::{Failure, transaction};
 use crate::catalog::fleet::{self, NewVisit};
 use crate::catalog::migrations::Migration;
@@ -14,7 +14,7 @@ use crate::catalog::{Catalog, fleet as runs};
 use crate::error::{Error, Result};
 use crate::migrate::{self, Outcome, Outside};
 use crate::pg::guc::{self, Lifetime};
-use crate::pg::locks::ObjectLock;
+use crate::pg::locks::{self, ObjectLock};
 use crate::pg::{pause, sandbox};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -28,7 +28,7 @@ pub enum Wait {
 }
 
 /// How far the visit is; attempts go on where the one before committed.
-struct Visit<'a> {
+pub struct Visit<'a> {
     plan: &'a Plan<'a>,
     tenant: Uuid,
     wait: Wait,
@@ -46,17 +46,23 @@ enum Step {
     Outside(Box<(Tenant, Migration)>),
 }
 
-/// False where the tenant is locked by somebody else and `wait` says not to wait.
-pub fn visit(orders: &Orders, plan: &Plan, tenant: Uuid, wait: Wait) -> bool {
-    let mut visit = Visit { plan, tenant, wait, started: Instant::now(), from_version: None, applied: 0 };
+/// The visit to go on with, where the tenant is locked by somebody else and `wait` says not to wait.
+pub fn visit<'a>(orders: &Orders, visit: Visit<'a>, wait: Wait) -> Option<Visit<'a>> {
+    let left = go(orders, visit, wait);
+    locks::release_advisory();
+    left
+}
+
+fn go<'a>(orders: &Orders, mut visit: Visit<'a>, wait: Wait) -> Option<Visit<'a>> {
+    visit.wait = wait;
     let mut pause_for = FIRST_PAUSE;
-    let mut tries_left = plan.retries;
+    let mut tries_left = visit.plan.retries;
     loop {
         match visit.attempt() {
-            Ok(false) => return false,
+            Ok(false) => return Some(visit),
             Ok(true) => {
                 orders.count(false);
-                return true;
+                return None;
             }
             Err(failure) if failure.may_pass && tries_left > 0 && !orders.is_stopped() => {
                 tries_left -= 1;
@@ -66,13 +72,17 @@ pub fn visit(orders: &Orders, plan: &Plan, tenant: Uuid, wait: Wait) -> bool {
             Err(failure) => {
                 let _ = transaction(|| visit.record_failure(&failure));
                 orders.count(true);
-                return true;
+                return None;
             }
         }
     }
 }
 
-impl Visit<'_> {
+impl<'a> Visit<'a> {
+    pub fn begin(plan: &'a Plan<'a>, tenant: Uuid) -> Self {
+        Visit { plan, tenant, wait: Wait::No, started: Instant::now(), from_version: None, applied: 0 }
+    }
+
     /// Until nothing is pending any more; false where the tenant is not to be had.
     fn attempt(&mut self) -> std::result::Result<bool, Failure> {
         loop {
@@ -81,10 +91,11 @@ impl Visit<'_> {
                 Step::Busy => return Ok(false),
                 Step::Outside(next) => {
                     let (tenant, migration) = *next;
-                    if !outside::run(&tenant, &migration, self.plan, self.wait)? {
-                        return Ok(false);
+                    match outside::run(&tenant, &migration, self.plan, self.wait)? {
+                        Ran::ToTheEnd => self.applied += 1,
+                        Ran::NotNeeded => {}
+                        Ran::Busy => return Ok(false),
                     }
-                    self.applied += 1;
                 }
             }
         }
@@ -186,7 +197,7 @@ pub fn lock(catalog: &Catalog, tenant: Uuid, wait: Wait) -> Result<Option<Tenant
     };
     let lock = ObjectLock::of_role(migrate::owner(&found)?);
     match wait {
-        Wait::No if !lock.try_take() => return Ok(None),
+        Wait::No if !lock.try_take() => Ok(None),
         Wait::No => tenants::try_lock(catalog, tenant),
         Wait::Yes => {
             lock.take();

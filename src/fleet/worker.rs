@@ -9,7 +9,7 @@ use super::orders::{Orders, Plan, Task};
 use super::outside::name_session;
 use super::purge;
 use super::transaction::transaction;
-use super::visit::{Wait, visit};
+use super::visit::{Visit, Wait, visit};
 use crate::catalog::Catalog;
 use crate::catalog::fleet::{self, NewRun};
 use crate::error::Result;
@@ -79,16 +79,14 @@ fn migrate(orders: &Orders, plan: &Plan) {
     }
     let mut busy = Vec::new();
     while let Some(tenant) = orders.take() {
-        if !visit(orders, plan, tenant, Wait::No) {
-            busy.push(tenant);
-        }
+        busy.extend(visit(orders, Visit::begin(plan, tenant), Wait::No));
     }
     // What another run was at, or a session had locked: now worth waiting for.
-    for tenant in busy {
+    for begun in busy {
         if orders.is_stopped() {
             break;
         }
-        visit(orders, plan, tenant, Wait::Yes);
+        visit(orders, begun, Wait::Yes);
     }
     if orders.leave() {
         // A run that cannot be marked shows as unfinished, which is what it is.

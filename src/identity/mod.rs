@@ -3,6 +3,7 @@
 mod source;
 
 use std::cell::Cell;
+use std::ffi::CStr;
 
 use pgrx::{Uuid, pg_sys};
 
@@ -93,6 +94,11 @@ fn service_tenant() -> Result<Option<Uuid>> {
     Ok(if chosen_for_a_user { None } else { tenant })
 }
 
+/// Whether a migration's SQL is running, for this tenant.
+pub fn is_sandbox_of(tenant: Uuid) -> bool {
+    SANDBOX.get() == Some(tenant)
+}
+
 thread_local! {
     static SANDBOX: Cell<Option<Uuid>> = const { Cell::new(None) };
 }
@@ -104,6 +110,19 @@ pub struct SandboxIdentity(Option<Uuid>);
 impl SandboxIdentity {
     pub fn assume(tenant: Uuid) -> Self {
         SandboxIdentity(SANDBOX.replace(Some(tenant)))
+    }
+
+    /// What goes with it, for parallel workers, which know the settings alone: the tenant's service context, and no setting
+    /// of others that the script could give a user's id.
+    pub fn settings(tenant: &str) -> [(&CStr, &str); 5] {
+        let (user_id, tenant_id) = ("fluxbase_tenant.user_id", "fluxbase_tenant.tenant_id");
+        [
+            (c"fluxbase_tenant.user_id_setting", user_id),
+            (c"fluxbase_tenant.tenant_id_setting", tenant_id),
+            (settings::USER_ID, ""),
+            (settings::CHOSEN_TENANT_ID, ""),
+            (settings::TENANT_ID, tenant),
+        ]
     }
 
     /// For code of others that works for no tenant: the service context of one that does not exist.

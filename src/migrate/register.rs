@@ -2,8 +2,8 @@
 
 use pgrx::prelude::*;
 
-use super::script;
 use super::version::Version;
+use super::{lock, script};
 use crate::catalog::migrations::{self, Migration, NewMigration};
 use crate::catalog::{Catalog, applied, tenants, unfinished};
 use crate::error::{Error, Result};
@@ -104,6 +104,11 @@ pub fn unregister(catalog: &Catalog, version: &str) -> Result<Migration> {
             format!("migration version \"{}\" is applied to {tenants} tenants", migration.version),
             "Register what is to be changed as a new version.",
         ));
+    }
+    for id in unfinished::tenants_with(catalog, &migration.version)? {
+        if let Some(tenant) = tenants::by_id(catalog, id)? {
+            lock::take(&tenant)?;
+        }
     }
     let half_way = unfinished::forget(catalog, &migration.version)?;
     if half_way > 0 {

@@ -6,7 +6,7 @@ use pgrx::spi::quote_identifier;
 
 use super::constraints::Deferrable;
 use super::script::Script;
-use crate::catalog::tenants::Tenant;
+use crate::catalog::tenants::{Status, Tenant};
 use crate::catalog::{Catalog, relations};
 use crate::error::{Error, Result};
 use crate::identity::SandboxIdentity;
@@ -26,17 +26,13 @@ pub fn run(catalog: &Catalog, tenant: &Tenant, script: &Script, range: Range<usi
         script.statements[range.clone()].iter().all(|statement| statement.is_command && !statement.alone);
     let commands = range.len();
     let _identity = SandboxIdentity::assume(tenant.id);
-    let sandbox = Sandbox::enter(
-        owner,
-        &[
-            (c"search_path", &search_path),
-            (c"row_security", "on"),
-            (c"fluxbase_tenant.user_id", ""),
-            (c"fluxbase_tenant.tenant_id", &tenant_id),
-            // For parallel workers, which know the settings alone: a tenant chosen for a user is no service context.
-            (c"fluxbase_tenant.chosen_tenant_id", ""),
-        ],
-    )?;
+    let mut settings = vec![(c"search_path", search_path.as_str()), (c"row_security", "on")];
+    settings.extend(SandboxIdentity::settings(&tenant_id));
+    if tenant.status == Status::Suspended {
+        // Parallel workers, which know the settings alone, would find it closed.
+        settings.push((c"max_parallel_workers_per_gather", "0"));
+    }
+    let sandbox = Sandbox::enter(owner, &settings)?;
     let last = script.place(range.end.saturating_sub(1));
     for index in range {
         let (statement, place) = (&script.statements[index], script.place(index));

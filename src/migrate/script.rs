@@ -37,6 +37,8 @@ pub struct Statement {
     pub text: String,
     /// Whether it has to run outside a transaction: only in scripts that are marked so.
     pub alone: bool,
+    /// Whether it leaves invalid indexes where it stops half way.
+    pub builds_indexes: bool,
     /// Whether it is a utility command, and not a query.
     pub is_command: bool,
 }
@@ -110,15 +112,20 @@ fn parse(text: &str) -> Result<Vec<(Statement, Option<Control>)>> {
     list.iter_ptr()
         .map(|raw| {
             // SAFETY: a list of RawStmt as the parser promises, each with its place in the text.
-            let (start, length, control, alone, is_command) = unsafe {
-                refuse_client_copy((*raw).stmt)?;
-                let alone = alone::is_needed((*raw).stmt);
-                let is_command = !is_query((*raw).stmt);
-                ((*raw).stmt_location as usize, (*raw).stmt_len as usize, control((*raw).stmt), alone, is_command)
+            let (start, length, control, statement) = unsafe {
+                let (node, place) = ((*raw).stmt, (*raw).stmt_location as usize);
+                refuse_client_copy(node)?;
+                let statement = Statement {
+                    text: String::new(),
+                    alone: alone::is_needed(node),
+                    builds_indexes: alone::builds_indexes(node),
+                    is_command: !is_query(node),
+                };
+                (place, (*raw).stmt_len as usize, control(node), statement)
             };
             let end = if length == 0 { text.len() } else { start + length };
             text.get(start..end)
-                .map(|statement| (Statement { text: statement.trim().to_string(), alone, is_command }, control))
+                .map(|part| (Statement { text: part.trim().to_string(), ..statement }, control))
                 .ok_or_else(|| Error::internal("the parser's positions do not fit the text"))
         })
         .collect()

@@ -24,6 +24,13 @@ pub unsafe fn is_needed(node: *mut pg_sys::Node) -> bool {
 }
 
 /// # Safety
+/// `node` is a statement made by the parser.
+pub unsafe fn builds_indexes(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: the tag tells the node's type.
+    matches!(unsafe { (*node).type_ }, pg_sys::NodeTag::T_IndexStmt | pg_sys::NodeTag::T_ReindexStmt)
+}
+
+/// # Safety
 /// A statement made by the parser.
 unsafe fn detached_concurrently(statement: *mut pg_sys::AlterTableStmt) -> Option<*mut pg_sys::PartitionCmd> {
     // SAFETY: by the caller's promise; a DETACH PARTITION holds a PartitionCmd.
@@ -36,10 +43,41 @@ unsafe fn detached_concurrently(statement: *mut pg_sys::AlterTableStmt) -> Optio
     }
 }
 
+unsafe extern "C-unwind" {
+    // In a header that pgrx's bindings leave out.
+    fn PartitionHasPendingDetach(partition: pg_sys::Oid) -> bool;
+}
+
+/// The partition to be detached is one no more: the command has been done.
+///
+/// # Safety
+/// A statement made by the parser, in a transaction.
+unsafe fn is_detached(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: the tag tells the node's type; a lookup by oid.
+    unsafe {
+        pgrx::is_a(node, pg_sys::NodeTag::T_AlterTableStmt)
+            && detached_concurrently(node.cast())
+                .and_then(|command| relation(command))
+                .is_some_and(|partition| !pg_sys::get_rel_relispartition(partition))
+    }
+}
+
+/// # Safety
+/// A command made by the parser, in a transaction.
+unsafe fn relation(command: *mut pg_sys::PartitionCmd) -> Option<pg_sys::Oid> {
+    let (no_lock, missing_ok) = (pg_sys::NoLock as pg_sys::LOCKMODE, pg_sys::RVROption::RVR_MISSING_OK);
+    let no_argument = std::ptr::null_mut();
+    // SAFETY: the name that the parser read; without a callback.
+    let found = unsafe { pg_sys::RangeVarGetRelidExtended((*command).name, no_lock, missing_ok, None, no_argument) };
+    (found != pg_sys::InvalidOid).then_some(found)
+}
+
 /// What is to be different about a command from what its text says.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     Nothing,
+    /// An earlier attempt at it failed, and may have left it half done.
+    MayBeBegun,
     /// It may have been done before, by somebody who did not live to tell.
     MayBeDone,
     /// To run inside a transaction.
@@ -57,6 +95,9 @@ unsafe fn change(node: *mut pg_sys::Node, change: Change) {
                 // Without a name the server would make up another one.
                 (*statement).if_not_exists |= !(*statement).idxname.is_null();
             }
+            (Change::MayBeBegun | Change::MayBeDone, pg_sys::NodeTag::T_AlterTableStmt) => {
+                finish_detaching(node.cast())
+            }
             (Change::MayBeDone, pg_sys::NodeTag::T_DropStmt) => (*node.cast::<pg_sys::DropStmt>()).missing_ok = true,
             (Change::NotConcurrently, pg_sys::NodeTag::T_IndexStmt) => {
                 (*node.cast::<pg_sys::IndexStmt>()).concurrent = false;
@@ -70,6 +111,28 @@ unsafe fn change(node: *mut pg_sys::Node, change: Change) {
                 }
             }
             _ => {}
+        }
+    }
+}
+
+/// A partition whose detachment was begun is detached by FINALIZE alone.
+///
+/// # Safety
+/// A statement made by the parser, in a transaction.
+unsafe fn finish_detaching(statement: *mut pg_sys::AlterTableStmt) {
+    // SAFETY: a DETACH PARTITION holds a PartitionCmd; a lookup by oid.
+    unsafe {
+        for command in PgList::<pg_sys::AlterTableCmd>::from_pg((*statement).cmds).iter_ptr() {
+            if (*command).subtype != pg_sys::AlterTableType::AT_DetachPartition {
+                continue;
+            }
+            let partition = (*command).def.cast::<pg_sys::PartitionCmd>();
+            let is_begun = relation(partition)
+                .is_some_and(|found| pg_sys::ffi::pg_guard_ffi_boundary(|| PartitionHasPendingDetach(found)));
+            if (*partition).concurrent && is_begun {
+                (*command).subtype = pg_sys::AlterTableType::AT_DetachPartitionFinalize;
+                (*partition).concurrent = false;
+            }
         }
     }
 }
@@ -130,6 +193,9 @@ pub(super) fn run_outside(text: &str, wanted: Change) -> Result<()> {
         );
         let mut owned = Memory { memory, previous: pg_sys::MemoryContextSwitchTo(memory) };
         let raw = parse(&text)?;
+        if wanted == Change::MayBeDone && is_detached((*raw).stmt) {
+            return Ok(());
+        }
         change((*raw).stmt, wanted);
         let plans = plan(raw, &text);
         let portal = pg_sys::CreatePortal(c"".as_ptr(), true, true);

@@ -2,7 +2,15 @@
 
 use pgrx::prelude::*;
 
+use super::Unwaited;
+
 const MODE: pg_sys::LOCKMODE = pg_sys::ShareUpdateExclusiveLock as pg_sys::LOCKMODE;
+
+/// Advisory locks that a script took for the session, which has other scripts to run.
+pub fn release_advisory() {
+    // SAFETY: as pg_advisory_unlock_all() does.
+    unsafe { pg_sys::LockReleaseSession(pg_sys::USER_LOCKMETHOD as pg_sys::LOCKMETHODID) };
+}
 
 pub struct ObjectLock(pg_sys::LOCKTAG);
 
@@ -52,6 +60,8 @@ impl ObjectLock {
     }
 
     fn acquire(&self, for_session: bool, dont_wait: bool) -> bool {
+        // Who has the lock may be building an index, and would wait for our snapshot while we wait for the lock.
+        let _unwaited = (!dont_wait).then(Unwaited::begin);
         // SAFETY: a tag of the kind that the server makes for roles, in a transaction.
         let answer = unsafe { pg_sys::LockAcquire(&self.0, MODE, for_session, dont_wait) };
         answer != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL

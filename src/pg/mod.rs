@@ -12,6 +12,7 @@ pub mod roles;
 pub mod sandbox;
 mod spi;
 mod subtransaction;
+mod unwaited;
 
 pub use elevated::{Elevated, Snapshot};
 pub use jsonb::Jsonb;
@@ -19,3 +20,4 @@ pub use latch::pause;
 pub use name::Name;
 pub use spi::{Row, execute, execute_with_triggers_as, query, query_text};
 pub use subtransaction::{attempt, rolled_back};
+pub use unwaited::Unwaited;

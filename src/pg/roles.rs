@@ -4,6 +4,26 @@ use std::ffi::CStr;
 
 use pgrx::prelude::*;
 
+/// As whom code runs, and how restricted.
+pub struct Standing {
+    role: pg_sys::Oid,
+    context: i32,
+}
+
+impl Standing {
+    pub fn now() -> Self {
+        let mut standing = Standing { role: pg_sys::InvalidOid, context: 0 };
+        // SAFETY: reads two variables of the backend.
+        unsafe { pg_sys::GetUserIdAndSecContext(&mut standing.role, &mut standing.context) };
+        standing
+    }
+
+    pub fn resume(&self) {
+        // SAFETY: what now() found.
+        unsafe { pg_sys::SetUserIdAndSecContext(self.role, self.context) };
+    }
+}
+
 /// The role whose privileges count at this point: current_user.
 pub fn current() -> pg_sys::Oid {
     // SAFETY: reads a variable of the backend.

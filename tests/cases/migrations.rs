@@ -19,6 +19,7 @@ cases![
     migrate_applies_what_is_pending,
     migrate_stops_at_the_target,
     late_version_is_caught_up,
+    data_of_suspended_tenants_is_migrated_too,
     new_tenants_get_everything,
     deleted_are_skipped_and_suspended_are_not,
     status_tells_of_each_tenant,
@@ -238,6 +239,24 @@ fn late_version_is_caught_up(db: &Db) {
     let told: (&str, &str, i32) = (row.get("from_version"), row.get("to_version"), row.get("applied"));
     assert_eq!(told, ("3", "3", 1));
     db.admin().query("SELECT * FROM tenant_acme.b", &[]).unwrap();
+}
+
+fn data_of_suspended_tenants_is_migrated_too(db: &Db) {
+    db.add_migration("1", "CREATE TABLE notes (n int); INSERT INTO notes VALUES (1)");
+    let user = new_user();
+    let id = db.new_tenant("paused", user);
+    run(&mut db.admin(), &format!("SELECT tenant_suspend('{id}')"));
+    let force = if db.major() < 16 { "force_parallel_mode" } else { "debug_parallel_query" };
+    let up = format!("UPDATE notes SET n = 2; SET LOCAL {force} = regress; CREATE TABLE copy AS TABLE notes");
+    let add = "SELECT tenant_migration_add('2', 'two', $1, 'DELETE FROM notes; DROP TABLE copy')";
+    db.admin().query(add, &[&up]).unwrap();
+    db.admin().query_one(MIGRATE, &[&id]).unwrap();
+    assert_eq!(column::<i32>(&mut db.admin(), "SELECT n FROM tenant_paused.copy", &[]), [2]);
+    for mut client in [db.as_user(user), db.as_service(id)] {
+        expect_error(client.query("SELECT * FROM tenant_paused.notes", &[]), "42501");
+    }
+    db.admin().query_one("SELECT * FROM tenant_rollback($1, '1')", &[&id]).unwrap();
+    assert_eq!(column::<i32>(&mut db.admin(), "SELECT n FROM tenant_paused.notes", &[]), [0; 0]);
 }
 
 fn new_tenants_get_everything(db: &Db) {

@@ -5,6 +5,8 @@ mod atomicity;
 mod attacks_identity;
 mod attacks_migrations;
 mod attacks_oracles;
+mod attacks_outside;
+mod attacks_outside_commands;
 mod attacks_planted_code;
 mod attacks_pools;
 mod attacks_reads_writes;
@@ -13,6 +15,7 @@ mod cached_own_changes;
 mod catalog_tables;
 mod clients;
 mod clone;
+mod crash;
 mod django;
 mod docs;
 mod drift;
@@ -35,6 +38,9 @@ mod migration_markers;
 mod migration_sandbox;
 mod migration_scripts;
 mod migrations;
+mod migrations_half_way;
+mod migrations_interrupted;
+mod migrations_outside;
 mod nothing_per_row;
 mod outsiders;
 mod policies_at_birth;
@@ -45,6 +51,8 @@ mod query_paths;
 mod races;
 mod readme;
 mod repair;
+mod repeatable;
+mod rollback;
 mod self_audit;
 mod session;
 mod shared_table_access;
@@ -62,6 +70,8 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         ("attacks_identity", attacks_identity::cases()),
         ("attacks_migrations", attacks_migrations::cases()),
         ("attacks_oracles", attacks_oracles::cases()),
+        ("attacks_outside", attacks_outside::cases()),
+        ("attacks_outside_commands", attacks_outside_commands::cases()),
         ("attacks_planted_code", attacks_planted_code::cases()),
         ("attacks_pools", attacks_pools::cases()),
         ("attacks_reads_writes", attacks_reads_writes::cases()),
@@ -70,6 +80,7 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         ("catalog_tables", catalog_tables::cases()),
         ("clients", clients::cases()),
         ("clone", clone::cases()),
+        ("crash", crash::cases()),
         ("django", django::cases()),
         ("docs", docs::cases()),
         ("drift", drift::cases()),
@@ -92,6 +103,9 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         ("migration_sandbox", migration_sandbox::cases()),
         ("migration_scripts", migration_scripts::cases()),
         ("migrations", migrations::cases()),
+        ("migrations_half_way", migrations_half_way::cases()),
+        ("migrations_interrupted", migrations_interrupted::cases()),
+        ("migrations_outside", migrations_outside::cases()),
         ("nothing_per_row", nothing_per_row::cases()),
         ("outsiders", outsiders::cases()),
         ("policies_at_birth", policies_at_birth::cases()),
@@ -102,6 +116,8 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         ("races", races::cases()),
         ("readme", readme::cases()),
         ("repair", repair::cases()),
+        ("repeatable", repeatable::cases()),
+        ("rollback", rollback::cases()),
         ("self_audit", self_audit::cases()),
         ("session", session::cases()),
         ("shared_table_access", shared_table_access::cases()),

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use postgres::{Client, Config, NoTls};
 use tempfile::TempDir;
@@ -81,6 +82,28 @@ impl Cluster {
         *guardian = Some(Guardian::start(&self.install, self.folder()).unwrap_or_else(|problem| panic!("{problem}")));
     }
 
+    /// Kills every process of the server at one moment, as the kernel does when memory runs out, and starts again: recovery
+    /// is done when this returns.
+    pub fn crash(&self) {
+        let postmaster = self.postmaster();
+        // Stopped, it has no more children than those that are listed.
+        signal("STOP", &[postmaster]);
+        let mut all = children_of(postmaster);
+        all.push(postmaster);
+        signal("KILL", &all);
+        let started = Instant::now();
+        while all.iter().any(|pid| is_alive(*pid)) {
+            assert!(started.elapsed() < Duration::from_secs(10), "killed processes are still there");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.restart("immediate");
+    }
+
+    fn postmaster(&self) -> u32 {
+        let file = fs::read_to_string(self.folder().join("data/postmaster.pid")).expect("the server runs");
+        file.lines().next().and_then(|line| line.trim().parse().ok()).expect("postmaster.pid begins with a pid")
+    }
+
     /// Holds the data, the log and the socket.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -106,6 +129,31 @@ impl Cluster {
     pub(super) fn next_name(&self) -> String {
         format!("case_{}", self.databases.fetch_add(1, Ordering::Relaxed))
     }
+}
+
+/// As the servers' user, who can end nobody else's processes.
+fn signal(name: &str, pids: &[u32]) {
+    let pids = pids.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
+    // Some may have ended meanwhile.
+    let _ = server_command("sh").args(["-c", &format!("kill -{name} {pids} 2>/dev/null")]).status();
+}
+
+/// State and parent of a process.
+fn process(pid: u32) -> Option<(char, u32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The program's name, in parentheses, may hold anything.
+    let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace();
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+}
+
+fn is_alive(pid: u32) -> bool {
+    process(pid).is_some_and(|(state, _)| state != 'Z')
+}
+
+fn children_of(parent: u32) -> Vec<u32> {
+    let folders = fs::read_dir("/proc").expect("/proc is there").flatten();
+    let pids = folders.filter_map(|folder| folder.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| process(*pid).is_some_and(|(_, of)| of == parent)).collect()
 }
 
 /// In /tmp, wherever TMPDIR points: the servers' user can enter it, and the socket's path stays below 107 bytes.

@@ -101,4 +101,19 @@ impl<'a> Scene<'a> {
     pub fn forget_spies(&self) {
         run(&mut self.db.superuser(), "TRUNCATE lair.seen");
     }
+
+    /// Runs the script as a migration outside a transaction, for the thief alone: status, number applied, SQLSTATE.
+    #[track_caller]
+    pub fn outside(&self, script: &str) -> String {
+        let version: String =
+            one(&mut self.db.admin(), "SELECT (count(*) + 1)::text FROM tenant_migration_list()", &[]);
+        self.db.add_outside(&version, script);
+        let told = self.db.migrate_all("tenants => '{thief}', retries => 0, parallel => 1");
+        let [told] = told.as_slice() else { panic!("{script}: {told:?}") };
+        if !told.contains("migrated") {
+            run(&mut self.db.admin(), &format!("SELECT tenant_migration_remove('{version}')"));
+        }
+        self.db.assert_no_workers();
+        told.replace("thief ", "")
+    }
 }

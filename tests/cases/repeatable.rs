@@ -1,0 +1,236 @@
+//! A migration whose version begins with R__ may change: then it is applied again, after all others.
+
+use uuid::Uuid;
+
+use crate::cases;
+use crate::support::people::{column, new_user, one, run};
+use crate::support::{Db, expect_error, expect_refusal};
+
+cases![
+    applied_again_after_its_text_changed,
+    unchanged_is_nothing_to_do,
+    changed_back_is_nothing_to_do,
+    comes_last_and_is_no_version,
+    new_tenants_get_the_text_of_today,
+    each_tenant_is_counted_for_itself,
+    by_hand_as_by_the_fleet,
+    changed_outside_a_transaction,
+    failure_leaves_the_former,
+    what_it_cannot_have,
+    behind_every_target,
+    changed_while_the_fleet_runs,
+];
+
+/// Registers the text, or replaces what is there.
+#[track_caller]
+fn repeat(db: &Db, version: &str, up: &str) {
+    let sql = "SELECT version FROM tenant_migration_add($1, 'again', $2)";
+    assert_eq!(one::<String>(&mut db.admin(), sql, &[&version, &up]), version);
+}
+
+fn view(n: i32) -> String {
+    format!("CREATE OR REPLACE VIEW told AS SELECT {n} AS n; INSERT INTO log VALUES ({n})")
+}
+
+/// What each tenant's view says, and what was written down on the way.
+#[track_caller]
+fn told(db: &Db, slug: &str) -> String {
+    let sql =
+        format!("SELECT (SELECT n FROM tenant_{slug}.told) || ':' || string_agg(n::text, ' ') FROM tenant_{slug}.log");
+    one(&mut db.superuser(), &sql, &[])
+}
+
+fn a_fleet(db: &Db, tenants: usize) {
+    db.new_fleet(tenants);
+    db.add_migration("2", "CREATE TABLE log (n int)");
+    repeat(db, "R__view", &view(1));
+    db.migrate_all("");
+}
+
+fn applied_again_after_its_text_changed(db: &Db) {
+    a_fleet(db, 3);
+    assert_eq!(db.migration_status(), ["t1 2 0", "t2 2 0", "t3 2 0"]);
+    for n in 2..5 {
+        repeat(db, "R__view", &view(n));
+        assert_eq!(db.migration_status(), ["t1 2 1", "t2 2 1", "t3 2 1"]);
+        assert_eq!(db.migrate_all(""), ["t1 migrated 1", "t2 migrated 1", "t3 migrated 1"]);
+        db.assert_all_is_done();
+    }
+    for slug in ["t1", "t2", "t3"] {
+        assert_eq!(told(db, slug), "4:1 2 3 4");
+    }
+    let listed = "SELECT version || ' ' || repeatable FROM tenant_migration_list()";
+    assert_eq!(column::<String>(&mut db.admin(), listed, &[]), ["1 false", "2 false", "R__view true"]);
+    let ledger =
+        "SELECT count(*) FROM fluxbase_tenant.applied_migrations a JOIN fluxbase_tenant.migrations m USING (version)
+                  WHERE version = 'R__view' AND a.checksum = m.checksum";
+    assert_eq!(one::<i64>(&mut db.superuser(), ledger, &[]), 3);
+}
+
+fn unchanged_is_nothing_to_do(db: &Db) {
+    a_fleet(db, 2);
+    repeat(db, "R__view", &view(1));
+    repeat(db, "R__view", &view(1).replace("; ", ";\r\n").replace(";\r\n", "; "));
+    assert_eq!(db.migrate_all(""), [""; 0]);
+    let id: Uuid = one(&mut db.admin(), "SELECT id FROM tenant_get_by_slug('t1')", &[]);
+    assert_eq!(one::<i32>(&mut db.admin(), "SELECT applied FROM tenant_migrate($1)", &[&id]), 0);
+    assert_eq!(told(db, "t1"), "1:1");
+}
+
+fn changed_back_is_nothing_to_do(db: &Db) {
+    a_fleet(db, 2);
+    repeat(db, "R__view", &view(2));
+    assert_eq!(db.migrate_all("tenants => '{t1}'"), ["t1 migrated 1"]);
+    repeat(db, "R__view", &view(1));
+    // The one that never had the other text has this one.
+    assert_eq!(db.migration_status(), ["t1 2 1", "t2 2 0"]);
+    assert_eq!(db.migrate_all(""), ["t1 migrated 1"]);
+    assert_eq!((told(db, "t1"), told(db, "t2")), ("1:1 2 1".into(), "1:1".into()));
+    db.assert_all_is_done();
+}
+
+fn comes_last_and_is_no_version(db: &Db) {
+    db.new_fleet(1);
+    repeat(db, "R__b", "INSERT INTO log VALUES (12)");
+    repeat(db, "R__a", "INSERT INTO log VALUES (11)");
+    db.add_migration("zz", "INSERT INTO log VALUES (10)");
+    db.add_migration("3", "INSERT INTO log VALUES (3)");
+    db.add_migration("2", "CREATE TABLE log (n int); CREATE VIEW told AS SELECT 0 AS n");
+    let sql = "SELECT from_version || ' ' || to_version || ' ' || applied FROM tenant_migrate_all()";
+    assert_eq!(column::<String>(&mut db.admin(), sql, &[]), ["1 zz 5"]);
+    assert_eq!(told(db, "t1"), "0:3 10 11 12");
+    // A late version comes before what changed, and the version stays the highest of them.
+    repeat(db, "R__a", "INSERT INTO log VALUES (21)");
+    db.add_migration("4", "INSERT INTO log VALUES (4)");
+    assert_eq!(column::<String>(&mut db.admin(), sql, &[]), ["zz zz 2"]);
+    assert_eq!(told(db, "t1"), "0:3 10 11 12 4 21");
+    db.assert_all_is_done();
+}
+
+fn new_tenants_get_the_text_of_today(db: &Db) {
+    a_fleet(db, 1);
+    repeat(db, "R__view", &view(7));
+    let id = db.new_tenant("late", new_user());
+    assert_eq!(told(db, "late"), "7:7");
+    assert_eq!(one::<String>(&mut db.admin(), "SELECT schema_version FROM tenant_get($1)", &[&id]), "2");
+    assert_eq!(db.migrate_all(""), ["t1 migrated 1"]);
+    db.assert_all_is_done();
+}
+
+fn each_tenant_is_counted_for_itself(db: &Db) {
+    a_fleet(db, 3);
+    repeat(db, "R__more", "SELECT 1");
+    repeat(db, "R__view", &view(2));
+    db.add_migration("3", "SELECT 3");
+    assert_eq!(db.migration_status(), ["t1 2 3", "t2 2 3", "t3 2 3"]);
+    assert_eq!(db.migrate_all("tenants => '{t2}'"), ["t2 migrated 3"]);
+    assert_eq!(db.migration_status(), ["t1 2 3", "t2 3 0", "t3 2 3"]);
+    repeat(db, "R__more", "SELECT 2");
+    assert_eq!(db.migration_status(), ["t1 2 3", "t2 3 1", "t3 2 3"]);
+    let third: Uuid = one(&mut db.admin(), "SELECT id FROM tenant_get_by_slug('t3')", &[]);
+    run(&mut db.admin(), &format!("SELECT tenant_soft_delete('{third}')"));
+    assert_eq!(db.migrate_all(""), ["t1 migrated 3", "t2 migrated 1"]);
+    repeat(db, "R__view", &view(3));
+    run(&mut db.admin(), &format!("SELECT tenant_restore('{third}')"));
+    assert_eq!(db.migrate_all(""), ["t1 migrated 1", "t2 migrated 1", "t3 migrated 3"]);
+    assert_eq!(told(db, "t3"), "3:1 3");
+    db.assert_all_is_done();
+}
+
+fn by_hand_as_by_the_fleet(db: &Db) {
+    a_fleet(db, 1);
+    let mut admin = db.admin();
+    let id: Uuid = one(&mut admin, "SELECT id FROM tenant_get_by_slug('t1')", &[]);
+    let migrate = "SELECT concat_ws(' ', status, from_version, to_version, applied) FROM tenant_migrate($1)";
+    repeat(db, "R__view", &view(2));
+    assert_eq!(one::<String>(&mut admin, migrate, &[&id]), "migrated 2 2 1");
+    assert_eq!(one::<String>(&mut admin, migrate, &[&id]), "migrated 2 2 0");
+    // Registered and applied in one transaction that is given up.
+    run(&mut admin, "BEGIN");
+    admin.query("SELECT tenant_migration_add('R__view', 'x', $1)", &[&view(3)]).unwrap();
+    assert_eq!(one::<String>(&mut admin, migrate, &[&id]), "migrated 2 2 1");
+    run(&mut admin, "ROLLBACK");
+    assert_eq!(db.migration_status(), ["t1 2 0"]);
+    assert_eq!(told(db, "t1"), "2:1 2");
+    db.assert_all_is_done();
+}
+
+fn changed_outside_a_transaction(db: &Db) {
+    a_fleet(db, 2);
+    let outside = "SELECT version FROM tenant_migration_add('R__upkeep', 'u', $1, transactional => false)";
+    let mut admin = db.admin();
+    one::<String>(&mut admin, outside, &[&"VACUUM items; INSERT INTO log VALUES (50)"]);
+    assert_eq!(db.migrate_all(""), ["t1 migrated 1", "t2 migrated 1"]);
+    one::<String>(&mut admin, outside, &[&"INSERT INTO log VALUES (60); SELECT 1 / n FROM told WHERE n = 0; VACUUM"]);
+    run(&mut db.superuser(), "CREATE OR REPLACE VIEW tenant_t1.told AS SELECT 0 AS n");
+    assert_eq!(db.migrate_all("retries => 0"), ["t1 failed 0 22012", "t2 migrated 1"]);
+    assert_eq!(db.migration_status(), ["t1 2 1 R__upkeep, 1 of 3 statements done", "t2 2 0"]);
+    // Another text begins at its beginning.
+    one::<String>(&mut admin, outside, &[&"INSERT INTO log VALUES (70); VACUUM items"]);
+    assert_eq!(db.migrate_all(""), ["t1 migrated 1", "t2 migrated 1"]);
+    assert_eq!((told(db, "t1"), told(db, "t2")), ("0:1 50 60 70".into(), "1:1 50 60 70".into()));
+    // And the way to run may change too, with the same text.
+    repeat(db, "R__upkeep", "INSERT INTO log VALUES (80)");
+    assert_eq!(db.migrate_all(""), ["t1 migrated 1", "t2 migrated 1"]);
+    db.assert_all_is_done();
+}
+
+fn failure_leaves_the_former(db: &Db) {
+    a_fleet(db, 2);
+    repeat(db, "R__view", "CREATE OR REPLACE VIEW told AS SELECT 9 AS n; SELECT 1 / (SELECT count(*) FROM items)");
+    run(&mut db.superuser(), "INSERT INTO tenant_t2.items VALUES (1, 'x')");
+    assert_eq!(db.migrate_all(""), ["t1 failed 0 22012", "t2 migrated 1"]);
+    assert_eq!((told(db, "t1"), told(db, "t2")), ("1:1".into(), "9:1".into()));
+    assert_eq!(db.migration_status(), ["t1 2 1", "t2 2 0"]);
+    repeat(db, "R__view", &view(3));
+    assert_eq!(db.migrate_all(""), ["t1 migrated 1", "t2 migrated 1"]);
+    db.assert_all_is_done();
+}
+
+fn what_it_cannot_have(db: &Db) {
+    a_fleet(db, 1);
+    let mut admin = db.admin();
+    let down = admin.query("SELECT tenant_migration_add('R__x', 'x', 'SELECT 1', 'SELECT 2')", &[]);
+    expect_refusal(down, "invalid_argument").message("a repeatable migration has no down script");
+    expect_error(admin.query("SELECT tenant_migration_add('R__view', 'x', 'SELEC')", &[]), "42601");
+    expect_refusal(admin.query("SELECT tenant_migration_add('R__view', 'x', 'COMMIT')", &[]), "invalid_argument");
+    expect_refusal(admin.query("SELECT tenant_migration_remove('R__view')", &[]), "conflict");
+    assert_eq!(db.migration_status(), ["t1 2 0"]);
+    // One that nobody has applied can go.
+    repeat(db, "R__never", "SELECT 1");
+    run(&mut admin, "SELECT tenant_migration_remove('R__never')");
+    assert_eq!(db.migration_status(), ["t1 2 0"]);
+    // Only instance admins.
+    let user = db.as_user(new_user()).query("SELECT tenant_migration_add('R__view', 'x', 'SELECT 1')", &[]);
+    expect_refusal(user, "forbidden");
+}
+
+fn behind_every_target(db: &Db) {
+    a_fleet(db, 1);
+    repeat(db, "R__view", &view(2));
+    db.add_migration("3", "INSERT INTO log VALUES (3)");
+    db.add_migration("4", "INSERT INTO log VALUES (4)");
+    assert_eq!(db.migrate_all("'3'"), ["t1 migrated 1"]);
+    assert_eq!(db.migration_status(), ["t1 3 2"]);
+    assert_eq!(db.migrate_all("'3'"), [""; 0]);
+    assert_eq!(db.migrate_all("'R__view'"), ["t1 migrated 2"]);
+    assert_eq!(told(db, "t1"), "2:1 3 4 2");
+    db.assert_all_is_done();
+}
+
+/// Whoever was visited before the change is visited again; nobody keeps the former text for good.
+fn changed_while_the_fleet_runs(db: &Db) {
+    a_fleet(db, 8);
+    repeat(db, "R__view", &format!("{}; SELECT pg_sleep(0.05)", view(2)));
+    let ran = db.migrate_all_aside("");
+    std::thread::sleep(std::time::Duration::from_millis(150));
+    repeat(db, "R__view", &view(3));
+    ran.join().unwrap().unwrap();
+    let left = db.migrate_all("");
+    assert!(left.iter().all(|line| line.ends_with("migrated 1")), "{left:?}");
+    for tenant in 1..=8 {
+        let said = told(db, &format!("t{tenant}"));
+        assert!(["3:1 2 3", "3:1 3"].contains(&said.as_str()), "{said}");
+    }
+    db.assert_all_is_done();
+}
