@@ -3,6 +3,8 @@
 //! What stops half way is found by that note and goes on behind it. While it runs, a lock of the session keeps others
 //! from migrating the tenant.
 
+use std::time::Duration;
+
 use super::orders::Plan;
 use super::transaction::{Attempted, command, transaction};
 use super::visit::Wait;
@@ -15,7 +17,7 @@ use crate::migrate::{self, Script};
 use crate::pg::alone::Change;
 use crate::pg::guc::{self, Lifetime};
 use crate::pg::locks::ObjectLock;
-use crate::pg::{execute, sandbox};
+use crate::pg::{execute, pause, sandbox};
 
 /// What became of a migration.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -149,9 +151,14 @@ fn begin(tenant: &Tenant, migration: &Migration) -> Result<Option<Start>> {
 /// What CREATE INDEX CONCURRENTLY left behind when it stopped is in the way of its next attempt.
 fn drop_invalid_indexes(tenant: &Tenant) -> Result<()> {
     let catalog = Catalog::write()?;
-    for found in unfinished::invalid_indexes(&catalog, &tenant.schema_name)? {
+    let invalid = unfinished::invalid_indexes(&catalog, &tenant.schema_name)?;
+    for found in &invalid {
         // One that an administrator is building is invalid too, until that is done: wait, and look again.
         execute(catalog.scope(), &format!("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE", found.table))?;
+    }
+    if !invalid.is_empty() {
+        // A build lets go of its lock a moment before it commits.
+        pause(Duration::from_millis(200));
     }
     for left in unfinished::invalid_indexes(&catalog, &tenant.schema_name)? {
         execute(catalog.scope(), &format!("DROP INDEX {}", left.index))?;
