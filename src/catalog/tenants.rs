@@ -306,7 +306,14 @@ pub fn set_schema_version(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>>
     .map(only)
 }
 
-/// After a repeatable migration has changed: those that applied it as it was lack it now.
+/// Every tenant, as `lock` does; always in one order. Who comes after that at an isolation level that would not see what
+/// is done meanwhile is refused by the server.
+pub fn lock_all(catalog: &Catalog) -> Result<()> {
+    query(catalog.scope(), "SELECT 1 FROM fluxbase_tenant.tenants ORDER BY id FOR NO KEY UPDATE", &[], |_| Ok(()))?;
+    Ok(())
+}
+
+/// After a repeatable migration has changed, with all tenants locked: those that applied it as it was lack it now.
 pub fn recount_applied(catalog: &Catalog) -> Result<()> {
     query(
         catalog.scope(),
@@ -315,7 +322,7 @@ pub fn recount_applied(catalog: &Catalog) -> Result<()> {
                              JOIN fluxbase_tenant.migrations m ON m.version = a.version
                              WHERE a.tenant_id = t.id AND (a.checksum = m.checksum OR NOT m.repeatable)) AS applied
                FROM fluxbase_tenant.tenants t) c
-         WHERE c.id = t.id AND c.applied <> t.applied",
+         WHERE c.id = t.id",
         &[],
         |_| Ok(()),
     )?;

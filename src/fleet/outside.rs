@@ -84,7 +84,9 @@ fn go_on(tenant: &Tenant, migration: &Migration, plan: &Plan, wait: Wait, attemp
     };
     attempt.in_doubt = start.first == Change::MayBeDone;
     let tenant_id = tenant.id.to_string();
-    for index in start.done..start.script.statements.len() {
+    // Settings end with the session that made them, so a later one makes them again.
+    let to_do = |index: &usize| *index >= start.done || start.script.statements[*index].is_setting;
+    for index in (0..start.script.statements.len()).filter(to_do) {
         let statement = &start.script.statements[index];
         let resumed = index == start.done;
         if statement.alone {
@@ -109,9 +111,9 @@ fn go_on(tenant: &Tenant, migration: &Migration, plan: &Plan, wait: Wait, attemp
             if !statement.alone {
                 migrate::run_in_sandbox(&catalog, tenant, &start.script, index..index + 1)?;
             }
-            unfinished::advance(&catalog, tenant.id, index as i32 + 1)
+            unfinished::advance(&catalog, tenant.id, start.done.max(index + 1) as i32)
         })?;
-        attempt.in_doubt = false;
+        attempt.in_doubt &= index < start.done;
     }
     transaction(|| {
         let catalog = Catalog::write()?;

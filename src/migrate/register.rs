@@ -66,16 +66,24 @@ pub fn register(catalog: &Catalog, new: &Registration) -> Result<(Migration, Don
     if let Some(inserted) = migrations::insert(catalog, row(transactional))? {
         return Ok((inserted, Done::Added));
     }
+    let is_unchanged = |there: &Migration| {
+        there.version == version.text
+            && there.checksum == checksum
+            && new.transactional.is_none_or(|says| says == there.transactional)
+    };
+    match migrations::by_sort_key(catalog, &version.sort_key)? {
+        // Without a lock: who applies it may be waiting for a tenant, as we may be for another version's sake.
+        Some(there) if is_unchanged(&there) => return Ok((there, Done::Unchanged)),
+        // Who is applying the former text must have counted it before we count.
+        Some(there) if there.repeatable => tenants::lock_all(catalog)?,
+        _ => {}
+    }
     match migrations::lock(catalog, &version.sort_key)? {
+        Some(there) if is_unchanged(&there) => Ok((there, Done::Unchanged)),
         Some(there) if there.version != version.text => Err(Error::conflict(
             format!("migration version \"{}\" is the same number as \"{}\"", version.text, there.version),
             "Write a version in one way only.",
         )),
-        Some(there)
-            if there.checksum == checksum && new.transactional.is_none_or(|says| says == there.transactional) =>
-        {
-            Ok((there, Done::Unchanged))
-        }
         Some(there) if there.repeatable => {
             let replaced = migrations::replace(catalog, row(new.transactional.unwrap_or(there.transactional)))?;
             tenants::recount_applied(catalog)?;

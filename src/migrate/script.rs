@@ -39,6 +39,8 @@ pub struct Statement {
     pub alone: bool,
     /// Whether it leaves invalid indexes where it stops half way.
     pub builds_indexes: bool,
+    /// Whether it changes a setting for what follows.
+    pub is_setting: bool,
     /// Whether it is a utility command, and not a query.
     pub is_command: bool,
 }
@@ -119,6 +121,7 @@ fn parse(text: &str) -> Result<Vec<(Statement, Option<Control>)>> {
                     text: String::new(),
                     alone: alone::is_needed(node),
                     builds_indexes: alone::builds_indexes(node),
+                    is_setting: alone::is_setting(node),
                     is_command: !is_query(node),
                 };
                 (place, (*raw).stmt_len as usize, control(node), statement)

@@ -17,9 +17,22 @@ pub unsafe fn is_needed(node: *mut pg_sys::Node) -> bool {
             pg_sys::NodeTag::T_DropStmt => (*node.cast::<pg_sys::DropStmt>()).concurrent,
             pg_sys::NodeTag::T_VacuumStmt => (*node.cast::<pg_sys::VacuumStmt>()).is_vacuumcmd,
             pg_sys::NodeTag::T_ReindexStmt | pg_sys::NodeTag::T_ClusterStmt => true,
+            // It would end with its transaction.
+            pg_sys::NodeTag::T_VariableSetStmt => is_setting(node),
             pg_sys::NodeTag::T_AlterTableStmt => detached_concurrently(node.cast()).is_some(),
             _ => false,
         }
+    }
+}
+
+/// SET for the session, or RESET.
+///
+/// # Safety
+/// `node` is a statement made by the parser.
+pub unsafe fn is_setting(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: the tag tells the node's type.
+    unsafe {
+        pgrx::is_a(node, pg_sys::NodeTag::T_VariableSetStmt) && !(*node.cast::<pg_sys::VariableSetStmt>()).is_local
     }
 }
 

@@ -61,6 +61,16 @@ impl Elevated {
         }
         let settings = scope.settings.insert(guc::Scope::open());
         settings.set(c"search_path", "pg_catalog, pg_temp")?;
+        // How our own SQL reads, and what it reads of the server's, is not the caller's to change.
+        // SAFETY: reads two variables of the backend.
+        let (plain_strings, all_quoted) =
+            unsafe { (pg_sys::standard_conforming_strings, pg_sys::quote_all_identifiers) };
+        if !plain_strings {
+            settings.set(c"standard_conforming_strings", "on")?;
+        }
+        if all_quoted {
+            settings.set(c"quote_all_identifiers", "off")?;
+        }
         if snapshot == Snapshot::Latest {
             // Plans are kept, and those made while the server's catalogs were small would scan them when they are large.
             settings.set(c"enable_seqscan", "off")?;

@@ -16,7 +16,7 @@ cases![
     rehearsal_changes_nothing,
     transaction_control_is_refused_when_registered,
     another_way_to_run_is_another_migration,
-    settings_end_with_their_statement,
+    settings_last_as_long_as_their_migration,
     runs_as_the_owner_and_as_its_service,
     up_to_a_target,
 ];
@@ -198,7 +198,7 @@ fn another_way_to_run_is_another_migration(db: &Db) {
 }
 
 /// A worker has many tenants' scripts; none meets what another one set.
-fn settings_end_with_their_statement(db: &Db) {
+fn settings_last_as_long_as_their_migration(db: &Db) {
     db.new_fleet(4);
     db.add_migration("2", "CREATE TABLE told (n serial, path text, memory text, zone text, who text, tenant uuid)");
     let tell = "INSERT INTO told (path, memory, zone, who, tenant) SELECT current_setting('search_path'),
@@ -216,7 +216,7 @@ fn settings_end_with_their_statement(db: &Db) {
     let mut client = db.superuser();
     for slug in ["t1", "t2", "t3", "t4"] {
         let id: Uuid = one(&mut client, "SELECT id FROM tenant_get_by_slug($1)", &[&slug]);
-        let sql = format!("SELECT DISTINCT concat_ws('|', path, memory, zone, who, tenant) FROM tenant_{slug}.told");
+        let sql = format!("SELECT concat_ws('|', path, memory, zone, who, tenant) FROM tenant_{slug}.told ORDER BY n");
         let path = format!("tenant_{slug}, public, pg_temp");
         let (memory, zone): (String, String) = (
             one(&mut client, "SELECT boot_val || 'kB' FROM pg_settings WHERE name = 'maintenance_work_mem'", &[]),
@@ -225,7 +225,9 @@ fn settings_end_with_their_statement(db: &Db) {
         let memory = memory.replace("65536kB", "64MB");
         let owner = Db::owner_role(id);
         let told: Vec<String> = column(&mut client, &sql, &[]);
-        assert_eq!(told, [format!("{path}|{memory}|{zone}|{owner}|{id}")]);
+        let before = format!("{path}|{memory}|{zone}|{owner}|{id}");
+        let after = format!("{path}|99MB|Asia/Tokyo|{owner}|{id}");
+        assert_eq!(told, [before.as_str(), before.as_str(), after.as_str(), after.as_str()]);
     }
     // Not from a migration outside to the next one inside either, nor the role.
     db.add_outside("4", "SET ROLE postgres");

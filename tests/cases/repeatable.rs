@@ -18,6 +18,7 @@ cases![
     failure_leaves_the_former,
     what_it_cannot_have,
     behind_every_target,
+    change_waits_for_who_applies_the_former,
     changed_while_the_fleet_runs,
 ];
 
@@ -215,6 +216,35 @@ fn behind_every_target(db: &Db) {
     assert_eq!(db.migrate_all("'3'"), [""; 0]);
     assert_eq!(db.migrate_all("'R__view'"), ["t1 migrated 2"]);
     assert_eq!(told(db, "t1"), "2:1 3 4 2");
+    db.assert_all_is_done();
+}
+
+fn change_waits_for_who_applies_the_former(db: &Db) {
+    a_fleet(db, 2);
+    let id: Uuid = one(&mut db.admin(), "SELECT id FROM tenant_get_by_slug('t1')", &[]);
+    for (level, n) in [("READ COMMITTED", 2), ("REPEATABLE READ", 4)] {
+        repeat(db, "R__view", &view(n));
+        let mut applying = db.admin();
+        run(&mut applying, &format!("BEGIN ISOLATION LEVEL {level}; SELECT tenant_migrate('{id}')"));
+        let mut changing = db.admin();
+        run(&mut changing, "SET lock_timeout = '100 ms'");
+        let change = "SELECT tenant_migration_add('R__view', 'x', $1)";
+        expect_error(changing.query(change, &[&view(n + 1)]), "55P03");
+        // The same text is no change, and waits for nobody.
+        changing.query(change, &[&view(n)]).unwrap();
+        run(&mut applying, "COMMIT");
+        changing.query(change, &[&view(n + 1)]).unwrap();
+        assert_eq!(db.migration_status(), ["t1 2 1", "t2 2 1"], "{level}");
+        assert_eq!(db.migrate_all(""), ["t1 migrated 1", "t2 migrated 1"]);
+    }
+    // One that has looked before the change does not apply what is no more.
+    repeat(db, "R__view", &view(6));
+    let mut late = db.admin();
+    run(&mut late, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT tenant_migration_status()");
+    repeat(db, "R__view", &view(7));
+    expect_error(late.query("SELECT tenant_migrate($1)", &[&id]), "40001");
+    run(&mut late, "ROLLBACK");
+    assert_eq!(db.migrate_all(""), ["t1 migrated 1", "t2 migrated 1"]);
     db.assert_all_is_done();
 }
 
