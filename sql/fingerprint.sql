@@ -1,7 +1,8 @@
 WITH
 -- What a schema ($1) is made of: a line for each thing, with its name, the thing it goes with, and its definition, and
--- chr(2) between them. A dot that stands behind no schema's name is chr(3). All is found by way of pg_depend and indexes on oids, in a database of any size; what says nothing
--- about how the schema was made is left out: oids, positions of columns, last values, statistics.
+-- chr(2) between them. A dot that stands behind no schema's name is chr(3). All is found by way of pg_depend and indexes on
+-- oids, in a database of any size. What says nothing about how the schema was made is left out: oids, positions of columns,
+-- last values, statistics.
 space AS MATERIALIZED (
     SELECT n.oid, n.nspowner, n.nspacl, 'schema ' || $1::text AS object FROM pg_namespace n WHERE n.nspname = $1::text::name
 ),

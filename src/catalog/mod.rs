@@ -15,6 +15,7 @@ pub mod spares;
 pub mod standings;
 pub mod tenants;
 pub mod unfinished;
+pub mod versions;
 
 use pgrx::pg_sys;
 

@@ -8,7 +8,7 @@ mod scratch;
 
 use std::collections::HashSet;
 
-use pgrx::Uuid;
+use pgrx::{PgSqlErrorCode, Uuid};
 
 use self::scratch::{Expected, Scratches};
 use crate::access::{Need, authorize, require_instance_admin};
@@ -17,7 +17,7 @@ use crate::catalog::fingerprints::{self, Names};
 use crate::catalog::tenants::{self, Tenant};
 use crate::catalog::{Catalog, unfinished};
 use crate::error::{Error, Result};
-use crate::pg::rolled_back;
+use crate::pg::{attempt, guc, rolled_back};
 use crate::schema;
 
 pub struct Drift {
@@ -34,6 +34,12 @@ pub fn of_tenant(catalog: &Catalog, tenant_id: Uuid) -> Result<Vec<Drift>> {
     look(catalog, &mut Scratches::default(), access.tenant.id)
 }
 
+/// What the server says of tables that somebody else is altering or dropping: they are locked, or gone half way through.
+const DISTURBED: [PgSqlErrorCode; 2] =
+    [PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, PgSqlErrorCode::ERRCODE_INTERNAL_ERROR];
+/// Shorter than deadlock_timeout, so that nobody else's migration is ended for our sake.
+const PATIENCE: &str = "100ms";
+
 /// Of all tenants that are not deleted, oldest first.
 pub fn of_fleet(catalog: &Catalog) -> Result<Vec<Drift>> {
     require_instance_admin(catalog, "compare all tenants with their ledgers")?;
@@ -41,7 +47,8 @@ pub fn of_fleet(catalog: &Catalog) -> Result<Vec<Drift>> {
     let mut found = Vec::new();
     for tenant in tenants::list(catalog)? {
         // What was read of a tenant is given back before the next: memory, and the locks of what views are made of.
-        if !rolled_back(|| is_as_expected(catalog, &mut scratches, &tenant))? {
+        let seen = attempt(|| rolled_back(|| is_as_expected(catalog, &mut scratches, &tenant)), &DISTURBED)?;
+        if seen != Some(true) {
             found.extend(look(catalog, &mut scratches, tenant.id)?);
         }
     }
@@ -54,7 +61,11 @@ fn is_as_expected(catalog: &Catalog, scratches: &mut Scratches, tenant: &Tenant)
     if !ledger.iter().all(Entry::is_current) || unfinished::get(catalog, tenant.id)?.is_some() {
         return Ok(false);
     }
-    let found = fingerprints::hash(catalog, &names(tenant))?;
+    let found = {
+        let patience = guc::Scope::open();
+        patience.set(c"lock_timeout", PATIENCE)?;
+        fingerprints::hash(catalog, &names(tenant))?
+    };
     let expected = scratches.expected(catalog, ledger, tenant.id)?;
     Ok(found.is_some() && expected.is_some_and(|expected| expected.hash == found))
 }

@@ -9,7 +9,7 @@ use pgrx::prelude::*;
 use super::orders::{Orders, Plan, Task};
 use crate::access::require_instance_admin;
 use crate::catalog::fleet::{self, Visit};
-use crate::catalog::{Catalog, tenants};
+use crate::catalog::{Catalog, tenants, versions};
 use crate::error::{Error, Result};
 use crate::pg::{Unwaited, pause};
 use crate::{ids, migrate};
@@ -99,7 +99,7 @@ pub(super) fn in_transaction_block() -> bool {
 fn to_visit(catalog: &Catalog, options: &Options) -> Result<Vec<Uuid>> {
     let up_to = migrate::target_key(catalog, options.target.as_deref())?;
     let Some(only) = &options.only else {
-        return tenants::ids_with_pending(catalog, up_to.as_deref());
+        return versions::ids_with_pending(catalog, up_to.as_deref());
     };
     let mut named = Vec::new();
     for name in only {

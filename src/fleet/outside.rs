@@ -10,7 +10,7 @@ use super::transaction::{Attempted, command, transaction};
 use super::visit::Wait;
 use crate::catalog::migrations::Migration;
 use crate::catalog::tenants::{self, Status, Tenant};
-use crate::catalog::{Catalog, applied, unfinished};
+use crate::catalog::{Catalog, applied, unfinished, versions};
 use crate::error::{Error, Result};
 use crate::identity::SandboxIdentity;
 use crate::migrate::{self, Script};
@@ -120,7 +120,7 @@ fn go_on(tenant: &Tenant, migration: &Migration, plan: &Plan, wait: Wait, attemp
         tenants::lock(&catalog, tenant.id)?.ok_or_else(Error::tenant_not_found)?;
         applied::record(&catalog, tenant.id, migration, plan.user)?;
         unfinished::end(&catalog, tenant.id)?;
-        tenants::set_schema_version(&catalog, tenant.id).map(drop)
+        versions::set_schema_version(&catalog, tenant.id).map(drop)
     })?;
     Ok(Ran::ToTheEnd)
 }

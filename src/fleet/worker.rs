@@ -13,12 +13,15 @@ use super::visit::{Visit, Wait, visit};
 use crate::catalog::Catalog;
 use crate::catalog::fleet::{self, NewRun};
 use crate::error::Result;
-use crate::pg::{pause, roles};
+use crate::pg::{caches, pause, roles};
 
 unsafe extern "C-unwind" {
     // The server's handler; pgrx's binding of it cannot be passed on as one.
     fn die(signal: i32);
 }
+
+/// Tenants after which a worker forgets what the server has cached for it of tables that it will not see again.
+const FORGET_EVERY: u32 = 200;
 
 #[pg_guard]
 #[unsafe(no_mangle)]
@@ -78,7 +81,15 @@ fn migrate(orders: &Orders, plan: &Plan) {
         pause(Duration::from_millis(5));
     }
     let mut busy = Vec::new();
+    let mut visited = 0;
     while let Some(tenant) = orders.take() {
+        visited += 1;
+        if visited % FORGET_EVERY == 0 {
+            let _ = transaction(|| {
+                caches::forget_all();
+                Ok(())
+            });
+        }
         busy.extend(visit(orders, Visit::begin(plan, tenant), Wait::No));
     }
     // What another run was at, or a session had locked: now worth waiting for.

@@ -7,7 +7,7 @@ use super::script::Script;
 use super::version::Version;
 use crate::catalog::migrations::Migration;
 use crate::catalog::tenants::Tenant;
-use crate::catalog::{Catalog, applied, migrations, tenants};
+use crate::catalog::{Catalog, applied, migrations, versions};
 use crate::error::{Error, Result};
 
 /// What becomes of migrations that are marked to run outside a transaction.
@@ -74,7 +74,7 @@ pub fn apply(catalog: &Catalog, tenant: Tenant, migrations: &[Migration], by: Op
         sandbox::run(catalog, &tenant, &script, 0..script.statements.len())?;
         applied::record(catalog, tenant.id, migration, by)?;
     }
-    tenants::set_schema_version(catalog, tenant.id)?.ok_or_else(Error::tenant_not_found)
+    versions::set_schema_version(catalog, tenant.id)?.ok_or_else(Error::tenant_not_found)
 }
 
 /// The sort key of a target, which must be registered.

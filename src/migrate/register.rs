@@ -5,7 +5,7 @@ use pgrx::prelude::*;
 use super::version::Version;
 use super::{lock, script};
 use crate::catalog::migrations::{self, Migration, NewMigration};
-use crate::catalog::{Catalog, applied, tenants, unfinished};
+use crate::catalog::{Catalog, applied, tenants, unfinished, versions};
 use crate::error::{Error, Result};
 use crate::pg::context;
 
@@ -75,7 +75,7 @@ pub fn register(catalog: &Catalog, new: &Registration) -> Result<(Migration, Don
         // Without a lock: who applies it may be waiting for a tenant, as we may be for another version's sake.
         Some(there) if is_unchanged(&there) => return Ok((there, Done::Unchanged)),
         // Who is applying the former text must have counted it before we count.
-        Some(there) if there.repeatable => tenants::lock_all(catalog)?,
+        Some(there) if there.repeatable => versions::lock_all(catalog)?,
         _ => {}
     }
     match migrations::lock(catalog, &version.sort_key)? {
@@ -86,7 +86,7 @@ pub fn register(catalog: &Catalog, new: &Registration) -> Result<(Migration, Don
         )),
         Some(there) if there.repeatable => {
             let replaced = migrations::replace(catalog, row(new.transactional.unwrap_or(there.transactional)))?;
-            tenants::recount_applied(catalog)?;
+            versions::recount_applied(catalog)?;
             let replaced = replaced.ok_or_else(|| Error::internal("a migration that was there is gone"))?;
             Ok((replaced, Done::Changed))
         }

@@ -4,7 +4,7 @@ use super::apply::{self, Outcome};
 use super::script::Script;
 use super::{lock, sandbox};
 use crate::catalog::tenants::Tenant;
-use crate::catalog::{Catalog, applied, migrations, tenants, unfinished};
+use crate::catalog::{Catalog, applied, migrations, unfinished, versions};
 use crate::error::{Error, Result};
 
 /// The target that stands for an empty schema, where no migration has that version.
@@ -41,6 +41,6 @@ pub fn rollback(catalog: &Catalog, tenant: Tenant, target: &str) -> Result<Outco
         applied::remove(catalog, tenant.id, &migration.version)?;
     }
     let applied = undo.len() as i32;
-    let tenant = tenants::set_schema_version(catalog, tenant.id)?.ok_or_else(Error::tenant_not_found)?;
+    let tenant = versions::set_schema_version(catalog, tenant.id)?.ok_or_else(Error::tenant_not_found)?;
     Ok(Outcome { tenant, from_version, applied, next: None })
 }

@@ -1,6 +1,7 @@
 //! What the extension needs of the server's C interface, behind safe functions.
 
 pub mod alone;
+pub mod caches;
 pub mod context;
 mod elevated;
 pub mod guc;

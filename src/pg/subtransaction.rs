@@ -39,27 +39,30 @@ impl Surroundings {
     }
 }
 
-/// `None` where the server refused with that error, and nothing of it is left.
-pub fn attempt<T>(run: impl FnOnce() -> Result<T>, forgiven: PgSqlErrorCode) -> Result<Option<T>> {
+/// `None` where the server refused with one of those errors, and nothing of it is left.
+pub fn attempt<T>(run: impl FnOnce() -> Result<T>, forgiven: &[PgSqlErrorCode]) -> Result<Option<T>> {
     let around = Surroundings::begin();
     let mut body = Some(run);
-    PgTryBuilder::new(AssertUnwindSafe(|| {
+    let mut attempt = PgTryBuilder::new(AssertUnwindSafe(|| {
         let Some(run) = body.take() else {
             return Ok(None);
         };
         let answer = run();
         around.end(answer.is_ok());
         answer.map(Some)
-    }))
-    .catch_when(forgiven, |_| {
-        around.end(false);
-        Ok(None)
-    })
-    .catch_others(|caught| {
-        around.end(false);
-        caught.rethrow()
-    })
-    .execute()
+    }));
+    for code in forgiven {
+        attempt = attempt.catch_when(*code, |_| {
+            around.end(false);
+            Ok(None)
+        });
+    }
+    attempt
+        .catch_others(|caught| {
+            around.end(false);
+            caught.rethrow()
+        })
+        .execute()
 }
 
 /// Rolls back whatever was done, also after an error, which goes on to the caller as it is. Locks are released, and memory

@@ -50,7 +50,26 @@ pub fn rename(catalog: &Catalog, from: &str, to: &str) -> Result<()> {
         return Ok(());
     }
     let (from, to) = (quote_identifier(from), quote_identifier(to));
-    execute(catalog.scope(), &format!("ALTER SCHEMA {from} RENAME TO {to}"))
+    execute(catalog.scope(), &format!("ALTER SCHEMA {from} RENAME TO {to}"))?;
+    for command in renamed_in_settings(catalog, &from, &to)? {
+        execute(catalog.scope(), &command)?;
+    }
+    Ok(())
+}
+
+/// A function with `SET search_path FROM CURRENT` has the name as text, which no rename reaches.
+fn renamed_in_settings(catalog: &Catalog, from: &str, to: &str) -> Result<Vec<String>> {
+    query(
+        catalog.scope(),
+        "SELECT format('ALTER ROUTINE %s SET search_path = %s', p.oid::regprocedure, (
+             SELECT string_agg(CASE s.name WHEN $1 THEN $2 ELSE s.name END, ', ' ORDER BY s.position)
+             FROM regexp_split_to_table(substr(c.setting, 13), ', ') WITH ORDINALITY AS s (name, position)))
+         FROM pg_proc p CROSS JOIN LATERAL unnest(p.proconfig) AS c (setting)
+         WHERE p.pronamespace = $2::regnamespace AND p.prokind <> 'a' AND c.setting LIKE 'search\\_path=%'
+           AND $1 = ANY (regexp_split_to_array(substr(c.setting, 13), ', '))",
+        &[from.into(), to.into()],
+        |row| row.need(1),
+    )
 }
 
 /// For good: the schema with all that is in it, and the owner role.

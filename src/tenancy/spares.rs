@@ -41,7 +41,7 @@ pub fn rename(
     let new = NewTenant { id: spare.id, slug: slug.as_str(), name, schema_name: &schema_name, metadata };
     // A transaction that took the slug may have committed since.
     let Some(tenant) =
-        attempt(|| spares::become_tenant(catalog, &new), PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION)?.flatten()
+        attempt(|| spares::become_tenant(catalog, &new), &[PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION])?.flatten()
     else {
         return Ok(None);
     };

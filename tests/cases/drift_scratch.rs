@@ -15,6 +15,8 @@ cases![
     session_goes_on_with_what_it_knew,
     a_migration_cannot_tell_or_keep_the_scratch_tenant,
     tenants_under_way_are_waited_for_only_where_they_differ,
+    tables_that_are_being_altered,
+    tenants_that_come_and_go,
     refused_where_nothing_can_be_written,
     schemas_of_tenants_are_on_no_search_path,
 ];
@@ -205,6 +207,46 @@ fn tenants_under_way_are_waited_for_only_where_they_differ(db: &Db) {
     expect_error(asking.query("SELECT * FROM tenant_drift()", &[]), "55P03");
     run(&mut migrating, "ROLLBACK");
     assert_eq!(told(&mut asking, "tenant_drift()"), ["acme: column notes.extra unexpected"]);
+}
+
+/// To print a view its tables are locked; a migration that has them is waited for, and none is held up for long.
+fn tables_that_are_being_altered(db: &Db) {
+    db.add_migration(
+        "1",
+        "CREATE TABLE a (n int CHECK (n > 0)); CREATE TABLE b (n int); CREATE VIEW v AS SELECT b.n FROM a, b",
+    );
+    let tenants = [db.new_tenant("acme", new_user()), db.new_tenant("other", new_user())];
+    db.add_migration("2", "ALTER TABLE b ADD COLUMN body text; ALTER TABLE a ADD COLUMN body text");
+    let (mut migrating, mut asking) = (db.admin(), db.admin());
+    run(&mut migrating, &format!("BEGIN; SELECT tenant_migrate('{}')", tenants[0]));
+    run(&mut asking, "SET lock_timeout = '300ms'");
+    expect_error(asking.query("SELECT * FROM tenant_drift()", &[]), "55P03");
+    run(&mut asking, "RESET lock_timeout");
+    std::thread::scope(|scope| {
+        let told = scope.spawn(|| told(&mut asking, "tenant_drift()"));
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        run(&mut migrating, "COMMIT");
+        assert!(told.join().expect("it was told").is_empty());
+    });
+}
+
+fn tenants_that_come_and_go(db: &Db) {
+    db.add_migration("1", "CREATE TABLE a (n int CHECK (n > 0)); CREATE VIEW v AS SELECT n, lower('X') FROM a");
+    let mut asking = db.admin();
+    std::thread::scope(|scope| {
+        let coming = scope.spawn(|| {
+            for n in 0..12 {
+                let tenant = db.new_tenant(&format!("t{n}"), new_user());
+                let gone = format!("SELECT tenant_delete('{tenant}')");
+                run(&mut db.admin(), if n % 3 == 0 { "SELECT 1" } else { &gone });
+            }
+        });
+        while !coming.is_finished() {
+            assert!(told(&mut asking, "tenant_drift()").is_empty());
+        }
+        coming.join().expect("they came and went");
+    });
+    assert_eq!(one::<i64>(&mut asking, "SELECT count(*) FROM tenant_list()", &[]), 4);
 }
 
 fn refused_where_nothing_can_be_written(db: &Db) {

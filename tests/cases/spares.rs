@@ -24,6 +24,7 @@ cases![
     a_migration_that_only_spares_have_can_be_removed,
     kept_full_in_the_background,
     schemas_named_by_id,
+    settings_of_functions_name_the_schema_as_it_is_now,
     dropped_with_nothing_left,
 ];
 
@@ -244,6 +245,25 @@ fn schemas_named_by_id(db: &Db) {
     let (id, schema): (Uuid, String) = (row.get(0), row.get(1));
     assert_eq!(schema, format!("tenant_{}", id.simple()));
     assert_eq!(db.traces(id, &schema), 3);
+}
+
+fn settings_of_functions_name_the_schema_as_it_is_now(db: &Db) {
+    db.add_migration(
+        "1",
+        "CREATE TABLE notes (body text); INSERT INTO notes VALUES ('mine');
+         CREATE FUNCTION first_note() RETURNS text LANGUAGE plpgsql SET search_path FROM CURRENT AS
+             $$BEGIN RETURN (SELECT body FROM notes); END$$;
+         CREATE PROCEDURE clear(text) LANGUAGE sql SET search_path FROM CURRENT SET work_mem = '5MB' AS 'DELETE FROM notes'",
+    );
+    let mut client = db.superuser();
+    fill(&mut client, 1);
+    let user = new_user();
+    let id = db.new_tenant("acme", user);
+    let mut member = db.as_user(user);
+    assert_eq!(one::<String>(&mut member, "SELECT tenant_acme.first_note()", &[]), "mine");
+    run(&mut member, "CALL tenant_acme.clear('all')");
+    assert_eq!(reached(&mut member, "tenant_acme.notes"), 0);
+    assert!(client.query("SELECT * FROM tenant_drift($1)", &[&id]).unwrap().is_empty());
 }
 
 fn dropped_with_nothing_left(db: &Db) {
