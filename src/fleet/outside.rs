@@ -102,7 +102,7 @@ fn go_on(tenant: &Tenant, migration: &Migration, plan: &Plan, wait: Wait, attemp
             })?;
             let change = if resumed { start.first } else { Change::Nothing };
             command(|| {
-                let _identity = SandboxIdentity::assume(tenant.id);
+                let _identity = SandboxIdentity::assume_in_session(tenant.id);
                 sandbox::run_outside(start.owner, &statement.text, change, &start.script.place(index))
             })?;
         }

@@ -7,10 +7,10 @@ use pgrx::Uuid;
 use super::orders::{Orders, Plan};
 use super::outside::{self, Ran};
 use super::transaction::{Failure, transaction};
+use crate::catalog::Catalog;
 use crate::catalog::fleet::{self, NewVisit};
 use crate::catalog::migrations::Migration;
 use crate::catalog::tenants::{self, Status, Tenant};
-use crate::catalog::{Catalog, fleet as runs};
 use crate::error::{Error, Result};
 use crate::migrate::{self, Outcome, Outside};
 use crate::pg::guc::{self, Lifetime};
@@ -172,7 +172,7 @@ impl<'a> Visit<'a> {
         let catalog = Catalog::write()?;
         let version = tenants::by_id(&catalog, self.tenant)?.and_then(|tenant| tenant.schema_version);
         let from_version = self.from_version.clone().unwrap_or_else(|| version.clone());
-        runs::insert_visit(
+        fleet::insert_visit(
             &catalog,
             self.plan.run,
             NewVisit {

@@ -11,7 +11,7 @@ use crate::access;
 use crate::catalog::Catalog;
 use crate::error::Result;
 use crate::ids;
-use crate::pg::roles;
+use crate::pg::{guc, roles};
 use crate::settings;
 
 /// The caller of a function or a query. Exactly one of these, decided in one place.
@@ -105,11 +105,23 @@ thread_local! {
 
 /// While it lives, the caller is the tenant's service context whatever the settings say, so that SQL of a migration
 /// does not act with the identity of whoever asked for it.
-pub struct SandboxIdentity(Option<Uuid>);
+pub struct SandboxIdentity {
+    previous: Option<Uuid>,
+    _settings: Option<guc::Scope>,
+}
 
 impl SandboxIdentity {
-    pub fn assume(tenant: Uuid) -> Self {
-        SandboxIdentity(SANDBOX.replace(Some(tenant)))
+    pub fn assume(tenant: Uuid) -> Result<Self> {
+        let scope = guc::Scope::open();
+        for (name, value) in SandboxIdentity::settings(&tenant.to_string()) {
+            scope.set(name, value)?;
+        }
+        Ok(SandboxIdentity { previous: SANDBOX.replace(Some(tenant)), _settings: Some(scope) })
+    }
+
+    /// Where the settings that go with it are the session's already.
+    pub fn assume_in_session(tenant: Uuid) -> Self {
+        SandboxIdentity { previous: SANDBOX.replace(Some(tenant)), _settings: None }
     }
 
     /// What goes with it, for parallel workers, which know the settings alone: the tenant's service context, and no setting
@@ -126,13 +138,13 @@ impl SandboxIdentity {
     }
 
     /// For code of others that works for no tenant: the service context of one that does not exist.
-    pub fn nobody() -> Self {
+    pub fn nobody() -> Result<Self> {
         SandboxIdentity::assume(ids::new())
     }
 }
 
 impl Drop for SandboxIdentity {
     fn drop(&mut self) {
-        SANDBOX.set(self.0);
+        SANDBOX.set(self.previous);
     }
 }

@@ -245,7 +245,7 @@ fn guard_sequences(catalog: &Catalog, relation: &Relation) -> Result<()> {
     )?;
     for (owner, column, expression) in defaults {
         let guarded = expression.replace("nextval(", "fluxbase_tenant.nextval(");
-        let _tenant = SandboxIdentity::assume(relation.tenant);
+        let _tenant = SandboxIdentity::assume(relation.tenant)?;
         let sandbox = Sandbox::enter(owner, &[])?;
         let command = format!("ALTER TABLE {} ALTER COLUMN {column} SET DEFAULT {guarded}", relation.name);
         sandbox.run(&command, "guarding the sequence of a default")?;

@@ -92,7 +92,7 @@ impl Work<'_> {
     /// must not run with more than the owner's rights. Nor with the caller's identity: it is nobody's.
     fn run(&mut self, command: &str, object: String, done: &'static str) -> Result<()> {
         {
-            let _nobody = SandboxIdentity::nobody();
+            let _nobody = SandboxIdentity::nobody()?;
             Sandbox::enter_unforced(self.table.owner, &[(c"row_security", "on")])?
                 .run(command, "protecting a table")?;
         }
@@ -101,7 +101,7 @@ impl Work<'_> {
     }
 
     fn count(&self, condition: &str) -> Result<i64> {
-        let _nobody = SandboxIdentity::nobody();
+        let _nobody = SandboxIdentity::nobody()?;
         let _sandbox = Sandbox::enter_unforced(self.table.owner, &[(c"row_security", "on")])?;
         relations::count(self.catalog, &format!("{}{condition}", self.table.name))
     }

@@ -18,16 +18,14 @@ use crate::schema;
 pub fn run(catalog: &Catalog, tenant: &Tenant, script: &Script, range: Range<usize>) -> Result<()> {
     let owner = owner(tenant)?;
     let search_path = search_path(catalog, tenant)?;
-    let tenant_id = tenant.id.to_string();
     let mut constraints = Deferrable::of(catalog, tenant)?;
     let watch = Watch::begin();
     // Queries may do anything, by way of functions, and are not counted by the watch.
     let only_commands =
         script.statements[range.clone()].iter().all(|statement| statement.is_command && !statement.alone);
     let commands = range.len();
-    let _identity = SandboxIdentity::assume(tenant.id);
+    let _identity = SandboxIdentity::assume(tenant.id)?;
     let mut settings = vec![(c"search_path", search_path.as_str()), (c"row_security", "on")];
-    settings.extend(SandboxIdentity::settings(&tenant_id));
     if tenant.status == Status::Suspended {
         // Parallel workers, which know the settings alone, would find it closed.
         settings.push((c"max_parallel_workers_per_gather", "0"));

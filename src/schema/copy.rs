@@ -55,7 +55,7 @@ pub fn copy_rows(catalog: &Catalog, source: &Tenant, target: &Tenant) -> Result<
 }
 
 fn insert(owner: pgrx::pg_sys::Oid, target: &Tenant, tables: &[Copied]) -> Result<()> {
-    let _identity = SandboxIdentity::assume(target.id);
+    let _identity = SandboxIdentity::assume(target.id)?;
     // The setting keeps triggers still, those of foreign keys among them, and is ours to set before rights are dropped.
     let sandbox = Sandbox::enter_unforced(owner, &[(c"row_security", "on"), (c"session_replication_role", "replica")])?;
     // Migrations may have brought rows of their own.
@@ -73,7 +73,7 @@ fn refresh(catalog: &Catalog, owner: pgrx::pg_sys::Oid, target: &Tenant) -> Resu
     if views.is_empty() {
         return Ok(());
     }
-    let _identity = SandboxIdentity::assume(target.id);
+    let _identity = SandboxIdentity::assume(target.id)?;
     let sandbox = Sandbox::enter(owner, &[(c"row_security", "on")])?;
     views.iter().try_for_each(|view| sandbox.run(&format!("REFRESH MATERIALIZED VIEW {view}"), PLACE))
 }

@@ -71,7 +71,7 @@ pub fn destroy(catalog: &Catalog, tenant: Tenant) -> Result<Tenant> {
     }
     schema::drop(catalog, &tenant)?;
     // Rows of shared tables go too, and their triggers are others' code.
-    let _nobody = SandboxIdentity::nobody();
+    let _nobody = SandboxIdentity::nobody()?;
     tenants::delete(catalog, tenant.id)?;
     Ok(tenant)
 }
