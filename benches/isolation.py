@@ -27,7 +27,7 @@ QUERIES = {
 PROTOCOLS = ["prepared", "simple"]
 # The goals are about single percents: the two that they compare take turns more often, and longer, so that what a new
 # connection costs at first, which loads a library or not, does not count.
-DUELS = int(os.environ.get("BENCH_DUELS", "21"))
+DUELS = int(os.environ.get("BENCH_DUELS", "41"))
 DUEL_LENGTH = 2
 GOALS = {"point lookup": 0.96, "full scan": 0.98, "10-way join": 0.98}
 SWITCH_GOAL = 2.0

@@ -227,10 +227,10 @@ COMMENT ON FUNCTION fluxbase_tenant.reachable_tenant_ids() IS
     'The tenants whose rows of shared tables the caller reaches now; called by the policies of such tables.';
 COMMENT ON FUNCTION fluxbase_tenant.visible_tenant_ids() IS
     'The tenants whose catalog rows the caller sees; called by the catalog''s policies.';
-COMMENT ON FUNCTION fluxbase_tenant.reachable_tenant_ids() IS
-    'The tenants whose rows of shared tables the caller reaches now; called by their policy tenant_isolation.';
 COMMENT ON FUNCTION fluxbase_tenant.reachable_support(internal) IS
     'Planner support of reachable(): true where the caller is checked when the query starts.';
+COMMENT ON FUNCTION fluxbase_tenant.installed_support(internal) IS
+    'Planner support of installed(): true, without a call for each policy.';
 COMMENT ON FUNCTION fluxbase_tenant.installed() IS
     'True. The policy tenant_access calls it, so that DROP EXTENSION with CASCADE leaves no table open.';
 COMMENT ON FUNCTION fluxbase_tenant.nextval(regclass) IS

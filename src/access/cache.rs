@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
 use pgrx::{Uuid, pg_sys};
 
 use super::Role;
@@ -23,8 +24,8 @@ pub struct Standing {
 #[derive(Default)]
 struct Cache {
     generation: u64,
-    standings: HashMap<(Option<Uuid>, Uuid), Option<Standing>>,
-    instance_admins: HashMap<Uuid, bool>,
+    standings: HashMap<(Option<Uuid>, Uuid), Option<Standing>, RandomState>,
+    instance_admins: HashMap<Uuid, bool, RandomState>,
 }
 
 thread_local! {

@@ -19,10 +19,28 @@ mod fluxbase_tenant {
         IMMUTABLE STRICT PARALLEL SAFE LANGUAGE c AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
     "#)]
     fn reachable_support(request: Internal) -> Result<Internal> {
-        // SAFETY: the planner passes a node as the one argument; the answer is a node or null.
-        answer(|| unsafe {
+        // SAFETY: the planner passes a node.
+        planner_answer(request, |node| unsafe { support::simplify_reachable(node) })
+    }
+
+    /// Planner support of installed().
+    #[pg_extern(sql = r#"
+        CREATE FUNCTION fluxbase_tenant.installed_support(internal) RETURNS internal
+        IMMUTABLE STRICT PARALLEL SAFE LANGUAGE c AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
+    "#)]
+    fn installed_support(request: Internal) -> Result<Internal> {
+        // SAFETY: as above.
+        planner_answer(request, |node| unsafe { support::simplify_installed(node) })
+    }
+
+    /// The one argument of a support function is a node, the answer a node or null.
+    fn planner_answer(
+        request: Internal,
+        simplify: impl FnOnce(*mut pg_sys::Node) -> crate::error::Result<*mut pg_sys::Node>,
+    ) -> Result<Internal> {
+        answer(|| {
             let node = request.unwrap().map_or(std::ptr::null_mut(), |datum| datum.cast_mut_ptr());
-            Ok(Internal::from(Some(pg_sys::Datum::from(support::simplify(node)?))))
+            Ok(Internal::from(Some(pg_sys::Datum::from(simplify(node)?))))
         })
     }
 
@@ -43,7 +61,15 @@ mod fluxbase_tenant {
     }
 
     /// True; what the policy tenant_access depends on.
-    #[pg_extern(immutable, strict, parallel_safe, cost = 1)]
+    /// Not declared immutable: the server would run it for each policy of each query to learn that it is true.
+    #[pg_extern(
+        sql = r#"
+        CREATE FUNCTION fluxbase_tenant.installed() RETURNS boolean
+        STABLE STRICT PARALLEL SAFE COST 1 SUPPORT fluxbase_tenant.installed_support
+        LANGUAGE c AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
+    "#,
+        requires = [installed_support]
+    )]
     fn installed() -> bool {
         true
     }

@@ -12,49 +12,72 @@ use crate::pg::roles;
 
 /// A relation in a query, and the role whose privileges count for it. `None` is a child that the planner added for its
 /// parent, where the server does not say for whom.
+#[derive(Clone, Copy)]
 pub struct Use {
     pub relation: pg_sys::Oid,
     pub role: Option<pg_sys::Oid>,
 }
 
+/// Answers about the relations of one query. Most use tables of one tenant, with the privileges of one role.
+#[derive(Default)]
+pub struct Look {
+    caught_up: bool,
+    bypasses: Option<(pg_sys::Oid, bool)>,
+    reaches: Option<(pg_sys::Oid, Uuid, bool)>,
+}
+
+impl Look {
+    fn bypasses_policies(&mut self, role: pg_sys::Oid) -> bool {
+        match self.bypasses {
+            Some((known, bypasses)) if known == role => bypasses,
+            _ => self.bypasses.insert((role, bypasses_policies(role))).1,
+        }
+    }
+
+    pub fn tenant_of(&mut self, relation: pg_sys::Oid) -> Result<Option<Uuid>> {
+        if !self.caught_up {
+            changes::catch_up();
+            self.caught_up = true;
+        }
+        relations::tenant_of_relation(relation)
+    }
+
+    pub fn reaches(&mut self, role: pg_sys::Oid, tenant: Uuid) -> Result<bool> {
+        match self.reaches {
+            Some((known, of, reaches)) if known == role && of == tenant => Ok(reaches),
+            _ => Ok(self.reaches.insert((role, tenant, access::is_reachable(role, tenant)?)).2),
+        }
+    }
+}
+
 /// The first relation that is out of the caller's reach.
-pub fn out_of_reach(uses: impl Iterator<Item = Use>) -> Result<Option<pg_sys::Oid>> {
+pub fn out_of_reach(uses: impl Iterator<Item = Use> + Clone) -> Result<Option<pg_sys::Oid>> {
+    // A query has locked its relations, so that none can move to a tenant's schema meanwhile.
+    if uses.clone().all(|part| relations::is_known_to_have_no_tenant(part.relation)) {
+        return Ok(None);
+    }
     let current = roles::current();
     // SAFETY: reads a variable of the backend.
     let unforced = unsafe { pg_sys::InNoForceRLSOperation() };
     let mut exempt: Vec<Uuid> = Vec::new();
-    let mut caught_up = false;
-    // Most queries use tables of one tenant, with the privileges of one role.
-    let mut reached = None;
-    let mut bypassing = (pg_sys::InvalidOid, false);
+    let mut look = Look::default();
     for Use { relation, role } in uses {
         let named = role.is_some();
         let role = role.unwrap_or(current);
-        if bypassing.0 != role {
-            bypassing = (role, bypasses_policies(role));
-        }
         // Row-level security does not apply: to superusers and BYPASSRLS roles, and to the checks of foreign keys, which
         // the server runs as the table's owner.
-        let is_exempt = bypassing.1 || (unforced && roles::owns_relation(relation, role));
+        let is_exempt = look.bypasses_policies(role) || (unforced && roles::owns_relation(relation, role));
         // A child counts as its parent does: where a view of a superuser reads a partitioned table, so it reads the
         // partitions.
         if is_exempt && !(named && role != current) {
             continue;
         }
-        if !caught_up {
-            changes::catch_up();
-            caught_up = true;
-        }
-        let Some(tenant) = relations::tenant_of_relation(relation)? else {
+        let Some(tenant) = look.tenant_of(relation)? else {
             continue;
         };
         if is_exempt {
             exempt.push(tenant);
-        } else if reached == Some((role, tenant)) || (!named && exempt.contains(&tenant)) {
-            continue;
-        } else if access::is_reachable(role, tenant)? {
-            reached = Some((role, tenant));
-        } else {
+        } else if (named || !exempt.contains(&tenant)) && !look.reaches(role, tenant)? {
             return Ok(Some(relation));
         }
     }

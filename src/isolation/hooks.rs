@@ -1,4 +1,4 @@
-//! The server's hooks: where a query starts, where it goes on, where functions are called, and where commands lock or
+//! The server's hooks: where a query is planned, where it starts, where it goes on, where functions are called, and where commands lock or
 //! fetch without starting a query.
 
 use std::cell::Cell;
@@ -9,11 +9,12 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::check::{self, Use};
-use super::{commands, cursors, plans};
+use super::{commands, cursors, planner, plans};
 use crate::error::{Error, Result};
 
 /// The hooks that were there before ours, called by ours.
 struct Previous {
+    planner: pg_sys::planner_hook_type,
     check_permissions: pg_sys::ExecutorCheckPerms_hook_type,
     executor_start: pg_sys::ExecutorStart_hook_type,
     executor_run: pg_sys::ExecutorRun_hook_type,
@@ -21,8 +22,14 @@ struct Previous {
     object_access: pg_sys::object_access_hook_type,
 }
 
-static mut PREVIOUS: Previous =
-    Previous { check_permissions: None, executor_start: None, executor_run: None, utility: None, object_access: None };
+static mut PREVIOUS: Previous = Previous {
+    planner: None,
+    check_permissions: None,
+    executor_start: None,
+    executor_run: None,
+    utility: None,
+    object_access: None,
+};
 
 thread_local! {
     /// The query that was checked last, while nothing has happened since that could change who the caller is.
@@ -38,12 +45,14 @@ pub fn install() {
     // SAFETY: once per backend, before any query runs through the hooks; each keeps and calls what it replaces.
     unsafe {
         PREVIOUS = Previous {
+            planner: pg_sys::planner_hook,
             check_permissions: pg_sys::ExecutorCheckPerms_hook,
             executor_start: pg_sys::ExecutorStart_hook,
             executor_run: pg_sys::ExecutorRun_hook,
             utility: pg_sys::ProcessUtility_hook,
             object_access: pg_sys::object_access_hook,
         };
+        pg_sys::planner_hook = Some(plan);
         pg_sys::ExecutorCheckPerms_hook = Some(check_permissions);
         pg_sys::ExecutorStart_hook = Some(executor_start);
         pg_sys::ExecutorRun_hook = Some(executor_run);
@@ -125,11 +134,32 @@ unsafe extern "C-unwind" fn check_permissions(
     }
 }
 
-fn permit(uses: Vec<Use>, raise: bool) -> bool {
-    match check::out_of_reach(uses.into_iter()).unwrap_or_raise() {
+fn permit(uses: impl Iterator<Item = Use> + Clone, raise: bool) -> bool {
+    match check::out_of_reach(uses).unwrap_or_raise() {
         None => true,
         Some(relation) if raise => refuse("table", check::relation_name(relation)),
         Some(_) => false,
+    }
+}
+
+/// What the permission hook checks needs no policy.
+#[pg_guard]
+unsafe extern "C-unwind" fn plan(
+    query: *mut pg_sys::Query,
+    text: *const c_char,
+    options: i32,
+    params: pg_sys::ParamListInfo,
+) -> *mut pg_sys::PlannedStmt {
+    // SAFETY: a query that the planner may write to, by the hook's contract; the hook that was there, or the server's own
+    // function, with its own arguments.
+    unsafe {
+        if in_force() {
+            planner::lift_policies(query).unwrap_or_raise();
+        }
+        match PREVIOUS.planner {
+            Some(previous) => pg_guard_ffi_boundary(|| previous(query, text, options, params)),
+            None => pg_sys::standard_planner(query, text, options, params),
+        }
     }
 }
 
@@ -253,7 +283,7 @@ unsafe fn permit_command(command: *mut pg_sys::Node) {
     // SAFETY: by the caller's promise.
     let uses = unsafe { plans::uses_of_command(command) };
     if !uses.is_empty() {
-        permit(check::with_what_views_read(uses).unwrap_or_raise(), true);
+        permit(check::with_what_views_read(uses).unwrap_or_raise().into_iter(), true);
     }
 }
 

@@ -6,6 +6,7 @@ pub mod commands;
 mod cursors;
 pub mod ddl;
 mod hooks;
+mod planner;
 mod plans;
 pub mod policies;
 mod relations;

@@ -2,56 +2,69 @@
 
 use std::ffi::CStr;
 
-use pgrx::{PgList, pg_sys};
+use pgrx::pg_sys;
 
 use super::check::Use;
+use crate::pg::{lists, roles};
 
 /// # Safety
-/// A range table and, from PostgreSQL 16 on, the permissions that belong to it; NIL is empty.
-pub unsafe fn uses(range_table: *mut pg_sys::List, permissions: *mut pg_sys::List) -> Vec<Use> {
+/// A range table and, from PostgreSQL 16 on, the permissions that belong to it; NIL is empty. They outlive the answer.
+pub unsafe fn uses(
+    range_table: *mut pg_sys::List,
+    permissions: *mut pg_sys::List,
+) -> impl Iterator<Item = Use> + Clone {
+    let current = roles::current();
     // SAFETY: by the caller's promise.
-    let entries = unsafe { PgList::<pg_sys::RangeTblEntry>::from_pg(range_table) };
-    let current = crate::pg::roles::current();
-    entries
-        .iter_ptr()
-        // SAFETY: entries of a range table.
-        .filter_map(|entry| unsafe {
-            // A view is a subquery that keeps the view's oid for its permissions.
-            let relation = (*entry).relid;
-            let is_relation = matches!((*entry).rtekind, pg_sys::RTEKind::RTE_RELATION | pg_sys::RTEKind::RTE_SUBQUERY);
-            (is_relation && relation != pg_sys::InvalidOid).then(|| {
-                let role = acting_role(entry, permissions);
-                Use { relation, role: role.map(|role| if role == pg_sys::InvalidOid { current } else { role }) }
-            })
-        })
-        .collect()
+    let entries = unsafe { lists::nodes::<pg_sys::RangeTblEntry>(range_table) };
+    // SAFETY: entries of a range table.
+    entries.filter_map(move |entry| unsafe {
+        // A view is a subquery that keeps the view's oid for its permissions.
+        let relation = (*entry).relid;
+        let is_relation = matches!((*entry).rtekind, pg_sys::RTEKind::RTE_RELATION | pg_sys::RTEKind::RTE_SUBQUERY);
+        (is_relation && relation != pg_sys::InvalidOid)
+            .then(|| Use { relation, role: acting_role(entry, permissions, current) })
+    })
 }
 
-/// InvalidOid stands for the current role; `None` for a child that the planner added.
+/// The role whose privileges count for an entry; `None` for a child that the planner added.
 ///
 /// # Safety
-/// As for `uses`.
+/// An entry of a range table and the permissions that belong to it.
+pub unsafe fn acting_role(
+    entry: *mut pg_sys::RangeTblEntry,
+    permissions: *mut pg_sys::List,
+    current: pg_sys::Oid,
+) -> Option<pg_sys::Oid> {
+    // SAFETY: by the caller's promise.
+    let role = unsafe { named_role(entry, permissions) }?;
+    Some(if role == pg_sys::InvalidOid { current } else { role })
+}
+
+/// InvalidOid stands for the current role.
+///
+/// # Safety
+/// As for `acting_role`.
 #[cfg(feature = "pg15")]
-unsafe fn acting_role(entry: *mut pg_sys::RangeTblEntry, _permissions: *mut pg_sys::List) -> Option<pg_sys::Oid> {
+unsafe fn named_role(entry: *mut pg_sys::RangeTblEntry, _permissions: *mut pg_sys::List) -> Option<pg_sys::Oid> {
     // SAFETY: by the caller's promise.
     Some(unsafe { (*entry).checkAsUser })
 }
 
 /// # Safety
-/// As for `uses`.
+/// As for `acting_role`.
 #[cfg(not(feature = "pg15"))]
-unsafe fn acting_role(entry: *mut pg_sys::RangeTblEntry, permissions: *mut pg_sys::List) -> Option<pg_sys::Oid> {
+unsafe fn named_role(entry: *mut pg_sys::RangeTblEntry, permissions: *mut pg_sys::List) -> Option<pg_sys::Oid> {
     // SAFETY: by the caller's promise; the index counts from 1, and 0 means none.
     unsafe {
         let index = ((*entry).perminfoindex as usize).checked_sub(1)?;
-        let permission = PgList::<pg_sys::RTEPermissionInfo>::from_pg(permissions).get_ptr(index)?;
+        let permission = lists::nodes::<pg_sys::RTEPermissionInfo>(permissions).nth(index)?;
         Some((*permission).checkAsUser)
     }
 }
 
 /// # Safety
-/// A planned statement.
-pub unsafe fn uses_of_plan(plan: *mut pg_sys::PlannedStmt) -> Vec<Use> {
+/// A planned statement that outlives the answer.
+pub unsafe fn uses_of_plan(plan: *mut pg_sys::PlannedStmt) -> impl Iterator<Item = Use> + Clone {
     // SAFETY: by the caller's promise.
     unsafe {
         #[cfg(feature = "pg15")]
@@ -97,8 +110,7 @@ pub unsafe fn schema_of_explained_creation(statement: *mut pg_sys::Node) -> Opti
         if command.is_null() || !pgrx::is_a(command, pg_sys::NodeTag::T_CreateTableAsStmt) {
             return None;
         }
-        let runs = PgList::<pg_sys::DefElem>::from_pg((*explain).options)
-            .iter_ptr()
+        let runs = lists::nodes::<pg_sys::DefElem>((*explain).options)
             .any(|option| CStr::from_ptr((*option).defname) == c"analyze" && pg_sys::defGetBoolean(option));
         let into = (*command.cast::<pg_sys::CreateTableAsStmt>()).into;
         let is_temporary = (*(*into).rel).relpersistence == pg_sys::RELPERSISTENCE_TEMP as std::ffi::c_char;
@@ -111,8 +123,7 @@ pub unsafe fn schema_of_explained_creation(statement: *mut pg_sys::Node) -> Opti
 unsafe fn named(names: *mut pg_sys::List) -> Vec<Use> {
     // SAFETY: by the caller's promise; NoLock and missing_ok: whether it exists is for the command itself to say.
     unsafe {
-        PgList::<pg_sys::RangeVar>::from_pg(names)
-            .iter_ptr()
+        lists::nodes::<pg_sys::RangeVar>(names)
             .map(|name| {
                 pg_sys::RangeVarGetRelidExtended(
                     name,
@@ -123,7 +134,7 @@ unsafe fn named(names: *mut pg_sys::List) -> Vec<Use> {
                 )
             })
             .filter(|relation| *relation != pg_sys::InvalidOid)
-            .map(|relation| Use { relation, role: Some(crate::pg::roles::current()) })
+            .map(|relation| Use { relation, role: Some(roles::current()) })
             .collect()
     }
 }
@@ -137,9 +148,6 @@ pub unsafe fn held(cursor: *const std::ffi::c_char) -> Vec<Use> {
         if portal.is_null() || (*portal).holdStore.is_null() {
             return Vec::new();
         }
-        PgList::<pg_sys::PlannedStmt>::from_pg((*portal).stmts)
-            .iter_ptr()
-            .flat_map(|statement| uses_of_plan(statement))
-            .collect()
+        lists::nodes::<pg_sys::PlannedStmt>((*portal).stmts).flat_map(|statement| uses_of_plan(statement)).collect()
     }
 }

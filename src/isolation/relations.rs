@@ -39,10 +39,9 @@ thread_local! {
 
 pub fn tenant_of_relation(relation: pg_sys::Oid) -> Result<Option<Uuid>> {
     let changes = changes::of_relations();
-    let slot_of = relation.to_u32() as usize % SLOTS;
-    let slot = RELATIONS.with_borrow(|slots| slots[slot_of]);
-    if slot.relation == relation && slot.changes == changes {
-        return Ok(slot.tenant);
+    let (slot_of, known) = known(relation, changes);
+    if let Some(tenant) = known {
+        return Ok(tenant);
     }
     // SAFETY: a lookup by oid, InvalidOid where there is none.
     let schema = unsafe { pg_sys::get_rel_namespace(relation) };
@@ -51,6 +50,17 @@ pub fn tenant_of_relation(relation: pg_sys::Oid) -> Result<Option<Uuid>> {
         RELATIONS.with_borrow_mut(|slots| slots[slot_of] = Slot { relation, changes, tenant });
     }
     Ok(tenant)
+}
+
+/// Without a look at the catalog; "no" says nothing.
+pub fn is_known_to_have_no_tenant(relation: pg_sys::Oid) -> bool {
+    known(relation, changes::of_relations()).1 == Some(None)
+}
+
+fn known(relation: pg_sys::Oid, changes: u64) -> (usize, Option<Option<Uuid>>) {
+    let slot_of = relation.to_u32() as usize % SLOTS;
+    let slot = RELATIONS.with_borrow(|slots| slots[slot_of]);
+    (slot_of, (slot.relation == relation && slot.changes == changes).then_some(slot.tenant))
 }
 
 /// Whether the answer about the schema is one to keep.

@@ -7,6 +7,7 @@ mod elevated;
 pub mod guc;
 mod jsonb;
 mod latch;
+pub mod lists;
 pub mod locks;
 mod name;
 pub mod roles;

@@ -103,6 +103,16 @@ fn operators_that_the_planner_calls_on_statistics(db: &Db) {
         run(&mut client, &format!("SELECT * FROM tenant_thief.notes WHERE body OPERATOR(lair.{operator}) 'x'"));
         assert_eq!(one::<String>(&mut client, "SELECT current_setting('lair.leaked')", &[]), "tenant_thief secret");
     }
+    // Who was a member until now: the plan for those who may read is not theirs.
+    let explain = "SET lair.leaked = ''; EXPLAIN SELECT * FROM tenant_victim.notes WHERE body OPERATOR(lair.===) 'x'";
+    let leaked = "SELECT current_setting('lair.leaked')";
+    run(&mut db.admin(), &format!("SELECT tenant_add_member('{}', '{}')", scene.victim, scene.crook));
+    run(&mut client, explain);
+    assert_eq!(one::<String>(&mut client, leaked, &[]), "common secret", "a member may know");
+    run(&mut db.admin(), &format!("SELECT tenant_remove_member('{}', '{}')", scene.victim, scene.crook));
+    run(&mut client, "SET lair.leaked = ''");
+    expect_error(client.batch_execute(explain.split_once("; ").unwrap().1), "42501");
+    assert_eq!(one::<String>(&mut client, leaked, &[]), "");
 }
 
 fn statistics_views(db: &Db) {

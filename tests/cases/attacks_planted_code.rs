@@ -15,6 +15,7 @@ cases![
     rows_that_tenant_protect_fills,
     view_put_in_the_tables_place_meanwhile,
     triggers_of_shared_tables_at_delete,
+    triggers_of_shared_tables_in_parallel_workers,
     functions_named_like_the_servers,
     operators_named_like_the_servers,
     temporary_tables_named_like_catalogs,
@@ -137,6 +138,31 @@ fn triggers_of_shared_tables_at_delete(db: &Db) {
         0
     );
     assert!(one::<bool>(&mut client, "SELECT tenant_is_instance_admin()", &[]));
+}
+
+/// Workers know the settings alone, and there the user is the one who deletes.
+fn triggers_of_shared_tables_in_parallel_workers(db: &Db) {
+    let scene = Scene::set(db);
+    let (boss, doomed) = (new_user(), db.new_tenant("doomed", scene.crook));
+    let force = if db.major() < 16 { "force_parallel_mode" } else { "debug_parallel_query" };
+    run(
+        &mut scene.thief(),
+        &format!(
+            "CREATE FUNCTION lair.tell() RETURNS boolean LANGUAGE plpgsql STABLE PARALLEL SAFE AS
+             $$ BEGIN IF public.tenant_is_instance_admin() THEN RAISE 'forged' USING ERRCODE = 'XX999'; END IF;
+                RETURN true; END $$;
+             CREATE FUNCTION lair.on_delete() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN PERFORM set_config('{force}', 'regress', true); PERFORM lair.tell() FROM lair.other;
+                RETURN OLD; END $$;
+             CREATE TABLE lair.other (n int); INSERT INTO lair.other VALUES (1);
+             CREATE TABLE lair.bait (n int); SELECT tenant_protect('lair.bait'); INSERT INTO lair.bait VALUES (1, '{doomed}');
+             CREATE TRIGGER a BEFORE DELETE ON lair.bait FOR EACH ROW EXECUTE FUNCTION lair.on_delete()"
+        ),
+    );
+    run(&mut db.admin(), &format!("SELECT tenant_grant_instance_admin('{boss}')"));
+    let mut client = db.as_user(boss);
+    expect_error(client.batch_execute(&format!("SET {force} = regress; SELECT lair.tell()")), "XX999");
+    assert_eq!(one::<Uuid>(&mut client, "SELECT id FROM tenant_delete($1)", &[&doomed]), doomed);
 }
 
 /// A schema of the thief's stands first in the search_path of an administrator.

@@ -1,0 +1,183 @@
+//! Takes the policies of tenants' tables out of a query before it is planned. What they ask is checked when the query
+//! starts; while they are there, even as the constant true, the planner orders its filters by them, makes no use of
+//! statistics, and takes longer.
+//!
+//! Only for a caller who reaches the tenant: the planner calls operators of users with values from statistics, and knows by
+//! the policies when not to.
+
+use std::cell::Cell;
+use std::ffi::c_void;
+
+use pgrx::prelude::*;
+use pgrx::{IntoDatum, Uuid, direct_function_call};
+
+use super::check::Look;
+use super::{plans, support};
+use crate::catalog::changes;
+use crate::error::Result;
+use crate::pg::{lists, roles};
+
+/// What policies of tenants' tables call.
+#[derive(Clone, Copy)]
+struct Functions {
+    reachable: pg_sys::Oid,
+    installed: pg_sys::Oid,
+}
+
+/// # Safety
+/// A query as the planner gets it, which may be written to, as the planner does.
+pub unsafe fn lift_policies(query: *mut pg_sys::Query) -> Result<()> {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        if !(*query).hasRowSecurity {
+            return Ok(());
+        }
+        let Some(functions) = functions() else {
+            return Ok(());
+        };
+        let mut lift = Lift { functions, current: roles::current(), look: Look::default(), outcome: Ok(()) };
+        lift.visit(query);
+        lift.outcome
+    }
+}
+
+struct Lift {
+    functions: Functions,
+    current: pg_sys::Oid,
+    look: Look,
+    /// The first error. The walk goes on through C code.
+    outcome: Result<()>,
+}
+
+impl Lift {
+    /// # Safety
+    /// As for `lift_policies`.
+    unsafe fn visit(&mut self, query: *mut pg_sys::Query) {
+        // SAFETY: by the caller's promise; the kind of an entry tells which of its fields are in use, and a common table
+        // expression holds a query.
+        unsafe {
+            if !(*query).hasRowSecurity || self.outcome.is_err() {
+                return;
+            }
+            if let Err(error) = self.lift_of(query) {
+                self.outcome = Err(error);
+                return;
+            }
+            for entry in lists::nodes::<pg_sys::RangeTblEntry>((*query).rtable) {
+                if (*entry).rtekind == pg_sys::RTEKind::RTE_SUBQUERY {
+                    self.visit((*entry).subquery);
+                }
+            }
+            for expression in lists::nodes::<pg_sys::CommonTableExpr>((*query).cteList) {
+                self.visit((*expression).ctequery.cast());
+            }
+            if (*query).hasSubLinks {
+                let rest = pg_sys::QTW_IGNORE_RT_SUBQUERIES | pg_sys::QTW_IGNORE_CTE_SUBQUERIES;
+                pg_sys::query_tree_walker(query, Some(visit_queries_in), std::ptr::from_mut(self).cast(), rest as i32);
+            }
+        }
+    }
+
+    /// Of the query's own tables.
+    ///
+    /// # Safety
+    /// As for `lift_policies`.
+    unsafe fn lift_of(&mut self, query: *mut pg_sys::Query) -> Result<()> {
+        // SAFETY: by the caller's promise; the result relation counts from 1, and 0 means none.
+        unsafe {
+            let entries = lists::nodes::<pg_sys::RangeTblEntry>((*query).rtable);
+            #[cfg(feature = "pg15")]
+            let permissions = std::ptr::null_mut();
+            #[cfg(not(feature = "pg15"))]
+            let permissions = (*query).rteperminfos;
+            let target = ((*query).resultRelation as usize).checked_sub(1);
+            for (index, entry) in entries.enumerate() {
+                let has_checks = target == Some(index) && !(*query).withCheckOptions.is_null();
+                if (*entry).rtekind != pg_sys::RTEKind::RTE_RELATION
+                    || ((*entry).securityQuals.is_null() && !has_checks)
+                {
+                    continue;
+                }
+                let Some(role) = plans::acting_role(entry, permissions, self.current) else {
+                    continue;
+                };
+                let Some(tenant) = self.look.tenant_of((*entry).relid)? else {
+                    continue;
+                };
+                if !self.look.reaches(role, tenant)? {
+                    continue;
+                }
+                let functions = self.functions;
+                (*entry).securityQuals =
+                    lists::retain((*entry).securityQuals, |condition| !functions.is_met(condition, tenant));
+                if has_checks {
+                    let checks = (*query).withCheckOptions;
+                    (*query).withCheckOptions = lists::retain(checks, |check: *mut pg_sys::WithCheckOption| {
+                        (*check).kind == pg_sys::WCOKind::WCO_VIEW_CHECK || !functions.is_met((*check).qual, tenant)
+                    });
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+impl Functions {
+    /// Whether a policy's condition is one of ours, and true for whoever reaches the tenant.
+    ///
+    /// # Safety
+    /// An expression.
+    unsafe fn is_met(self, condition: *mut pg_sys::Node, tenant: Uuid) -> bool {
+        // SAFETY: the tag tells the node's type.
+        unsafe {
+            if !pgrx::is_a(condition, pg_sys::NodeTag::T_FuncExpr) {
+                return false;
+            }
+            let call = condition.cast::<pg_sys::FuncExpr>();
+            (*call).funcid == self.installed
+                || ((*call).funcid == self.reachable && support::tenant_asked_about(call) == Some(tenant))
+        }
+    }
+}
+
+/// # Safety
+/// Called by the server's tree walkers with a node, or null, and the context that they were given.
+#[pg_guard]
+unsafe extern "C-unwind" fn visit_queries_in(node: *mut pg_sys::Node, lift: *mut c_void) -> bool {
+    // SAFETY: by the contract of walkers; the tag tells the node's type.
+    unsafe {
+        if node.is_null() {
+            return false;
+        }
+        if pgrx::is_a(node, pg_sys::NodeTag::T_Query) {
+            (*lift.cast::<Lift>()).visit(node.cast());
+            return false;
+        }
+        pg_sys::expression_tree_walker(node, Some(visit_queries_in), lift)
+    }
+}
+
+thread_local! {
+    static FUNCTIONS: Cell<(u64, Option<Functions>)> = const { Cell::new((0, None)) };
+}
+
+/// `None` where the extension is not installed in this database.
+fn functions() -> Option<Functions> {
+    let generation = changes::generation()?;
+    let (known_in, known) = FUNCTIONS.get();
+    if known_in == generation {
+        return known;
+    }
+    let found = find("fluxbase_tenant.reachable(pg_catalog.uuid)")
+        .zip(find("fluxbase_tenant.installed()"))
+        .map(|(reachable, installed)| Functions { reachable, installed });
+    if found.is_some() && changes::generation() == Some(generation) {
+        FUNCTIONS.set((generation, found));
+    }
+    found
+}
+
+fn find(signature: &str) -> Option<pg_sys::Oid> {
+    // SAFETY: a function of the server called with its one argument, a text; NULL where there is no such function.
+    unsafe { direct_function_call(pg_sys::to_regprocedure, &[signature.into_datum()]) }
+}
