@@ -2,7 +2,7 @@
 # Measures the release build against its alternatives, on a server of its own in .dev/bench, and writes what it found to
 # docs/. Best on a machine that does nothing else.
 #   bench.sh [NAME...]    benches/NAME.py, default: isolation and fleet
-# BENCH_ROUNDS, BENCH_SECONDS (of one run of isolation) and BENCH_TENANTS (the sizes of fleet, as in "100 1000") make it
+# BENCH_ROUNDS, BENCH_DUELS, BENCH_SECONDS (of one run of isolation) and BENCH_TENANTS (the sizes of fleet, as in "100 1000") make it
 # shorter or longer. BENCH_DOCS=elsewhere leaves docs/ alone.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
@@ -51,8 +51,8 @@ settings() {
         max_locks_per_transaction=1024 max_worker_processes=16
 }
 
-# On which cores the server runs. Where the measuring is of single queries it keeps to one, and the clients to another: where
-# they happen to run makes more of a difference than what is measured. The fleet's workers need all.
+# On which cores the server runs. Where the measuring is of single queries it keeps to one, its clients too: where they happen
+# to run makes more of a difference than what is measured. The fleet's workers need all.
 cores() {
     case $1 in
         fleet*) echo "0-$(($(nproc --all) - 1))" ;;

@@ -90,6 +90,11 @@ pub fn tenant_id_setting() -> String {
     text(&TENANT_ID_SETTING)
 }
 
+/// Another number after each change of a setting that says who is calling.
+pub fn identity_changes() -> u64 {
+    IDENTITY_CHANGES.get()
+}
+
 /// The user in `fluxbase_tenant.user_id` itself, wherever `user_id_setting` points.
 pub fn user_id() -> Result<Option<pgrx::Uuid>> {
     with_bytes(&USER_ID_VALUE, |value| parse(USER_ID, value))
@@ -161,23 +166,25 @@ pub fn define() {
         let (short, long) = (c"Kept by tenant_set_current().", c"");
         GucRegistry::define_string_guc(name, short, long, setting, GucContext::Suset, KEPT);
     }
-    define_text(
+    define_source(
         c"fluxbase_tenant.user_id_setting",
         c"Setting that the current user is read from.",
         c"A setting's name, or setting:claim for a claim of a setting that holds JSON, such as request.jwt.claims:sub.",
         &USER_ID_SETTING,
     );
-    define_text(
+    define_source(
         c"fluxbase_tenant.tenant_id_setting",
         c"Setting that the current tenant is read from where fluxbase_tenant.tenant_id is empty.",
         c"A setting's name, or setting:claim for a claim of a setting that holds JSON.",
         &TENANT_ID_SETTING,
     );
-    define_text(
+    GucRegistry::define_string_guc(
         c"fluxbase_tenant.schema_prefix",
         c"What the names of new tenant schemas begin with.",
         c"Existing schemas keep their names.",
         &SCHEMA_PREFIX,
+        GucContext::Suset,
+        GucFlags::default(),
     );
     GucRegistry::define_enum_guc(
         c"fluxbase_tenant.create_policy",
@@ -219,12 +226,17 @@ pub fn define() {
     unsafe { pg_sys::MarkGUCPrefixReserved(c"fluxbase_tenant".as_ptr()) };
 }
 
-fn define_text(name: &'static CStr, short: &'static CStr, long: &'static CStr, setting: &'static Text) {
-    GucRegistry::define_string_guc(name, short, long, setting, GucContext::Suset, GucFlags::default());
+fn define_source(name: &'static CStr, short: &'static CStr, long: &'static CStr, setting: &'static Text) {
+    let (context, flags) = (GucContext::Suset, GucFlags::default());
+    // SAFETY: identity_assigned is guarded, and does nothing with what it is given.
+    unsafe {
+        let assigned = Some(identity_assigned as _);
+        GucRegistry::define_string_guc_with_hooks(name, short, long, setting, context, flags, None, assigned, None);
+    }
 }
 
 fn define_uuid(name: &'static CStr, short: &'static CStr, setting: &'static Text, flags: GucFlags) {
-    // SAFETY: check_uuid is guarded, and neither keeps nor frees what it is given.
+    // SAFETY: the hooks are guarded, and neither keep nor free what they are given.
     unsafe {
         GucRegistry::define_string_guc_with_hooks(
             name,
@@ -234,7 +246,7 @@ fn define_uuid(name: &'static CStr, short: &'static CStr, setting: &'static Text
             GucContext::Suset,
             flags,
             Some(check_uuid),
-            None,
+            Some(identity_assigned),
             None,
         );
     }
@@ -242,6 +254,13 @@ fn define_uuid(name: &'static CStr, short: &'static CStr, setting: &'static Text
 
 thread_local! {
     static LOADING: Cell<bool> = const { Cell::new(false) };
+    static IDENTITY_CHANGES: Cell<u64> = const { Cell::new(1) };
+}
+
+/// Called also where a value comes back at the end of a transaction or a function.
+#[pg_guard]
+unsafe extern "C-unwind" fn identity_assigned(_value: *const c_char, _extra: *mut c_void) {
+    IDENTITY_CHANGES.set(IDENTITY_CHANGES.get() + 1);
 }
 
 /// Refuses at SET what `ids::parse` would refuse at every later statement. What was set before the library was loaded

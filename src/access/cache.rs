@@ -1,6 +1,6 @@
 //! What this backend knows about users' standing in tenants, until the catalog changes.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
@@ -10,6 +10,7 @@ use super::Role;
 use crate::catalog::tenants::Status;
 use crate::catalog::{Catalog, changes, instance_admins, standings};
 use crate::error::Result;
+use crate::settings;
 
 /// Answers kept at most; beyond that all are forgotten, so that a backend that serves a million users does not grow.
 const CAPACITY: usize = 1024;
@@ -30,6 +31,44 @@ struct Cache {
 
 thread_local! {
     static CACHE: RefCell<Cache> = RefCell::default();
+}
+
+/// Whether somebody reaches a tenant, as answered last. Most sessions ask the same again with each query.
+#[derive(Clone, Copy)]
+struct Verdict {
+    at: Moment,
+    tenant: Uuid,
+    reaches: bool,
+}
+
+/// While it is the same, so are the own identity settings and the catalog.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    identity: u64,
+    catalog: Option<u64>,
+}
+
+impl Moment {
+    pub fn now() -> Self {
+        Moment { identity: settings::identity_changes(), catalog: changes::generation() }
+    }
+}
+
+thread_local! {
+    static VERDICT: Cell<Option<Verdict>> = const { Cell::new(None) };
+}
+
+pub fn verdict(at: Moment, tenant: Uuid) -> Option<bool> {
+    VERDICT.get().filter(|known| known.at == at && known.tenant == tenant).map(|known| known.reaches)
+}
+
+/// For callers whom the own identity settings alone make what they are.
+pub fn keep_verdict(at: Moment, tenant: Uuid, reaches: bool) {
+    // SAFETY: reads a variable of the backend; see `remembered`.
+    let in_parallel_mode = unsafe { pg_sys::IsInParallelMode() };
+    if at.catalog.is_some() && at == Moment::now() && !in_parallel_mode {
+        VERDICT.set(Some(Verdict { at, tenant, reaches }));
+    }
 }
 
 /// `None` where the tenant does not exist. Without a user only the status is known.

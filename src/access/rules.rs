@@ -118,8 +118,12 @@ pub fn visible_tenant(catalog: &Catalog) -> Result<Option<Tenant>> {
 /// Whether the caller reaches the tenant's data, with at least `role` in it. Never an error for want of an identity:
 /// policies ask this. Answers come from the cache.
 pub fn has_access(database_role: pg_sys::Oid, tenant_id: Uuid, role: Role) -> Result<bool> {
+    has_access_as(Caller::of(database_role)?, tenant_id, role)
+}
+
+fn has_access_as(caller: Caller, tenant_id: Uuid, role: Role) -> Result<bool> {
     let active = |standing: &Standing| standing.status == Status::Active;
-    Ok(match Caller::of(database_role)? {
+    Ok(match caller {
         Caller::InstanceAdmin { .. } => {
             cache::standing(None, tenant_id)?.is_some_and(|standing| standing.status != Status::Spare)
         }
@@ -138,10 +142,21 @@ pub fn has_access(database_role: pg_sys::Oid, tenant_id: Uuid, role: Role) -> Re
 
 /// Whether the caller reaches the tenant's tables now: with access, and where a tenant is current, it is this one.
 pub fn is_reachable(database_role: pg_sys::Oid, tenant_id: Uuid) -> Result<bool> {
+    let now = cache::Moment::now();
+    if !identity::is_sandboxed()
+        && let Some(known) = cache::verdict(now, tenant_id)
+    {
+        return Ok(known);
+    }
     if identity::tenant()?.is_some_and(|current| current != tenant_id) {
         return Ok(false);
     }
-    has_access(database_role, tenant_id, Role::Member)
+    let caller = Caller::of(database_role)?;
+    let reaches = has_access_as(caller, tenant_id, Role::Member)?;
+    if caller.is_by_own_settings() {
+        cache::keep_verdict(now, tenant_id, reaches);
+    }
+    Ok(reaches)
 }
 
 /// The tenants whose rows of shared tables the caller reaches now.

@@ -15,17 +15,23 @@ const WATCHED: &CStr = c"instance_admins";
 thread_local! {
     static GENERATION: Cell<u64> = const { Cell::new(1) };
     static RELATION_CHANGES: Cell<u64> = const { Cell::new(1) };
+    static ROLE_CHANGES: Cell<u64> = const { Cell::new(1) };
     static WATCHED_OID: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
 }
 
 /// Once per backend, from _PG_init: the server has room for few callbacks.
 pub fn install() {
-    // SAFETY: both callbacks live as long as the library, which is never unloaded.
+    // SAFETY: the callbacks live as long as the library, which is never unloaded.
     unsafe {
         pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), pg_sys::Datum::from(0usize));
         pg_sys::CacheRegisterSyscacheCallback(
             pg_sys::SysCacheIdentifier::NAMESPACEOID as i32,
             Some(schema_changed),
+            pg_sys::Datum::from(0usize),
+        );
+        pg_sys::CacheRegisterSyscacheCallback(
+            pg_sys::SysCacheIdentifier::AUTHOID as i32,
+            Some(role_changed),
             pg_sys::Datum::from(0usize),
         );
     }
@@ -42,6 +48,11 @@ pub fn generation() -> Option<u64> {
 /// The number to compare what a cache of relations was filled in: another one after each change of any relation.
 pub fn of_relations() -> u64 {
     RELATION_CHANGES.get()
+}
+
+/// The same for attributes of roles.
+pub fn of_roles() -> u64 {
+    ROLE_CHANGES.get()
 }
 
 /// Takes in what other sessions have committed so far.
@@ -89,4 +100,9 @@ unsafe extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, relation: pg_s
 #[pg_guard]
 unsafe extern "C-unwind" fn schema_changed(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
     advance();
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn role_changed(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
+    ROLE_CHANGES.set(ROLE_CHANGES.get() + 1);
 }

@@ -55,6 +55,14 @@ impl Caller {
         })
     }
 
+    /// Whether the own settings alone say so: no sandbox, no setting of others, not the database role.
+    pub fn is_by_own_settings(self) -> bool {
+        self.user().is_some()
+            && !is_sandboxed()
+            && settings::foreign_user_id_setting().is_none()
+            && settings::foreign_tenant_id_setting().is_none()
+    }
+
     pub fn user(self) -> Option<Uuid> {
         match self {
             Caller::InstanceAdmin { user } => user,
@@ -92,6 +100,11 @@ fn service_tenant() -> Result<Option<Uuid>> {
     let tenant = tenant()?;
     let chosen_for_a_user = tenant.is_some() && tenant == settings::chosen_tenant_id()?;
     Ok(if chosen_for_a_user { None } else { tenant })
+}
+
+/// What else than the own settings says who is calling.
+pub fn is_sandboxed() -> bool {
+    SANDBOX.get().is_some()
 }
 
 /// Whether a migration's SQL is running, for this tenant.

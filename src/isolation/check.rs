@@ -1,5 +1,6 @@
 //! Whether a query may start: every relation of a tenant in it must be within the caller's reach.
 
+use std::cell::Cell;
 use std::ffi::CStr;
 
 use pgrx::{Uuid, pg_sys};
@@ -21,27 +22,10 @@ pub struct Use {
 /// Answers about the relations of one query. Most use tables of one tenant, with the privileges of one role.
 #[derive(Default)]
 pub struct Look {
-    caught_up: bool,
-    bypasses: Option<(pg_sys::Oid, bool)>,
     reaches: Option<(pg_sys::Oid, Uuid, bool)>,
 }
 
 impl Look {
-    fn bypasses_policies(&mut self, role: pg_sys::Oid) -> bool {
-        match self.bypasses {
-            Some((known, bypasses)) if known == role => bypasses,
-            _ => self.bypasses.insert((role, bypasses_policies(role))).1,
-        }
-    }
-
-    pub fn tenant_of(&mut self, relation: pg_sys::Oid) -> Result<Option<Uuid>> {
-        if !self.caught_up {
-            changes::catch_up();
-            self.caught_up = true;
-        }
-        relations::tenant_of_relation(relation)
-    }
-
     pub fn reaches(&mut self, role: pg_sys::Oid, tenant: Uuid) -> Result<bool> {
         match self.reaches {
             Some((known, of, reaches)) if known == role && of == tenant => Ok(reaches),
@@ -50,29 +34,28 @@ impl Look {
     }
 }
 
-/// The first relation that is out of the caller's reach.
-pub fn out_of_reach(uses: impl Iterator<Item = Use> + Clone) -> Result<Option<pg_sys::Oid>> {
-    // A query has locked its relations, so that none can move to a tenant's schema meanwhile.
-    if uses.clone().all(|part| relations::is_known_to_have_no_tenant(part.relation)) {
-        return Ok(None);
-    }
+/// The first relation that is out of the caller's reach, by what others had committed when the server's messages were last
+/// taken in.
+pub fn out_of_reach(uses: impl Iterator<Item = Use>) -> Result<Option<pg_sys::Oid>> {
     let current = roles::current();
-    // SAFETY: reads a variable of the backend.
-    let unforced = unsafe { pg_sys::InNoForceRLSOperation() };
+    let unforced = roles::are_policies_unforced();
     let mut exempt: Vec<Uuid> = Vec::new();
     let mut look = Look::default();
     for Use { relation, role } in uses {
+        if relations::is_known_to_have_no_tenant(relation) {
+            continue;
+        }
         let named = role.is_some();
         let role = role.unwrap_or(current);
         // Row-level security does not apply: to superusers and BYPASSRLS roles, and to the checks of foreign keys, which
         // the server runs as the table's owner.
-        let is_exempt = look.bypasses_policies(role) || (unforced && roles::owns_relation(relation, role));
+        let is_exempt = bypasses_policies(role) || (unforced && roles::owns_relation(relation, role));
         // A child counts as its parent does: where a view of a superuser reads a partitioned table, so it reads the
         // partitions.
         if is_exempt && !(named && role != current) {
             continue;
         }
-        let Some(tenant) = look.tenant_of(relation)? else {
+        let Some(tenant) = relations::tenant_of_relation(relation)? else {
             continue;
         };
         if is_exempt {
@@ -158,7 +141,21 @@ unsafe fn text(name: *const std::ffi::c_char) -> String {
     unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
 }
 
+thread_local! {
+    /// The role that was asked about last, and what roles were then.
+    static BYPASSES: Cell<(pg_sys::Oid, u64, bool)> = const { Cell::new((pg_sys::InvalidOid, 0, false)) };
+}
+
 fn bypasses_policies(role: pg_sys::Oid) -> bool {
+    let changes = changes::of_roles();
+    let (known, then, bypasses) = BYPASSES.get();
+    if known == role && then == changes {
+        return bypasses;
+    }
     // SAFETY: a lookup by oid.
-    unsafe { pg_sys::has_bypassrls_privilege(role) }
+    let bypasses = unsafe { pg_sys::has_bypassrls_privilege(role) };
+    if changes::of_roles() == changes {
+        BYPASSES.set((role, changes, bypasses));
+    }
+    bypasses
 }

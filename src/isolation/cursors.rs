@@ -7,6 +7,7 @@ use std::ffi::{CStr, CString};
 use pgrx::pg_sys;
 
 use super::{check, plans};
+use crate::catalog::changes;
 use crate::error::Result;
 
 thread_local! {
@@ -14,15 +15,20 @@ thread_local! {
     static DECLARED: RefCell<Vec<CString>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Called where a query starts: it may be that of a cursor.
-pub fn remember() {
-    // SAFETY: the portal that is being started or run, null where there is none; it has a name.
+/// Whether the query that starts is that of a cursor WITH HOLD.
+pub fn is_starting() -> bool {
+    // SAFETY: the portal that is being started or run, null where there is none.
     unsafe {
         let portal = pg_sys::ActivePortal;
-        if portal.is_null() || (*portal).cursorOptions & pg_sys::CURSOR_OPT_HOLD as i32 == 0 {
-            return;
-        }
-        let name = CStr::from_ptr((*portal).name);
+        !portal.is_null() && (*portal).cursorOptions & pg_sys::CURSOR_OPT_HOLD as i32 != 0
+    }
+}
+
+/// Called where one starts.
+pub fn remember() {
+    // SAFETY: as `is_starting` says, there is a portal; it has a name.
+    unsafe {
+        let name = CStr::from_ptr((*pg_sys::ActivePortal).name);
         DECLARED.with_borrow_mut(|names| {
             if !names.iter().any(|known| known.as_c_str() == name) {
                 names.push(name.to_owned());
@@ -54,6 +60,7 @@ pub fn close_out_of_reach() -> Result<()> {
     if DECLARED.with_borrow(Vec::is_empty) {
         return Ok(());
     }
+    changes::catch_up();
     // A copy: the server runs code meanwhile.
     let mut kept = Vec::new();
     for name in DECLARED.with_borrow(Vec::clone) {

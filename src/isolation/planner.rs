@@ -12,7 +12,7 @@ use pgrx::prelude::*;
 use pgrx::{IntoDatum, Uuid, direct_function_call};
 
 use super::check::Look;
-use super::{plans, support};
+use super::{plans, relations, support};
 use crate::catalog::changes;
 use crate::error::Result;
 use crate::pg::{lists, roles};
@@ -24,14 +24,13 @@ struct Functions {
     installed: pg_sys::Oid,
 }
 
+/// By what others had committed when the server's messages were last taken in.
+///
 /// # Safety
 /// A query as the planner gets it, which may be written to, as the planner does.
 pub unsafe fn lift_policies(query: *mut pg_sys::Query) -> Result<()> {
     // SAFETY: by the caller's promise.
     unsafe {
-        if !(*query).hasRowSecurity {
-            return Ok(());
-        }
         let Some(functions) = functions() else {
             return Ok(());
         };
@@ -101,7 +100,7 @@ impl Lift {
                 let Some(role) = plans::acting_role(entry, permissions, self.current) else {
                     continue;
                 };
-                let Some(tenant) = self.look.tenant_of((*entry).relid)? else {
+                let Some(tenant) = relations::tenant_of_relation((*entry).relid)? else {
                     continue;
                 };
                 if !self.look.reaches(role, tenant)? {

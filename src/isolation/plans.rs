@@ -9,10 +9,7 @@ use crate::pg::{lists, roles};
 
 /// # Safety
 /// A range table and, from PostgreSQL 16 on, the permissions that belong to it; NIL is empty. They outlive the answer.
-pub unsafe fn uses(
-    range_table: *mut pg_sys::List,
-    permissions: *mut pg_sys::List,
-) -> impl Iterator<Item = Use> + Clone {
+pub unsafe fn uses(range_table: *mut pg_sys::List, permissions: *mut pg_sys::List) -> impl Iterator<Item = Use> {
     let current = roles::current();
     // SAFETY: by the caller's promise.
     let entries = unsafe { lists::nodes::<pg_sys::RangeTblEntry>(range_table) };
@@ -64,7 +61,7 @@ unsafe fn named_role(entry: *mut pg_sys::RangeTblEntry, permissions: *mut pg_sys
 
 /// # Safety
 /// A planned statement that outlives the answer.
-pub unsafe fn uses_of_plan(plan: *mut pg_sys::PlannedStmt) -> impl Iterator<Item = Use> + Clone {
+pub unsafe fn uses_of_plan(plan: *mut pg_sys::PlannedStmt) -> impl Iterator<Item = Use> {
     // SAFETY: by the caller's promise.
     unsafe {
         #[cfg(feature = "pg15")]

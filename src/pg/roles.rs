@@ -29,10 +29,16 @@ pub fn current() -> pg_sys::Oid {
     GetUserId()
 }
 
-// SAFETY: as the server declares it. pgrx's own declaration guards against errors, which costs more than the call where
-// every query comes by; this function reads a variable of the backend and raises none.
+/// Whether policies that are forced on the owner do not apply at this point, as in the server's checks of foreign keys.
+pub fn are_policies_unforced() -> bool {
+    InNoForceRLSOperation()
+}
+
+// SAFETY: as the server declares them. pgrx's own declarations guard against errors, which costs more than the call where
+// every query comes by; these functions read variables of the backend and raise none.
 unsafe extern "C" {
     safe fn GetUserId() -> pg_sys::Oid;
+    safe fn InNoForceRLSOperation() -> bool;
 }
 
 pub fn is_superuser(role: pg_sys::Oid) -> bool {

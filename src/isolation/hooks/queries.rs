@@ -1,0 +1,177 @@
+//! Each query comes by these hooks, and a guard around what they go on to would cost more than all they do. So whatever in
+//! them can fail is in guarded functions, and the hooks have nothing that an error of the server could leave undone as it
+//! jumps over them.
+
+use std::ffi::c_char;
+
+use pgrx::prelude::*;
+
+use super::{JUST_STARTED, PREVIOUS, Raise, are_within_reach, permit, probe};
+use crate::isolation::{cursors, planner, plans};
+
+// SAFETY: as the server declares them.
+unsafe extern "C-unwind" {
+    fn AcceptInvalidationMessages();
+    fn standard_planner(
+        query: *mut pg_sys::Query,
+        text: *const c_char,
+        options: i32,
+        params: pg_sys::ParamListInfo,
+    ) -> *mut pg_sys::PlannedStmt;
+    fn standard_ExecutorStart(query: *mut pg_sys::QueryDesc, flags: i32);
+    #[cfg(not(feature = "pg18"))]
+    fn standard_ExecutorRun(
+        query: *mut pg_sys::QueryDesc,
+        direction: pg_sys::ScanDirection::Type,
+        count: u64,
+        once: bool,
+    );
+    #[cfg(feature = "pg18")]
+    fn standard_ExecutorRun(query: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64);
+}
+
+#[cfg(feature = "pg15")]
+pub unsafe extern "C-unwind" fn check_permissions(range_table: *mut pg_sys::List, raise: bool) -> bool {
+    probe::answer();
+    // SAFETY: the hook that was there, with its own arguments; a list of RTEs by the hook's contract.
+    unsafe {
+        AcceptInvalidationMessages();
+        PREVIOUS.check_permissions.is_none_or(|previous| previous(range_table, raise))
+            && are_permitted(range_table, std::ptr::null_mut(), raise)
+    }
+}
+
+#[cfg(not(feature = "pg15"))]
+pub unsafe extern "C-unwind" fn check_permissions(
+    range_table: *mut pg_sys::List,
+    permissions: *mut pg_sys::List,
+    raise: bool,
+) -> bool {
+    probe::answer();
+    // SAFETY: the hook that was there, with its own arguments; lists of RTEs and their permissions by the hook's contract.
+    unsafe {
+        AcceptInvalidationMessages();
+        PREVIOUS.check_permissions.is_none_or(|previous| previous(range_table, permissions, raise))
+            && are_permitted(range_table, permissions, raise)
+    }
+}
+
+/// # Safety
+/// Arguments of a permission hook, up to PostgreSQL 15 with null for the permissions.
+#[pg_guard]
+unsafe extern "C-unwind" fn are_permitted(
+    range_table: *mut pg_sys::List,
+    permissions: *mut pg_sys::List,
+    raise: bool,
+) -> bool {
+    // SAFETY: by the caller's promise.
+    are_within_reach(unsafe { plans::uses(range_table, permissions) }, raise)
+}
+
+pub unsafe extern "C-unwind" fn plan(
+    query: *mut pg_sys::Query,
+    text: *const c_char,
+    options: i32,
+    params: pg_sys::ParamListInfo,
+) -> *mut pg_sys::PlannedStmt {
+    // SAFETY: by the hook's contract; the hook that was there, or the server's own function, with its own arguments.
+    unsafe {
+        if (*query).hasRowSecurity {
+            AcceptInvalidationMessages();
+            before_planning(query);
+        }
+        PREVIOUS.planner.unwrap_or(standard_planner)(query, text, options, params)
+    }
+}
+
+/// What the permission hook checks needs no policy.
+///
+/// # Safety
+/// `query` is the argument of a planner hook.
+#[pg_guard]
+unsafe extern "C-unwind" fn before_planning(query: *mut pg_sys::Query) {
+    if probe::in_force() {
+        // SAFETY: by the caller's promise; the planner may write to it.
+        unsafe { planner::lift_policies(query) }.unwrap_or_raise();
+    }
+}
+
+pub unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags: i32) {
+    // SAFETY: by the hook's contract; the hook that was there, or the server's own function, with its own arguments.
+    unsafe {
+        if !probe::known_to_be_in_force() {
+            before_start(query);
+        }
+        PREVIOUS.executor_start.unwrap_or(standard_ExecutorStart)(query, flags);
+        JUST_STARTED.set(query);
+        if cursors::is_starting() {
+            remember_cursor();
+        }
+    }
+}
+
+/// The second net: checks itself where the permission hook is not in force, for plans made while it was.
+///
+/// # Safety
+/// As for `check_plan`.
+#[pg_guard]
+unsafe extern "C-unwind" fn before_start(query: *mut pg_sys::QueryDesc) {
+    if !probe::in_force() {
+        // SAFETY: by the caller's promise.
+        permit(unsafe { plans::uses_of_plan((*query).plannedstmt) });
+    }
+}
+
+/// # Safety
+/// `query` is the argument of an executor hook.
+#[pg_guard]
+unsafe extern "C-unwind" fn check_plan(query: *mut pg_sys::QueryDesc) {
+    // SAFETY: by the caller's promise.
+    permit(unsafe { plans::uses_of_plan((*query).plannedstmt) });
+}
+
+#[pg_guard]
+extern "C-unwind" fn remember_cursor() {
+    cursors::remember();
+}
+
+/// A query that does not run right after its start, as a cursor's does not, may have started under another identity.
+///
+/// # Safety
+/// As for `check_plan`.
+unsafe fn check_again(query: *mut pg_sys::QueryDesc) {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        let just_started = JUST_STARTED.replace(std::ptr::null_mut()) == query;
+        if !just_started || (*query).already_executed {
+            check_plan(query);
+        }
+    }
+}
+
+#[cfg(not(feature = "pg18"))]
+pub unsafe extern "C-unwind" fn executor_run(
+    query: *mut pg_sys::QueryDesc,
+    direction: pg_sys::ScanDirection::Type,
+    count: u64,
+    once: bool,
+) {
+    // SAFETY: by the hook's contract; the hook that was there, or the server's own function, with its own arguments.
+    unsafe {
+        check_again(query);
+        PREVIOUS.executor_run.unwrap_or(standard_ExecutorRun)(query, direction, count, once);
+    }
+}
+
+#[cfg(feature = "pg18")]
+pub unsafe extern "C-unwind" fn executor_run(
+    query: *mut pg_sys::QueryDesc,
+    direction: pg_sys::ScanDirection::Type,
+    count: u64,
+) {
+    // SAFETY: by the hook's contract; the hook that was there, or the server's own function, with its own arguments.
+    unsafe {
+        check_again(query);
+        PREVIOUS.executor_run.unwrap_or(standard_ExecutorRun)(query, direction, count);
+    }
+}

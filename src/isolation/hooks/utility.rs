@@ -1,0 +1,91 @@
+//! What runs without a query of its own: commands, and functions that clients call.
+
+use std::ffi::{c_char, c_void};
+
+use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
+use pgrx::prelude::*;
+
+use super::{JUST_STARTED, PREVIOUS, Raise, permit, refuse};
+use crate::isolation::{check, commands, cursors, plans};
+
+#[pg_guard]
+#[allow(clippy::too_many_arguments)]
+pub unsafe extern "C-unwind" fn utility(
+    statement: *mut pg_sys::PlannedStmt,
+    text: *const c_char,
+    read_only_tree: bool,
+    context: pg_sys::ProcessUtilityContext::Type,
+    params: pg_sys::ParamListInfo,
+    environment: *mut pg_sys::QueryEnvironment,
+    destination: *mut pg_sys::DestReceiver,
+    completion: *mut pg_sys::QueryCompletion,
+) {
+    // SAFETY: a utility statement by the hook's contract; the hook that was there, or the server's own function, with its
+    // own arguments.
+    unsafe {
+        // SET is a utility statement.
+        JUST_STARTED.set(std::ptr::null_mut());
+        let command = (*statement).utilityStmt;
+        commands::note(command);
+        permit_command(command);
+        if pgrx::is_a(command, pg_sys::NodeTag::T_DoStmt) || pgrx::is_a(command, pg_sys::NodeTag::T_CallStmt) {
+            cursors::close_out_of_reach().unwrap_or_raise();
+        }
+        if let Some(schema) = plans::schema_of_explained_creation((*statement).utilityStmt) {
+            check::refuse_unheard_creation(schema).unwrap_or_raise();
+        }
+        match PREVIOUS.utility {
+            Some(previous) => pg_guard_ffi_boundary(|| {
+                previous(statement, text, read_only_tree, context, params, environment, destination, completion)
+            }),
+            None => pg_sys::standard_ProcessUtility(
+                statement,
+                text,
+                read_only_tree,
+                context,
+                params,
+                environment,
+                destination,
+                completion,
+            ),
+        }
+        // A name may have come to mean something else while LOCK waited.
+        if pgrx::is_a(command, pg_sys::NodeTag::T_LockStmt) {
+            permit_command(command);
+        }
+    }
+}
+
+/// # Safety
+/// A utility statement.
+unsafe fn permit_command(command: *mut pg_sys::Node) {
+    // SAFETY: by the caller's promise.
+    let uses = unsafe { plans::uses_of_command(command) };
+    if !uses.is_empty() {
+        permit(check::with_what_views_read(uses).unwrap_or_raise().into_iter());
+    }
+}
+
+#[pg_guard]
+pub unsafe extern "C-unwind" fn object_access(
+    access: pg_sys::ObjectAccessType::Type,
+    class: pg_sys::Oid,
+    object: pg_sys::Oid,
+    sub_object: i32,
+    argument: *mut c_void,
+) {
+    // SAFETY: the hook that was there, with its own arguments.
+    unsafe {
+        if let Some(previous) = PREVIOUS.object_access {
+            pg_guard_ffi_boundary(|| previous(access, class, object, sub_object, argument));
+        }
+    }
+    if access == pg_sys::ObjectAccessType::OAT_FUNCTION_EXECUTE {
+        // set_config is a function, and one that a client may call without a query.
+        JUST_STARTED.set(std::ptr::null_mut());
+        cursors::before_function(object).unwrap_or_raise();
+        if check::function_is_out_of_reach(object).unwrap_or_raise() {
+            refuse("function", check::function_name(object));
+        }
+    }
+}
