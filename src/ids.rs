@@ -26,6 +26,11 @@ pub fn new() -> Uuid {
     Uuid::from_bytes(uuid::Uuid::now_v7().into_bytes())
 }
 
+/// As the server writes it.
+pub fn text(id: Uuid) -> String {
+    uuid::Uuid::from_bytes(*id.as_bytes()).hyphenated().to_string()
+}
+
 /// 32 hexadecimal digits, for names of roles and schemas.
 pub fn hex(id: Uuid) -> String {
     uuid::Uuid::from_bytes(*id.as_bytes()).simple().to_string()

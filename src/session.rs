@@ -31,13 +31,13 @@ fn set_current(find: impl FnOnce(&Catalog) -> Result<Tenant>, lifetime: Lifetime
     // Read and set outside the catalog's scope, which has a search_path of its own.
     let before = path_before()?;
     let (tenant, caller) = {
-        let catalog = Catalog::write()?;
+        let catalog = Catalog::latest()?;
         let tenant = find(&catalog)?;
         let caller = Caller::current(&catalog)?;
         require_data_access(caller, &tenant)?;
         (tenant, caller)
     };
-    let id = tenant.id.to_string();
+    let id = ids::text(tenant.id);
     let schema = quote_identifier(&tenant.schema_name);
     let path = if before.is_empty() { schema } else { format!("{schema}, {before}") };
     guc::set(TENANT_ID, &id, lifetime)?;

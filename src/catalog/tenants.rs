@@ -5,7 +5,8 @@ use pgrx::{Uuid, pg_sys};
 
 use super::Catalog;
 use crate::error::{Error, Result};
-use crate::pg::{Jsonb, Row, execute_with_triggers_as, query, roles};
+use crate::pg::scan::{self, Keyed};
+use crate::pg::{Jsonb, Name, Row, execute_with_triggers_as, query, roles};
 
 pub struct Tenant {
     pub id: Uuid,
@@ -93,18 +94,31 @@ pub(super) fn tenant(row: &Row) -> Result<Tenant> {
     })
 }
 
+const TENANTS: Keyed = Keyed { schema: c"fluxbase_tenant", table: c"tenants", key: c"tenants_pkey" };
+
+/// As `tenant()`, where the columns are those of the table.
+fn stored_tenant(row: &Row) -> Result<Tenant> {
+    Ok(Tenant {
+        id: row.need(1)?,
+        slug: row.need(2)?,
+        name: row.need(3)?,
+        schema_name: row.need::<Name>(4)?.0,
+        status: Status::parse(&row.need::<String>(5)?)?,
+        is_default: row.need(7)?,
+        metadata: row.need(8)?,
+        schema_version: row.get(9),
+        created_at: row.need(11)?,
+        updated_at: row.need(12)?,
+        deleted_at: row.get(14),
+    })
+}
+
 fn only(rows: Vec<Tenant>) -> Option<Tenant> {
     rows.into_iter().next()
 }
 
 pub fn by_id(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>> {
-    query(
-        catalog.scope(),
-        concat!("SELECT ", columns!(), " FROM fluxbase_tenant.tenants t WHERE t.id = $1"),
-        &[id.into()],
-        tenant,
-    )
-    .map(only)
+    scan::by_id(catalog.scope(), &TENANTS, id, stored_tenant)
 }
 
 /// Those of the ids that are there.

@@ -12,6 +12,7 @@ pub mod locks;
 mod name;
 pub mod roles;
 pub mod sandbox;
+pub mod scan;
 mod spi;
 mod subtransaction;
 mod unwaited;

@@ -1,10 +1,10 @@
 //! The SQL type `name`, for columns that hold identifiers.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
-use pgrx::IntoDatum;
 use pgrx::pgrx_sql_entity_graph::metadata::{ArgumentError, Returns, ReturnsError, SqlMapping, SqlTranslatable};
 use pgrx::prelude::*;
+use pgrx::{FromDatum, IntoDatum};
 
 /// An identifier of at most 63 bytes.
 pub struct Name(pub String);
@@ -18,6 +18,13 @@ impl IntoDatum for Name {
 
     fn type_oid() -> pg_sys::Oid {
         pg_sys::NAMEOID
+    }
+}
+
+impl FromDatum for Name {
+    unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _type: pg_sys::Oid) -> Option<Self> {
+        // SAFETY: a name by the caller's promise: bytes of the server's fixed length that end with a zero.
+        (!is_null).then(|| Name(unsafe { CStr::from_ptr(datum.cast_mut_ptr()) }.to_string_lossy().into_owned()))
     }
 }
 

@@ -13,20 +13,29 @@ use crate::error::{Error, Result};
 
 /// One row of a result, valid while it is being mapped.
 pub struct Row {
-    tuple: pg_sys::HeapTuple,
-    descriptor: pg_sys::TupleDesc,
+    values: Vec<pg_sys::Datum>,
+    nulls: Vec<bool>,
 }
 
 impl Row {
+    /// # Safety
+    /// A tuple and its descriptor, which outlive the row.
+    pub(super) unsafe fn of(tuple: pg_sys::HeapTuple, descriptor: pg_sys::TupleDesc) -> Self {
+        // SAFETY: by the caller's promise; as much room as the descriptor has columns.
+        unsafe {
+            let columns = (*descriptor).natts as usize;
+            let mut row = Row { values: vec![pg_sys::Datum::from(0usize); columns], nulls: vec![true; columns] };
+            pg_sys::heap_deform_tuple(tuple, descriptor, row.values.as_mut_ptr(), row.nulls.as_mut_ptr());
+            row
+        }
+    }
+
     /// The value of a column, counted from 1; `None` for NULL.
     pub fn get<T: FromDatum>(&self, column: i32) -> Option<T> {
-        let mut is_null = false;
-        // SAFETY: tuple and descriptor come from the same SPI result, which outlives the row; a column out of range
-        // yields NULL; every FromDatum used here copies.
-        unsafe {
-            let datum = pg_sys::SPI_getbinval(self.tuple, self.descriptor, column, &mut is_null);
-            T::from_datum(datum, is_null)
-        }
+        let index = usize::try_from(column).ok()?.checked_sub(1)?;
+        let (value, is_null) = (self.values.get(index)?, self.nulls.get(index)?);
+        // SAFETY: the tuple that the value is in outlives the row; every FromDatum used here copies.
+        unsafe { T::from_datum(*value, *is_null) }
     }
 
     /// The value of a column that the catalog declares NOT NULL.
@@ -140,8 +149,7 @@ fn collect<T>(mut map: impl FnMut(&Row) -> Result<T>) -> Result<Vec<T>> {
             return Ok(Vec::new());
         }
         let descriptor = (*table).tupdesc;
-        let rows =
-            (0..(*table).numvals as usize).map(|i| map(&Row { tuple: *(*table).vals.add(i), descriptor })).collect();
+        let rows = (0..(*table).numvals as usize).map(|i| map(&Row::of(*(*table).vals.add(i), descriptor))).collect();
         pg_sys::SPI_freetuptable(table);
         rows
     }
