@@ -90,14 +90,14 @@ class Cell:
         session, script = self.runs[name]
         self.times[name].append(steady_mean(session.time(script, self.protocol, transactions)))
 
-    def duel(self, name):
-        """A cell of the same query with two alone, no policy and another one; in each pair the other one connects first."""
-        cell = Cell(self.query, self.protocol, {one: self.runs[one] for one in (PLAIN, name)})
+    def duel(self, *among):
+        """A cell of the same query with two alone; in each pair the other one connects first."""
+        cell = Cell(self.query, self.protocol, {name: self.runs[name] for name in among})
         for pair in range(DUELS):
-            names = [PLAIN, name] if pair % 2 else [name, PLAIN]
-            times = take_turns(*(self.runs[one] for one in names), self.protocol, PAIR_SECONDS, TURN_SECONDS)
-            for one, mean in zip(names, times):
-                cell.times[one].append(mean)
+            names = among if pair % 2 else among[::-1]
+            times = take_turns(*(self.runs[name] for name in names), self.protocol, PAIR_SECONDS, TURN_SECONDS)
+            for name, mean in zip(names, times):
+                cell.times[name].append(mean)
         return cell
 
     def median(self, name):
@@ -129,10 +129,11 @@ def main():
         cell.calibrate()
     for turn in range(ROUNDS):
         say(f"Round {turn + 1} of {ROUNDS}")
-        for cell in queries + switches:
+        for cell in queries:
             cell.run(turn)
     say("Duels")
-    duels = [cell.duel(OURS) for cell in queries if cell.query in GOALS]
+    duels = [cell.duel(PLAIN, OURS) for cell in queries if cell.query in GOALS]
+    switches = [cell.duel(*SWITCHES) for cell in switches]
     say(f"Done after {time.monotonic() - started:.0f} s")
     text = "\n\n".join([about(), *(results(queries, protocol) for protocol in PROTOCOLS), goals(duels, switches)])
     print(f"\n{text}")
@@ -169,9 +170,9 @@ def goals(duels, switches):
         rows.append([f"{cell.query}, {cell.protocol}", f"{ratio:.3f} ({low:.3f} to {high:.3f})", f"at least {goal:.2f}",
                      verdict(ratio >= goal)])
     for cell in switches:
-        times = cell.ratio("two set_config", "tenant_set_current")
+        low, times, high = statistics.quantiles(cell.ratios("two set_config", "tenant_set_current"), n=4)
         costs = " against ".join(duration(cell.median(name) / 2) for name in ("tenant_set_current", "two set_config"))
-        rows.append([f"tenant_set_current to two set_config, {cell.protocol}: {costs}", f"{times:.2f}",
+        rows.append([f"tenant_set_current to two set_config, {cell.protocol}: {costs}", f"{times:.2f} ({low:.2f} to {high:.2f})",
                      f"at most {SWITCH_GOAL:.1f}", verdict(times <= SWITCH_GOAL)])
     note = f"""Of each query {DUELS} pairs of connections more, of the two that its goal compares; while one runs the other is
 held, in turns of {TURN_SECONDS * 1000:.0f} ms. Medians of the pairs' ratios, and between what half of them lie. (Figures above vary by

@@ -14,9 +14,8 @@ pub const TENANT_ID: &CStr = c"fluxbase_tenant.tenant_id";
 /// turn the session into that tenant's service context.
 pub const CHOSEN_TENANT_ID: &CStr = c"fluxbase_tenant.chosen_tenant_id";
 
-/// The search_path that `tenant_set_current` set, and the one it found.
+/// The search_path that `tenant_set_current` set.
 pub const PATH_SET: &CStr = c"fluxbase_tenant.search_path_set";
-pub const PATH_BEFORE: &CStr = c"fluxbase_tenant.search_path_before";
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PostgresGucEnum)]
 pub enum CreatePolicy {
@@ -43,7 +42,6 @@ static USER_ID_VALUE: Text = Text::new(Some(c""));
 static TENANT_ID_VALUE: Text = Text::new(Some(c""));
 static CHOSEN_TENANT_ID_VALUE: Text = Text::new(Some(c""));
 static PATH_SET_VALUE: Text = Text::new(Some(c""));
-static PATH_BEFORE_VALUE: Text = Text::new(Some(c""));
 static USER_ID_SETTING: Text = Text::new(Some(USER_ID));
 static TENANT_ID_SETTING: Text = Text::new(Some(TENANT_ID));
 static SCHEMA_PREFIX: Text = Text::new(Some(c"tenant_"));
@@ -142,10 +140,6 @@ pub fn path_set() -> String {
     text(&PATH_SET_VALUE)
 }
 
-pub fn path_before() -> String {
-    text(&PATH_BEFORE_VALUE)
-}
-
 pub fn define() {
     LOADING.set(true);
     define_uuid(
@@ -162,10 +156,8 @@ pub fn define() {
         KEPT,
     );
     LOADING.set(false);
-    for (name, setting) in [(PATH_SET, &PATH_SET_VALUE), (PATH_BEFORE, &PATH_BEFORE_VALUE)] {
-        let (short, long) = (c"Kept by tenant_set_current().", c"");
-        GucRegistry::define_string_guc(name, short, long, setting, GucContext::Suset, KEPT);
-    }
+    let (short, long) = (c"Kept by tenant_set_current().", c"");
+    GucRegistry::define_string_guc(PATH_SET, short, long, &PATH_SET_VALUE, GucContext::Suset, KEPT);
     define_source(
         c"fluxbase_tenant.user_id_setting",
         c"Setting that the current user is read from.",

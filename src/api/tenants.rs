@@ -51,7 +51,7 @@ returns_tenants! {
     #[pg_extern(stable, parallel_safe, cost = 100)]
     fn tenant_get_by_slug(slug: Option<String>) {
         let catalog = Catalog::read()?;
-        tenancy::find_by_slug(&catalog, &required("slug", slug)?).map(Some)
+        tenancy::find_by_slug(&catalog, &required("slug", slug)?).map(|access| Some(access.tenant))
     }
 
     /// All tenants that are not deleted, oldest first.

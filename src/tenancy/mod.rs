@@ -11,7 +11,7 @@ pub use create::{Creation, create, provision};
 use create::{refuse_beyond_limit, require_object};
 pub use spares::{Filled, fill, fill_one, is_short, unregister_migration};
 
-use crate::access::{Need, authorize};
+use crate::access::{Access, Need, authorize};
 use crate::catalog::Catalog;
 use crate::catalog::tenants::{self, Status, Tenant};
 use crate::error::{Error, Result};
@@ -22,14 +22,14 @@ use crate::schema::{self, Mend, Slug};
 use crate::{ids, migrate};
 
 /// An outsider learns from no slug whether it is in use.
-pub fn find_by_slug(catalog: &Catalog, slug: &str) -> Result<Tenant> {
+pub fn find_by_slug(catalog: &Catalog, slug: &str) -> Result<Access> {
     let id = match Slug::parse(slug).ok() {
         Some(slug) => tenants::by_slug(catalog, slug.as_str())?.map(|tenant| tenant.id),
         None => None,
     };
     // A nil id belongs to no tenant that could be created by accident, and is authorized like any other.
     let id = id.unwrap_or_else(ids::new);
-    authorize(catalog, Need::See, Some(id), "see this tenant").map(|access| access.tenant)
+    authorize(catalog, Need::See, Some(id), "see this tenant")
 }
 
 pub fn update(

@@ -18,6 +18,7 @@ cases![
     reset_all_and_discard_all_end_the_choice,
     reset_current_puts_both_back,
     reset_current_keeps_a_path_set_since,
+    reset_current_finds_the_path_behind_any_name,
     untrusted_role_with_a_user_may_choose,
     current_is_a_row_or_none,
     current_comes_from_setting_then_oldest_membership,
@@ -180,6 +181,26 @@ fn reset_current_keeps_a_path_set_since(db: &Db) {
     run(&mut client, "SELECT tenant_set_current('a'); SET search_path = public, pg_catalog");
     run(&mut client, "SELECT tenant_reset_current()");
     assert_eq!(one::<String>(&mut client, PATH, &[]), "public, pg_catalog");
+}
+
+fn reset_current_finds_the_path_behind_any_name(db: &Db) {
+    let user = new_user();
+    let prefixes = ["A, \"b\", c ", "\"", ", ", "x\", \"y"];
+    for (n, prefix) in prefixes.iter().enumerate() {
+        db.configure("fluxbase_tenant.schema_prefix", prefix);
+        db.new_tenant(&format!("t{n}"), user);
+    }
+    for path in ["public", "\"a, b\", public, \"c\"\"d\"", "\"\"", ""] {
+        let mut client = db.as_user(user);
+        client.query("SELECT set_config('search_path', $1, false)", &[&path]).unwrap();
+        for n in (0..prefixes.len()).chain([0]) {
+            run(&mut client, &format!("SELECT public.tenant_set_current('t{n}')"));
+            let schema: String = one(&mut client, "SELECT schema_name::text FROM public.tenant_current()", &[]);
+            assert_eq!(one::<String>(&mut client, "SELECT current_schema()::text", &[]), schema);
+        }
+        run(&mut client, "SELECT public.tenant_reset_current()");
+        assert_eq!(one::<String>(&mut client, PATH, &[]), path);
+    }
 }
 
 /// A role that may not set the setting may still choose among the tenants of the user that somebody it trusts has set.
