@@ -125,7 +125,7 @@ def main():
     switches = [Cell("switch", protocol, {name: (switcher, "\n".join(script)) for name, script in SWITCHES.items()})
                 for protocol in PROTOCOLS]
     say("Warming up")
-    for cell in queries + switches:
+    for cell in queries:
         cell.calibrate()
     for turn in range(ROUNDS):
         say(f"Round {turn + 1} of {ROUNDS}")
