@@ -23,6 +23,7 @@ mod drift_found;
 mod drift_scratch;
 mod drop_extension;
 mod dump_restore;
+mod estimates;
 mod fleet;
 mod forged_identity;
 mod identity;
@@ -88,6 +89,7 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         ("drift_scratch", drift_scratch::cases()),
         ("drop_extension", drop_extension::cases()),
         ("dump_restore", dump_restore::cases()),
+        ("estimates", estimates::cases()),
         ("fleet", fleet::cases()),
         ("forged_identity", forged_identity::cases()),
         ("identity", identity::cases()),
