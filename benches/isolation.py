@@ -186,7 +186,8 @@ def about():
 
 Speed relative to a table without any policy, in the same round: 1 is as fast, 0.5 takes twice the time. In brackets the
 time of one query as the client sees it. One table of 100,000 rows with an int key, and ten of 1,000 rows for the join;
-100 tenants with 100 members each. Medians of {ROUNDS} interleaved rounds with one pgbench client each, order rotated.
+100 tenants with 100 members each. Medians of {ROUNDS} interleaved rounds with one pgbench client each on the
+server's core, order rotated.
 PostgreSQL {version}, {os.cpu_count()} cores, {datetime.date.today()}.
 
 "No policy" is a session that has not loaded the library, as are all the others except where the name says so. Every
