@@ -1,5 +1,5 @@
-//! A row of the extension's own tables by its key, without the executor, which takes ten times as long to start as the row
-//! takes to find.
+//! A row of the extension's own tables by its key, without the executor, which takes longer to start than the row takes to
+//! find.
 
 use std::ffi::CStr;
 
