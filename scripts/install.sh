@@ -13,6 +13,8 @@ case $1 in
 esac
 [ -x "$pg_config" ] || die "no pg_config at ${pg_config:-$1}"
 major=$(pg_major "$pg_config")
+headers=$("$pg_config" --includedir-server)
+[ -e "$headers/postgres.h" ] || die "the server's headers are missing in $headers (Debian's package postgresql-server-dev-$major)"
 profile=${PROFILE:-dev}
 library=$("$pg_config" --pkglibdir)/fluxbase_tenant.so
 

@@ -14,25 +14,94 @@ SYSTEM_15=/usr/lib/postgresql/15
 
 has() { command -v "$1" >/dev/null; }
 
-has_libclang() {
-    [ -n "${LIBCLANG_PATH:-}" ] || compgen -G '/usr/lib*/libclang*.so*' >/dev/null ||
-        compgen -G '/usr/lib/*/libclang*.so*' >/dev/null || compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null
+works() { "$@" >/dev/null 2>&1; }
+
+# Whether the loader accepts this library, a path or a name: built for this machine, and with all that it needs itself.
+loads() { [ -z "$(LD_PRELOAD=$1 /bin/true 2>&1)" ]; }
+
+# A compiler may be there without a linker or the headers of libc.
+has_compiler() {
+    local program=$ROOT/.dev/probe status=1
+    if works cc -x c -o "$program" - <<<$'#include <stdio.h>\nint main(void) { return puts("") < 0; }'; then
+        works "$program" && status=0
+    fi
+    rm -f "$program"
+    return "$status"
 }
 
-# Prints the Debian packages that the wanted part still lacks.
-missing_packages() {
-    has cc || echo build-essential
-    has_libclang || echo clang
+# Prints the libclang that bindgen loads: from LIBCLANG_PATH alone if that is set, else the highest version in these
+# folders. libclang-cpp is another library.
+libclang() {
+    local folders=() more prefix library
+    if [ -n "${LIBCLANG_PATH+set}" ]; then
+        folders=("$LIBCLANG_PATH")
+    else
+        if prefix=$("${LLVM_CONFIG_PATH:-llvm-config}" --prefix 2>/dev/null); then folders=("$prefix"/{bin,lib,lib64}); fi
+        IFS=: read -ra more <<<"${LD_LIBRARY_PATH:-}:${LIBRARY_PATH:-}"
+        shopt -s nullglob
+        folders+=("${more[@]}" /usr/local/llvm*/lib*/ /usr/local/lib*{/*/*,/*,}/ /usr/lib*{/*/*,/*,}/)
+        shopt -u nullglob
+    fi
+    while read -r _ library; do
+        if loads "$library"; then
+            echo "$library"
+            return
+        fi
+    done < <(find -L "${folders[@]}" -maxdepth 1 -type f -regextype posix-extended \
+        -regex '.*/libclang(-[0-9.]+)?\.so(\.[0-9.]+)?' 2>/dev/null |
+        sed -E 's#^.*/libclang(-|\.so\.?)([0-9]*).*$#0\2 &#' | sort --reverse --version-sort)
+}
+
+# The version of a libclang, as far as its name tells.
+clang_major() { basename "$(readlink -f "$1")" | sed -nE 's/^libclang(-|\.so\.)([0-9]+).*/\2/p'; }
+
+# libclang needs clang's own headers of its version, in a folder next to it or further up. Debian packages them apart.
+has_clang_headers() {
+    local folder=${1%/*} major header
+    major=$(clang_major "$1")
+    while [ -n "$folder" ]; do
+        for header in "$folder/clang/$major"*/include/stddef.h; do
+            [ -e "$header" ] && return
+        done
+        folder=${folder%/*}
+    done
+    # bindgen's last resort: those of a clang in PATH, which need not be of the same version.
+    [ -z "$major" ] && has clang
+}
+
+has_server_15() {
+    local file
+    for file in "$SYSTEM_15"/bin/{initdb,pg_ctl} "$SYSTEM_15/lib/postgres_fdw.so" \
+        /usr/share/postgresql/15/{postgres.bki,extension/postgres_fdw.control}; do
+        [ -e "$file" ] || return
+    done
+    works "$SYSTEM_15/bin/postgres" --version
+}
+
+# Prints what the wanted part still lacks, a line each: the Debian package and what it is for.
+missing() {
+    local library package
+    has_compiler || echo "build-essential (a C compiler that builds programs, and the headers of libc)"
+    library=$(libclang)
+    if [ -z "$library" ]; then
+        echo "clang (libclang and its headers)"
+    elif ! has_clang_headers "$library"; then
+        package=$(clang_major "$library")
+        package=${package:+libclang-common-$package-dev}
+        echo "${package:-clang} (the headers of $library, stddef.h and others)"
+    fi
     [ "$1" = build ] && return
-    python3 -m pip --version >/dev/null 2>&1 || echo python3-pip
+    works python3 -m pip --version || echo "python3-pip (pip of python3)"
     case $1 in demo | bench) return ;; esac
-    [ -x "$SYSTEM_15/bin/initdb" ] || echo postgresql-15
-    [ -e /usr/include/postgresql/15/server/postgres.h ] || echo postgresql-server-dev-15
-    # PgBouncer's libraries.
-    /sbin/ldconfig -p | grep -q 'libcares\.so\.2' || echo libc-ares2
-    /sbin/ldconfig -p | grep -q 'libevent-2\.1\.so\.7' || echo libevent-2.1-7
-    has node || echo nodejs
-    has npm || echo npm
+    has_server_15 || echo "postgresql-15 (the server of PostgreSQL 15 and its postgres_fdw)"
+    { works "$SYSTEM_15/bin/pg_config" --version && works "$SYSTEM_15/bin/psql" --version; } ||
+        echo "postgresql-client-15 (psql and pg_config of PostgreSQL 15)"
+    [ -e /usr/include/postgresql/15/server/postgres.h ] || echo "postgresql-server-dev-15 (the headers of PostgreSQL 15)"
+    loads libcares.so.2 || echo "libc-ares2 (libcares.so.2, for PgBouncer)"
+    loads libevent-2.1.so.7 || echo "libevent-2.1-7 (libevent-2.1.so.7, for PgBouncer)"
+    loads libssl.so.3 || echo "libssl3 (libssl.so.3, for PgBouncer)"
+    works node -e 'process.exit(parseInt(process.versions.node, 10) < 16 ? 1 : 0)' || echo "nodejs (Node.js 16 or later)"
+    works npm --version || echo "npm (npm)"
 }
 
 # Debian's PostgreSQL packages make and start a cluster unless told not to; ours are there to be copied.
@@ -46,15 +115,32 @@ apt_install() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
 }
 
+rust() {
+    local tool wanted found
+    wanted=$(sed -nE 's/^rust-version = "([0-9.]+)"$/\1/p' "$ROOT/Cargo.toml")
+    for tool in cargo rustc rustfmt; do
+        has "$tool" || die "Rust's $tool is missing: install the stable toolchain (rustup.rs), then run this again"
+    done
+    found=$(cd "$ROOT" && rustc --version | cut -d ' ' -f 2) || die "rustc does not run: install the stable toolchain (rustup.rs)"
+    printf '%s\n' "$wanted" "$found" | sort --version-sort --check=quiet ||
+        die "Rust $found ($(command -v rustc)) is too old, $wanted or later is needed: rustup update stable, or see rustup.rs"
+}
+
 system_packages() {
-    has cargo || die "Rust is missing: install the stable toolchain (rustup.rs), then run this again"
-    local packages
-    mapfile -t packages < <(missing_packages "$1")
-    [ "${#packages[@]}" -eq 0 ] && return
+    local lacks list
+    [ -z "${LIBCLANG_PATH+set}" ] || [ -n "$(libclang)" ] ||
+        die "LIBCLANG_PATH is '$LIBCLANG_PATH', and no libclang for this machine is there: correct it or unset it"
+    mapfile -t lacks < <(missing "$1")
+    [ "${#lacks[@]}" -eq 0 ] && return
+    list=$(printf '%s, ' "${lacks[@]}")
     if [ "$(id -u)" -ne 0 ] || ! has apt-get; then
-        die "missing: ${packages[*]} (names of Debian's packages). As root on Debian 12: apt-get install ${packages[*]}"
+        die "missing: ${list%, }. Named are Debian's packages; as root on Debian 12: apt-get install ${lacks[*]%% *}"
     fi
-    run_logged apt "Installing ${packages[*]} with apt, about a minute" apt_install "${packages[@]}"
+    run_logged apt "Installing with apt, about a minute: ${list%, }" apt_install "${lacks[@]%% *}"
+    mapfile -t lacks < <(missing "$1")
+    list=$(printf '%s, ' "${lacks[@]}")
+    [ "${#lacks[@]}" -eq 0 ] ||
+        die "still missing or not working, though apt has installed it: ${list%, }. Another program may come first in PATH ($PATH)"
 }
 
 cargo_pgrx() {
@@ -160,6 +246,7 @@ node_clients() {
 part=${1:-check}
 case $part in build | demo | bench | check) ;; *) die "usage: setup.sh build|demo|bench|check" ;; esac
 
+rust
 make_private_folder
 system_packages "$part"
 cargo_pgrx
