@@ -111,8 +111,9 @@ apt_install() {
     echo 'create_main_cluster = false' >"$quiet_cluster"
     # shellcheck disable=SC2064 # the path is known now
     trap "rm -f $quiet_cluster; rmdir --ignore-fail-on-non-empty ${quiet_cluster%/*} 2>/dev/null || true" EXIT
-    apt-get update
-    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
+    # One source that does not answer need not matter. The machine's own upgrade, just after its start, holds the lock.
+    apt-get update || true
+    DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "$@"
 }
 
 rust() {
@@ -217,7 +218,7 @@ fetch_pgbouncer() {
     rm -rf "$target"
     mkdir -p "$target"
     cd "$target"
-    apt-get download pgbouncer || { apt-get update && apt-get download pgbouncer; }
+    apt-get download pgbouncer || { apt-get update || true; apt-get download pgbouncer; }
     dpkg-deb --extract pgbouncer_*.deb .
     rm pgbouncer_*.deb
 }
