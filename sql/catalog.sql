@@ -1,5 +1,8 @@
 -- The catalog: the extension's own tables. Every rule that a constraint can hold is a constraint, so that no code path
--- can leave a contradiction behind. Names are qualified throughout: nothing here depends on the search_path.
+-- can leave a contradiction behind, with one exception: there are no foreign keys. A parallel pg_restore loads these tables
+-- in any order, and a key would leave a whole table empty. What refers to a tenant or a migration is written while that row
+-- is locked, and tenant_check() finds what refers to none.
+-- Names are qualified throughout: nothing here depends on the search_path.
 
 CREATE SCHEMA fluxbase_tenant;
 COMMENT ON SCHEMA fluxbase_tenant IS 'catalog of the fluxbase_tenant extension';
@@ -41,7 +44,7 @@ COMMENT ON COLUMN fluxbase_tenant.tenants.applied IS 'how many migrations are ap
 
 CREATE TABLE fluxbase_tenant.members (
     id          uuid PRIMARY KEY,
-    tenant_id   uuid NOT NULL REFERENCES fluxbase_tenant.tenants ON DELETE CASCADE,
+    tenant_id   uuid NOT NULL,
     user_id     uuid NOT NULL,
     role        text NOT NULL CONSTRAINT members_role_check CHECK (role IN ('tenant_admin', 'tenant_member')),
     assigned_by uuid,
@@ -77,8 +80,8 @@ COMMENT ON COLUMN fluxbase_tenant.migrations.repeatable IS 'true: may change, an
 COMMENT ON COLUMN fluxbase_tenant.migrations.checksum IS 'SHA-256 of up and down with line endings folded to LF';
 
 CREATE TABLE fluxbase_tenant.applied_migrations (
-    tenant_id  uuid NOT NULL REFERENCES fluxbase_tenant.tenants ON DELETE CASCADE,
-    version    text NOT NULL REFERENCES fluxbase_tenant.migrations,
+    tenant_id  uuid NOT NULL,
+    version    text NOT NULL,
     checksum   text NOT NULL,
     applied_by uuid,
     applied_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
@@ -87,8 +90,8 @@ CREATE TABLE fluxbase_tenant.applied_migrations (
 COMMENT ON TABLE fluxbase_tenant.applied_migrations IS 'ledger: which migration was applied to which tenant';
 
 CREATE TABLE fluxbase_tenant.unfinished_migrations (
-    tenant_id       uuid PRIMARY KEY REFERENCES fluxbase_tenant.tenants ON DELETE CASCADE,
-    version         text NOT NULL REFERENCES fluxbase_tenant.migrations,
+    tenant_id       uuid PRIMARY KEY,
+    version         text NOT NULL,
     checksum        text NOT NULL,
     statements      integer NOT NULL,
     statements_done integer NOT NULL DEFAULT 0,
@@ -119,8 +122,8 @@ COMMENT ON COLUMN fluxbase_tenant.fleet_runs.started_by IS 'user who called; NUL
 COMMENT ON COLUMN fluxbase_tenant.fleet_runs.finished_at IS 'NULL: under way, or ended by a crash';
 
 CREATE TABLE fluxbase_tenant.fleet_results (
-    run_id       uuid NOT NULL REFERENCES fluxbase_tenant.fleet_runs ON DELETE CASCADE,
-    tenant_id    uuid NOT NULL REFERENCES fluxbase_tenant.tenants ON DELETE CASCADE,
+    run_id       uuid NOT NULL,
+    tenant_id    uuid NOT NULL,
     slug         text NOT NULL,
     status       text NOT NULL CONSTRAINT fleet_results_status_check CHECK (status IN ('migrated', 'failed', 'skipped')),
     from_version text,
@@ -136,6 +139,28 @@ CREATE TABLE fluxbase_tenant.fleet_results (
 CREATE INDEX fleet_results_tenant_idx ON fluxbase_tenant.fleet_results (tenant_id, finished_at);
 COMMENT ON TABLE fluxbase_tenant.fleet_results IS 'what tenant_migrate_all() did to each tenant that it visited';
 COMMENT ON COLUMN fluxbase_tenant.fleet_results.place IS 'of a failure: the migration''s version and the position of the statement';
+
+CREATE TABLE fluxbase_tenant.shared_tables (
+    relation      regclass PRIMARY KEY,
+    tenant_column name NOT NULL,
+    protected_at  timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+COMMENT ON TABLE fluxbase_tenant.shared_tables IS 'tables outside the tenant schemas that tenant_protect() protects; partitions follow their root';
+COMMENT ON COLUMN fluxbase_tenant.shared_tables.tenant_column IS 'holds the tenant of each row';
+
+-- What is left to remove of deleted tenants. The tenant is gone, so nobody can reach it; a background worker removes it.
+CREATE TABLE fluxbase_tenant.removals (
+    tenant_id    uuid NOT NULL,
+    relation     regclass,
+    requested_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    attempts     integer NOT NULL DEFAULT 0,
+    tried_at     timestamptz,
+    error        text,
+    CONSTRAINT removals_key UNIQUE NULLS NOT DISTINCT (tenant_id, relation)
+);
+COMMENT ON TABLE fluxbase_tenant.removals IS 'what is left to remove of deleted tenants; a background worker does it';
+COMMENT ON COLUMN fluxbase_tenant.removals.relation IS 'shared table that may hold rows of the tenant; NULL: its owner role';
+COMMENT ON COLUMN fluxbase_tenant.removals.error IS 'why the last attempt failed; NULL: none has, yet';
 
 -- One row that is locked by creators of tenants while fluxbase_tenant.max_tenants is set, and by who moves the default. It
 -- is updated, not just locked, so that a REPEATABLE READ transaction with an older snapshot gets a serialization failure
@@ -157,3 +182,8 @@ SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.applied_migrations',
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.unfinished_migrations', '');
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.fleet_runs', '');
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.fleet_results', '');
+-- Not those of tables that were dropped: their oid would be somebody else's after a restore.
+SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.shared_tables',
+    'WHERE EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = relation)');
+SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.removals',
+    'WHERE relation IS NULL OR EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = relation)');

@@ -1,5 +1,6 @@
 -- The audit behind tenant_check(). $1 and $2: the settings that the current user and tenant are read from.
--- severity 'error': tenants are not kept apart. 'warning': they are, by what may change.
+-- severity 'error': tenants are not kept apart, or the catalog has lost something. 'warning': neither, by what may change.
+-- It locks no table of others: pg_get_expr(), pg_partition_tree() and their like would wait for whoever is changing one.
 WITH RECURSIVE
 tenant AS (
     SELECT t.id, t.slug, t.schema_name, n.oid AS schema, n.nspowner, r.oid AS owner,
@@ -14,31 +15,29 @@ relation AS (
     FROM tenant t JOIN pg_class c ON c.relnamespace = t.schema
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
 ),
--- Tables that tenant_protect() protects, and their partitions: known by their policy, or, where that is gone, by a tenant
--- column with its default and foreign key, and what is left of the policies.
+-- Tables that tenant_protect() protects: those that are listed, and those with its policy.
 shared AS (
-    SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name,
-           c.relrowsecurity AND c.relforcerowsecurity AND coalesce(isolation.is_sound, false) AS is_sound,
-           format('SELECT tenant_protect(%L, %L)', format('%I.%I', n.nspname, c.relname), coalesce(keyed.name, 'tenant_id')) AS mend
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    LEFT JOIN LATERAL (
-        SELECT bool_or(f.oid IS NOT NULL) AS is_ours, bool_or(
-            NOT p.polpermissive AND p.polcmd = '*' AND p.polroles = '{0}' AND p.polwithcheck IS NULL
-            AND pg_get_expr(p.polqual, p.polrelid) ~ '^\(\S.* = ANY \(\( SELECT fluxbase_tenant\.reachable_tenant_ids\(\) AS reachable_tenant_ids\)::uuid\[\]\)\)$'
-        ) AS is_sound
-        FROM pg_policy p
-        LEFT JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_proc'::regclass
-        LEFT JOIN pg_proc f ON f.oid = d.refobjid AND f.proname = 'reachable_tenant_ids' AND f.pronamespace = 'fluxbase_tenant'::regnamespace
-        WHERE p.polrelid = c.oid AND p.polname = 'tenant_isolation') isolation ON true
-    LEFT JOIN LATERAL (
-        SELECT a.attname AS name FROM pg_attribute a
-        JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype = 'f' AND k.conkey = ARRAY[a.attnum]
-                            AND k.confrelid = 'fluxbase_tenant.tenants'::regclass
-        JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
-        WHERE a.attrelid = c.oid AND pg_get_expr(d.adbin, d.adrelid) ~ '\mtenant_current_id\(\)$'
-          AND EXISTS (SELECT 1 FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname IN ('tenant_isolation', 'tenant_access'))
-        LIMIT 1) keyed ON true
-    WHERE (isolation.is_ours OR keyed.name IS NOT NULL) AND NOT EXISTS (SELECT 1 FROM tenant t WHERE t.schema = c.relnamespace)
+    SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name, coalesce(p.in_force AND a.attnum IS NOT NULL, false) AS is_sound,
+           s.relation IS NOT NULL OR c.relispartition AS is_listed, coalesce(a.attnum, b.attnum) AS tenant_column,
+           format('SELECT tenant_protect(%L, %L)', format('%I.%I', n.nspname, c.relname),
+                  coalesce(a.attname, s.tenant_column, 'tenant_id')) AS protect
+    FROM (SELECT relation::oid AS oid FROM fluxbase_tenant.shared_tables
+          UNION
+          SELECT p.polrelid FROM pg_depend d JOIN pg_policy p ON p.oid = d.objid
+          WHERE d.classid = 'pg_policy'::regclass AND d.refclassid = 'pg_proc'::regclass
+            AND d.refobjid = 'fluxbase_tenant.reachable_tenant_ids()'::regprocedure) found
+    JOIN pg_class c ON c.oid = found.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN fluxbase_tenant.shared_tables s ON s.relation = c.oid
+    LEFT JOIN fluxbase_tenant.isolation_policies p ON p.relation = c.oid
+    LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.tenant_column
+    LEFT JOIN pg_attribute b ON b.attrelid = c.oid AND b.attname = s.tenant_column
+    WHERE NOT EXISTS (SELECT 1 FROM tenant t WHERE t.schema = c.relnamespace)
+),
+-- The partitions of shared tables, of every level.
+part (root, oid) AS (
+    SELECT oid, oid FROM shared
+    UNION
+    SELECT part.root, i.inhrelid FROM part JOIN pg_inherits i ON i.inhparent = part.oid
 ),
 -- What reads tables of tenants and shared tables: views, and views of views.
 guarded (oid, name) AS (
@@ -110,10 +109,8 @@ finding (severity, object, problem, fix) AS (
     UNION ALL
     SELECT 'error', 'table ' || name, 'row-level security or the policy tenant_isolation is missing or changed',
            format('SELECT tenant_repair(%L)', tenant)
-    FROM relation r WHERE relkind IN ('r', 'p') AND NOT (relrowsecurity AND relforcerowsecurity AND EXISTS (
-        SELECT 1 FROM pg_policy p WHERE p.polrelid = r.oid AND p.polname = 'tenant_isolation' AND NOT p.polpermissive
-          AND p.polcmd = '*' AND p.polroles = '{0}' AND p.polwithcheck IS NULL
-          AND pg_get_expr(p.polqual, p.polrelid) = format('fluxbase_tenant.reachable(%L::uuid)', r.tenant)))
+    FROM relation r WHERE relkind IN ('r', 'p') AND NOT EXISTS (
+        SELECT 1 FROM fluxbase_tenant.isolation_policies p WHERE p.relation = r.oid AND p.in_force AND p.tenant_id = r.tenant)
     UNION ALL
     SELECT 'error', 'view ' || name, 'is not security_invoker', format('ALTER VIEW %s SET (security_invoker = true)', name)
     FROM relation WHERE relkind = 'v'
@@ -156,19 +153,79 @@ finding (severity, object, problem, fix) AS (
         SELECT 1 FROM unnest(p.proconfig) c WHERE c LIKE 'search_path=%'))
     -- Shared tables
     UNION ALL
-    SELECT 'error', 'table ' || name, 'row-level security or the policy tenant_isolation is missing or changed', mend
+    SELECT 'error', 'table ' || name, 'row-level security or the policy tenant_isolation is missing or changed', protect
     FROM shared WHERE NOT is_sound
     UNION ALL
-    SELECT 'error', 'table ' || p.relid::regclass, 'partition of a shared table without the policy tenant_isolation', s.mend
-    FROM shared s, pg_partition_tree(s.oid) p WHERE NOT EXISTS (
-        SELECT 1 FROM pg_policy o WHERE o.polrelid = p.relid AND o.polname = 'tenant_isolation')
+    SELECT 'warning', 'table ' || name, 'has the policies of a shared table and is not listed as one', protect
+    FROM shared WHERE is_sound AND NOT is_listed
+    UNION ALL
+    SELECT 'error', 'table ' || part.oid::regclass, 'partition of a shared table without the policy tenant_isolation', s.protect
+    FROM shared s JOIN part ON part.root = s.oid AND part.oid <> s.oid JOIN pg_class c ON c.oid = part.oid AND c.relkind IN ('r', 'p')
+    WHERE NOT EXISTS (SELECT 1 FROM pg_policy o WHERE o.polrelid = part.oid AND o.polname = 'tenant_isolation')
     UNION ALL
     SELECT 'warning', 'index ' || i.indexrelid::regclass, 'unique across tenants: a violation tells that another tenant has the value',
            'Put the tenant column into the key.'
     FROM shared s JOIN pg_index i ON i.indrelid = s.oid
-    WHERE i.indisunique AND NOT i.indisprimary AND NOT EXISTS (
-        SELECT 1 FROM pg_constraint c WHERE c.conrelid = s.oid AND c.contype = 'f'
-          AND c.confrelid = 'fluxbase_tenant.tenants'::regclass AND c.conkey[1] = ANY (i.indkey::int2[]))
+    WHERE i.indisunique AND NOT i.indisprimary AND s.tenant_column <> ALL (i.indkey::int2[])
+    UNION ALL
+    SELECT 'error', format('constraint %s on %s', constraint_name, referring), format(
+           'refers to the shared table %s without the tenant: rows of one tenant may refer to another''s, and hold or delete them', referred),
+           fix
+    FROM fluxbase_tenant.loose_keys
+    UNION ALL
+    SELECT 'error', format('constraint %I on %s', k.conname, k.conrelid::regclass),
+           'refers to the catalog: whoever locks the table stops every tenant', format('ALTER TABLE %s DROP CONSTRAINT %I', k.conrelid::regclass, k.conname)
+    FROM pg_constraint k JOIN pg_class c ON c.oid = k.confrelid AND c.relnamespace = 'fluxbase_tenant'::regnamespace WHERE k.contype = 'f'
+    -- The catalog
+    UNION ALL
+    SELECT 'error', format('policy %s on %s', w.name, w.relation), CASE WHEN p.oid IS NULL THEN 'is missing' ELSE 'is changed' END,
+           format('DROP POLICY IF EXISTS %I ON %s; CREATE POLICY %1$I ON %2$s FOR SELECT USING (%3$s)', w.name, w.relation, w.condition)
+    FROM fluxbase_tenant.catalog_policies w LEFT JOIN pg_policy p ON p.polrelid = w.relation AND p.polname = w.name
+    WHERE p.oid IS NULL OR NOT (p.polpermissive AND p.polcmd = 'r' AND p.polroles = '{0}' AND p.polwithcheck IS NULL
+                                AND pg_get_expr(p.polqual, p.polrelid) = w.condition)
+    UNION ALL
+    SELECT 'error', format('policy %I on %s', p.polname, p.polrelid::regclass), 'is not one of the catalog''s',
+           format('DROP POLICY %I ON %s', p.polname, p.polrelid::regclass)
+    FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid AND c.relnamespace = 'fluxbase_tenant'::regnamespace
+    WHERE NOT EXISTS (SELECT 1 FROM fluxbase_tenant.catalog_policies w WHERE w.relation = c.oid AND w.name = p.polname)
+    UNION ALL
+    SELECT 'error', 'table ' || w.relation, 'is not granted to fluxbase_tenant_user', format('GRANT SELECT ON %s TO fluxbase_tenant_user', w.relation)
+    FROM fluxbase_tenant.catalog_policies w WHERE NOT has_table_privilege('fluxbase_tenant_user', w.relation, 'SELECT')
+    UNION ALL
+    SELECT 'error', 'table fluxbase_tenant.' || of_tenants.relation, format('has %s rows of tenants that do not exist', count(*)),
+           format('DELETE FROM fluxbase_tenant.%s o WHERE NOT EXISTS (SELECT FROM fluxbase_tenant.tenants t WHERE t.id = o.tenant_id)',
+                  of_tenants.relation)
+    FROM (SELECT 'members' AS relation, tenant_id FROM fluxbase_tenant.members
+          UNION ALL SELECT 'applied_migrations', tenant_id FROM fluxbase_tenant.applied_migrations
+          UNION ALL SELECT 'unfinished_migrations', tenant_id FROM fluxbase_tenant.unfinished_migrations
+          UNION ALL SELECT 'fleet_results', tenant_id FROM fluxbase_tenant.fleet_results) of_tenants
+    WHERE NOT EXISTS (SELECT 1 FROM fluxbase_tenant.tenants t WHERE t.id = of_tenants.tenant_id)
+    GROUP BY of_tenants.relation
+    UNION ALL
+    SELECT 'error', format('migration version "%s"', a.version), format('is in the ledgers of %s tenants and not registered', count(*)),
+           'Register it again with tenant_migration_add(), with the text that was applied.'
+    FROM fluxbase_tenant.applied_migrations a
+    WHERE NOT EXISTS (SELECT 1 FROM fluxbase_tenant.migrations m WHERE m.version = a.version) GROUP BY a.version
+    UNION ALL
+    SELECT 'error', 'tenant ' || t.slug, format('has %s migrations in its ledger and %s by its own row%s', coalesce(l.applied, 0), t.applied,
+           CASE WHEN coalesce(l.applied, 0) = t.applied THEN ', which are others' ELSE '' END),
+           'Restore fluxbase_tenant.applied_migrations from a backup: the next migration would apply again what is missing there.'
+    FROM fluxbase_tenant.tenants t
+    LEFT JOIN (SELECT a.tenant_id, count(*) AS applied, max(m.sort_key) FILTER (WHERE NOT m.repeatable) AS newest
+               FROM fluxbase_tenant.applied_migrations a JOIN fluxbase_tenant.migrations m ON m.version = a.version
+               WHERE a.checksum = m.checksum OR NOT m.repeatable GROUP BY a.tenant_id) l ON l.tenant_id = t.id
+    WHERE coalesce(l.applied, 0) <> t.applied OR t.schema_version IS DISTINCT FROM (
+        SELECT m.version FROM fluxbase_tenant.migrations m WHERE m.sort_key = l.newest)
+    UNION ALL
+    SELECT 'warning', CASE WHEN r.relation IS NULL THEN 'owner roles' ELSE 'table ' || r.relation END,
+           format('%s of %s deleted tenants are left: %s', CASE WHEN r.relation IS NULL THEN 'those' ELSE 'rows' END, count(*),
+                  coalesce(max(r.error), 'no background worker has removed them')),
+           'tenant_purge() tries again; until then nobody reaches them.'
+    FROM fluxbase_tenant.removals r
+    WHERE (r.relation IS NULL OR EXISTS (SELECT 1 FROM pg_class c WHERE c.oid = r.relation))
+      AND ((r.attempts > 0 AND r.error <> 'the attempt did not end') OR r.requested_at < now() - interval '5 minutes'
+           OR r.tried_at < clock_timestamp() - interval '2 minutes')
+    GROUP BY r.relation
     -- Ways around the policies
     UNION ALL
     SELECT 'error', CASE v.relkind WHEN 'm' THEN 'materialized view ' ELSE 'view ' END || v.oid::regclass,
@@ -203,7 +260,7 @@ finding (severity, object, problem, fix) AS (
     SELECT 'error', 'event trigger ' || wanted, CASE WHEN e.oid IS NULL THEN 'is missing' ELSE 'is disabled' END,
            CASE WHEN e.oid IS NULL THEN 'Create the extension anew in a copy of the database, and compare.'
                 ELSE format('ALTER EVENT TRIGGER %I ENABLE', wanted) END
-    FROM unnest('{fluxbase_tenant_after_command,fluxbase_tenant_after_drop}'::text[]) AS wanted
+    FROM unnest('{fluxbase_tenant_before_command,fluxbase_tenant_after_command,fluxbase_tenant_after_drop}'::text[]) AS wanted
     LEFT JOIN pg_event_trigger e ON e.evtname = wanted::name WHERE e.oid IS NULL OR e.evtenabled IN ('D', 'R')
     UNION ALL
     SELECT 'error', 'trigger catalog_changed on ' || c.oid::regclass, 'is missing or disabled: sessions do not learn of changes',
@@ -228,7 +285,9 @@ finding (severity, object, problem, fix) AS (
     UNION ALL
     SELECT 'warning', 'role ' || r.rolname, 'is the owner role of no tenant', format('DROP ROLE %I', r.rolname)
     FROM pg_roles r WHERE r.rolname ~ '^fluxbase_tenant_[0-9a-f]{32}$' AND NOT EXISTS (SELECT 1 FROM tenant t WHERE t.owner = r.oid)
-      -- A tenant of another database.
+      -- A tenant of another database, or one whose removal is under way.
+      AND NOT EXISTS (SELECT 1 FROM fluxbase_tenant.removals l
+                      WHERE l.relation IS NULL AND r.rolname = 'fluxbase_tenant_' || replace(l.tenant_id::text, '-', ''))
       AND NOT EXISTS (SELECT 1 FROM pg_shdepend d WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.oid)
 )
 SELECT severity, object, problem, fix FROM finding ORDER BY severity, object, problem

@@ -17,7 +17,8 @@ BEGIN
         WHERE d.deptype = 'e' AND e.extname = 'fluxbase_tenant'
     LOOP
         EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', f.signature);
-        IF f.prorettype <> ALL ('{event_trigger,trigger,internal}'::pg_catalog.regtype[]) THEN
+        IF f.prorettype <> ALL ('{event_trigger,trigger,internal}'::pg_catalog.regtype[])
+           AND f.proname NOT IN ('policy_tenant', 'policy_column') THEN
             EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO fluxbase_tenant_user', f.signature);
         END IF;
         IF f.proname IN ('reachable', 'installed', 'nextval', 'tenant_current_id', 'tenant_current_user_id', 'tenant_has_access',
@@ -69,8 +70,9 @@ COMMENT ON FUNCTION @extschema@.tenant_set_default(uuid) IS
     'Makes a tenant the default one, which cannot be deleted; the former default is none any more. Instance admins. '
     'Returns the tenant row. Errors: not_found, forbidden, conflict if deleted.';
 COMMENT ON FUNCTION @extschema@.tenant_delete(uuid) IS
-    'Deletes a tenant for good: schema, data, owner role, members. Instance admins. Returns the tenant row as it was. '
-    'Errors: not_found, forbidden, conflict for the default tenant. Fluxbase: tenant.delete.';
+    'Deletes a tenant for good: schema, data, owner role, members. Rows of shared tables whose removal runs code or has to '
+    'wait are removed after the commit, by a background worker; until then nobody reaches them. Instance admins. Returns the '
+    'tenant row as it was. Errors: not_found, forbidden, conflict for the default tenant. Fluxbase: tenant.delete.';
 COMMENT ON FUNCTION @extschema@.tenant_soft_delete(uuid) IS
     'Marks a tenant as deleted and keeps its data; again: the same success. Without an argument the current tenant '
     'must have been set, not just found by membership. Tenant admins. Returns the tenant row. Errors: not_found, '
@@ -87,12 +89,14 @@ COMMENT ON FUNCTION @extschema@.tenant_resume(uuid) IS
     'Undoes tenant_suspend(); again: the same success. Instance admins. Returns the tenant row. Errors: not_found, '
     'forbidden, conflict if deleted.';
 COMMENT ON FUNCTION @extschema@.tenant_purge(interval) IS
-    'Deletes for good what was soft-deleted longer ago than older_than, in background workers and a transaction for each '
+    'Deletes for good what was soft-deleted longer ago than older_than, and tries again what is left of earlier deletions, in '
+    'background workers and a transaction for each '
     'tenant; in the caller''s transaction where that is a block. Instance admins. Returns the tenant rows as they were. '
     'Errors: forbidden.';
 COMMENT ON FUNCTION @extschema@.tenant_repair(uuid) IS
-    'Puts a tenant''s grants, ownership, owner role and policies back. Instance admins. Returns a row for each thing '
-    'mended: object, problem. Errors: not_found, forbidden, conflict if the schema is missing.';
+    'Puts back a tenant''s grants, ownership, owner role and policies, and the grants and policies of the catalog. Instance '
+    'admins. Returns a row for each thing repaired: object, problem. Errors: not_found, forbidden, conflict if the schema is '
+    'missing.';
 COMMENT ON FUNCTION @extschema@.tenant_assign_admin(uuid, uuid) IS
     'Makes a user tenant_admin of a tenant; a member is promoted; again: the same row. Tenant admins. Returns the '
     'assignment row. Errors: not_found, forbidden, conflict if suspended. Fluxbase: tenant.assignAdmin.';
@@ -183,14 +187,6 @@ COMMENT ON FUNCTION @extschema@.tenant_migration_status() IS
     'How far each tenant that is not deleted has come, oldest first: version, how many migrations are pending, which of '
     'those outside a transaction is under way or stopped half way, and why tenant_migrate_all() failed at its last visit. Instance admins. Errors: forbidden.';
 
-COMMENT ON FUNCTION @extschema@.tenant_protect(regclass, name, uuid) IS
-    'Makes a table outside the tenant schemas a shared one, whose every row belongs to a tenant: column with default, '
-    'foreign key and index, row-level security and policies, also on partitions. Does what is missing; existing_rows is '
-    'the tenant of rows that have none. The owner of the table. Returns a row for each thing done: object, done. Errors: '
-    'forbidden, invalid_argument, conflict for rows without a tenant and for tables in a tenant schema.';
-COMMENT ON FUNCTION @extschema@.tenant_unprotect(regclass) IS
-    'Undoes the policies and the default of tenant_protect(); column, index and foreign key stay. The owner of the table. '
-    'Returns a row for each thing done: object, done. Errors: forbidden, invalid_argument.';
 COMMENT ON FUNCTION @extschema@.tenant_migrate_all(text, integer, text[], interval, integer, boolean, boolean) IS
     'Applies what is pending, up to target, to all tenants that lack something or to those in tenants (slugs or ids), in '
     'background workers, one transaction a tenant. Waits lock_timeout for a lock and tries again retries times. '
@@ -205,22 +201,19 @@ COMMENT ON FUNCTION @extschema@.tenant_drift(uuid) IS
 COMMENT ON FUNCTION @extschema@.tenant_migration_progress() IS
     'How far each tenant_migrate_all() is that is under way, for \watch; rate in tenants per second. Instance admins. '
     'Errors: forbidden.';
-COMMENT ON FUNCTION @extschema@.tenant_check() IS
-    'Audits the installation: severity, object, problem, fix for each finding, worst first; no rows if nothing was found. '
-    'error: tenants are not kept apart; warning: they are, by what may change. Instance admins. Errors: forbidden.';
-
 COMMENT ON FUNCTION @extschema@.tenant_protect(regclass, name, uuid) IS
     'Makes a table outside the tenant schemas a shared one, each row of which belongs to a tenant: a column with the '
-    'current tenant as default, NOT NULL, foreign key to the catalog, index, and policies, on partitions too. Rows that '
-    'are there are given to existing_rows. Owner of the table. Returns a row for each thing done, none the second time. '
-    'Errors: forbidden, invalid_argument (no table, column not uuid), conflict (rows without a tenant, table of a '
-    'tenant), not_found.';
+    'current tenant as default, NOT NULL, index, and policies, on partitions too; rows go when their tenant is deleted. Existing '
+    'rows are given to existing_rows. Instance admins who own the table. Returns a row for each thing done, none the second '
+    'time. Errors: unauthenticated, forbidden, invalid_argument (no table, column not uuid), conflict (rows without a tenant or '
+    'of one that does not exist, table of a tenant), not_found.';
 COMMENT ON FUNCTION @extschema@.tenant_unprotect(regclass) IS
-    'Takes the policies and the default of tenant_protect() away; column, index and foreign key stay. Owner of the table. '
-    'Returns a row for each thing done. Errors: forbidden, invalid_argument, conflict.';
+    'Takes the policies and the default of tenant_protect() away; column and index stay. Instance admins who own the table. '
+    'Returns a row for each thing done. Errors: unauthenticated, forbidden, invalid_argument, conflict.';
 COMMENT ON FUNCTION @extschema@.tenant_check() IS
-    'Audits the installation: a row for each finding with severity (error: tenants are not kept apart; warning: they are, '
-    'by what may change), object, problem and fix, worst first; no rows: nothing found. Instance admins. Errors: forbidden.';
+    'Audits the installation: a row for each finding with severity (error: tenants are not kept apart, or the catalog has lost '
+    'something; warning: neither, by what may change), object, problem and fix, worst first; no rows: nothing found. Waits for '
+    'nobody. Instance admins. Errors: forbidden.';
 COMMENT ON FUNCTION fluxbase_tenant.reachable(uuid) IS
     'Whether the caller reaches the tables of a tenant now; called by the policy tenant_isolation of every such table.';
 COMMENT ON FUNCTION fluxbase_tenant.reachable_tenant_ids() IS
@@ -236,12 +229,22 @@ COMMENT ON FUNCTION fluxbase_tenant.installed() IS
 COMMENT ON FUNCTION fluxbase_tenant.nextval(regclass) IS
     'nextval() for sequences of tenants within the caller''s reach, which are granted to nobody; serial columns of tenants '
     'call it. Errors: forbidden.';
+COMMENT ON FUNCTION fluxbase_tenant.policy_tenant(pg_node_tree) IS
+    'The tenant in a policy''s condition that is a call of reachable() and nothing else; NULL for any other condition.';
+COMMENT ON FUNCTION fluxbase_tenant.policy_column(pg_node_tree) IS
+    'The number of the tenant column in a policy''s condition that compares it with reachable_tenant_ids() and does nothing '
+    'else; NULL for any other condition.';
+COMMENT ON FUNCTION fluxbase_tenant.before_command() IS
+    'Event trigger function: refuses DROP OWNED BY the extension''s roles, and GRANT and REVOKE on objects of tenants by '
+    'others than their owner.';
 COMMENT ON FUNCTION fluxbase_tenant.after_command() IS
     'Event trigger function: gives relations of tenants their policies, and refuses to weaken them.';
 COMMENT ON FUNCTION fluxbase_tenant.after_drop() IS
     'Event trigger function: refuses to drop the policy tenant_isolation.';
 COMMENT ON FUNCTION fluxbase_tenant.catalog_changed() IS
     'Trigger function: tells all sessions to forget what they know about access.';
+COMMENT ON EVENT TRIGGER fluxbase_tenant_before_command IS
+    'roles of the extension and objects of tenants keep their privileges, and are not locked by others';
 COMMENT ON EVENT TRIGGER fluxbase_tenant_after_command IS
     'row-level security and policies for every table that comes to be in a tenant schema';
 COMMENT ON EVENT TRIGGER fluxbase_tenant_after_drop IS

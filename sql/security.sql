@@ -15,27 +15,88 @@ ALTER TABLE fluxbase_tenant.unfinished_migrations ENABLE ROW LEVEL SECURITY;
 ALTER TABLE fluxbase_tenant.fleet_runs ENABLE ROW LEVEL SECURITY;
 ALTER TABLE fluxbase_tenant.fleet_results ENABLE ROW LEVEL SECURITY;
 ALTER TABLE fluxbase_tenant.tenant_limit ENABLE ROW LEVEL SECURITY;
+ALTER TABLE fluxbase_tenant.shared_tables ENABLE ROW LEVEL SECURITY;
+ALTER TABLE fluxbase_tenant.removals ENABLE ROW LEVEL SECURITY;
 
+-- The policies of the catalog, as the server prints their conditions: tenant_check() compares, tenant_repair() creates them
+-- again. They are for every role, since policies TO a role go when a member of it says DROP OWNED BY that role.
 -- Sub-selects, so that the caller's tenants are looked up once per query and not once per row.
-CREATE POLICY own_tenants ON fluxbase_tenant.tenants FOR SELECT TO fluxbase_tenant_user
-    USING ((SELECT @extschema@.tenant_is_instance_admin())
-        OR id = ANY ((SELECT fluxbase_tenant.visible_tenant_ids())::pg_catalog.uuid[]));
-CREATE POLICY own_tenants ON fluxbase_tenant.members FOR SELECT TO fluxbase_tenant_user
-    USING ((SELECT @extschema@.tenant_is_instance_admin())
-        OR tenant_id = ANY ((SELECT fluxbase_tenant.visible_tenant_ids())::pg_catalog.uuid[]));
-CREATE POLICY own_tenants ON fluxbase_tenant.applied_migrations FOR SELECT TO fluxbase_tenant_user
-    USING ((SELECT @extschema@.tenant_is_instance_admin())
-        OR tenant_id = ANY ((SELECT fluxbase_tenant.visible_tenant_ids())::pg_catalog.uuid[]));
-CREATE POLICY instance_admins_only ON fluxbase_tenant.instance_admins FOR SELECT TO fluxbase_tenant_user
-    USING ((SELECT @extschema@.tenant_is_instance_admin()));
-CREATE POLICY instance_admins_only ON fluxbase_tenant.migrations FOR SELECT TO fluxbase_tenant_user
-    USING ((SELECT @extschema@.tenant_is_instance_admin()));
-CREATE POLICY instance_admins_only ON fluxbase_tenant.unfinished_migrations FOR SELECT TO fluxbase_tenant_user
-    USING ((SELECT @extschema@.tenant_is_instance_admin()));
-CREATE POLICY instance_admins_only ON fluxbase_tenant.fleet_runs FOR SELECT TO fluxbase_tenant_user
-    USING ((SELECT @extschema@.tenant_is_instance_admin()));
-CREATE POLICY instance_admins_only ON fluxbase_tenant.fleet_results FOR SELECT TO fluxbase_tenant_user
-    USING ((SELECT @extschema@.tenant_is_instance_admin()));
+CREATE VIEW fluxbase_tenant.catalog_policies AS
+SELECT pg_catalog.format('fluxbase_tenant.%I', t.relation)::pg_catalog.regclass AS relation,
+       CASE WHEN t.tenant_column IS NULL THEN 'instance_admins_only' ELSE 'own_tenants' END::pg_catalog.name AS name,
+       CASE WHEN t.tenant_column IS NULL THEN
+                pg_catalog.format('( SELECT %s.tenant_is_instance_admin() AS tenant_is_instance_admin)', e.schema)
+            ELSE pg_catalog.format('(( SELECT %s.tenant_is_instance_admin() AS tenant_is_instance_admin) OR (%I = ANY '
+                '(( SELECT fluxbase_tenant.visible_tenant_ids() AS visible_tenant_ids)::uuid[])))', e.schema, t.tenant_column)
+       END AS condition
+FROM (VALUES ('tenants', 'id'), ('members', 'tenant_id'), ('applied_migrations', 'tenant_id'), ('instance_admins', NULL),
+             ('migrations', NULL), ('unfinished_migrations', NULL), ('fleet_runs', NULL), ('fleet_results', NULL))
+         AS t (relation, tenant_column),
+     (SELECT extnamespace::pg_catalog.regnamespace AS schema FROM pg_catalog.pg_extension
+      WHERE extname OPERATOR(pg_catalog.=) 'fluxbase_tenant'::pg_catalog.name) AS e;
+COMMENT ON VIEW fluxbase_tenant.catalog_policies IS 'the row-level security policies that the catalog must have';
+
+DO $$
+DECLARE
+    wanted pg_catalog.record;
+BEGIN
+    FOR wanted IN SELECT relation, name, condition FROM fluxbase_tenant.catalog_policies LOOP
+        EXECUTE pg_catalog.format('CREATE POLICY %I ON %s FOR SELECT USING (%s)', wanted.name, wanted.relation, wanted.condition);
+    END LOOP;
+END
+$$;
+
+-- Which tables have the policy tenant_isolation, what it says, and whether it is in force. tenant_id is set on a tenant's
+-- table, tenant_column (its attnum) on a shared one; both are NULL where the policy says something else.
+CREATE VIEW fluxbase_tenant.isolation_policies AS
+SELECT c.oid AS relation, p.oid AS policy,
+       fluxbase_tenant.policy_tenant(p.polqual) AS tenant_id,
+       fluxbase_tenant.policy_column(p.polqual) AS tenant_column,
+       c.relrowsecurity AND c.relforcerowsecurity AND NOT p.polpermissive AND p.polcmd OPERATOR(pg_catalog.=) '*'::"char"
+           AND p.polroles OPERATOR(pg_catalog.=) '{0}'::pg_catalog.oid[] AND p.polwithcheck IS NULL AS in_force
+FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) p.polrelid
+WHERE p.polname OPERATOR(pg_catalog.=) 'tenant_isolation'::pg_catalog.name;
+COMMENT ON VIEW fluxbase_tenant.isolation_policies IS 'tables with the policy tenant_isolation, what it says, and whether it is in force';
+
+-- Foreign keys to shared tables that leave out the tenant. The server checks a key past the policies: a row of one tenant may
+-- refer to another's, learn so that it is there, and keep it from being deleted, or be deleted with it.
+CREATE VIEW fluxbase_tenant.loose_keys AS
+SELECT k.conrelid, k.confrelid, pg_catalog.quote_ident(k.conname) AS constraint_name, f.name AS referring, t.name AS referred,
+       CASE WHEN own.relation IS NULL THEN
+                pg_catalog.format('Make %s a shared table with tenant_protect(), then put the tenant column into the key.', f.name)
+            ELSE pg_catalog.format('ALTER TABLE %s ADD UNIQUE (%s); ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %I '
+                'FOREIGN KEY (%I, %s) REFERENCES %s (%s)%s', t.name, c.theirs, f.name, k.conname, k.conname, own.tenant_column,
+                c.ours, t.name, c.theirs, CASE k.confdeltype WHEN 'c' THEN ' ON DELETE CASCADE' WHEN 'r' THEN ' ON DELETE RESTRICT'
+                    WHEN 'n' THEN pg_catalog.format(' ON DELETE SET NULL (%s)', c.ours)
+                    WHEN 'd' THEN pg_catalog.format(' ON DELETE SET DEFAULT (%s)', c.ours) ELSE '' END)
+       END AS fix
+FROM fluxbase_tenant.shared_tables s
+JOIN pg_catalog.pg_constraint k ON k.confrelid OPERATOR(pg_catalog.=) s.relation::pg_catalog.oid
+                               AND k.contype OPERATOR(pg_catalog.=) 'f'::"char" AND k.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+LEFT JOIN fluxbase_tenant.shared_tables own ON own.relation::pg_catalog.oid OPERATOR(pg_catalog.=) k.conrelid
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.format('%I.%I', n.nspname, r.relname) AS name FROM pg_catalog.pg_class r
+    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) r.relnamespace WHERE r.oid OPERATOR(pg_catalog.=) k.conrelid) f
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.format('%I.%I', n.nspname, r.relname) AS name FROM pg_catalog.pg_class r
+    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) r.relnamespace WHERE r.oid OPERATOR(pg_catalog.=) k.confrelid) t
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY p.place) AS ours,
+           pg_catalog.format('%I, ', s.tenant_column)
+               OPERATOR(pg_catalog.||) pg_catalog.string_agg(pg_catalog.quote_ident(b.attname), ', ' ORDER BY p.place) AS theirs,
+           pg_catalog.bool_or(a.attname OPERATOR(pg_catalog.=) own.tenant_column
+                              AND b.attname OPERATOR(pg_catalog.=) s.tenant_column) AS with_tenant
+    FROM ROWS FROM (pg_catalog.unnest(k.conkey), pg_catalog.unnest(k.confkey)) WITH ORDINALITY AS p (own, other, place)
+    JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) k.conrelid AND a.attnum OPERATOR(pg_catalog.=) p.own
+    JOIN pg_catalog.pg_attribute b ON b.attrelid OPERATOR(pg_catalog.=) k.confrelid AND b.attnum OPERATOR(pg_catalog.=) p.other) c
+WHERE c.with_tenant IS NOT TRUE;
+COMMENT ON VIEW fluxbase_tenant.loose_keys IS 'foreign keys to shared tables that leave out the tenant, and the commands that put it in';
+
+-- Before any command, whatever session_replication_role says: DROP OWNED BY a role of the extension, and GRANT on what is
+-- a tenant's, are refused before anything is locked.
+CREATE EVENT TRIGGER fluxbase_tenant_before_command ON ddl_command_start
+    EXECUTE FUNCTION fluxbase_tenant.before_command();
+ALTER EVENT TRIGGER fluxbase_tenant_before_command ENABLE ALWAYS;
 
 -- Relations of tenants are protected from their birth, by whatever command they come to be, and stay so.
 CREATE EVENT TRIGGER fluxbase_tenant_after_command ON ddl_command_end

@@ -31,6 +31,12 @@ pub fn text(id: Uuid) -> String {
     uuid::Uuid::from_bytes(*id.as_bytes()).hyphenated().to_string()
 }
 
+/// Whether a role is called as the owner roles of tenants are.
+pub fn is_owner_role(name: &str) -> bool {
+    name.strip_prefix("fluxbase_tenant_")
+        .is_some_and(|id| id.len() == 32 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+}
+
 /// 32 hexadecimal digits, for names of roles and schemas.
 pub fn hex(id: Uuid) -> String {
     uuid::Uuid::from_bytes(*id.as_bytes()).simple().to_string()

@@ -27,7 +27,17 @@ extension_sql_file!("../sql/roles.sql", name = "roles", requires = ["catalog"]);
 extension_sql_file!(
     "../sql/security.sql",
     name = "security",
-    requires = ["roles", tenant_is_instance_admin, visible_tenant_ids, after_command, after_drop, catalog_changed]
+    requires = [
+        "roles",
+        tenant_is_instance_admin,
+        visible_tenant_ids,
+        policy_tenant,
+        policy_column,
+        before_command,
+        after_command,
+        after_drop,
+        catalog_changed
+    ]
 );
 extension_sql_file!("../sql/functions.sql", name = "functions", finalize);
 

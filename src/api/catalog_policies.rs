@@ -10,7 +10,7 @@ mod fluxbase_tenant {
     use crate::access;
     use crate::api::{Result, answer};
     use crate::catalog::{Catalog, changes};
-    use crate::isolation::{commands, ddl, sequences, support};
+    use crate::isolation::{before_command, commands, ddl, recognize, sequences, support};
     use crate::pg::roles;
 
     /// Planner support of reachable().
@@ -93,6 +93,41 @@ mod fluxbase_tenant {
     #[pg_extern(stable, parallel_safe, cost = 100)]
     fn reachable_tenant_ids() -> Result<Vec<Uuid>> {
         answer(|| access::reachable_tenant_ids(&Catalog::latest()?))
+    }
+
+    /// The tenant in a policy's condition; called by the view isolation_policies.
+    #[pg_extern(sql = r#"
+        CREATE FUNCTION fluxbase_tenant.policy_tenant(condition pg_node_tree) RETURNS uuid
+        STABLE STRICT PARALLEL SAFE COST 10 LANGUAGE c AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
+    "#)]
+    fn policy_tenant(condition: &str) -> Result<Option<Uuid>> {
+        answer(|| recognize::tenant(condition))
+    }
+
+    /// The tenant column in a policy's condition; called by the view isolation_policies.
+    #[pg_extern(sql = r#"
+        CREATE FUNCTION fluxbase_tenant.policy_column(condition pg_node_tree) RETURNS smallint
+        STABLE STRICT PARALLEL SAFE COST 10 LANGUAGE c AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
+    "#)]
+    fn policy_column(condition: &str) -> Result<Option<i16>> {
+        answer(|| recognize::column(condition))
+    }
+
+    /// Event trigger: see `before_command`.
+    #[pg_extern(sql = r#"
+        CREATE FUNCTION fluxbase_tenant.before_command() RETURNS event_trigger
+        VOLATILE PARALLEL UNSAFE LANGUAGE c AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
+    "#)]
+    fn before_command(fcinfo: pg_sys::FunctionCallInfo) -> Result<()> {
+        // SAFETY: the server calls event trigger functions with EventTriggerData as context, and others not at all; the
+        // tag tells the node's type.
+        unsafe {
+            let context = (*fcinfo).context;
+            if context.is_null() || !pgrx::is_a(context, pg_sys::NodeTag::T_EventTriggerData) {
+                return Ok(());
+            }
+            answer(|| before_command::permit((*context.cast::<pg_sys::EventTriggerData>()).parsetree))
+        }
     }
 
     /// Event trigger: see `ddl`.

@@ -87,7 +87,12 @@ fn tenant_migration_progress() -> Result<
 fn tenant_spares_fill(
     n: default!(Option<i32>, "NULL"),
 ) -> Result<TableIterator<'static, (name!(made, i32), name!(migrated, i32), name!(dropped, i32))>> {
-    let filled = answer(|| tenancy::fill(&Catalog::write()?, n))?;
+    let filled = answer(|| {
+        let catalog = Catalog::write()?;
+        let filled = tenancy::fill(&catalog, n)?;
+        fleet::remove_after_commit(&catalog)?;
+        Ok(filled)
+    })?;
     Ok(TableIterator::once((filled.made, filled.migrated, filled.dropped)))
 }
 

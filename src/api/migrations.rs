@@ -8,7 +8,7 @@ use crate::access::require_instance_admin;
 use crate::catalog::migrations::Migration;
 use crate::catalog::{Catalog, applied, migrations};
 use crate::migrate::{self, Registration, Sections};
-use crate::tenancy;
+use crate::{fleet, tenancy};
 
 macro_rules! returns_migrations {
     ($($(#[$meta:meta])* fn $name:ident($($args:tt)*) $body:block)+) => {$(
@@ -64,7 +64,9 @@ returns_migrations! {
     fn tenant_migration_remove(version: Option<String>) {
         let catalog = Catalog::write()?;
         require_instance_admin(&catalog, "remove a migration")?;
-        tenancy::unregister_migration(&catalog, &required("version", version)?).map(Some)
+        let removed = tenancy::unregister_migration(&catalog, &required("version", version)?)?;
+        fleet::remove_after_commit(&catalog)?;
+        Ok(Some(removed))
     }
 
     /// What is registered, in the order of versions.

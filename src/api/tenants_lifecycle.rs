@@ -14,7 +14,9 @@ returns_tenants! {
     #[pg_extern(volatile, parallel_unsafe, cost = 100000)]
     fn tenant_delete(tenant_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
-        tenancy::delete(&catalog, required("tenant_id", tenant_id)?).map(Some)
+        let tenant = tenancy::delete(&catalog, required("tenant_id", tenant_id)?)?;
+        fleet::remove_after_commit(&catalog)?;
+        Ok(Some(tenant))
     }
 
     /// Marks as deleted and keeps the data; again: the same success.
@@ -56,11 +58,14 @@ returns_tenants! {
     /// Deletes for good what was soft-deleted longer ago than that.
     #[pg_extern(volatile, parallel_unsafe, cost = 100000)]
     fn tenant_purge(older_than: Option<Interval>) {
-        fleet::purge(required("older_than", older_than)?)
+        let purged = fleet::purge(required("older_than", older_than)?)?;
+        // Also what earlier deletions left.
+        fleet::remove_after_commit(&Catalog::latest()?)?;
+        Ok(purged)
     }
 }
 
-/// Puts grants, ownership, owner role and policies back; a row for each thing mended.
+/// Puts back the catalog's grants and policies, and a tenant's grants, ownership, owner role and policies; a row for each thing.
 #[pg_extern(volatile, parallel_unsafe, cost = 100000)]
 fn tenant_repair(
     tenant_id: Option<Uuid>,

@@ -3,7 +3,7 @@
 use pgrx::Uuid;
 
 use super::Catalog;
-use super::migrations::Migration;
+use super::migrations::{self, Migration};
 use crate::error::{Error, Result};
 use crate::pg::query;
 
@@ -19,18 +19,18 @@ pub struct Progress {
     pub last_error: Option<String>,
 }
 
-/// Again for a repeatable migration.
+/// Again for a repeatable migration. The migration stays registered until the transaction ends.
 pub fn record(catalog: &Catalog, tenant: Uuid, migration: &Migration, applied_by: Option<Uuid>) -> Result<()> {
-    query(
+    let recorded = query(
         catalog.scope(),
         "INSERT INTO fluxbase_tenant.applied_migrations (tenant_id, version, checksum, applied_by)
-         VALUES ($1, $2, $3, $4)
+         SELECT $1, m.version, $3, $4 FROM fluxbase_tenant.migrations m WHERE m.version = $2 FOR KEY SHARE
          ON CONFLICT (tenant_id, version) DO UPDATE
-         SET checksum = excluded.checksum, applied_by = excluded.applied_by, applied_at = now()",
+         SET checksum = excluded.checksum, applied_by = excluded.applied_by, applied_at = now() RETURNING 1",
         &[tenant.into(), migration.version.as_str().into(), migration.checksum.as_str().into(), applied_by.into()],
         |_| Ok(()),
     )?;
-    Ok(())
+    if recorded.is_empty() { Err(migrations::removed(&migration.version)) } else { Ok(()) }
 }
 
 /// Every tenant that is not deleted, oldest first.

@@ -93,7 +93,7 @@ pub fn insert_visit(catalog: &Catalog, run: Uuid, visit: NewVisit) -> Result<()>
         "INSERT INTO fluxbase_tenant.fleet_results
              (run_id, tenant_id, slug, status, from_version, to_version, applied, duration, sqlstate, error, place)
          SELECT $1, t.id, t.slug, $3, $4, $5, $6, make_interval(secs => $7), $8, $9, $10
-         FROM fluxbase_tenant.tenants t WHERE t.id = $2",
+         FROM fluxbase_tenant.tenants t WHERE t.id = $2 FOR KEY SHARE",
         &[
             run.into(),
             visit.tenant_id.into(),
@@ -134,6 +134,21 @@ fn visit(row: &Row) -> Result<Visit> {
         sqlstate: row.get(8),
         error: row.get(9),
     })
+}
+
+/// Whether others may have to wait for this transaction: it has written something, or has a table in use that is not ours.
+pub fn caller_is_waited_for(catalog: &Catalog) -> Result<bool> {
+    let found = query(
+        catalog.scope(),
+        "SELECT 1 FROM pg_locks l WHERE l.pid = pg_backend_pid() AND (l.locktype = 'transactionid' OR (
+             l.locktype = 'relation' AND l.relation >= 16384 AND NOT EXISTS (
+                 SELECT 1 FROM pg_class c JOIN pg_class t ON t.oid = coalesce(
+                     (SELECT i.indrelid FROM pg_index i WHERE i.indexrelid = c.oid), c.oid)
+                 WHERE c.oid = l.relation AND t.relnamespace = 'fluxbase_tenant'::regnamespace))) LIMIT 1",
+        &[],
+        |_| Ok(()),
+    )?;
+    Ok(!found.is_empty())
 }
 
 /// Runs whose workers are alive: a run that a crash ended is not among them.

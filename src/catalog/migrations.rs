@@ -4,7 +4,7 @@ use pgrx::Uuid;
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
 
 use super::Catalog;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pg::{Row, query};
 
 pub struct Migration {
@@ -107,6 +107,14 @@ pub fn lock(catalog: &Catalog, sort_key: &str) -> Result<Option<Migration>> {
 pub fn delete(catalog: &Catalog, version: &str) -> Result<()> {
     query(catalog.scope(), "DELETE FROM fluxbase_tenant.migrations WHERE version = $1", &[version.into()], |_| Ok(()))?;
     Ok(())
+}
+
+/// Somebody took the migration back while it was being applied.
+pub(super) fn removed(version: &str) -> Error {
+    Error::conflict(
+        format!("migration version \"{version}\" was removed meanwhile"),
+        "Call the function again: see tenant_migration_list() for what is registered now.",
+    )
 }
 
 /// `None` where the version is there already, also by a transaction that committed while this one waited for it.

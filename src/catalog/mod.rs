@@ -11,6 +11,8 @@ pub mod instance_admins;
 pub mod members;
 pub mod migrations;
 pub mod relations;
+pub mod removals;
+pub mod shared_tables;
 pub mod spares;
 pub mod standings;
 pub mod tenants;

@@ -79,36 +79,6 @@ pub fn is_not_null(catalog: &Catalog, oid: pg_sys::Oid, column: &str) -> Result<
     )
 }
 
-/// Whether the column is a foreign key to the catalog's tenants that cascades.
-pub fn references_tenants(catalog: &Catalog, oid: pg_sys::Oid, column: &str) -> Result<bool> {
-    any(
-        catalog,
-        "SELECT 1 FROM pg_constraint c JOIN pg_attribute a ON a.attrelid = c.conrelid AND c.conkey = ARRAY[a.attnum]
-         WHERE c.conrelid = $1 AND a.attname = $2::text::name AND c.contype = 'f' AND c.confdeltype = 'c'
-           AND c.confrelid = 'fluxbase_tenant.tenants'::regclass",
-        oid,
-        column,
-    )
-}
-
-/// What to grant, and to whom, quoted.
-pub struct Right {
-    pub what: String,
-    pub role: String,
-}
-
-pub fn rights_lacking_to_reference_tenants(catalog: &Catalog, role: pg_sys::Oid) -> Result<Vec<Right>> {
-    query(
-        catalog.scope(),
-        "SELECT 'USAGE ON SCHEMA fluxbase_tenant', quote_ident(rolname) FROM pg_roles
-         WHERE oid = $1 AND NOT has_schema_privilege(oid, 'fluxbase_tenant', 'USAGE')
-         UNION ALL SELECT 'REFERENCES ON fluxbase_tenant.tenants', quote_ident(rolname) FROM pg_roles
-         WHERE oid = $1 AND NOT has_table_privilege(oid, 'fluxbase_tenant.tenants', 'REFERENCES')",
-        &[role.into()],
-        |row| Ok(Right { what: row.need(1)?, role: row.need(2)? }),
-    )
-}
-
 /// Whether a plain index begins with the column.
 pub fn has_index_on(catalog: &Catalog, oid: pg_sys::Oid, column: &str) -> Result<bool> {
     any(
@@ -153,15 +123,14 @@ pub fn extension_schema(catalog: &Catalog) -> Result<String> {
     .ok_or_else(|| Error::internal("the extension is not installed"))
 }
 
-/// Whether row-level security is on and forced, and `tenant_isolation` is what it must be, with this expression.
-pub fn is_protected(catalog: &Catalog, table: &str, expression: &str) -> Result<bool> {
+/// Whether `tenant_isolation` is in force on the shared table, by this column (quoted).
+pub fn is_protected(catalog: &Catalog, table: &str, column: &str) -> Result<bool> {
     let found = query(
         catalog.scope(),
-        "SELECT 1 FROM pg_class c JOIN pg_policy p ON p.polrelid = c.oid AND p.polname = 'tenant_isolation'
-         WHERE c.oid = $1::text::regclass AND c.relrowsecurity AND c.relforcerowsecurity AND NOT p.polpermissive
-           AND p.polcmd = '*' AND p.polroles = '{0}' AND p.polwithcheck IS NULL
-           AND pg_get_expr(p.polqual, p.polrelid) = $2",
-        &[table.into(), expression.into()],
+        "SELECT 1 FROM fluxbase_tenant.isolation_policies p
+         JOIN pg_attribute a ON a.attrelid = p.relation AND a.attnum = p.tenant_column
+         WHERE p.relation = $1::text::regclass AND p.in_force AND quote_ident(a.attname) = $2",
+        &[table.into(), column.into()],
         |_| Ok(()),
     )?;
     Ok(!found.is_empty())
@@ -203,6 +172,12 @@ pub fn count(catalog: &Catalog, source: &str) -> Result<i64> {
         .into_iter()
         .next()
         .ok_or_else(|| Error::internal("count(*) returned no row"))
+}
+
+/// The tenants that rows of the table name in the column, whether or not there are such tenants.
+pub fn named_tenants(catalog: &Catalog, table: &str, column: &str) -> Result<Vec<Uuid>> {
+    let sql = format!("SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL");
+    query_text(catalog.scope(), &sql, |row| row.need(1))
 }
 
 fn any(catalog: &Catalog, sql: &'static str, oid: pg_sys::Oid, column: &str) -> Result<bool> {

@@ -6,7 +6,7 @@ use pgrx::{Uuid, pg_sys};
 use super::Catalog;
 use crate::error::{Error, Result};
 use crate::pg::scan::{self, Keyed};
-use crate::pg::{Jsonb, Name, Row, execute_with_triggers_as, query, roles};
+use crate::pg::{Jsonb, Name, Row, execute_on_latest, query};
 
 pub struct Tenant {
     pub id: Uuid,
@@ -302,12 +302,19 @@ pub fn set_default(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>> {
     .map(only)
 }
 
-/// Members, ledger and rows of shared tables go with the row. Triggers of shared tables run as a role that owns nothing.
+/// With all that the catalog knows of it. The row goes first: whoever writes something about the tenant holds it. What has been
+/// written by then is seen at every isolation level.
 pub fn delete(catalog: &Catalog, id: Uuid) -> Result<()> {
-    let powerless = roles::by_name(c"fluxbase_tenant_owner")
-        .ok_or_else(|| Error::internal("role fluxbase_tenant_owner does not exist"))?;
-    let delete = "DELETE FROM fluxbase_tenant.tenants WHERE id = $1";
-    execute_with_triggers_as(catalog.scope(), delete, &[id.into()], powerless)
+    query(catalog.scope(), "DELETE FROM fluxbase_tenant.tenants WHERE id = $1", &[id.into()], |_| Ok(()))?;
+    for of_tenant in [
+        "DELETE FROM fluxbase_tenant.members WHERE tenant_id = $1",
+        "DELETE FROM fluxbase_tenant.applied_migrations WHERE tenant_id = $1",
+        "DELETE FROM fluxbase_tenant.unfinished_migrations WHERE tenant_id = $1",
+        "DELETE FROM fluxbase_tenant.fleet_results WHERE tenant_id = $1",
+    ] {
+        execute_on_latest(catalog.scope(), of_tenant, &[id.into()])?;
+    }
+    Ok(())
 }
 
 pub fn id_exists(catalog: &Catalog, id: Uuid) -> Result<bool> {

@@ -3,7 +3,7 @@
 use pgrx::Uuid;
 
 use super::Catalog;
-use super::migrations::Migration;
+use super::migrations::{self, Migration};
 use crate::error::Result;
 use crate::pg::query;
 
@@ -35,18 +35,18 @@ pub fn get(catalog: &Catalog, tenant: Uuid) -> Result<Option<Unfinished>> {
 
 /// Begins, or goes on where an earlier attempt at the same text stopped.
 pub fn begin(catalog: &Catalog, tenant: Uuid, migration: &Migration, statements: i32) -> Result<()> {
-    query(
+    let begun = query(
         catalog.scope(),
         "INSERT INTO fluxbase_tenant.unfinished_migrations AS u (tenant_id, version, checksum, statements)
-         VALUES ($1, $2, $3, $4)
+         SELECT $1, m.version, $3, $4 FROM fluxbase_tenant.migrations m WHERE m.version = $2 FOR KEY SHARE
          ON CONFLICT (tenant_id) DO UPDATE SET version = excluded.version, checksum = excluded.checksum,
              statements = excluded.statements, sqlstate = NULL, error = NULL, updated_at = now(),
              statements_done = CASE WHEN (u.version, u.checksum) = (excluded.version, excluded.checksum)
-                                    THEN u.statements_done ELSE 0 END",
+                                    THEN u.statements_done ELSE 0 END RETURNING 1",
         &[tenant.into(), migration.version.as_str().into(), migration.checksum.as_str().into(), statements.into()],
         |_| Ok(()),
     )?;
-    Ok(())
+    if begun.is_empty() { Err(migrations::removed(&migration.version)) } else { Ok(()) }
 }
 
 pub fn advance(catalog: &Catalog, tenant: Uuid, statements_done: i32) -> Result<()> {

@@ -131,9 +131,12 @@ pub(super) struct Tally {
 pub(super) fn conduct(plan: &Plan) -> Result<Tally> {
     let orders = Orders::write(plan)?;
     let mut crew = hire(plan.workers, &orders)?;
-    // The workers' concurrent builds would wait for this session's snapshot, and this session for the workers.
-    let unwaited = Unwaited::begin();
-    wait(&mut crew, &orders);
+    // Concurrent builds of ours and of other runs would wait for this session's snapshot, and this session for the workers.
+    let mut unwaited = Unwaited::begin();
+    if !fleet::caller_is_waited_for(&Catalog::latest()?)? {
+        unwaited = unwaited.let_go();
+    }
+    wait(&mut crew, &orders)?;
     drop(unwaited);
     let (done, failed) = orders.counts();
     if done < orders.total() && !orders.is_stopped() {
@@ -180,13 +183,16 @@ fn hire(wanted: i32, orders: &Orders) -> Result<Crew> {
     }
 }
 
-/// Until all workers have ended. Cancelling this session ends them, through `Crew`.
-fn wait(crew: &mut Crew, orders: &Orders) {
+/// Until all workers have ended. Cancelling this session ends them, through `Crew`. The wait is for a lock that each of them
+/// holds, so that the server's deadlock detector sees it: a worker that waits for what this session has locked is told so.
+fn wait(crew: &mut Crew, orders: &Orders) -> Result<()> {
     let mut told = Instant::now();
+    // Workers that did not hold their lock, since the last pause.
+    let mut looked_at = 0;
     loop {
         crew.0.retain(|worker| !matches!(worker.pid(), Err(BackgroundWorkerStatus::Stopped)));
         if crew.0.is_empty() {
-            return;
+            return Ok(());
         }
         if told.elapsed() >= TELL_EVERY {
             told = Instant::now();
@@ -197,6 +203,17 @@ fn wait(crew: &mut Crew, orders: &Orders) {
                 format!("{done} of {} tenants visited, {failed} failed", orders.total())
             );
         }
-        pause(LOOK_EVERY);
+        // One that has ended, or whose transaction was rolled back, does not hold its lock.
+        match (orders.present() & !looked_at).trailing_zeros() {
+            u64::BITS => {
+                looked_at = 0;
+                pause(LOOK_EVERY);
+            }
+            number => {
+                if orders.lock_of_worker(number)?.wait_for_release(TELL_EVERY)? {
+                    looked_at |= 1 << number;
+                }
+            }
+        }
     }
 }

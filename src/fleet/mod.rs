@@ -1,10 +1,12 @@
 //! What is done to many tenants: a session that asks, background workers that do, a transaction for each tenant.
 
+mod at_commit;
 mod leader;
 mod orders;
 mod outside;
 mod purge;
 mod refill;
+mod removal;
 mod transaction;
 mod visit;
 mod worker;
@@ -12,3 +14,4 @@ mod worker;
 pub use leader::{Options, migrate_all};
 pub use purge::purge;
 pub use refill::after_commit as refill_after_commit;
+pub use removal::after_commit as remove_after_commit;

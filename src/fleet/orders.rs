@@ -1,11 +1,12 @@
 //! What the leader tells its workers, in a segment of shared memory: the tenants to visit, how, and whether to stop.
 
 use std::cell::UnsafeCell;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use pgrx::{Uuid, pg_sys};
 
 use crate::error::{Error, Result};
+use crate::pg::locks::ObjectLock;
 
 /// What is to be done to each tenant.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,9 @@ struct Header {
     done: AtomicU32,
     failed: AtomicU32,
     running: AtomicI32,
+    /// Workers that came so far, and a bit for each that holds its lock, or did.
+    arrived: AtomicU32,
+    present: AtomicU64,
     run_is_recorded: AtomicBool,
     stop: AtomicBool,
     error_is_taken: AtomicBool,
@@ -103,6 +107,8 @@ impl Orders {
                 done: AtomicU32::new(0),
                 failed: AtomicU32::new(0),
                 running: AtomicI32::new(0),
+                arrived: AtomicU32::new(0),
+                present: AtomicU64::new(0),
                 run_is_recorded: AtomicBool::new(false),
                 stop: AtomicBool::new(false),
                 error_is_taken: AtomicBool::new(false),
@@ -228,6 +234,25 @@ impl Orders {
 
     pub fn is_stopped(&self) -> bool {
         self.header().stop.load(Ordering::Acquire)
+    }
+
+    /// The number of a worker that comes, below 64.
+    pub fn arrive(&self) -> u32 {
+        self.header().arrived.fetch_add(1, Ordering::AcqRel)
+    }
+
+    /// What a worker holds for as long as it lives, and its leader waits for.
+    pub fn lock_of_worker(&self, number: u32) -> Result<ObjectLock> {
+        ObjectLock::of_worker(self.handle(), number)
+    }
+
+    pub fn mark_present(&self, number: u32) {
+        self.header().present.fetch_or(1 << number, Ordering::AcqRel);
+    }
+
+    /// A bit for each worker whose lock can be waited for.
+    pub fn present(&self) -> u64 {
+        self.header().present.load(Ordering::Acquire)
     }
 
     /// Whether the caller is the first; it records the run before any other begins.

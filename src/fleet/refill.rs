@@ -2,75 +2,36 @@
 
 use std::cell::Cell;
 
-use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder};
 use pgrx::prelude::*;
-use pgrx::{PgXactCallbackEvent, register_xact_callback};
 
-use super::leader::database;
-use super::transaction::{command, transaction};
-use super::worker::accept_signals;
+use super::at_commit::{self, Kind};
+use super::transaction::transaction;
 use crate::catalog::Catalog;
 use crate::pg::locks::ObjectLock;
 use crate::settings;
 use crate::tenancy::{self, Filled};
 
 thread_local! {
-    /// Whether this transaction has asked already.
     static ASKED: Cell<bool> = const { Cell::new(false) };
 }
 
+static SPARES: Kind = Kind { name: "fluxbase_tenant spares", function: "fluxbase_tenant_spares_worker", asked: &ASKED };
+
 /// Where fluxbase_tenant.spare_tenants says so.
 pub fn after_commit() {
-    let wanted = settings::spare_tenants();
-    if wanted == 0 || ASKED.replace(true) {
-        return;
+    if let Ok(wanted @ 1..) = u32::try_from(settings::spare_tenants()) {
+        SPARES.start(wanted);
     }
-    register_xact_callback(PgXactCallbackEvent::PreCommit, move || {
-        ASKED.set(false);
-        start(wanted);
-    });
-    register_xact_callback(PgXactCallbackEvent::PrePrepare, || ASKED.set(false));
-    register_xact_callback(PgXactCallbackEvent::Abort, || ASKED.set(false));
-}
-
-/// Without a free worker the next tenant that is created asks again.
-fn start(wanted: i32) {
-    // SAFETY: reads a variable of the backend.
-    let transaction = unsafe { pg_sys::GetTopTransactionIdIfAny() };
-    let argument = (u64::from(database().to_u32()) << 32) | u64::from(wanted.unsigned_abs());
-    let _ = BackgroundWorkerBuilder::new("fluxbase_tenant spares")
-        .set_type("fluxbase_tenant spares")
-        .set_library("fluxbase_tenant")
-        .set_function("fluxbase_tenant_spares_worker")
-        .set_argument(Some(pg_sys::Datum::from(argument)))
-        .set_extra(&transaction.into_inner().to_string())
-        .set_restart_time(None)
-        .enable_spi_access()
-        .load_dynamic();
 }
 
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn fluxbase_tenant_spares_worker(argument: pg_sys::Datum) {
-    accept_signals();
-    let argument = argument.value() as u64;
-    let (database, wanted) = (pg_sys::Oid::from((argument >> 32) as u32), (argument & 0x7fff_ffff) as i32);
-    let asker = BackgroundWorker::get_extra().parse::<u32>().unwrap_or(0);
-    BackgroundWorker::connect_worker_to_spi_by_oid(Some(database), None);
     // What the asker took is taken once it has committed.
-    let waited = command(|| {
-        if asker != 0 {
-            // SAFETY: a transaction that was running when it asked for this worker.
-            unsafe {
-                let none = pg_sys::XLTW_Oper::XLTW_None;
-                pg_sys::XactLockTableWait(asker.into(), std::ptr::null_mut(), std::ptr::null_mut(), none);
-            }
-        }
-        Ok(())
-    });
-    if waited.is_err() {
+    let Ok(wanted) = at_commit::begin(argument) else {
         return;
-    }
+    };
+    let wanted = wanted as i32;
     // One worker at a time is enough. What is taken while it has the lock, it sees once it has let go.
     while transaction(|| Ok(lock().hold(false))).unwrap_or(false) {
         let filled = fill(wanted);

@@ -1,10 +1,13 @@
 //! Transactions of a background worker, whose errors become results.
 
+use std::cell::RefCell;
+
 use pgrx::PgTryBuilder;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::pg::locks::ObjectLock;
 use crate::pg::{roles::Standing, sandbox};
 
 /// Why a transaction was rolled back.
@@ -17,6 +20,33 @@ pub struct Failure {
 }
 
 pub type Attempted<T> = std::result::Result<T, Failure>;
+
+thread_local! {
+    static KEPT: RefCell<Vec<ObjectLock>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Takes the lock for the rest of the session, if nobody has it: the server gives back what a session holds when one of its
+/// transactions aborts, and the next one takes it again.
+pub fn keep(lock: ObjectLock) -> bool {
+    let is_held = lock.hold(false);
+    if is_held {
+        KEPT.with_borrow_mut(|kept| kept.push(lock));
+    }
+    is_held
+}
+
+/// Gives all such locks back.
+pub fn give_back() {
+    KEPT.take().iter().for_each(ObjectLock::release);
+}
+
+fn take_again() {
+    KEPT.with_borrow(|kept| {
+        for lock in kept.iter().filter(|lock| !lock.is_held()) {
+            lock.hold(false);
+        }
+    });
+}
 
 /// Runs a transaction; an error of the server or of ours rolls it back and becomes the result.
 pub fn transaction<T>(run: impl FnOnce() -> Result<T>) -> Attempted<T> {
@@ -45,6 +75,7 @@ fn caught<T>(run: impl FnOnce() -> Result<T>) -> Attempted<T> {
             pg_sys::SetCurrentStatementStartTimestamp();
             pg_sys::StartTransactionCommand();
         }
+        take_again();
         match (body.take()?)() {
             Ok(value) => {
                 // SAFETY: the transaction begun above, or the last one that the command began.

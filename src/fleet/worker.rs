@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use super::orders::{Orders, Plan, Task};
 use super::outside::name_session;
 use super::purge;
-use super::transaction::transaction;
+use super::transaction::{keep, transaction};
 use super::visit::{Visit, Wait, visit};
 use crate::catalog::Catalog;
 use crate::catalog::fleet::{self, NewRun};
@@ -60,9 +60,15 @@ unsafe fn handle_sigterm() {
 }
 
 fn work(orders: &Orders, plan: &Plan) {
-    if transaction(|| name_session(plan)).is_err() {
+    let number = orders.arrive();
+    let begun = transaction(|| {
+        keep(orders.lock_of_worker(number)?);
+        name_session(plan)
+    });
+    if begun.is_err() {
         return;
     }
+    orders.mark_present(number);
     match plan.task {
         Task::Migrate => migrate(orders, plan),
         Task::Purge => purge::work(orders, plan),

@@ -21,15 +21,27 @@ pub unsafe fn is_harmless(statement: *mut pg_sys::AlterTableStmt) -> bool {
             | Kind::AT_DropNotNull
             | Kind::AT_SetStatistics
             | Kind::AT_SetStorage
-            | Kind::AT_AddConstraint
             | Kind::AT_ValidateConstraint
             | Kind::AT_DropConstraint => true,
+            Kind::AT_AddConstraint => !may_refer_to_catalog((*command).def.cast()),
             _ => false,
         })
     }
 }
 
-/// Whether a new column has no default, or a constant.
+/// # Safety
+/// A constraint made by the parser.
+unsafe fn may_refer_to_catalog(constraint: *mut pg_sys::Constraint) -> bool {
+    // SAFETY: by the caller's promise; a foreign key names a table, whose schema is null or a C string.
+    unsafe {
+        (*constraint).contype == pg_sys::ConstrType::CONSTR_FOREIGN && {
+            let schema = (*(*constraint).pktable).schemaname;
+            schema.is_null() || CStr::from_ptr(schema) == c"fluxbase_tenant"
+        }
+    }
+}
+
+/// Whether a new column has no default, or a constant, and does not refer to the catalog.
 ///
 /// # Safety
 /// A column made by the parser.
@@ -44,7 +56,9 @@ unsafe fn has_plain_default(column: *mut pg_sys::ColumnDef) -> bool {
         };
         !is_serial
             && PgList::<pg_sys::Constraint>::from_pg((*column).constraints).iter_ptr().all(|constraint| {
-                (*constraint).contype != pg_sys::ConstrType::CONSTR_DEFAULT || is_constant((*constraint).raw_expr)
+                !may_refer_to_catalog(constraint)
+                    && ((*constraint).contype != pg_sys::ConstrType::CONSTR_DEFAULT
+                        || is_constant((*constraint).raw_expr))
             })
     }
 }

@@ -24,6 +24,10 @@ impl OwnDdl {
     pub fn begin() -> Self {
         OwnDdl(BUSY.replace(true))
     }
+
+    pub fn is_running() -> bool {
+        BUSY.get()
+    }
 }
 
 impl Drop for OwnDdl {
@@ -67,6 +71,9 @@ pub fn after_command(command: Command) -> Result<()> {
     let caller_is_superuser = roles::is_superuser(roles::current());
     let catalog = Catalog::write()?;
     let objects = objects(&catalog)?;
+    if objects.tables {
+        refuse_key_to_catalog(&catalog)?;
+    }
     if !objects.of_tenants && !objects.partitions && command != Command::Moves {
         return Ok(());
     }
@@ -114,6 +121,7 @@ pub fn after_command(command: Command) -> Result<()> {
 
 /// Which looks at the command's objects are worth their cost: it may be one on any table of anybody's.
 struct Objects {
+    tables: bool,
     of_tenants: bool,
     partitions: bool,
 }
@@ -123,9 +131,10 @@ fn objects(catalog: &Catalog) -> Result<Objects> {
         query(catalog.scope(), "SELECT classid, objid FROM pg_event_trigger_ddl_commands()", &[], |row| {
             Ok((row.need(1)?, row.need(2)?))
         })?;
-    let mut objects = Objects { of_tenants: false, partitions: false };
+    let mut objects = Objects { tables: false, of_tenants: false, partitions: false };
     for (class, object) in found {
         if class == pg_sys::RelationRelationId {
+            objects.tables = true;
             objects.of_tenants |= relations::tenant_of_relation(object)?.is_some();
             // SAFETY: lookups by oid, false and 0 where there is none.
             objects.partitions |= unsafe {
@@ -138,6 +147,27 @@ fn objects(catalog: &Catalog) -> Result<Objects> {
         }
     }
     Ok(objects)
+}
+
+/// A key to the catalog would make the owner of the table, and what hangs on it, part of every change of a tenant.
+fn refuse_key_to_catalog(catalog: &Catalog) -> Result<()> {
+    let found: Vec<String> = query(
+        catalog.scope(),
+        "SELECT c.conrelid::regclass::text FROM pg_event_trigger_ddl_commands() d
+         JOIN pg_constraint c ON c.conrelid = d.objid AND c.contype = 'f'
+         JOIN pg_class t ON t.oid = c.confrelid AND t.relnamespace = 'fluxbase_tenant'::regnamespace
+         WHERE d.classid = 'pg_class'::regclass LIMIT 1",
+        &[],
+        |row| row.need(1),
+    )?;
+    match found.into_iter().next() {
+        None => Ok(()),
+        Some(table) => Err(Error::forbidden(
+            format!("let table {table} refer to the catalog"),
+            "Whoever locks the table would stop every tenant. tenant_protect() keeps out rows without a tenant, and \
+             tenant_delete() removes those of a deleted one.",
+        )),
+    }
 }
 
 /// After objects were dropped: `tenant_isolation` goes with its table or not at all.
@@ -298,10 +328,8 @@ fn bare_partitions(catalog: &Catalog) -> Result<Vec<(String, String)>> {
 fn touched(catalog: &Catalog) -> Result<Vec<Relation>> {
     query(
         catalog.scope(),
-        "SELECT DISTINCT format('%I.%I', n.nspname, c.relname), c.relkind::text, t.id, p.oid IS NOT NULL,
-                c.relrowsecurity AND c.relforcerowsecurity AND NOT p.polpermissive AND p.polcmd = '*'
-                    AND p.polroles = '{0}' AND p.polwithcheck IS NULL
-                    AND pg_get_expr(p.polqual, p.polrelid) = format('fluxbase_tenant.reachable(%L::uuid)', t.id),
+        "SELECT DISTINCT format('%I.%I', n.nspname, c.relname), c.relkind::text, t.id, p.policy IS NOT NULL,
+                p.in_force AND p.tenant_id = t.id,
                 has_table_privilege('fluxbase_tenant_user', c.oid, 'SELECT'),
                 coalesce(c.reloptions && '{security_invoker=true,security_invoker=on,security_invoker=1}', false),
                 c.relowner = 'fluxbase_tenant_owner'::regrole, c.oid
@@ -310,7 +338,7 @@ fn touched(catalog: &Catalog) -> Result<Vec<Relation>> {
                                          THEN (SELECT polrelid FROM pg_policy WHERE oid = d.objid) ELSE d.objid END
          JOIN pg_namespace n ON n.oid = c.relnamespace
          JOIN fluxbase_tenant.tenants t ON t.schema_name = n.nspname
-         LEFT JOIN pg_policy p ON p.polrelid = c.oid AND p.polname = 'tenant_isolation'
+         LEFT JOIN fluxbase_tenant.isolation_policies p ON p.relation = c.oid
          WHERE d.classid IN ('pg_class'::regclass, 'pg_policy'::regclass) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')",
         &[],
         relation,

@@ -1,6 +1,7 @@
 //! Keeps tenants apart: policies on every table from its birth, and checks where a query starts, so that the policies
 //! cost nothing per row.
 
+pub mod before_command;
 mod check;
 pub mod commands;
 mod cursors;
@@ -9,6 +10,7 @@ mod hooks;
 mod planner;
 mod plans;
 pub mod policies;
+pub mod recognize;
 mod relations;
 pub mod sequences;
 pub mod shared;

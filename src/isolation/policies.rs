@@ -42,14 +42,9 @@ pub fn protect_again(catalog: &Catalog, table: &TenantTable) -> Result<()> {
     protect(catalog, table)
 }
 
-/// How the server prints the expression of `tenant_isolation`.
-pub fn expected(tenant: Uuid) -> String {
-    format!("fluxbase_tenant.reachable('{tenant}'::uuid)")
-}
-
 /// The same for a shared table, by the tenant in each row; whether there was anything to do.
 pub fn protect_shared(catalog: &Catalog, table: &str, column: &str) -> Result<bool> {
-    if relations::is_protected(catalog, table, &expected_shared(column))? {
+    if relations::is_protected(catalog, table, column)? {
         return Ok(false);
     }
     execute(catalog.scope(), &format!("ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"))?;
@@ -63,9 +58,4 @@ pub fn protect_shared(catalog: &Catalog, table: &str, column: &str) -> Result<bo
         execute(catalog.scope(), &format!("CREATE POLICY tenant_access ON {table} USING ({ACCESS})"))?;
     }
     Ok(true)
-}
-
-/// How the server prints that expression.
-fn expected_shared(column: &str) -> String {
-    format!("({column} = ANY (( SELECT fluxbase_tenant.reachable_tenant_ids() AS reachable_tenant_ids)::uuid[]))")
 }

@@ -1,12 +1,14 @@
 //! Shared tables: tables outside the tenant schemas whose every row belongs to a tenant.
 
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::spi::quote_identifier;
-use pgrx::{Uuid, pg_sys};
+use pgrx::{PgLogLevel, PgSqlErrorCode, Uuid, pg_sys};
 
 use super::ddl::OwnDdl;
 use super::policies;
-use crate::access::{Need, authorize};
-use crate::catalog::{Catalog, relations};
+use crate::access::{Need, authorize, require_instance_admin};
+use crate::catalog::shared_tables::{self, LooseKey};
+use crate::catalog::{Catalog, relations, removals, tenants};
 use crate::error::{Error, Result};
 use crate::identity::SandboxIdentity;
 use crate::pg::sandbox::Sandbox;
@@ -31,15 +33,22 @@ pub fn protect(
         authorize(catalog, Need::See, existing_rows, "give rows to this tenant")?;
     }
     work.add_column(column, existing_rows)?;
+    work.refuse_unknown_tenants()?;
     work.add_constraints(column)?;
     work.add_policies()?;
+    work.list(column)?;
+    for key in shared_tables::loose_keys(catalog, relation)? {
+        warn_of_key(&key);
+    }
     Ok(work.steps)
 }
 
-/// Takes the policies away; the column, its index and its foreign key stay.
+/// Takes the policies away; the column and its index stay.
 pub fn unprotect(catalog: &Catalog, relation: pg_sys::Oid) -> Result<Vec<Step>> {
     let table = owned_table(catalog, relation, "unprotect this table")?;
     let mut steps = Vec::new();
+    let is_listed = shared_tables::remove(catalog, relation)?;
+    removals::forget(catalog, relation)?;
     for part in relations::partition_tree(catalog, relation)? {
         if !relations::has_policy(catalog, &part, "tenant_isolation")? {
             continue;
@@ -58,11 +67,16 @@ pub fn unprotect(catalog: &Catalog, relation: pg_sys::Oid) -> Result<Vec<Step>> 
         execute(catalog.scope(), &format!("ALTER TABLE {} ALTER COLUMN {column} DROP DEFAULT", table.name))?;
         steps.push(Step { object: format!("column {}.{column}", table.name), done: "default dropped" });
     }
+    if is_listed {
+        steps.push(Step { object: format!("table {}", table.name), done: "removed from the shared tables" });
+    }
     Ok(steps)
 }
 
-/// A table or partitioned table outside the tenant schemas, which the caller owns.
+/// A table or partitioned table outside the tenant schemas, which the caller owns. What becomes of a tenant's rows is for the
+/// whole instance to say: an owner alone may not.
 fn owned_table(catalog: &Catalog, relation: pg_sys::Oid, action: &str) -> Result<relations::Table> {
+    require_instance_admin(catalog, action)?;
     let table = relations::table(catalog, relation)?.ok_or_else(|| {
         Error::invalid("relation is not a table", "Name a table or a partitioned table; views follow their tables.")
     })?;
@@ -135,6 +149,23 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// The policies keep such rows out from now on.
+    fn refuse_unknown_tenants(&self) -> Result<()> {
+        let named = {
+            let _nobody = SandboxIdentity::nobody()?;
+            let _sandbox = Sandbox::enter_unforced(self.table.owner, &[(c"row_security", "on")])?;
+            relations::named_tenants(self.catalog, &self.table.name, &self.column)?
+        };
+        let known = tenants::existing(self.catalog, &named)?;
+        match named.iter().find(|id| !known.contains(id)) {
+            None => Ok(()),
+            Some(id) => Err(Error::conflict(
+                format!("rows of the table name tenant {id}, which does not exist"),
+                "Delete them, or give them to a tenant that does.",
+            )),
+        }
+    }
+
     fn fill_column(&mut self, existing_rows: Option<Uuid>) -> Result<()> {
         let (table, column) = (&self.table.name, &self.column);
         let rows = self.count(&format!(" WHERE {column} IS NULL"))?;
@@ -160,9 +191,6 @@ impl Work<'_> {
             }
             self.steps.push(Step { object: self.column_object(), done: "default set to the current tenant" });
         }
-        if !relations::references_tenants(self.catalog, oid, plain)? {
-            self.add_foreign_key()?;
-        }
         if !relations::has_index_on(self.catalog, oid, plain)? {
             // Whoever asks for it, the server builds an index as the table's owner.
             execute(self.catalog.scope(), &format!("CREATE INDEX ON {table} ({column})"))?;
@@ -171,19 +199,11 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// The owner may refer to the catalog for as long as it takes.
-    fn add_foreign_key(&mut self) -> Result<()> {
-        let command = format!(
-            "ALTER TABLE {} ADD FOREIGN KEY ({}) REFERENCES fluxbase_tenant.tenants ON DELETE CASCADE",
-            self.table.name, self.column
-        );
-        let lacking = relations::rights_lacking_to_reference_tenants(self.catalog, self.table.owner)?;
-        for right in &lacking {
-            execute(self.catalog.scope(), &format!("GRANT {} TO {}", right.what, right.role))?;
-        }
-        self.run(&command, self.column_object(), "foreign key to the catalog added")?;
-        for right in &lacking {
-            execute(self.catalog.scope(), &format!("REVOKE {} FROM {}", right.what, right.role))?;
+    /// Among the tables whose rows go with their tenant.
+    fn list(&mut self, plain: &str) -> Result<()> {
+        if shared_tables::put(self.catalog, self.table.oid, plain)? {
+            let object = format!("table {}", self.table.name);
+            self.steps.push(Step { object, done: "listed among the shared tables" });
         }
         Ok(())
     }
@@ -198,6 +218,19 @@ impl Work<'_> {
         }
         Ok(())
     }
+}
+
+fn warn_of_key(key: &LooseKey) {
+    ErrorReport::new(
+        PgSqlErrorCode::ERRCODE_WARNING,
+        format!(
+            "foreign key {} of table {} leaves out the tenant: rows of one tenant may refer to another's",
+            key.name, key.table
+        ),
+        "",
+    )
+    .set_hint(key.fix.clone())
+    .report(PgLogLevel::WARNING);
 }
 
 fn rows_without_tenant(rows: i64) -> Error {

@@ -71,14 +71,24 @@ pub fn name(role: pg_sys::Oid) -> String {
 
 /// Superusers count as owners of everything.
 pub fn owns_relation(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
-    // SAFETY: a lookup by two oids.
+    owns(pg_sys::RelationRelationId, relation, role)
+}
+
+/// The same for an object of a class: a relation, a schema, a function or a type.
+pub fn owns(class: pg_sys::Oid, object: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    // SAFETY: lookups by two oids.
     #[cfg(feature = "pg15")]
     unsafe {
-        pg_sys::pg_class_ownercheck(relation, role)
+        match class {
+            pg_sys::NamespaceRelationId => pg_sys::pg_namespace_ownercheck(object, role),
+            pg_sys::ProcedureRelationId => pg_sys::pg_proc_ownercheck(object, role),
+            pg_sys::TypeRelationId => pg_sys::pg_type_ownercheck(object, role),
+            _ => pg_sys::pg_class_ownercheck(object, role),
+        }
     }
     // SAFETY: a lookup by oids.
     #[cfg(not(feature = "pg15"))]
     unsafe {
-        pg_sys::object_ownercheck(pg_sys::RelationRelationId, relation, role)
+        pg_sys::object_ownercheck(class, object, role)
     }
 }

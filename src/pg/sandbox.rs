@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 
 use pgrx::prelude::*;
 
+use super::portals::Portals;
 use super::{alone, context, guc, spi};
 use crate::error::Result;
 
@@ -22,12 +23,13 @@ pub fn forget_place() {
     PLACE.set(None);
 }
 
-/// While it lives, statements run as `owner`. SET ROLE and its kin are refused, as are temporary tables, LISTEN,
-/// PREPARE and cursors that would outlive it; settings changed inside are undone when it drops.
+/// While it lives, statements run as `owner`. SET ROLE and the like are refused, as are temporary tables, LISTEN, PREPARE and
+/// cursors WITH HOLD; settings changed inside are undone when it drops, and cursors opened inside are closed.
 pub struct Sandbox {
     previous_role: pg_sys::Oid,
     previous_context: i32,
     settings: Option<guc::Scope>,
+    portals: Portals,
     _not_send: PhantomData<*const ()>,
 }
 
@@ -37,6 +39,7 @@ impl Sandbox {
         let mut previous_context = 0;
         // SAFETY: reads two variables of the backend into locals.
         unsafe { pg_sys::GetUserIdAndSecContext(&mut previous_role, &mut previous_context) };
+        let portals = Portals::now()?;
         let scope = guc::Scope::open();
         for (name, value) in settings {
             scope.set(name, value)?;
@@ -44,7 +47,7 @@ impl Sandbox {
         let restricted = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
         // SAFETY: undone by Drop, and by transaction abort whatever happens.
         unsafe { pg_sys::SetUserIdAndSecContext(owner, previous_context | restricted as i32) };
-        Ok(Sandbox { previous_role, previous_context, settings: Some(scope), _not_send: PhantomData })
+        Ok(Sandbox { previous_role, previous_context, settings: Some(scope), portals, _not_send: PhantomData })
     }
 
     /// As `enter`, and policies that are forced on the owner do not apply, as in the server's checks of foreign keys.
@@ -62,6 +65,11 @@ impl Sandbox {
 
     /// Runs one statement; `place` is added to the CONTEXT of any error it raises.
     pub fn run(&self, statement: &str, place: &str) -> Result<()> {
+        self.count(statement, place).map(drop)
+    }
+
+    /// As `run`; how many rows the statement returned or changed.
+    pub fn count(&self, statement: &str, place: &str) -> Result<u64> {
         at(place, || spi::execute_as_is(statement, false))
     }
 
@@ -78,7 +86,7 @@ pub fn run_outside(owner: pg_sys::Oid, statement: &str, change: alone::Change, p
     at(place, || alone::run_outside(statement, change))
 }
 
-fn at(place: &str, run: impl FnOnce() -> Result<()>) -> Result<()> {
+fn at<T>(place: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
     PLACE.set(Some(place.to_string()));
     context::at(place, run)
 }
@@ -88,26 +96,24 @@ impl Drop for Sandbox {
         // SAFETY: what enter() found.
         unsafe { pg_sys::SetUserIdAndSecContext(self.previous_role, self.previous_context) };
         self.settings = None;
+        // After an error the end of the (sub)transaction closes them.
+        if !std::thread::panicking()
+            && let Err(error) = self.portals.close_others()
+        {
+            ereport!(ERROR, error.sqlstate(), error.message());
+        }
     }
 }
 
-/// While it lives, code runs as the role and cannot leave it; what it may do with its rights is not restricted further.
-pub(super) struct ActingAs {
+/// While it lives, code runs as the role, and cannot leave it or do what would outlast it in the session.
+struct ActingAs {
     previous_role: pg_sys::Oid,
     previous_context: i32,
 }
 
 impl ActingAs {
-    pub(super) fn role(role: pg_sys::Oid) -> Self {
-        ActingAs::with(role, pg_sys::SECURITY_LOCAL_USERID_CHANGE)
-    }
-
-    /// And cannot do what would outlast it in the session.
     fn role_restricted(role: pg_sys::Oid) -> Self {
-        ActingAs::with(role, pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION)
-    }
-
-    fn with(role: pg_sys::Oid, restrictions: u32) -> Self {
+        let restrictions = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
         let mut previous_role = pg_sys::InvalidOid;
         let mut previous_context = 0;
         // SAFETY: reads two variables of the backend into locals; what is set is undone by Drop.

@@ -64,29 +64,19 @@ pub fn query<T>(
     collect(map)
 }
 
-/// Runs a statement of the extension's own, and the triggers that fire after it as `role`: a foreign key that cascades
-/// may fire triggers of others' tables, and up to PostgreSQL 17 they run as whoever runs the statement.
-pub fn execute_with_triggers_as(
-    scope: &Elevated,
-    sql: &'static str,
-    args: &[DatumWithOid],
-    role: pg_sys::Oid,
-) -> Result<()> {
+/// Runs a statement of the extension's own that sees what is committed now at every isolation level, as the server's own
+/// checks of foreign keys do.
+pub fn execute_on_latest(scope: &Elevated, sql: &'static str, args: &[DatumWithOid]) -> Result<()> {
     let plan = plan(sql, args)?;
     let (mut values, nulls) = values_and_nulls(args);
-    let no_snapshot = std::ptr::null_mut();
-    // SAFETY: the plan was prepared for these argument types and kept. As the server's own foreign keys do, the triggers
-    // are left to the level that was begun around the statement; an error ends it with the (sub)transaction.
+    let none = std::ptr::null_mut();
+    // SAFETY: the plan was prepared for these argument types and kept; SPI registers the snapshot for as long as it needs it.
     unsafe {
-        pg_sys::AfterTriggerBeginQuery();
+        pg_sys::CommandCounterIncrement();
         let (values, nulls) = (values.as_mut_ptr(), nulls.as_ptr());
-        let code =
-            pg_sys::SPI_execute_snapshot(plan, values, nulls, no_snapshot, no_snapshot, read_only(scope), false, 0);
-        check(code, sql)?;
-        let _as_role = super::sandbox::ActingAs::role(role);
-        pg_sys::AfterTriggerEndQuery(std::ptr::null_mut());
+        let latest = pg_sys::GetLatestSnapshot();
+        check(pg_sys::SPI_execute_snapshot(plan, values, nulls, latest, none, read_only(scope), true, 0), sql)
     }
-    Ok(())
 }
 
 /// Runs a query whose text is made at run time from quoted identifiers.
@@ -95,17 +85,28 @@ pub fn query_text<T>(scope: &Elevated, sql: &str, map: impl FnMut(&Row) -> Resul
     collect(map)
 }
 
-/// Runs a command for its effect.
-pub fn execute(_scope: &Elevated, sql: &str) -> Result<()> {
-    execute_as_is(sql, false)
+/// Runs a query of the extension's own with whatever rights are in force, for where there is no scope.
+pub(super) fn query_as_is<T>(sql: &'static str, map: impl FnMut(&Row) -> Result<T>) -> Result<Vec<T>> {
+    let plan = plan(sql, &[])?;
+    // SAFETY: the plan was prepared without arguments and kept.
+    let code = unsafe { pg_sys::SPI_execute_plan(plan, std::ptr::null_mut(), std::ptr::null(), true, 0) };
+    check(code, sql)?;
+    collect(map)
 }
 
-/// Runs one statement with whatever rights are in force: for the sandbox.
-pub(super) fn execute_as_is(sql: &str, read_only: bool) -> Result<()> {
+/// Runs a command for its effect.
+pub fn execute(_scope: &Elevated, sql: &str) -> Result<()> {
+    execute_as_is(sql, false).map(drop)
+}
+
+/// Runs one statement with whatever rights are in force, for the sandbox; how many rows it returned or changed.
+pub(super) fn execute_as_is(sql: &str, read_only: bool) -> Result<u64> {
     let text = c_string(sql)?;
     // SAFETY: a C string; SPI is connected by the scope that the caller holds.
     let code = unsafe { pg_sys::SPI_execute(text.as_ptr(), read_only, 0) };
-    check(code, sql)
+    check(code, sql)?;
+    // SAFETY: a variable of the backend, set by the statement.
+    Ok(unsafe { pg_sys::SPI_processed })
 }
 
 fn read_only(scope: &Elevated) -> bool {

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use pgrx::PgTryBuilder;
+use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 
 use crate::error::Result;
@@ -63,6 +64,41 @@ pub fn attempt<T>(run: impl FnOnce() -> Result<T>, forgiven: &[PgSqlErrorCode]) 
             caught.rethrow()
         })
         .execute()
+}
+
+/// As `attempt`, for whatever the server refuses; what ends the caller's statement or session does.
+pub fn attempt_any<T>(run: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
+    let around = Surroundings::begin();
+    let mut body = Some(run);
+    PgTryBuilder::new(AssertUnwindSafe(|| {
+        let Some(run) = body.take() else {
+            return Ok(None);
+        };
+        let answer = run();
+        around.end(answer.is_ok());
+        answer.map(Some)
+    }))
+    .catch_others(|caught| {
+        around.end(false);
+        match &caught {
+            CaughtError::PostgresError(report) if !ends_the_statement(report.sql_error_code()) => Ok(None),
+            _ => caught.rethrow(),
+        }
+    })
+    .execute()
+}
+
+fn ends_the_statement(code: PgSqlErrorCode) -> bool {
+    use PgSqlErrorCode::*;
+    matches!(
+        code,
+        ERRCODE_QUERY_CANCELED
+            | ERRCODE_ADMIN_SHUTDOWN
+            | ERRCODE_CRASH_SHUTDOWN
+            | ERRCODE_DATABASE_DROPPED
+            | ERRCODE_OUT_OF_MEMORY
+            | ERRCODE_DISK_FULL
+    )
 }
 
 /// Rolls back whatever was done, also after an error, which goes on to the caller as it is. Locks are released, and memory

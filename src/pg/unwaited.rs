@@ -11,6 +11,7 @@ const PROC_ARRAY_LOCK: usize = 4;
 /// While it lives, concurrent builds of indexes do not wait for this session's transaction. Its snapshot counts otherwise:
 /// nothing that it sees is vacuumed.
 pub struct Unwaited {
+    lock_is_let_go: bool,
     _not_send: PhantomData<*const ()>,
 }
 
@@ -19,13 +20,46 @@ impl Unwaited {
     /// waiting, not reading: what its statement goes on to do was planned before such an index was there.
     pub fn begin() -> Self {
         mark(|flags| flags | pg_sys::PROC_IN_SAFE_IC as u8);
-        Unwaited { _not_send: PhantomData }
+        Unwaited { lock_is_let_go: false, _not_send: PhantomData }
+    }
+
+    /// Also by a build that is waiting already, or saw the transaction before it was marked. For a transaction that has
+    /// written nothing and holds no lock on a table that anybody builds an index on: others wait for those through the same
+    /// lock.
+    pub fn let_go(mut self) -> Self {
+        // SAFETY: the transaction's own virtual lock, which Drop takes again, and whose end copes without it.
+        unsafe { pg_sys::VirtualXactLockTableCleanup() };
+        self.lock_is_let_go = true;
+        self
     }
 }
 
 impl Drop for Unwaited {
     fn drop(&mut self) {
+        if self.lock_is_let_go {
+            // SAFETY: the same lock as before.
+            unsafe { pg_sys::VirtualXactLockTableInsert(own_virtual_transaction()) };
+        }
         mark(|flags| flags & !(pg_sys::PROC_IN_SAFE_IC as u8));
+    }
+}
+
+fn own_virtual_transaction() -> pg_sys::VirtualTransactionId {
+    // SAFETY: this backend's own entry.
+    #[cfg(any(feature = "pg15", feature = "pg16"))]
+    unsafe {
+        pg_sys::VirtualTransactionId {
+            backendId: (*pg_sys::MyProc).backendId,
+            localTransactionId: (*pg_sys::MyProc).lxid,
+        }
+    }
+    // SAFETY: as above.
+    #[cfg(not(any(feature = "pg15", feature = "pg16")))]
+    unsafe {
+        pg_sys::VirtualTransactionId {
+            procNumber: (*pg_sys::MyProc).vxid.procNumber,
+            localTransactionId: (*pg_sys::MyProc).vxid.lxid,
+        }
     }
 }
 

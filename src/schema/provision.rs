@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 
+use pgrx::Uuid;
 use pgrx::prelude::*;
 use pgrx::spi::quote_identifier;
 
@@ -9,7 +10,9 @@ use super::names::owner_role;
 use crate::catalog::Catalog;
 use crate::catalog::tenants::Tenant;
 use crate::error::{Error, Result};
-use crate::pg::{execute, guc, query, roles};
+use crate::isolation::ddl::OwnDdl;
+use crate::pg::locks::ObjectLock;
+use crate::pg::{attempt_any, execute, guc, query, roles};
 
 /// What members of `fluxbase_tenant_user` may do with tables of a tenant, as far as the policies let them. TRUNCATE is
 /// not among it: row-level security does not apply to it.
@@ -33,7 +36,12 @@ pub fn create(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
 
 pub fn create_owner_role(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
     let role = quote_identifier(owner_role(tenant.id));
-    execute(catalog.scope(), &format!("CREATE ROLE {role} NOLOGIN IN ROLE fluxbase_tenant_owner"))
+    execute(catalog.scope(), &format!("CREATE ROLE {role} NOLOGIN IN ROLE fluxbase_tenant_owner"))?;
+    let group = roles::by_name(c"fluxbase_tenant_owner")
+        .ok_or_else(|| Error::internal("role fluxbase_tenant_owner does not exist"))?;
+    // Every other transaction that creates a tenant would wait for this one.
+    ObjectLock::of_role(group).release_after_grant();
+    Ok(())
 }
 
 /// Grants on the schema, and on what its owner will create in it.
@@ -72,33 +80,49 @@ fn renamed_in_settings(catalog: &Catalog, from: &str, to: &str) -> Result<Vec<St
     )
 }
 
-/// For good: the schema with all that is in it, and the owner role.
+/// For good: the schema with all that is in it.
 pub fn drop(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
+    // The server would list every object of the tenant to the client.
+    let quiet = guc::Scope::open();
+    quiet.set(c"client_min_messages", "warning")?;
     let schema = quote_identifier(&tenant.schema_name);
-    {
-        // The server would list every object of the tenant to the client.
-        let quiet = guc::Scope::open();
-        quiet.set(c"client_min_messages", "warning")?;
-        execute(catalog.scope(), &format!("DROP SCHEMA IF EXISTS {schema} CASCADE"))?;
-    }
-    let Some(oid) = owner_role_oid(tenant)? else {
-        return Ok(());
+    execute(catalog.scope(), &format!("DROP SCHEMA IF EXISTS {schema} CASCADE"))
+}
+
+/// Drops the owner role, and what it owns or was granted elsewhere. Anybody may grant something to it, which locks the role
+/// and the object of the grant until that transaction ends: false where it could not be dropped within `patience`.
+pub fn drop_owner_role(catalog: &Catalog, tenant_id: Uuid, patience: &str) -> Result<bool> {
+    let Some(oid) = role_oid(tenant_id)? else {
+        return Ok(true);
     };
-    let role = quote_identifier(owner_role(tenant.id));
-    execute(catalog.scope(), &format!("DROP OWNED BY {role} CASCADE"))?;
-    if owns_in_other_databases(catalog, oid)? {
+    let role = quote_identifier(owner_role(tenant_id));
+    let is_kept = attempt_any(|| {
+        let scope = guc::Scope::open();
+        scope.set(c"lock_timeout", patience)?;
+        let _own = OwnDdl::begin();
+        execute(catalog.scope(), &format!("DROP OWNED BY {role} CASCADE"))?;
+        let is_kept = owns_in_other_databases(catalog, oid)?;
+        if !is_kept {
+            execute(catalog.scope(), &format!("DROP ROLE {role}"))?;
+        }
+        Ok(is_kept)
+    })?;
+    if is_kept == Some(true) {
         ereport!(
             NOTICE,
             PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
             format!("role {role} is kept: objects in another database depend on it")
         );
-        return Ok(());
     }
-    execute(catalog.scope(), &format!("DROP ROLE {role}"))
+    Ok(is_kept.is_some())
 }
 
 pub fn owner_role_oid(tenant: &Tenant) -> Result<Option<pg_sys::Oid>> {
-    let name = CString::new(owner_role(tenant.id)).map_err(|_| Error::internal("a zero byte in a role name"))?;
+    role_oid(tenant.id)
+}
+
+fn role_oid(tenant_id: Uuid) -> Result<Option<pg_sys::Oid>> {
+    let name = CString::new(owner_role(tenant_id)).map_err(|_| Error::internal("a zero byte in a role name"))?;
     Ok(roles::by_name(&name))
 }
 

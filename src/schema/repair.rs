@@ -15,7 +15,7 @@ pub struct Mend {
     pub problem: String,
 }
 
-struct Finding {
+pub(super) struct Finding {
     mend: Mend,
     command: String,
 }
@@ -48,12 +48,12 @@ pub fn repair(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Mend>> {
     Ok(mended)
 }
 
-fn apply(catalog: &Catalog, finding: Finding) -> Result<Mend> {
+pub(super) fn apply(catalog: &Catalog, finding: Finding) -> Result<Mend> {
     execute(catalog.scope(), &finding.command)?;
     Ok(finding.mend)
 }
 
-fn finding(row: &Row) -> Result<Finding> {
+pub(super) fn finding(row: &Row) -> Result<Finding> {
     Ok(Finding { mend: Mend { object: row.need(1)?, problem: row.need(2)? }, command: row.need(3)? })
 }
 
@@ -196,12 +196,10 @@ fn unprotected(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<TenantTable>> {
         catalog.scope(),
         "SELECT format('%I.%I', n.nspname, c.relname)
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-         WHERE n.nspname = $1::text::name AND c.relkind IN ('r', 'p') AND NOT (
-             c.relrowsecurity AND c.relforcerowsecurity AND EXISTS (
-             SELECT 1 FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname = 'tenant_isolation'
-               AND NOT p.polpermissive AND p.polcmd = '*' AND p.polroles = '{0}'
-               AND pg_get_expr(p.polqual, p.polrelid) = $2 AND p.polwithcheck IS NULL))",
-        &[tenant.schema_name.as_str().into(), policies::expected(tenant.id).into()],
+         WHERE n.nspname = $1::text::name AND c.relkind IN ('r', 'p') AND NOT EXISTS (
+             SELECT 1 FROM fluxbase_tenant.isolation_policies p
+             WHERE p.relation = c.oid AND p.in_force AND p.tenant_id = $2)",
+        &[tenant.schema_name.as_str().into(), tenant.id.into()],
         |row| Ok(TenantTable { table: row.need(1)?, tenant: tenant.id }),
     )
 }

@@ -5,7 +5,7 @@ use pgrx::Uuid;
 use super::spares::rename;
 use crate::access::Role;
 use crate::catalog::tenants::{self, NewTenant, Tenant};
-use crate::catalog::{Catalog, members, spares};
+use crate::catalog::{Catalog, members, removals, spares};
 use crate::error::{Error, Result};
 use crate::identity::Caller;
 use crate::migrate::Outside;
@@ -35,6 +35,9 @@ pub fn create(catalog: &Catalog, wanted: Creation) -> Result<Tenant> {
         require_object(metadata)?;
     }
     refuse_beyond_limit(catalog)?;
+    if let Some(id) = wanted.id {
+        refuse_unfinished_removal(catalog, id)?;
+    }
     let admin = wanted.admin_user_id.or(caller.user());
     if wanted.id.is_none()
         && let Some(spare) = spares::take(catalog)?
@@ -112,6 +115,17 @@ pub(super) fn refuse_beyond_limit(catalog: &Catalog) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// What is left of a deleted tenant would become the new one's.
+fn refuse_unfinished_removal(catalog: &Catalog, id: Uuid) -> Result<()> {
+    if !removals::any_of(catalog, id)? {
+        return Ok(());
+    }
+    Err(Error::conflict(
+        format!("a deleted tenant had the id {id}, and its rows in shared tables are still being removed"),
+        "Choose another id, or wait: tenant_check() says what is left, and tenant_purge() tries again.",
+    ))
 }
 
 /// Tries the slug, or where none is given those that can be made from the name; `None` is one that is taken.

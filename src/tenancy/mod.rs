@@ -4,6 +4,7 @@ use pgrx::{PgSqlErrorCode, PgTryBuilder, Uuid};
 
 mod clone;
 mod create;
+mod removal;
 mod spares;
 
 pub use clone::{Cloning, clone};
@@ -15,7 +16,7 @@ use crate::access::{Access, Need, authorize};
 use crate::catalog::Catalog;
 use crate::catalog::tenants::{self, Status, Tenant};
 use crate::error::{Error, Result};
-use crate::identity::{Caller, SandboxIdentity};
+use crate::identity::Caller;
 use crate::migrate::{Outcome, Outside};
 use crate::pg::Jsonb;
 use crate::schema::{self, Mend, Slug};
@@ -63,16 +64,15 @@ pub fn delete(catalog: &Catalog, tenant_id: Uuid) -> Result<Tenant> {
     destroy(catalog, access.tenant)
 }
 
-/// For good, with what refers to it.
+/// For good. What the catalog knows of the tenant goes first: nobody reaches what is removed after that, or may be left.
 pub fn destroy(catalog: &Catalog, tenant: Tenant) -> Result<Tenant> {
     refuse_default(&tenant)?;
     if schema::owner_role_oid(&tenant)?.is_some() {
         migrate::take_lock(&tenant)?;
     }
-    schema::drop(catalog, &tenant)?;
-    // Rows of shared tables go too, and their triggers are others' code.
-    let _nobody = SandboxIdentity::nobody()?;
     tenants::delete(catalog, tenant.id)?;
+    schema::drop(catalog, &tenant)?;
+    removal::remove_what_is_elsewhere(catalog, tenant.id)?;
     Ok(tenant)
 }
 
@@ -118,7 +118,9 @@ pub fn set_suspended(catalog: &Catalog, tenant_id: Uuid, suspended: bool) -> Res
 
 pub fn repair(catalog: &Catalog, tenant_id: Uuid) -> Result<Vec<Mend>> {
     let access = authorize(catalog, Need::Instance, Some(tenant_id), "repair a tenant")?;
-    schema::repair(catalog, &access.tenant)
+    let mut mended = schema::repair_catalog(catalog)?;
+    mended.extend(schema::repair(catalog, &access.tenant)?);
+    Ok(mended)
 }
 
 fn refuse_default(tenant: &Tenant) -> Result<()> {

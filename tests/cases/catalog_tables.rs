@@ -27,6 +27,8 @@ const TABLES: &[&str] = &[
     "fleet_runs",
     "fleet_results",
     "tenant_limit",
+    "shared_tables",
+    "removals",
 ];
 
 #[track_caller]

@@ -1,12 +1,14 @@
 //! A migration outside a transaction takes its time: it can be killed, be given up, and be asked for twice.
 
+use std::time::Duration;
+
 use postgres::Client;
 use uuid::Uuid;
 
 use crate::cases;
 use crate::support::fleet::{until, workers};
 use crate::support::half_way::{HALF, fleet_with_log, old_snapshot, steps};
-use crate::support::people::{one, run};
+use crate::support::people::{column, one, run};
 use crate::support::{Db, expect_error, expect_refusal};
 
 cases![
@@ -17,6 +19,8 @@ cases![
     detaching_that_was_given_up_is_finished,
     drop_of_an_index_that_was_given_up_is_finished,
     two_runs_do_it_once,
+    a_second_run_that_is_waited_for,
+    a_run_that_waits_for_its_own_caller,
     whatever_isolation_the_database_has,
     second_run_waits_and_is_not_waited_for,
     others_are_told_while_it_runs,
@@ -294,4 +298,45 @@ fn index_that_somebody_else_builds_stays(db: &Db) {
                  WHERE relname IN ('by_hand_idx', 'other_idx') AND indisvalid";
     assert_eq!(one::<i64>(&mut client, valid, &[]), 2);
     db.assert_all_is_done();
+}
+
+/// The second run's session has a snapshot before it says that no build need wait for it: the first run's build waits for
+/// that session, whose worker waits for the first run's.
+fn a_second_run_that_is_waited_for(db: &Db) {
+    db.new_fleet(1);
+    db.add_migration("2", "INSERT INTO items VALUES (1, 'a')");
+    db.migrate_all("");
+    db.add_outside("3", "CREATE INDEX CONCURRENTLY body_idx ON items (body)");
+    let mut holder = db.superuser();
+    run(&mut holder, "BEGIN; INSERT INTO tenant_t1.items VALUES (2, 'b')");
+    let first = db.migrate_all_aside("lock_timeout => '0'");
+    let mut watcher = db.superuser();
+    let building = "SELECT count(*) FROM pg_stat_progress_create_index WHERE datname = current_database()";
+    until("the build waits for the writer", || one::<i64>(&mut watcher, building, &[]) == 1);
+    // The snapshot is taken, and a second and a half later the function is called.
+    let mut second = db.admin();
+    let late = std::thread::spawn(move || {
+        let sql = "SELECT concat_ws(' ', m.slug, m.status) FROM (SELECT pg_sleep(1.5) OFFSET 0) s,
+                   LATERAL tenant_migrate_all(lock_timeout => '0') m";
+        second.query(sql, &[]).map(|rows| rows.iter().map(|row| row.get(0)).collect::<Vec<String>>())
+    });
+    std::thread::sleep(Duration::from_millis(700));
+    run(&mut holder, "COMMIT");
+    until("both runs have ended", || first.is_finished() && late.is_finished());
+    assert_eq!(first.join().unwrap().unwrap(), ["t1 migrated 1"]);
+    assert_eq!(late.join().unwrap().unwrap(), ["t1 migrated"]);
+    db.assert_all_is_done();
+}
+
+/// The statement that calls has a table of the tenant's in use, which the migration is to alter. The server sees that each waits
+/// for the other, for the caller waits for a lock too.
+fn a_run_that_waits_for_its_own_caller(db: &Db) {
+    db.new_fleet(1);
+    db.add_migration("2", "ALTER TABLE items ADD COLUMN more int");
+    let mut admin = db.superuser();
+    let sql = "SELECT m.slug || ' ' || m.status || ' ' || m.sqlstate FROM (SELECT count(*) FROM tenant_t1.items) i,
+               LATERAL tenant_migrate_all(lock_timeout => '0', retries => 0) m";
+    let told: Vec<String> = column(&mut admin, sql, &[]);
+    assert_eq!(told, ["t1 failed 40P01"]);
+    assert_eq!(db.migrate_all(""), ["t1 migrated 1"]);
 }

@@ -2,6 +2,7 @@
 //! unused code, which the compiler reports.
 
 mod atomicity;
+mod attacks_deletion;
 mod attacks_identity;
 mod attacks_migrations;
 mod attacks_oracles;
@@ -10,6 +11,7 @@ mod attacks_outside_commands;
 mod attacks_planted_code;
 mod attacks_pools;
 mod attacks_reads_writes;
+mod attacks_roles;
 mod cached_access;
 mod cached_own_changes;
 mod catalog_tables;
@@ -44,6 +46,7 @@ mod migrations_interrupted;
 mod migrations_outside;
 mod nothing_per_row;
 mod outsiders;
+mod parallel_restore;
 mod policies_at_birth;
 mod policies_stay;
 mod pooler;
@@ -62,12 +65,14 @@ mod spares;
 mod standby;
 mod tenants;
 mod unchained_hook;
+mod waiting;
 
 use crate::support::Case;
 
 pub fn all() -> Vec<(&'static str, Vec<Case>)> {
     vec![
         ("atomicity", atomicity::cases()),
+        ("attacks_deletion", attacks_deletion::cases()),
         ("attacks_identity", attacks_identity::cases()),
         ("attacks_migrations", attacks_migrations::cases()),
         ("attacks_oracles", attacks_oracles::cases()),
@@ -76,6 +81,7 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         ("attacks_planted_code", attacks_planted_code::cases()),
         ("attacks_pools", attacks_pools::cases()),
         ("attacks_reads_writes", attacks_reads_writes::cases()),
+        ("attacks_roles", attacks_roles::cases()),
         ("cached_access", cached_access::cases()),
         ("cached_own_changes", cached_own_changes::cases()),
         ("catalog_tables", catalog_tables::cases()),
@@ -110,6 +116,7 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         ("migrations_outside", migrations_outside::cases()),
         ("nothing_per_row", nothing_per_row::cases()),
         ("outsiders", outsiders::cases()),
+        ("parallel_restore", parallel_restore::cases()),
         ("policies_at_birth", policies_at_birth::cases()),
         ("policies_stay", policies_stay::cases()),
         ("pooler", pooler::cases()),
@@ -128,5 +135,6 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         ("standby", standby::cases()),
         ("tenants", tenants::cases()),
         ("unchained_hook", unchained_hook::cases()),
+        ("waiting", waiting::cases()),
     ]
 }

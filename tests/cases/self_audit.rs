@@ -366,7 +366,8 @@ fn library_not_preloaded(db: &Db) {
 fn what_nobody_needs_any_more(db: &Db) {
     let mut soil = Soil::in_cluster(&cluster_alone(db));
     soil.mended(
-        "DELETE FROM fluxbase_tenant.tenants WHERE id = '{t}'; SET client_min_messages = error",
+        "DELETE FROM fluxbase_tenant.tenants WHERE id = '{t}'; DELETE FROM fluxbase_tenant.members;
+         DELETE FROM fluxbase_tenant.applied_migrations; SET client_min_messages = error",
         &[("warning", "schema tenant_acme", "belongs to an owner role and to no tenant")],
     );
     soil.mended(

@@ -19,7 +19,7 @@ cases![
     names_are_taken_as_they_are,
     partitions_there_and_to_come,
     partition_columns_of_another_order,
-    only_the_owner_may,
+    only_an_instance_admin_who_owns_it_may,
     what_is_no_table_is_refused,
     tables_of_tenants_are_refused,
     own_policies_are_kept,
@@ -33,12 +33,13 @@ fn protect(client: &mut Client, table: &str) -> Vec<String> {
     column(client, PROTECT, &[&table])
 }
 
-/// A role that owns tables in schema public, and its session. Roles are the cluster's, so it is named after the database.
+/// A role that owns tables in schema public and is an instance admin, and its session. Roles are the cluster's, so it is
+/// named after the database.
 fn owner(db: &Db) -> Client {
     let role = format!("table_owner_{}", db.name());
     run(
         &mut db.superuser(),
-        &format!("CREATE ROLE {role} LOGIN IN ROLE fluxbase_tenant_user; GRANT CREATE ON SCHEMA public TO {role}"),
+        &format!("CREATE ROLE {role} LOGIN IN ROLE fluxbase_tenant_admin; GRANT CREATE ON SCHEMA public TO {role}"),
     );
     db.connect_as(&role, "")
 }
@@ -51,8 +52,10 @@ fn has(db: &Db, table: &str, tenant_column: &str) -> [bool; 6] {
                                               ELSE polpermissive END) AND count(*) >= 2 FROM pg_policy WHERE polrelid = c.oid),
                 a.attnotnull AND a.atttypid = 'uuid'::regtype,
                 pg_get_expr(d.adbin, d.adrelid) = 'tenant_current_id()',
-                EXISTS (SELECT FROM pg_constraint WHERE conrelid = c.oid AND conkey = ARRAY[a.attnum] AND contype = 'f'
-                        AND confdeltype = 'c' AND confrelid = 'fluxbase_tenant.tenants'::regclass),
+                EXISTS (SELECT FROM fluxbase_tenant.shared_tables s WHERE s.relation = (
+                            WITH RECURSIVE up (oid) AS (SELECT c.oid UNION SELECT inhparent FROM up JOIN pg_inherits ON inhrelid = oid)
+                            SELECT oid FROM up WHERE NOT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = oid))
+                        AND s.tenant_column = a.attname),
                 EXISTS (SELECT FROM pg_index WHERE indrelid = c.oid AND indkey[0] = a.attnum AND indisvalid)
          FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = $2::text::name
          LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum WHERE c.oid = $1::text::regclass",
@@ -73,9 +76,9 @@ fn fresh_table_gets_everything(db: &Db) {
         [
             (of_column, "added"),
             (of_column, "default set to the current tenant"),
-            (of_column, "foreign key to the catalog added"),
             (of_column, "index added"),
             ("table public.jobs", "policies added"),
+            ("table public.jobs", "listed among the shared tables"),
         ]
     );
     assert_eq!(has(db, "jobs", "tenant_id"), [true; 6]);
@@ -100,7 +103,6 @@ fn what_is_missing_is_put_back(db: &Db) {
     for (damage, done) in [
         ("ALTER TABLE jobs ALTER tenant_id DROP NOT NULL", "set not null"),
         ("ALTER TABLE jobs ALTER tenant_id DROP DEFAULT", "default set to the current tenant"),
-        ("ALTER TABLE jobs DROP CONSTRAINT jobs_tenant_id_fkey", "foreign key to the catalog added"),
         ("DROP INDEX jobs_tenant_id_idx", "index added"),
         ("DROP POLICY tenant_isolation ON jobs", "policies added"),
         ("DROP POLICY tenant_isolation ON jobs; DROP POLICY tenant_access ON jobs", "policies added"),
@@ -135,23 +137,10 @@ fn existing_rows_are_given_to_a_tenant(db: &Db) {
         "CREATE TABLE public.jobs AS SELECT n FROM generate_series(1, 7) n; GRANT SELECT ON jobs TO PUBLIC",
     );
     let give = "SELECT done FROM tenant_protect('jobs', existing_rows => $1)";
-    for unknown in [acme, new_user()] {
-        let refusal = client.query(give, &[&unknown]);
-        // The table's owner need not be anybody to the tenant, and then may not even know of it.
-        expect_refusal(refusal, "unauthenticated");
-    }
-    run(&mut db.superuser(), &format!("GRANT SET ON PARAMETER fluxbase_tenant.user_id TO table_owner_{}", db.name()));
-    db.act_as(&mut client, Some(new_user()));
-    expect_refusal(client.query(give, &[&acme]), "not_found");
-    db.act_as(&mut client, Some(user));
+    expect_refusal(client.query(give, &[&new_user()]), "not_found");
     assert_eq!(column::<String>(&mut client, give, &[&acme])[0], "added");
     assert_eq!(has(db, "jobs", "tenant_id"), [true; 6]);
     assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM jobs WHERE tenant_id = $1", &[&acme]), 7);
-    drop(client);
-    run(
-        &mut db.superuser(),
-        &format!("REVOKE SET ON PARAMETER fluxbase_tenant.user_id FROM table_owner_{}", db.name()),
-    );
 }
 
 const HALF_FILLED: &str = "
@@ -170,8 +159,10 @@ fn nulls_in_an_existing_column_are_filled(db: &Db) {
     let given: Vec<i32> = column(&mut superuser, "SELECT n FROM jobs WHERE tenant_id = $1 ORDER BY n", &[&other]);
     assert_eq!(given, [1, 3, 4], "and the row that had a tenant kept it");
     assert_eq!(has(db, "jobs", "tenant_id"), [true; 6]);
-    run(&mut superuser, &format!("CREATE TABLE dangling AS SELECT '{}'::uuid AS tenant_id", new_user()));
-    expect_error(superuser.query(PROTECT, &[&"dangling"]), "23503");
+    let unknown = new_user();
+    run(&mut superuser, &format!("CREATE TABLE dangling AS SELECT '{unknown}'::uuid AS tenant_id"));
+    let refusal = expect_refusal(superuser.query(PROTECT, &[&"dangling"]), "conflict");
+    refusal.message(&format!("rows of the table name tenant {unknown}, which does not exist"));
 }
 
 fn triggers_run_as_the_tables_owner(db: &Db) {
@@ -252,8 +243,8 @@ fn partitions_there_and_to_come(db: &Db) {
          CREATE TABLE public.last PARTITION OF high FOR VALUES IN (15)",
     );
     for part in ["later", "attached", "tree", "leaf", "last"] {
-        let [secured, policies, column, _, key, index] = has(db, part, "tenant_id");
-        assert!(secured && policies && column && key && index, "{part}: {:?}", has(db, part, "tenant_id"));
+        let [secured, policies, column, _, listed, index] = has(db, part, "tenant_id");
+        assert!(secured && policies && column && listed && index, "{part}: {:?}", has(db, part, "tenant_id"));
     }
     assert_eq!(protect(&mut client, "split"), [""; 0]);
     run(&mut client, "ALTER TABLE split DETACH PARTITION low");
@@ -284,14 +275,34 @@ fn partition_columns_of_another_order(db: &Db) {
     }
 }
 
-fn only_the_owner_may(db: &Db) {
+/// What becomes of the rows of every tenant is for the instance to say, and DDL for the owner.
+fn only_an_instance_admin_who_owns_it_may(db: &Db) {
     let mut client = owner(db);
+    let user = new_user();
     run(&mut client, "CREATE TABLE public.jobs (n int); GRANT ALL ON jobs TO PUBLIC");
-    for mut other in [db.admin(), db.user_role(), db.server(), db.as_service(db.new_tenant("acme", new_user()))] {
+    let acme = db.new_tenant("acme", user);
+    for (mut other, code, hint) in [
+        (db.admin(), "forbidden", "owner of the table"),
+        (db.user_role(), "unauthenticated", "user_id"),
+        (db.server(), "unauthenticated", "user_id"),
+        (db.as_user(user), "forbidden", "instance admin"),
+        (db.as_service(acme), "forbidden", "instance admin"),
+    ] {
         for call in ["tenant_protect('jobs')", "tenant_protect('jobs', 'n')", "tenant_unprotect('jobs')"] {
-            let result = other.query(&format!("SELECT * FROM {call}"), &[]);
-            expect_refusal(result, "forbidden").hint_has("owner");
+            expect_refusal(other.query(&format!("SELECT * FROM {call}"), &[]), code).hint_has(hint);
         }
+    }
+    let mere_owner = format!("mere_owner_{}", db.name());
+    run(
+        &mut db.superuser(),
+        &format!(
+            "CREATE ROLE {mere_owner} LOGIN IN ROLE fluxbase_tenant_user; CREATE TABLE public.theirs (n int);
+             ALTER TABLE theirs OWNER TO {mere_owner}"
+        ),
+    );
+    let mut owner_alone = db.connect_as(&mere_owner, "");
+    for call in ["tenant_protect('theirs')", "tenant_unprotect('theirs')"] {
+        expect_refusal(owner_alone.query(&format!("SELECT * FROM {call}"), &[]), "unauthenticated");
     }
     for name in ["fluxbase_tenant.members", "pg_catalog.pg_class"] {
         expect_refusal(client.query(PROTECT, &[&name]), "forbidden");
@@ -350,12 +361,17 @@ fn unprotect_gives_all_back(db: &Db) {
     run(&mut client, "CREATE TABLE public.jobs (n int); SELECT tenant_protect('jobs'), tenant_protect('split')");
     run(&mut db.superuser(), &format!("INSERT INTO jobs VALUES (1, '{acme}'); INSERT INTO split VALUES (1, '{acme}')"));
     for table in ["jobs", "split"] {
-        assert_eq!(one::<i64>(&mut client, &format!("SELECT count(*) FROM {table}"), &[]), 0, "owners are held too");
+        let mut as_owner = db.superuser();
+        run(
+            &mut as_owner,
+            &format!("SET fluxbase_tenant.user_id = '{}'; SET ROLE table_owner_{}", new_user(), db.name()),
+        );
+        assert_eq!(one::<i64>(&mut as_owner, &format!("SELECT count(*) FROM {table}"), &[]), 0, "owners are held too");
         assert!(client.query("SELECT * FROM tenant_unprotect($1::text::regclass)", &[&table]).unwrap().len() >= 2);
         assert_eq!(one::<i64>(&mut client, &format!("SELECT count(*) FROM {table}"), &[]), 1);
-        let [secured, policies, column, default, key, index] = has(db, table, "tenant_id");
-        assert_eq!([secured, policies, default], [false; 3], "{table}");
-        assert_eq!([column, key, index], [true; 3], "{table}: the data stays");
+        let [secured, policies, column, default, listed, index] = has(db, table, "tenant_id");
+        assert_eq!([secured, policies, default, listed], [false; 4], "{table}");
+        assert_eq!([column, index], [true; 2], "{table}: the data stays");
         assert!(client.query("SELECT * FROM tenant_unprotect($1::text::regclass)", &[&table]).unwrap().is_empty());
     }
     let left: i64 = one(
@@ -365,7 +381,8 @@ fn unprotect_gives_all_back(db: &Db) {
         &[],
     );
     assert_eq!(left, 0, "partitions too");
-    assert_eq!(protect(&mut client, "jobs"), ["default set to the current tenant", "policies added"]);
+    let done = ["default set to the current tenant", "policies added", "listed among the shared tables"];
+    assert_eq!(protect(&mut client, "jobs"), done);
 }
 
 fn bad_arguments(db: &Db) {

@@ -6,7 +6,7 @@ use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::prelude::*;
 
 use super::{JUST_STARTED, PREVIOUS, Raise, permit, refuse};
-use crate::isolation::{check, commands, cursors, plans};
+use crate::isolation::{before_command, check, commands, cursors, plans};
 
 #[pg_guard]
 #[allow(clippy::too_many_arguments)]
@@ -28,6 +28,10 @@ pub unsafe extern "C-unwind" fn utility(
         let command = (*statement).utilityStmt;
         commands::note(command);
         permit_command(command);
+        // No event trigger hears of this one.
+        if pgrx::is_a(command, pg_sys::NodeTag::T_ReassignOwnedStmt) {
+            before_command::permit(command).unwrap_or_raise();
+        }
         if pgrx::is_a(command, pg_sys::NodeTag::T_DoStmt) || pgrx::is_a(command, pg_sys::NodeTag::T_CallStmt) {
             cursors::close_out_of_reach().unwrap_or_raise();
         }

@@ -1,0 +1,189 @@
+//! What the event trigger before a command refuses: taking privileges from roles of the extension, and changing those of a
+//! tenant's objects without owning them. GRANT by somebody who may not grant changes nothing and says so, but the server
+//! writes the object's row all the same, and keeps it locked until the transaction ends.
+
+use std::ffi::CStr;
+
+use pgrx::prelude::*;
+
+use super::ddl::OwnDdl;
+use super::relations;
+use crate::error::{Error, Result};
+use crate::ids;
+use crate::pg::{lists, roles};
+
+/// # Safety
+/// A statement made by the parser.
+pub unsafe fn permit(statement: *mut pg_sys::Node) -> Result<()> {
+    if OwnDdl::is_running() {
+        return Ok(());
+    }
+    // SAFETY: the tag tells the node's type.
+    unsafe {
+        match (*statement).type_ {
+            pg_sys::NodeTag::T_DropOwnedStmt => {
+                keep_roles((*statement.cast::<pg_sys::DropOwnedStmt>()).roles, "DROP OWNED BY")
+            }
+            pg_sys::NodeTag::T_ReassignOwnedStmt => {
+                let reassign = statement.cast::<pg_sys::ReassignOwnedStmt>();
+                keep_roles((*reassign).roles, "REASSIGN OWNED BY")?;
+                let heir = pg_sys::get_rolespec_oid((*reassign).newrole, true);
+                keep_role(heir, "REASSIGN OWNED TO")
+            }
+            pg_sys::NodeTag::T_GrantStmt => keep_privileges(statement.cast()),
+            _ => Ok(()),
+        }
+    }
+}
+
+const GROUPS: [&CStr; 4] =
+    [c"fluxbase_tenant_user", c"fluxbase_tenant_server", c"fluxbase_tenant_admin", c"fluxbase_tenant_owner"];
+
+/// Members of a role may say that of it, and would take what the role was granted from everybody. A superuser may of a
+/// tenant's owner role, where that is left over.
+///
+/// # Safety
+/// A list of RoleSpec.
+unsafe fn keep_roles(named: *mut pg_sys::List, command: &str) -> Result<()> {
+    // SAFETY: by the caller's promise; missing_ok.
+    let mut oids = unsafe { lists::nodes::<pg_sys::RoleSpec>(named).map(|role| pg_sys::get_rolespec_oid(role, true)) };
+    oids.try_for_each(|role| keep_role(role, command))
+}
+
+fn keep_role(role: pg_sys::Oid, command: &str) -> Result<()> {
+    if role == pg_sys::InvalidOid {
+        return Ok(());
+    }
+    let is_group = GROUPS.iter().any(|group| roles::by_name(group) == Some(role));
+    let name = roles::name(role);
+    if is_group || (ids::is_owner_role(&name) && !roles::is_superuser(roles::current())) {
+        return Err(Error::forbidden(
+            format!("{command} {name}"),
+            "The extension needs what its roles own and were granted: DROP EXTENSION gives it up, tenant_delete() that of a \
+             tenant's owner role.",
+        ));
+    }
+    Ok(())
+}
+
+/// GRANT and REVOKE.
+///
+/// # Safety
+/// A statement made by the parser.
+unsafe fn keep_privileges(statement: *mut pg_sys::GrantStmt) -> Result<()> {
+    use pg_sys::ObjectType::*;
+    let role = roles::current();
+    if roles::is_superuser(role) {
+        return Ok(());
+    }
+    // SAFETY: by the caller's promise: what kind of object is named tells what the list holds. Whether an object exists is for
+    // the command itself to say.
+    unsafe {
+        let objects = (*statement).objects;
+        let in_schemas = (*statement).targtype == pg_sys::GrantTargetType::ACL_TARGET_ALL_IN_SCHEMA;
+        let is_refused = match (*statement).objtype {
+            _ if in_schemas => any_schema(objects, role)?,
+            OBJECT_SCHEMA => any_schema(objects, role)?,
+            OBJECT_TABLE | OBJECT_SEQUENCE => any_relation(objects, role)?,
+            kind @ (OBJECT_FUNCTION | OBJECT_PROCEDURE | OBJECT_ROUTINE) => any_routine(kind, objects, role)?,
+            OBJECT_TYPE | OBJECT_DOMAIN => any_type(objects, role)?,
+            _ => false,
+        };
+        if is_refused {
+            let command = if (*statement).is_grant { "GRANT" } else { "REVOKE" };
+            return Err(Error::forbidden(
+                format!("{command} privileges on objects of a tenant or of the catalog"),
+                "Only their owner may: let a migration of the tenant do it.",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether what is in a schema is a tenant's or the catalog's.
+fn is_kept(schema: pg_sys::Oid) -> Result<bool> {
+    // SAFETY: a lookup by C string; missing_ok.
+    let catalog = unsafe { pg_sys::get_namespace_oid(c"fluxbase_tenant".as_ptr(), true) };
+    Ok(schema != pg_sys::InvalidOid && (schema == catalog || relations::tenant_of_schema(schema)?.is_some()))
+}
+
+/// # Safety
+/// A list of String.
+unsafe fn any_schema(names: *mut pg_sys::List, role: pg_sys::Oid) -> Result<bool> {
+    // SAFETY: by the caller's promise; missing_ok.
+    for name in unsafe { lists::nodes::<pg_sys::String>(names) } {
+        // SAFETY: as above.
+        let schema = unsafe { pg_sys::get_namespace_oid((*name).sval, true) };
+        if is_kept(schema)? && !roles::owns(pg_sys::NamespaceRelationId, schema, role) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// # Safety
+/// A list of RangeVar.
+unsafe fn any_relation(names: *mut pg_sys::List, role: pg_sys::Oid) -> Result<bool> {
+    // SAFETY: by the caller's promise; NoLock and missing_ok.
+    let found = unsafe {
+        lists::nodes::<pg_sys::RangeVar>(names).map(|name| {
+            let (no_lock, missing_ok) = (pg_sys::NoLock as i32, pg_sys::RVROption::RVR_MISSING_OK);
+            pg_sys::RangeVarGetRelidExtended(name, no_lock, missing_ok, None, std::ptr::null_mut())
+        })
+    };
+    for relation in found.filter(|relation| *relation != pg_sys::InvalidOid) {
+        // SAFETY: a lookup by oid.
+        let schema = unsafe { pg_sys::get_rel_namespace(relation) };
+        if is_kept(schema)? && !roles::owns_relation(relation, role) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// # Safety
+/// A list of ObjectWithArgs.
+unsafe fn any_routine(kind: pg_sys::ObjectType::Type, names: *mut pg_sys::List, role: pg_sys::Oid) -> Result<bool> {
+    // SAFETY: by the caller's promise; missing_ok.
+    let found = unsafe {
+        lists::nodes::<pg_sys::ObjectWithArgs>(names).map(|name| pg_sys::LookupFuncWithArgs(kind, name, true))
+    };
+    for routine in found.filter(|routine| *routine != pg_sys::InvalidOid) {
+        // SAFETY: a lookup by oid.
+        let schema = unsafe { pg_sys::get_func_namespace(routine) };
+        if is_kept(schema)? && !roles::owns(pg_sys::ProcedureRelationId, routine, role) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// # Safety
+/// A list of lists of names.
+unsafe fn any_type(names: *mut pg_sys::List, role: pg_sys::Oid) -> Result<bool> {
+    // SAFETY: by the caller's promise; missing_ok.
+    let found = unsafe {
+        lists::nodes::<pg_sys::List>(names)
+            .map(|name| pg_sys::LookupTypeNameOid(std::ptr::null_mut(), pg_sys::makeTypeNameFromNameList(name), true))
+    };
+    for name in found.filter(|name| *name != pg_sys::InvalidOid) {
+        if is_kept(type_schema(name))? && !roles::owns(pg_sys::TypeRelationId, name, role) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn type_schema(name: pg_sys::Oid) -> pg_sys::Oid {
+    // SAFETY: a lookup by oid; the tuple is read before it is released.
+    unsafe {
+        let cache = pg_sys::SysCacheIdentifier::TYPEOID as i32;
+        let tuple = pg_sys::SearchSysCache1(cache, name.into());
+        if tuple.is_null() {
+            return pg_sys::InvalidOid;
+        }
+        let schema = (*pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_type>(tuple)).typnamespace;
+        pg_sys::ReleaseSysCache(tuple);
+        schema
+    }
+}

@@ -1,0 +1,275 @@
+//! Privileges of the extension's roles and of tenants' objects: nobody takes them from everybody, and nobody locks an object by
+//! granting what they may not grant.
+
+use std::time::Duration;
+
+use postgres::Client;
+
+use crate::cases;
+use crate::support::people::{column, new_user, one, reached, run};
+use crate::support::scene::Scene;
+use crate::support::{Db, expect_error, expect_refusal};
+
+cases![
+    drop_owned_by_a_role_of_the_extension,
+    drop_owned_in_a_migration,
+    grants_without_effect,
+    grants_by_who_may,
+    spares_that_somebody_locks,
+    policies_of_the_catalog_are_known,
+    keys_between_shared_tables,
+];
+
+/// What DROP OWNED would change.
+#[track_caller]
+fn privileges(db: &Db) -> Vec<String> {
+    column(
+        &mut db.superuser(),
+        "SELECT format('%s %s', polrelid::regclass, polname) FROM pg_policy
+         UNION ALL SELECT format('%s %s', oid::regclass, relacl) FROM pg_class WHERE relacl IS NOT NULL
+         UNION ALL SELECT format('%s %s', oid::regnamespace, nspacl) FROM pg_namespace WHERE nspacl IS NOT NULL
+         UNION ALL SELECT format('%s %s', oid::regprocedure, proacl) FROM pg_proc WHERE proacl IS NOT NULL
+         UNION ALL SELECT format('%s %s', defaclnamespace::regnamespace, defaclacl) FROM pg_default_acl
+         UNION ALL SELECT format('%s %s', parname, paracl) FROM pg_parameter_acl ORDER BY 1",
+        &[],
+    )
+}
+
+fn drop_owned_by_a_role_of_the_extension(db: &Db) {
+    let scene = Scene::set(db);
+    let before = privileges(db);
+    let role = &scene.role;
+    for statement in [
+        "DROP OWNED BY fluxbase_tenant_user",
+        "DROP OWNED BY fluxbase_tenant_user CASCADE",
+        &format!("DROP OWNED BY {role}, fluxbase_tenant_user"),
+        &format!("REASSIGN OWNED BY fluxbase_tenant_user TO {role}"),
+        "SET ROLE fluxbase_tenant_user; DROP OWNED BY CURRENT_USER",
+        "SET ROLE fluxbase_tenant_user; DROP OWNED BY CURRENT_ROLE",
+        "DO $$ BEGIN DROP OWNED BY fluxbase_tenant_user; END $$",
+        "DO $$ BEGIN EXECUTE 'DROP OWNED BY fluxbase_tenant_user'; END $$",
+    ] {
+        let mut thief = scene.thief();
+        run(&mut thief, "BEGIN; SAVEPOINT s");
+        let refusal = expect_refusal(thief.batch_execute(statement), "forbidden");
+        refusal.message_has("OWNED BY fluxbase_tenant_user");
+        run(&mut thief, "ROLLBACK TO s");
+        // Nor did it lock anything, in a transaction that stays open.
+        let mut owner = scene.owner();
+        run(&mut owner, "SET lock_timeout = '500ms'");
+        assert_eq!(reached(&mut owner, "fluxbase_tenant.tenants"), 1);
+        run(&mut db.superuser(), "SET lock_timeout = '500ms'; BEGIN; SELECT tenant_create('x', 'X'); ROLLBACK");
+    }
+    for group in ["fluxbase_tenant_server", "fluxbase_tenant_admin", "fluxbase_tenant_owner"] {
+        let statement = format!("DROP OWNED BY {group}");
+        expect_error(scene.thief().batch_execute(&statement), "42501");
+        // Not a superuser either: there is DROP EXTENSION.
+        expect_refusal(db.superuser().batch_execute(&statement), "forbidden").hint_has("DROP EXTENSION");
+    }
+    run(&mut db.superuser(), &format!("SET session_replication_role = replica; GRANT fluxbase_tenant_owner TO {role}"));
+    expect_error(scene.thief().batch_execute("DROP OWNED BY fluxbase_tenant_owner"), "42501");
+    run(&mut db.superuser(), &format!("REVOKE fluxbase_tenant_owner FROM {role}"));
+    let mut replica = db.superuser();
+    run(&mut replica, "SET session_replication_role = replica");
+    expect_error(replica.batch_execute("DROP OWNED BY fluxbase_tenant_user"), "42501");
+    assert!(privileges(db) == before, "nothing changed");
+    // Of their own they may drop everything.
+    run(&mut scene.thief(), &format!("CREATE TABLE lair.t (n int); DROP OWNED BY {role} CASCADE"));
+    assert!(!one::<bool>(&mut db.superuser(), "SELECT to_regnamespace('lair') IS NOT NULL", &[]));
+    let others: Vec<String> = before.into_iter().filter(|line| !line.starts_with("lair ")).collect();
+    assert!(privileges(db) == others, "nothing else went");
+}
+
+fn drop_owned_in_a_migration(db: &Db) {
+    let scene = Scene::set(db);
+    let before = privileges(db);
+    let role = Db::owner_role(scene.thief);
+    for script in [
+        "DROP OWNED BY fluxbase_tenant_owner".to_string(),
+        "REASSIGN OWNED BY fluxbase_tenant_owner TO CURRENT_USER".to_string(),
+        "REASSIGN OWNED BY CURRENT_USER TO fluxbase_tenant_owner".to_string(),
+        format!("DROP OWNED BY {role}"),
+        format!("DROP OWNED BY {}", Db::owner_role(scene.victim)),
+    ] {
+        expect_error(db.try_migration(scene.thief, &script).map(drop), "42501");
+    }
+    assert!(privileges(db) == before, "nothing changed");
+    run(
+        &mut db.superuser(),
+        &format!(
+            "CREATE ROLE fluxbase_tenant_{:032x}; DROP OWNED BY fluxbase_tenant_{0:032x}; DROP ROLE fluxbase_tenant_{0:032x}",
+            7
+        ),
+    );
+}
+
+/// The object's row would be written and locked, with a warning that nothing was granted.
+fn grants_without_effect(db: &Db) {
+    let scene = Scene::set(db);
+    db.migrate(
+        scene.victim,
+        "CREATE TYPE mood AS ENUM ('ok'); CREATE FUNCTION f(int) RETURNS int LANGUAGE sql AS 'SELECT 1';
+         CREATE PROCEDURE p() LANGUAGE sql AS 'SELECT 1'; CREATE DOMAIN d AS int; CREATE VIEW v AS SELECT 1 AS n",
+    );
+    for statement in [
+        "GRANT SELECT ON tenant_victim.notes TO PUBLIC",
+        "GRANT SELECT (body) ON tenant_victim.notes TO PUBLIC",
+        "GRANT SELECT ON tenant_victim.v TO PUBLIC",
+        "REVOKE SELECT ON tenant_victim.notes FROM fluxbase_tenant_user",
+        "REVOKE GRANT OPTION FOR SELECT ON tenant_victim.notes FROM fluxbase_tenant_user",
+        "GRANT USAGE ON SCHEMA tenant_victim TO PUBLIC",
+        "GRANT USAGE ON SCHEMA lair, tenant_victim TO PUBLIC",
+        "GRANT SELECT ON ALL TABLES IN SCHEMA tenant_victim TO PUBLIC",
+        "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA tenant_victim TO PUBLIC",
+        "GRANT EXECUTE ON FUNCTION tenant_victim.f(int) TO PUBLIC",
+        "GRANT EXECUTE ON FUNCTION tenant_victim.f TO PUBLIC",
+        "GRANT EXECUTE ON ROUTINE tenant_victim.f TO PUBLIC",
+        "GRANT EXECUTE ON PROCEDURE tenant_victim.p() TO PUBLIC",
+        "GRANT USAGE ON TYPE tenant_victim.mood TO PUBLIC",
+        "GRANT USAGE ON DOMAIN tenant_victim.d TO PUBLIC",
+        "SET search_path = tenant_victim; GRANT SELECT ON notes TO PUBLIC",
+        "DO $$ BEGIN GRANT SELECT ON tenant_victim.notes TO PUBLIC; END $$",
+        "GRANT SELECT ON fluxbase_tenant.tenants TO PUBLIC",
+        "GRANT USAGE ON SCHEMA fluxbase_tenant TO PUBLIC",
+    ] {
+        let mut thief = scene.thief();
+        run(&mut thief, "BEGIN; SAVEPOINT s");
+        expect_error(thief.batch_execute(statement), "42501");
+        run(&mut thief, "ROLLBACK TO s");
+        let locked = "SELECT count(*) FROM pg_class WHERE oid = 'tenant_victim.notes'::regclass";
+        assert_eq!(one::<i64>(&mut db.superuser(), locked, &[]), 1);
+        run(
+            &mut db.superuser(),
+            "SET lock_timeout = '500ms'; BEGIN; ALTER TABLE tenant_victim.notes ADD COLUMN more int;
+             ALTER TYPE tenant_victim.mood RENAME TO m; ALTER SCHEMA tenant_victim RENAME TO s; ROLLBACK",
+        );
+    }
+}
+
+fn grants_by_who_may(db: &Db) {
+    let scene = Scene::set(db);
+    db.migrate(scene.thief, "GRANT SELECT ON notes TO app_outsider; REVOKE SELECT ON notes FROM app_outsider");
+    run(
+        &mut db.superuser(),
+        "GRANT SELECT ON tenant_thief.notes TO app_outsider; REVOKE SELECT ON tenant_thief.notes FROM app_outsider",
+    );
+    run(
+        &mut scene.thief(),
+        "CREATE TABLE lair.t (n int); GRANT SELECT ON lair.t TO PUBLIC; GRANT SELECT ON ALL TABLES IN SCHEMA lair TO PUBLIC;
+         CREATE FUNCTION lair.f() RETURNS int LANGUAGE sql AS 'SELECT 1'; GRANT EXECUTE ON FUNCTION lair.f TO PUBLIC;
+         GRANT USAGE ON SCHEMA lair TO PUBLIC; CREATE DOMAIN lair.d AS int; GRANT USAGE ON DOMAIN lair.d TO PUBLIC",
+    );
+    expect_error(scene.thief().batch_execute("GRANT SELECT ON lair.no_such_table TO PUBLIC"), "42P01");
+}
+
+/// tenant_create() goes on with another one, or makes a schema.
+fn spares_that_somebody_locks(db: &Db) {
+    run(&mut db.superuser(), "SELECT tenant_spares_fill(1)");
+    let mut busy = db.superuser();
+    run(&mut busy, "BEGIN; UPDATE fluxbase_tenant.tenants SET name = name WHERE spare");
+    let mut admin = db.admin();
+    run(&mut admin, "SET lock_timeout = '500ms'; SELECT tenant_create('acme', 'Acme')");
+    run(&mut busy, "ROLLBACK");
+    run(&mut admin, "SELECT tenant_create('other', 'Other')");
+    assert_eq!(one::<i64>(&mut db.superuser(), "SELECT count(*) FROM fluxbase_tenant.tenants WHERE spare", &[]), 0);
+}
+
+fn policies_of_the_catalog_are_known(db: &Db) {
+    let acme = db.new_tenant("acme", new_user());
+    let mut superuser = db.superuser();
+    run(&mut superuser, &format!("ALTER DATABASE {} SET session_preload_libraries = fluxbase_tenant", db.name()));
+    let mut superuser = db.superuser();
+    let problems = |superuser: &mut Client| -> Vec<String> {
+        column(
+            superuser,
+            "SELECT object || ' ' || problem FROM tenant_check() WHERE problem <> 'is the owner role of no tenant' ORDER BY 1",
+            &[],
+        )
+    };
+    assert_eq!(problems(&mut superuser), [""; 0]);
+    let roles = "SELECT count(*) FROM pg_policy p JOIN pg_class c ON c.oid = polrelid
+                 WHERE c.relnamespace = 'fluxbase_tenant'::regnamespace AND polroles <> '{0}'";
+    assert_eq!(one::<i64>(&mut superuser, roles, &[]), 0, "no policy goes with a role");
+    for (damage, problem) in [
+        (
+            "DROP POLICY own_tenants ON fluxbase_tenant.members",
+            "policy own_tenants on fluxbase_tenant.members is missing",
+        ),
+        (
+            "ALTER POLICY own_tenants ON fluxbase_tenant.tenants USING (true)",
+            "policy own_tenants on fluxbase_tenant.tenants is changed",
+        ),
+        (
+            "ALTER POLICY instance_admins_only ON fluxbase_tenant.migrations TO fluxbase_tenant_user",
+            "policy instance_admins_only on fluxbase_tenant.migrations is changed",
+        ),
+        (
+            "REVOKE SELECT ON fluxbase_tenant.members FROM fluxbase_tenant_user",
+            "table fluxbase_tenant.members is not granted to fluxbase_tenant_user",
+        ),
+        (
+            "ALTER TABLE fluxbase_tenant.members DISABLE ROW LEVEL SECURITY",
+            "table fluxbase_tenant.members row-level security of the catalog is switched off",
+        ),
+    ] {
+        // By what tenant_check() says, and by tenant_repair().
+        run(&mut superuser, damage);
+        assert_eq!(problems(&mut superuser), [problem]);
+        let fix: String = one(
+            &mut superuser,
+            "SELECT fix FROM tenant_check() WHERE problem <> 'is the owner role of no tenant'",
+            &[],
+        );
+        run(&mut superuser, &fix);
+        assert_eq!(problems(&mut superuser), [""; 0], "{fix}");
+        run(&mut superuser, damage);
+        assert_eq!(column::<String>(&mut superuser, "SELECT problem FROM tenant_repair($1)", &[&acme]).len(), 1);
+        assert_eq!(problems(&mut superuser), [""; 0], "{damage}");
+    }
+    run(&mut superuser, "CREATE POLICY open ON fluxbase_tenant.tenants USING (true)");
+    assert_eq!(problems(&mut superuser), ["policy open on fluxbase_tenant.tenants is not one of the catalog's"]);
+    let fix: String =
+        one(&mut superuser, "SELECT fix FROM tenant_check() WHERE problem <> 'is the owner role of no tenant'", &[]);
+    run(&mut superuser, &fix);
+    assert_eq!(problems(&mut superuser), [""; 0]);
+}
+
+/// The server checks a key past the policies: without the tenant in it, it tells which keys others have, and holds their rows.
+fn keys_between_shared_tables(db: &Db) {
+    let (ann, bob) = (new_user(), new_user());
+    db.new_tenant("a", ann);
+    db.new_tenant("b", bob);
+    let mut superuser = db.superuser();
+    run(
+        &mut superuser,
+        "CREATE TABLE projects (id int PRIMARY KEY, name text); CREATE TABLE tasks (id int, project int REFERENCES projects);
+         CREATE TABLE notes (id int, project int REFERENCES projects); SELECT tenant_protect('projects'), tenant_protect('tasks');
+         GRANT SELECT, INSERT, UPDATE, DELETE ON projects, tasks TO fluxbase_tenant_user",
+    );
+    let found = "SELECT object FROM tenant_check() WHERE severity = 'error' AND problem LIKE 'refers to the shared table public.projects%' ORDER BY 1";
+    let keys = ["constraint notes_project_fkey on public.notes", "constraint tasks_project_fkey on public.tasks"];
+    assert_eq!(column::<String>(&mut superuser, found, &[]), keys);
+    let fix: String = one(&mut superuser, "SELECT fix FROM tenant_check() WHERE object LIKE '%tasks%'", &[]);
+    run(&mut superuser, &fix);
+    run(&mut superuser, "DROP TABLE notes");
+    assert_eq!(column::<String>(&mut superuser, found, &[]), [""; 0], "{fix}");
+    let mut a = db.as_user(ann);
+    run(&mut a, "INSERT INTO projects VALUES (1, 'secret')");
+    let mut b = db.as_user(bob);
+    let answers = ["INSERT INTO tasks VALUES (1, 1)", "INSERT INTO tasks VALUES (2, 2)"]
+        .map(|insert| expect_error(b.batch_execute(insert), "23503").error().message().to_owned());
+    assert_eq!(answers[0], answers[1], "b learns of no project");
+    run(&mut b, "INSERT INTO projects VALUES (3, 'mine'); INSERT INTO tasks VALUES (3, 3)");
+    assert_eq!(a.execute("DELETE FROM projects WHERE id = 1", &[]).unwrap(), 1);
+    // Who protects a table hears of it at once.
+    let (told, heard) = std::sync::mpsc::channel();
+    let mut config = db.cluster.config("postgres", db.name());
+    config.notice_callback(move |notice| drop(told.send(notice.message().to_owned())));
+    let mut listening = config.connect(postgres::NoTls).unwrap();
+    run(
+        &mut listening,
+        "CREATE TABLE parents (id int PRIMARY KEY, parent int REFERENCES parents); SELECT tenant_protect('parents')",
+    );
+    let warning = heard.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert!(warning.contains("parents_parent_fkey") && warning.contains("leaves out the tenant"), "{warning}");
+}

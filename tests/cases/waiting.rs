@@ -1,0 +1,186 @@
+//! No call about one tenant waits for an open transaction that made a call about another: every function against every other.
+
+use postgres::Client;
+use uuid::Uuid;
+
+use crate::cases;
+use crate::support::Db;
+use crate::support::people::{new_user, one, run};
+
+cases![no_call_waits_for_another_tenants, tenants_from_spares_do_not_wait, two_sessions_create_at_once];
+
+/// One side of a pair: tenants in each state that a call needs, and a user who is in the first.
+struct Side {
+    name: &'static str,
+    active: Uuid,
+    suspended: Uuid,
+    deleted: Uuid,
+    admin: Uuid,
+    member: Uuid,
+    outsider: Uuid,
+}
+
+fn side(db: &Db, name: &'static str) -> Side {
+    let admin = new_user();
+    let [active, suspended, deleted] =
+        ["", "-suspended", "-deleted"].map(|state| db.new_tenant(&format!("{name}{state}"), admin));
+    let member = db.new_member(active);
+    run(&mut db.admin(), &format!("SELECT tenant_add_member('{active}', '{}', 'tenant_admin')", new_user()));
+    run(&mut db.superuser(), &format!("SELECT tenant_suspend('{suspended}'), tenant_soft_delete('{deleted}')"));
+    run(
+        &mut db.superuser(),
+        &format!(
+            "CREATE TABLE shared_{name} (n int); SELECT tenant_protect('shared_{name}'); CREATE TABLE plain_{name} (n int)"
+        ),
+    );
+    run(&mut db.superuser(), &format!("INSERT INTO shared_{name} VALUES (1, '{active}'), (2, '{deleted}')"));
+    Side { name, active, suspended, deleted, admin, member, outsider: new_user() }
+}
+
+/// The whole surface: the statement that a transaction makes about its side. Those of a user begin with the user.
+fn calls(side: &Side) -> Vec<(&'static str, String)> {
+    let Side { name, active, suspended, deleted, admin, member, outsider } = side;
+    let as_user =
+        |user: &Uuid, call: &str| format!("SET LOCAL fluxbase_tenant.user_id = '{user}'; SELECT * FROM {call}");
+    let plain = |call: String| format!("SELECT * FROM {call}");
+    vec![
+        ("create", plain(format!("tenant_create('new-{name}', 'New')"))),
+        ("create by id", plain(format!("tenant_create('new-{name}', 'New', id => gen_random_uuid())"))),
+        ("clone", plain(format!("tenant_clone('{active}', 'clone-{name}')"))),
+        ("clone with data", plain(format!("tenant_clone('{active}', 'clone-{name}', with_data => true)"))),
+        ("get", plain(format!("tenant_get('{active}')"))),
+        ("get_by_slug", plain(format!("tenant_get_by_slug('{name}')"))),
+        ("list", plain("tenant_list()".into())),
+        ("list_mine", as_user(admin, "tenant_list_mine()")),
+        ("update", plain(format!("tenant_update('{active}', 'Other name')"))),
+        ("set_default", plain(format!("tenant_set_default('{active}')"))),
+        ("delete", plain(format!("tenant_delete('{active}')"))),
+        ("soft_delete", plain(format!("tenant_soft_delete('{active}')"))),
+        ("restore", plain(format!("tenant_restore('{deleted}')"))),
+        ("list_deleted", plain("tenant_list_deleted()".into())),
+        ("suspend", plain(format!("tenant_suspend('{active}')"))),
+        ("resume", plain(format!("tenant_resume('{suspended}')"))),
+        ("purge", plain("tenant_purge('1 hour')".into())),
+        ("repair", plain(format!("tenant_repair('{active}')"))),
+        ("assign_admin", plain(format!("tenant_assign_admin('{active}', '{member}')"))),
+        ("remove_admin", plain(format!("tenant_remove_admin('{active}', '{admin}')"))),
+        ("list_admins", plain(format!("tenant_list_admins('{active}')"))),
+        ("add_member", plain(format!("tenant_add_member('{active}', '{outsider}')"))),
+        ("remove_member", plain(format!("tenant_remove_member('{active}', '{member}')"))),
+        ("list_members", plain(format!("tenant_list_members('{active}')"))),
+        ("leave", as_user(member, &format!("tenant_leave('{active}')"))),
+        ("set_current", as_user(member, &format!("tenant_set_current('{active}', true)"))),
+        ("current", as_user(member, "tenant_current()")),
+        ("current_id", as_user(member, "tenant_current_id()")),
+        ("current_user_id", as_user(member, "tenant_current_user_id()")),
+        ("has_access", as_user(member, &format!("tenant_has_access('{active}')"))),
+        ("has_role", as_user(member, &format!("tenant_has_role('{active}', 'tenant_admin')"))),
+        ("is_instance_admin", as_user(member, "tenant_is_instance_admin()")),
+        ("grant_instance_admin", plain(format!("tenant_grant_instance_admin('{outsider}')"))),
+        ("list_instance_admins", plain("tenant_list_instance_admins()".into())),
+        ("migration_add", plain(format!("tenant_migration_add('new-{name}', 'n', 'SELECT 1')"))),
+        ("migration_list", plain("tenant_migration_list()".into())),
+        ("migration_remove", plain(format!("tenant_migration_remove('9{}')", name.len()))),
+        ("migrate", plain(format!("tenant_migrate('{active}')"))),
+        ("rollback", plain(format!("tenant_rollback('{active}', '0')"))),
+        ("migration_status", plain("tenant_migration_status()".into())),
+        ("migration_progress", plain("tenant_migration_progress()".into())),
+        ("drift", plain(format!("tenant_drift('{active}')"))),
+        ("drift of all", plain("tenant_drift()".into())),
+        ("protect", plain(format!("tenant_protect('plain_{name}')"))),
+        ("unprotect", plain(format!("tenant_unprotect('shared_{name}')"))),
+        ("check", plain("tenant_check()".into())),
+        ("read", as_user(member, &format!("tenant_{name}.notes"))),
+        (
+            "write",
+            format!("SET LOCAL fluxbase_tenant.user_id = '{member}'; INSERT INTO tenant_{name}.notes VALUES (2)"),
+        ),
+        ("read shared", as_user(member, &format!("shared_{name}"))),
+    ]
+}
+
+/// What has to wait by its meaning, and why.
+fn must_wait(first: &str, second: &str) -> bool {
+    match (first, second) {
+        // There is one default tenant.
+        ("set_default", "set_default") => true,
+        // Versions are one list: a tenant that is created or migrated applies what is about to be taken back, or the reverse.
+        ("migration_remove", "create" | "create by id" | "migrate") => true,
+        ("create" | "create by id" | "migrate", "migration_remove") => true,
+        // Of the deleted tenants these want the same one.
+        ("purge" | "restore", "purge") => true,
+        // DDL on a table waits for whoever writes to it, as tenant_delete() does to every shared table.
+        ("delete" | "purge", "unprotect") => true,
+        _ => false,
+    }
+}
+
+fn no_call_waits_for_another_tenants(db: &Db) {
+    run(
+        &mut db.superuser(),
+        "SELECT tenant_migration_add('1', 'notes', 'CREATE TABLE notes (n int); INSERT INTO notes VALUES (1)', 'DROP TABLE notes')",
+    );
+    let (a, b) = (side(db, "aa"), side(db, "bbb"));
+    for side in [&a, &b] {
+        let add = format!("SELECT tenant_migration_add('9{}', 'later', 'SELECT 1', 'SELECT 1')", side.name.len());
+        run(&mut db.superuser(), &add);
+    }
+    // tenant_purge() is to find one of a's.
+    run(
+        &mut db.superuser(),
+        &format!("UPDATE fluxbase_tenant.tenants SET deleted_at = now() - interval '1 day' WHERE id = '{}'", a.deleted),
+    );
+    let mut wrong = Vec::new();
+    let mut second = db.superuser();
+    for (name_a, call_a) in calls(&a) {
+        let mut first = db.superuser();
+        run(&mut first, "BEGIN");
+        run(&mut first, &call_a);
+        for (name_b, call_b) in calls(&b) {
+            run(&mut second, "BEGIN; SET LOCAL lock_timeout = '400ms'");
+            let waited = match second.batch_execute(&call_b) {
+                Ok(()) => false,
+                Err(error) if error.code().is_some_and(|code| code.code() == "55P03") => true,
+                Err(error) => panic!("{name_b} beside {name_a}: {error:?}"),
+            };
+            run(&mut second, "ROLLBACK");
+            if waited != must_wait(name_a, name_b) {
+                wrong.push(format!("{name_b} {} {name_a}", if waited { "waits for" } else { "does not wait for" }));
+            }
+        }
+        run(&mut first, "ROLLBACK");
+    }
+    assert!(wrong.is_empty(), "{} pairs: {wrong:#?}", wrong.len());
+}
+
+fn tenants_from_spares_do_not_wait(db: &Db) {
+    run(&mut db.superuser(), "SELECT tenant_spares_fill(2)");
+    let (mut first, mut second) = (db.superuser(), db.superuser());
+    run(&mut first, "BEGIN; SELECT tenant_create('first', 'First')");
+    run(
+        &mut second,
+        "SET lock_timeout = '400ms'; SELECT tenant_create('second', 'Second'); SELECT tenant_create('third', 'Third')",
+    );
+    run(&mut first, "COMMIT");
+    assert_eq!(one::<i64>(&mut second, "SELECT count(*) FROM tenant_list()", &[]), 3);
+}
+
+/// The group of the owner roles has a member more for each, and none is lost.
+fn two_sessions_create_at_once(db: &Db) {
+    let (mut first, mut second) = (db.superuser(), db.superuser());
+    run(&mut first, "BEGIN; SELECT tenant_create('a-1', 'A'), tenant_create('a-2', 'A')");
+    run(&mut second, "SET lock_timeout = '400ms'; BEGIN; SELECT tenant_create('b-1', 'B')");
+    run(&mut first, "SELECT tenant_create('a-3', 'A'); COMMIT");
+    run(&mut second, "SELECT tenant_create('b-2', 'B'); COMMIT");
+    let mut gone: Client = db.superuser();
+    run(&mut gone, "BEGIN; SELECT tenant_create('c', 'C'); ROLLBACK");
+    let members = "SELECT count(*) FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.member
+                   JOIN fluxbase_tenant.tenants t ON r.rolname = 'fluxbase_tenant_' || replace(t.id::text, '-', '')
+                   WHERE m.roleid = 'fluxbase_tenant_owner'::regrole";
+    assert_eq!(one::<i64>(&mut gone, members, &[]), 5);
+    let stale =
+        "SELECT count(*) FROM pg_auth_members m WHERE NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = m.member)";
+    assert_eq!(one::<i64>(&mut gone, stale, &[]), 0);
+    let held = "SELECT count(*) FROM pg_locks WHERE locktype = 'object' AND pid = pg_backend_pid()";
+    assert_eq!(one::<i64>(&mut gone, held, &[]), 0);
+}
