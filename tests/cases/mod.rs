@@ -18,6 +18,7 @@ mod catalog_tables;
 mod clients;
 mod clone;
 mod crash;
+mod deletion_vetoes;
 mod django;
 mod docs;
 mod drift;
@@ -88,6 +89,7 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         ("clients", clients::cases()),
         ("clone", clone::cases()),
         ("crash", crash::cases()),
+        ("deletion_vetoes", deletion_vetoes::cases()),
         ("django", django::cases()),
         ("docs", docs::cases()),
         ("drift", drift::cases()),

@@ -1,0 +1,230 @@
+//! What others hang on shared tables decides nothing about the deletion of a tenant, and keeps nobody waiting: it goes, or it is
+//! left, unreachable, reported and tried again.
+
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use crate::cases;
+use crate::support::fleet::until;
+use crate::support::people::{column, new_user, one, run};
+use crate::support::removal::{bait, left, removed, reported, trigger};
+use crate::support::scene::Scene;
+use crate::support::{Db, expect_error, expect_refusal};
+
+cases![
+    trigger_that_raises,
+    trigger_and_rule_that_keep_the_rows,
+    trigger_that_never_ends,
+    key_that_holds_the_rows,
+    publication_that_refuses,
+    rows_that_are_locked_or_not_yet_committed,
+    the_id_of_a_tenant_that_is_not_quite_gone,
+    grants_to_an_owner_role,
+    plain_tables_go_with_the_tenant,
+];
+
+fn trigger_that_raises(db: &Db) {
+    let scene = Scene::set(db);
+    let doomed = db.new_tenant("doomed", scene.crook);
+    bait(&scene, "lair.bait", &[doomed, scene.thief]);
+    trigger(&scene, "lair.bait", "refuse", "BEFORE", "RAISE 'not while I am here';");
+    run(&mut scene.thief(), "ALTER TABLE lair.bait ENABLE ALWAYS TRIGGER refuse");
+    run(&mut db.superuser(), &format!("SELECT tenant_delete('{doomed}')"));
+    removed(db);
+    assert_eq!(left(db, "lair.bait", doomed), 0);
+    // To its owner it is as before.
+    let delete = format!("DELETE FROM lair.bait WHERE tenant_id = '{}'", scene.thief);
+    expect_error(scene.thief().batch_execute(&delete), "P0001");
+    let mode = "SELECT tgenabled::text FROM pg_trigger WHERE tgname = 'refuse'";
+    assert_eq!(one::<String>(&mut db.superuser(), mode, &[]), "A");
+    assert_eq!(left(db, "lair.bait", scene.thief), 1);
+}
+
+fn trigger_and_rule_that_keep_the_rows(db: &Db) {
+    let scene = Scene::set(db);
+    let (first, second) = (db.new_tenant("first", scene.crook), db.new_tenant("second", scene.crook));
+    bait(&scene, "lair.bait", &[first]);
+    trigger(&scene, "lair.bait", "keep", "BEFORE", "RETURN NULL;");
+    bait(&scene, "lair.ruled", &[second]);
+    run(&mut scene.thief(), "CREATE RULE keep AS ON DELETE TO lair.ruled DO INSTEAD NOTHING");
+    for (tenant, table) in [(first, "lair.bait"), (second, "lair.ruled")] {
+        run(&mut db.superuser(), &format!("SELECT tenant_delete('{tenant}')"));
+        removed(db);
+        assert_eq!(left(db, table, tenant), 0, "{table}");
+    }
+    let enabled = "SELECT (SELECT tgenabled::text FROM pg_trigger WHERE tgname = 'keep') || (SELECT ev_enabled::text FROM pg_rewrite
+                   WHERE rulename = 'keep')";
+    assert_eq!(one::<String>(&mut db.superuser(), enabled, &[]), "OO");
+}
+
+/// The process that is at it may be terminated; another one goes on with the rest.
+fn trigger_that_never_ends(db: &Db) {
+    let scene = Scene::set(db);
+    let doomed = db.new_tenant("doomed", scene.crook);
+    bait(&scene, "lair.bait", &[doomed]);
+    trigger(
+        &scene,
+        "lair.bait",
+        "sleep",
+        "BEFORE",
+        "LOOP BEGIN PERFORM pg_sleep(3600); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP;",
+    );
+    bait(&scene, "lair.honest", &[doomed]);
+    trigger(&scene, "lair.honest", "honest", "AFTER", "RETURN NULL;");
+    run(&mut db.superuser(), "CREATE TABLE plain (n int); SELECT tenant_protect('plain')");
+    run(&mut db.superuser(), &format!("INSERT INTO plain VALUES (1, '{doomed}')"));
+    let started = Instant::now();
+    run(&mut db.superuser(), &format!("SELECT tenant_delete('{doomed}')"));
+    assert!(started.elapsed() < Duration::from_secs(20), "nobody waits for the thief");
+    assert_eq!(left(db, "plain", doomed), 0, "a table without code is done with at once");
+    let mut superuser = db.superuser();
+    let stuck = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'fluxbase_tenant removal'
+                 AND datname = current_database() AND wait_event = 'PgSleep'";
+    until("the worker is stuck", || one::<i64>(&mut superuser, stuck, &[]) == 1);
+    let workers = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                   WHERE backend_type = 'fluxbase_tenant removal' AND datname = current_database()";
+    assert!(one::<i64>(&mut superuser, workers, &[]) >= 1);
+    until("the honest table is done with", || left(db, "lair.honest", doomed) == 0);
+    assert_eq!(left(db, "lair.bait", doomed), 1);
+    run(&mut scene.thief(), "DROP TRIGGER sleep ON lair.bait");
+}
+
+/// What refers to the rows from elsewhere decides whether they can go; nobody but its owner can tell why it is there.
+fn key_that_holds_the_rows(db: &Db) {
+    let scene = Scene::set(db);
+    let doomed = db.new_tenant("doomed", scene.crook);
+    run(&mut scene.thief(), "CREATE TABLE lair.bait (n int PRIMARY KEY)");
+    run(&mut db.superuser(), "SELECT tenant_protect('lair.bait')");
+    run(&mut db.superuser(), &format!("INSERT INTO lair.bait VALUES (1, '{doomed}')"));
+    run(
+        &mut scene.thief(),
+        "CREATE TABLE lair.holder (n int REFERENCES lair.bait); INSERT INTO lair.holder VALUES (1)",
+    );
+    run(&mut db.superuser(), &format!("SELECT tenant_delete('{doomed}')"));
+    let problem = reported(db, "table lair.bait");
+    assert!(
+        problem.starts_with("rows of 1 deleted tenants are left: ") && problem.contains("violates foreign key"),
+        "{problem}"
+    );
+    for mut nobody in [scene.thief(), db.as_user(scene.crook), db.as_service(doomed)] {
+        let seen = nobody.query("SELECT * FROM lair.bait", &[]);
+        assert!(seen.map_or(true, |rows| rows.is_empty()), "what is left is reached by nobody");
+    }
+    run(&mut scene.thief(), "DROP TABLE lair.holder");
+    run(&mut db.superuser(), "SELECT tenant_purge('100 years')");
+    removed(db);
+    assert_eq!(left(db, "lair.bait", doomed), 0);
+}
+
+/// The server refuses a DELETE from a table that is published without a key.
+fn publication_that_refuses(db: &Db) {
+    let scene = Scene::set(db);
+    let doomed = db.new_tenant("doomed", scene.crook);
+    bait(&scene, "lair.bait", &[doomed]);
+    run(&mut db.superuser(), &format!("GRANT CREATE ON DATABASE {} TO {}", db.name(), scene.role));
+    run(&mut scene.thief(), "CREATE PUBLICATION veto FOR TABLE lair.bait");
+    expect_error(scene.thief().batch_execute("DELETE FROM lair.bait"), "55000");
+    run(&mut db.superuser(), &format!("SELECT tenant_delete('{doomed}')"));
+    let problem = reported(db, "table lair.bait");
+    assert!(problem.contains("replica identity"), "{problem}");
+    run(&mut scene.thief(), "DROP PUBLICATION veto");
+    run(&mut db.superuser(), "SELECT tenant_purge('100 years')");
+    removed(db);
+    assert_eq!(left(db, "lair.bait", doomed), 0);
+}
+
+fn rows_that_are_locked_or_not_yet_committed(db: &Db) {
+    let scene = Scene::set(db);
+    let (first, second) = (db.new_tenant("first", scene.crook), db.new_tenant("second", scene.crook));
+    bait(&scene, "lair.bait", &[first]);
+    for (tenant, hold) in [
+        (first, "SELECT FROM lair.bait FOR UPDATE".to_string()),
+        (second, format!("INSERT INTO lair.bait VALUES (2, '{second}')")),
+    ] {
+        let mut thief = scene.thief();
+        run(&mut thief, &format!("BEGIN; {hold}"));
+        let mut superuser = db.superuser();
+        run(&mut superuser, &format!("SET lock_timeout = '500ms'; SELECT tenant_delete('{tenant}')"));
+        let there = "SELECT count(*) FROM fluxbase_tenant.tenants WHERE id = $1";
+        assert_eq!(one::<i64>(&mut superuser, there, &[&tenant]), 0);
+        run(&mut thief, "COMMIT");
+        removed(db);
+        assert_eq!(left(db, "lair.bait", tenant), 0, "{hold}");
+    }
+}
+
+fn the_id_of_a_tenant_that_is_not_quite_gone(db: &Db) {
+    let scene = Scene::set(db);
+    let doomed = db.new_tenant("doomed", scene.crook);
+    bait(&scene, "lair.bait", &[doomed]);
+    let mut thief = scene.thief();
+    run(&mut thief, "BEGIN; LOCK TABLE lair.bait");
+    run(&mut db.superuser(), &format!("SELECT tenant_delete('{doomed}')"));
+    let again = "SELECT id FROM tenant_create('again', 'Again', id => $1)";
+    let refusal = expect_refusal(db.admin().query(again, &[&doomed]), "conflict");
+    refusal.message_has("its rows in shared tables are still being removed");
+    run(&mut thief, "COMMIT");
+    removed(db);
+    assert_eq!(one::<Uuid>(&mut db.admin(), again, &[&doomed]), doomed);
+    assert_eq!(left(db, "lair.bait", doomed), 0);
+}
+
+/// Roles are the cluster's, and anybody who owns something may grant it to one.
+fn grants_to_an_owner_role(db: &Db) {
+    let scene = Scene::set(db);
+    let doomed = db.new_tenant("doomed", scene.crook);
+    let role = Db::owner_role(doomed);
+    let mut thief = scene.thief();
+    run(&mut thief, &format!("CREATE TABLE lair.gift (n int); BEGIN; GRANT SELECT ON lair.gift TO {role}"));
+    let mut superuser = db.superuser();
+    run(&mut superuser, &format!("SET lock_timeout = '500ms'; SELECT tenant_delete('{doomed}')"));
+    let there = "SELECT count(*) FROM pg_roles WHERE rolname = $1::text::name";
+    assert_eq!(one::<i64>(&mut superuser, there, &[&role]), 1, "the role waits, not the caller");
+    run(&mut thief, "COMMIT");
+    until("the role is gone", || one::<i64>(&mut superuser, there, &[&role]) == 0);
+    removed(db);
+    let second = db.new_tenant("second", scene.crook);
+    let role = Db::owner_role(second);
+    run(
+        &mut thief,
+        &format!(
+            "GRANT SELECT ON lair.gift TO {role}; CREATE POLICY p ON lair.gift TO {role} USING (true);
+             ALTER DEFAULT PRIVILEGES IN SCHEMA lair GRANT SELECT ON TABLES TO {role}"
+        ),
+    );
+    run(&mut superuser, &format!("SELECT tenant_delete('{second}')"));
+    assert_eq!(one::<i64>(&mut superuser, there, &[&role]), 0);
+}
+
+/// The twin of all of the above: in the caller's transaction, and back with it.
+fn plain_tables_go_with_the_tenant(db: &Db) {
+    let doomed = db.new_tenant("doomed", new_user());
+    let mut superuser = db.superuser();
+    run(
+        &mut superuser,
+        &format!(
+            "CREATE TABLE projects (id int PRIMARY KEY, stamp timestamptz); SELECT tenant_protect('projects');
+             ALTER TABLE projects ADD UNIQUE (tenant_id, id);
+             CREATE TABLE tasks (id int, project int) PARTITION BY LIST (id); CREATE TABLE tasks_all PARTITION OF tasks DEFAULT;
+             SELECT tenant_protect('tasks');
+             ALTER TABLE tasks ADD FOREIGN KEY (tenant_id, project) REFERENCES projects (tenant_id, id);
+             CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.stamp = now(); RETURN NEW; END $$;
+             CREATE TRIGGER stamp BEFORE UPDATE ON projects FOR EACH ROW EXECUTE FUNCTION stamp();
+             INSERT INTO projects VALUES (1, NULL, '{doomed}'); INSERT INTO tasks VALUES (1, 1, '{doomed}')"
+        ),
+    );
+    let rows = "SELECT (SELECT count(*) FROM projects) + (SELECT count(*) FROM tasks)";
+    run(&mut superuser, &format!("BEGIN; SELECT tenant_delete('{doomed}')"));
+    assert_eq!(one::<i64>(&mut superuser, rows, &[]), 0, "before the commit");
+    run(&mut superuser, "ROLLBACK");
+    assert_eq!(one::<i64>(&mut superuser, rows, &[]), 2);
+    assert_eq!(one::<i64>(&mut superuser, "SELECT count(*) FROM fluxbase_tenant.removals", &[]), 0);
+    run(&mut superuser, &format!("SELECT tenant_delete('{doomed}')"));
+    assert_eq!(one::<i64>(&mut superuser, rows, &[]), 0);
+    removed(db);
+    assert_eq!(
+        column::<String>(&mut superuser, "SELECT problem FROM tenant_check() WHERE severity = 'error'", &[]),
+        [""; 0]
+    );
+}
