@@ -257,17 +257,23 @@ finding (severity, object, problem, fix) AS (
     FROM pg_parameter_acl p, aclexplode(p.paracl) a WHERE p.parname LIKE 'fluxbase\_tenant.%' AND a.grantee = 0
     -- The installation
     UNION ALL
-    SELECT 'error', 'event trigger ' || wanted, CASE WHEN e.oid IS NULL THEN 'is missing' ELSE 'is disabled' END,
-           CASE WHEN e.oid IS NULL THEN 'Create the extension anew in a copy of the database, and compare.'
-                ELSE format('ALTER EVENT TRIGGER %I ENABLE', wanted) END
+    SELECT 'error', 'event trigger ' || wanted, CASE WHEN e.oid IS NULL THEN 'is missing'
+               WHEN e.evtenabled IN ('D', 'R') THEN 'is disabled' ELSE 'is not enabled under every session_replication_role' END,
+           CASE WHEN e.oid IS NULL THEN 'Create the extension in a copy of the database, and compare.'
+                ELSE format('ALTER EVENT TRIGGER %I ENABLE ALWAYS', wanted) END
     FROM unnest('{fluxbase_tenant_before_command,fluxbase_tenant_after_command,fluxbase_tenant_after_drop}'::text[]) AS wanted
-    LEFT JOIN pg_event_trigger e ON e.evtname = wanted::name WHERE e.oid IS NULL OR e.evtenabled IN ('D', 'R')
+    LEFT JOIN pg_event_trigger e ON e.evtname = wanted::name WHERE e.evtenabled IS DISTINCT FROM 'A'
     UNION ALL
-    SELECT 'error', 'trigger catalog_changed on ' || c.oid::regclass, 'is missing or disabled: sessions do not learn of changes',
-           format('CREATE OR REPLACE TRIGGER catalog_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s '
-                  'FOR EACH STATEMENT EXECUTE FUNCTION fluxbase_tenant.catalog_changed()', c.oid::regclass)
-    FROM pg_class c WHERE c.relnamespace = 'fluxbase_tenant'::regnamespace AND c.relname IN ('tenants', 'members', 'instance_admins')
-      AND NOT EXISTS (SELECT 1 FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'catalog_changed' AND t.tgenabled IN ('O', 'A'))
+    SELECT 'error', format('trigger %s on %s', wanted.name, c.oid::regclass), CASE WHEN t.tgenabled = 'O' THEN 'is not enabled under every session_replication_role' ELSE 'is missing or disabled' END
+               || ': sessions do not learn of changes',
+           CASE WHEN t.oid IS NULL THEN format('CREATE OR REPLACE TRIGGER %I AFTER %s ON %s FOR EACH %s EXECUTE FUNCTION fluxbase_tenant.catalog_changed(); ',
+                                               wanted.name, wanted.events, c.oid::regclass, wanted.level) ELSE '' END
+           || format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', c.oid::regclass, wanted.name)
+    FROM pg_class c CROSS JOIN (VALUES ('catalog_changed', 'INSERT OR UPDATE OR DELETE', 'ROW'), ('catalog_truncated', 'TRUNCATE', 'STATEMENT'))
+             AS wanted (name, events, level)
+    LEFT JOIN pg_trigger t ON t.tgrelid = c.oid AND t.tgname = wanted.name::name
+    WHERE c.relnamespace = 'fluxbase_tenant'::regnamespace AND c.relname IN ('tenants', 'members', 'instance_admins')
+      AND t.tgenabled IS DISTINCT FROM 'A'
     UNION ALL
     SELECT 'error', 'table ' || c.oid::regclass, 'row-level security of the catalog is switched off',
            format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', c.oid::regclass)

@@ -98,22 +98,35 @@ CREATE EVENT TRIGGER fluxbase_tenant_before_command ON ddl_command_start
     EXECUTE FUNCTION fluxbase_tenant.before_command();
 ALTER EVENT TRIGGER fluxbase_tenant_before_command ENABLE ALWAYS;
 
--- Relations of tenants are protected from their birth, by whatever command they come to be, and stay so.
+-- Relations of tenants are protected from the command that creates them on, and stay so, whatever
+-- session_replication_role says.
 CREATE EVENT TRIGGER fluxbase_tenant_after_command ON ddl_command_end
     WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'ALTER TABLE', 'CREATE VIEW', 'ALTER VIEW',
                  'CREATE MATERIALIZED VIEW', 'ALTER MATERIALIZED VIEW', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE',
                  'IMPORT FOREIGN SCHEMA', 'ALTER POLICY')
     EXECUTE FUNCTION fluxbase_tenant.after_command();
+ALTER EVENT TRIGGER fluxbase_tenant_after_command ENABLE ALWAYS;
 CREATE EVENT TRIGGER fluxbase_tenant_after_drop ON sql_drop
     WHEN TAG IN ('DROP POLICY')
     EXECUTE FUNCTION fluxbase_tenant.after_drop();
+ALTER EVENT TRIGGER fluxbase_tenant_after_drop ENABLE ALWAYS;
 
--- What answers about access depend on: a change reaches the caches of all sessions when it commits.
--- Of a tenant no other column matters to them, and a name or a version changes often.
+-- What answers about access depend on: a change reaches the caches of all sessions when it commits. For each row, since a
+-- subscriber of logical replication fires no other triggers for changes of rows. Of a tenant no other column matters to the
+-- caches, and a name or a version changes often.
 CREATE TRIGGER catalog_changed
-    AFTER INSERT OR UPDATE OF id, schema_name, spare, suspended_at, deleted_at OR DELETE OR TRUNCATE ON fluxbase_tenant.tenants
+    AFTER INSERT OR UPDATE OF id, schema_name, spare, suspended_at, deleted_at OR DELETE ON fluxbase_tenant.tenants
+    FOR EACH ROW EXECUTE FUNCTION fluxbase_tenant.catalog_changed();
+CREATE TRIGGER catalog_changed AFTER INSERT OR UPDATE OR DELETE ON fluxbase_tenant.members
+    FOR EACH ROW EXECUTE FUNCTION fluxbase_tenant.catalog_changed();
+CREATE TRIGGER catalog_changed AFTER INSERT OR UPDATE OR DELETE ON fluxbase_tenant.instance_admins
+    FOR EACH ROW EXECUTE FUNCTION fluxbase_tenant.catalog_changed();
+CREATE TRIGGER catalog_truncated AFTER TRUNCATE ON fluxbase_tenant.tenants
     FOR EACH STATEMENT EXECUTE FUNCTION fluxbase_tenant.catalog_changed();
-CREATE TRIGGER catalog_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON fluxbase_tenant.members
+CREATE TRIGGER catalog_truncated AFTER TRUNCATE ON fluxbase_tenant.members
     FOR EACH STATEMENT EXECUTE FUNCTION fluxbase_tenant.catalog_changed();
-CREATE TRIGGER catalog_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON fluxbase_tenant.instance_admins
+CREATE TRIGGER catalog_truncated AFTER TRUNCATE ON fluxbase_tenant.instance_admins
     FOR EACH STATEMENT EXECUTE FUNCTION fluxbase_tenant.catalog_changed();
+ALTER TABLE fluxbase_tenant.tenants ENABLE ALWAYS TRIGGER catalog_changed, ENABLE ALWAYS TRIGGER catalog_truncated;
+ALTER TABLE fluxbase_tenant.members ENABLE ALWAYS TRIGGER catalog_changed, ENABLE ALWAYS TRIGGER catalog_truncated;
+ALTER TABLE fluxbase_tenant.instance_admins ENABLE ALWAYS TRIGGER catalog_changed, ENABLE ALWAYS TRIGGER catalog_truncated;

@@ -166,7 +166,7 @@ mod fluxbase_tenant {
         answer(ddl::after_drop)
     }
 
-    /// Statement trigger of the catalog's tables: tells the caches of all sessions.
+    /// Trigger of the catalog's tables: tells the caches of all sessions.
     #[pg_extern(sql = r#"
         CREATE FUNCTION fluxbase_tenant.catalog_changed() RETURNS trigger
         VOLATILE PARALLEL UNSAFE LANGUAGE c AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';

@@ -1,22 +1,26 @@
 //! Notices when the catalog changes: here or in another session, as soon as the server's invalidation messages say so.
 //!
-//! A statement trigger on each table that answers about access depend on invalidates the relation cache entry of one of
-//! them, which reaches this backend at its next command and the others when the change commits; a rollback does the same
-//! here. Caches remember the generation they were filled in, and forget all when it has passed.
+//! Whoever changes a table that answers about access depend on invalidates the relation cache entry of one of them: our own
+//! statements do, and a trigger does for others. That reaches this backend at its next command and the others when the change
+//! commits; a rollback does the same here. Caches remember the generation they were filled in, and forget all when it has
+//! passed.
 
 use std::cell::Cell;
 use std::ffi::CStr;
 
 use pgrx::prelude::*;
 
-/// The table that stands for all: few statements use it, and an invalidation makes the server plan those anew.
+/// The table that stands for all: few statements use it, and an invalidation makes the server plan those again.
 const WATCHED: &CStr = c"instance_admins";
+/// Tables whose own invalidation counts too: somebody may have switched their triggers off, and on again.
+const DEPENDED_ON: [&CStr; 2] = [c"tenants", c"members"];
 
 thread_local! {
     static GENERATION: Cell<u64> = const { Cell::new(1) };
     static RELATION_CHANGES: Cell<u64> = const { Cell::new(1) };
     static ROLE_CHANGES: Cell<u64> = const { Cell::new(1) };
     static WATCHED_OID: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
+    static DEPENDED_ON_OIDS: Cell<[pg_sys::Oid; 2]> = const { Cell::new([pg_sys::InvalidOid; 2]) };
 }
 
 /// Once per backend, from _PG_init: the server has room for few callbacks.
@@ -61,7 +65,7 @@ pub fn catch_up() {
     unsafe { pg_sys::AcceptInvalidationMessages() };
 }
 
-/// Called by the statement triggers.
+/// Called by whoever changes one of the tables, and by their triggers.
 pub fn announce() {
     if find_watched() {
         // SAFETY: the oid of a relation.
@@ -76,6 +80,7 @@ fn find_watched() -> bool {
         if schema == pg_sys::InvalidOid {
             return false;
         }
+        DEPENDED_ON_OIDS.set(DEPENDED_ON.map(|table| pg_sys::get_relname_relid(table.as_ptr(), schema)));
         pg_sys::get_relname_relid(WATCHED.as_ptr(), schema)
     };
     WATCHED_OID.set(found);
@@ -93,6 +98,8 @@ unsafe extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, relation: pg_s
     if relation == pg_sys::InvalidOid || relation == WATCHED_OID.get() {
         // The table itself may be a new one, after DROP and CREATE EXTENSION.
         WATCHED_OID.set(pg_sys::InvalidOid);
+        advance();
+    } else if DEPENDED_ON_OIDS.get().contains(&relation) {
         advance();
     }
 }

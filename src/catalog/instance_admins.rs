@@ -3,7 +3,7 @@
 use pgrx::Uuid;
 use pgrx::datum::TimestampWithTimeZone;
 
-use super::Catalog;
+use super::{Catalog, changes};
 use crate::error::Result;
 use crate::pg::{Row, query};
 
@@ -38,6 +38,7 @@ pub fn list(catalog: &Catalog) -> Result<Vec<InstanceAdmin>> {
 
 /// Again: the row that is there.
 pub fn grant(catalog: &Catalog, user: Uuid, granted_by: Option<Uuid>) -> Result<Option<InstanceAdmin>> {
+    changes::announce();
     query(
         catalog.scope(),
         "INSERT INTO fluxbase_tenant.instance_admins (user_id, granted_by) VALUES ($1, $2)
@@ -50,6 +51,7 @@ pub fn grant(catalog: &Catalog, user: Uuid, granted_by: Option<Uuid>) -> Result<
 }
 
 pub fn revoke(catalog: &Catalog, user: Uuid) -> Result<Option<InstanceAdmin>> {
+    changes::announce();
     query(
         catalog.scope(),
         "DELETE FROM fluxbase_tenant.instance_admins WHERE user_id = $1 RETURNING user_id, granted_by, created_at",

@@ -3,7 +3,7 @@
 use pgrx::Uuid;
 use pgrx::datum::TimestampWithTimeZone;
 
-use super::Catalog;
+use super::{Catalog, changes};
 use crate::access::Role;
 use crate::error::Result;
 use crate::ids;
@@ -76,6 +76,7 @@ pub fn assign(
     role: Role,
     assigned_by: Option<Uuid>,
 ) -> Result<Option<Assignment>> {
+    changes::announce();
     query(
         catalog.scope(),
         concat!(
@@ -93,6 +94,7 @@ pub fn assign(
 }
 
 pub fn remove(catalog: &Catalog, tenant: Uuid, user: Uuid) -> Result<Option<Assignment>> {
+    changes::announce();
     query(
         catalog.scope(),
         concat!(

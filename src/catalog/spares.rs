@@ -2,8 +2,8 @@
 
 use pgrx::Uuid;
 
-use super::Catalog;
 use super::tenants::{NewTenant, Tenant, columns, tenant};
+use super::{Catalog, changes};
 use crate::error::Result;
 use crate::pg::query;
 
@@ -47,6 +47,7 @@ pub fn count(catalog: &Catalog) -> Result<i64> {
 }
 
 pub fn set_spare(catalog: &Catalog, id: Uuid, spare: bool) -> Result<()> {
+    changes::announce();
     query(
         catalog.scope(),
         "UPDATE fluxbase_tenant.tenants SET spare = $2 WHERE id = $1 AND spare <> $2",
@@ -57,6 +58,7 @@ pub fn set_spare(catalog: &Catalog, id: Uuid, spare: bool) -> Result<()> {
 }
 
 pub fn become_tenant(catalog: &Catalog, new: &NewTenant) -> Result<Option<Tenant>> {
+    changes::announce();
     query(
         catalog.scope(),
         concat!(

@@ -3,7 +3,7 @@
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::{Uuid, pg_sys};
 
-use super::Catalog;
+use super::{Catalog, changes};
 use crate::error::{Error, Result};
 use crate::pg::scan::{self, Keyed};
 use crate::pg::{Jsonb, Name, Row, execute_on_latest, query};
@@ -223,6 +223,7 @@ pub fn list_of_user(catalog: &Catalog, user: Uuid) -> Result<Vec<(Tenant, String
 /// `None` where the slug, the id or the schema's name is taken, also by a transaction that committed while this one
 /// waited for it.
 pub fn insert(catalog: &Catalog, new: NewTenant) -> Result<Option<Tenant>> {
+    changes::announce();
     query(
         catalog.scope(),
         returning!(
@@ -250,6 +251,7 @@ pub fn update(catalog: &Catalog, id: Uuid, name: Option<&str>, metadata: Option<
 }
 
 pub fn mark_deleted(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>> {
+    changes::announce();
     query(
         catalog.scope(),
         returning!("UPDATE fluxbase_tenant.tenants t SET deleted_at = now(), updated_at = now() WHERE t.id = $1"),
@@ -260,6 +262,7 @@ pub fn mark_deleted(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>> {
 }
 
 pub fn mark_restored(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>> {
+    changes::announce();
     query(
         catalog.scope(),
         returning!("UPDATE fluxbase_tenant.tenants t SET deleted_at = NULL, updated_at = now() WHERE t.id = $1"),
@@ -270,6 +273,7 @@ pub fn mark_restored(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>> {
 }
 
 pub fn mark_suspended(catalog: &Catalog, id: Uuid, suspended: bool) -> Result<Option<Tenant>> {
+    changes::announce();
     query(
         catalog.scope(),
         returning!(
@@ -305,6 +309,7 @@ pub fn set_default(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>> {
 /// With all that the catalog knows of it. The row goes first: whoever writes something about the tenant holds it. What has been
 /// written by then is seen at every isolation level.
 pub fn delete(catalog: &Catalog, id: Uuid) -> Result<()> {
+    changes::announce();
     query(catalog.scope(), "DELETE FROM fluxbase_tenant.tenants WHERE id = $1", &[id.into()], |_| Ok(()))?;
     for of_tenant in [
         "DELETE FROM fluxbase_tenant.members WHERE tenant_id = $1",

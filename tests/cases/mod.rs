@@ -57,6 +57,7 @@ mod races;
 mod readme;
 mod repair;
 mod repeatable;
+mod replication;
 mod rollback;
 mod self_audit;
 mod session;
@@ -128,6 +129,7 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         ("readme", readme::cases()),
         ("repair", repair::cases()),
         ("repeatable", repeatable::cases()),
+        ("replication", replication::cases()),
         ("rollback", rollback::cases()),
         ("self_audit", self_audit::cases()),
         ("session", session::cases()),

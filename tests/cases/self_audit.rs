@@ -128,14 +128,14 @@ fn tables_that_lost_their_protection(db: &Db) {
         "ALTER POLICY tenant_isolation ON tenant_acme.notes USING (fluxbase_tenant.reachable(gen_random_uuid()))",
         "ALTER EVENT TRIGGER fluxbase_tenant_after_drop DISABLE; DROP POLICY tenant_isolation ON tenant_acme.notes;
          CREATE POLICY tenant_isolation ON tenant_acme.notes USING (fluxbase_tenant.reachable('{t}'));
-         ALTER EVENT TRIGGER fluxbase_tenant_after_drop ENABLE",
+         ALTER EVENT TRIGGER fluxbase_tenant_after_drop ENABLE ALWAYS",
     ] {
         soil.mended(seed, &lost);
     }
 }
 
 const UNHEARD: &str = "ALTER EVENT TRIGGER fluxbase_tenant_after_command DISABLE; ";
-const HEARD: &str = "; ALTER EVENT TRIGGER fluxbase_tenant_after_command ENABLE";
+const HEARD: &str = "; ALTER EVENT TRIGGER fluxbase_tenant_after_command ENABLE ALWAYS";
 
 fn relations_that_policies_do_not_cover(db: &Db) {
     let mut soil = Soil::new(db);
@@ -321,16 +321,23 @@ fn identity_that_anyone_may_claim(db: &Db) {
 
 fn extension_out_of_order(db: &Db) {
     let mut soil = Soil::new(db);
-    for trigger in ["fluxbase_tenant_after_command", "fluxbase_tenant_after_drop"] {
+    let not_always = "is not enabled under every session_replication_role";
+    for trigger in ["fluxbase_tenant_before_command", "fluxbase_tenant_after_command", "fluxbase_tenant_after_drop"] {
         let object = format!("event trigger {trigger}");
         soil.mended(&format!("ALTER EVENT TRIGGER {trigger} DISABLE"), &[("error", &object, "is disabled")]);
         soil.mended(&format!("ALTER EVENT TRIGGER {trigger} ENABLE REPLICA"), &[("error", &object, "is disabled")]);
+        soil.mended(&format!("ALTER EVENT TRIGGER {trigger} ENABLE"), &[("error", &object, not_always)]);
     }
     for table in ["tenants", "members", "instance_admins"] {
-        let object = format!("trigger catalog_changed on fluxbase_tenant.{table}");
-        let expected = [("error", &*object, "is missing or disabled: sessions do not learn of changes")];
-        soil.mended(&format!("ALTER TABLE fluxbase_tenant.{table} DISABLE TRIGGER catalog_changed"), &expected);
-        soil.mended(&format!("DROP TRIGGER catalog_changed ON fluxbase_tenant.{table}"), &expected);
+        for trigger in ["catalog_changed", "catalog_truncated"] {
+            let object = format!("trigger {trigger} on fluxbase_tenant.{table}");
+            let expected = [("error", &*object, "is missing or disabled: sessions do not learn of changes")];
+            soil.mended(&format!("ALTER TABLE fluxbase_tenant.{table} DISABLE TRIGGER {trigger}"), &expected);
+            soil.mended(&format!("DROP TRIGGER {trigger} ON fluxbase_tenant.{table}"), &expected);
+            let problem = format!("{not_always}: sessions do not learn of changes");
+            let enable = format!("ALTER TABLE fluxbase_tenant.{table} ENABLE TRIGGER {trigger}");
+            soil.mended(&enable, &[("error", &*object, &*problem)]);
+        }
         let off = "row-level security of the catalog is switched off";
         let seed = format!("ALTER TABLE fluxbase_tenant.{table} DISABLE ROW LEVEL SECURITY");
         soil.mended(&seed, &[("error", &format!("table fluxbase_tenant.{table}"), off)]);

@@ -1,0 +1,152 @@
+//! Under session_replication_role = replica, by logical replication and with triggers off: caches forget, and what is made has its
+//! policies.
+
+use std::time::Duration;
+
+use postgres::Client;
+use uuid::Uuid;
+
+use crate::cases;
+use crate::support::fleet::until;
+use crate::support::people::{new_user, one, reached, run};
+use crate::support::{Cluster, Db, expect_error};
+
+cases![
+    removed_by_a_replica_session,
+    removed_while_triggers_are_off,
+    removed_by_logical_replication,
+    made_by_a_replica_session,
+];
+
+struct World {
+    acme: Uuid,
+    member: Uuid,
+}
+
+fn world(db: &Db) -> World {
+    db.add_migration("1", "CREATE TABLE notes (n int PRIMARY KEY); INSERT INTO notes VALUES (1)");
+    let acme = db.new_tenant("acme", new_user());
+    World { acme, member: db.new_member(acme) }
+}
+
+/// A session of the member's that has asked before.
+fn open(db: &Db, world: &World) -> Client {
+    let mut open = db.as_user(world.member);
+    assert_eq!(reached(&mut open, "tenant_acme.notes"), 1);
+    open
+}
+
+fn removed_by_a_replica_session(db: &Db) {
+    let world = world(db);
+    let World { acme, member } = world;
+    for (out, back) in [
+        (
+            format!("SELECT tenant_remove_member('{acme}', '{member}')"),
+            format!("SELECT tenant_add_member('{acme}', '{member}')"),
+        ),
+        (format!("SELECT tenant_suspend('{acme}')"), format!("SELECT tenant_resume('{acme}')")),
+        (format!("SELECT tenant_soft_delete('{acme}')"), format!("SELECT tenant_restore('{acme}')")),
+        (
+            format!(
+                "CREATE TABLE kept AS SELECT * FROM fluxbase_tenant.members; DELETE FROM fluxbase_tenant.members WHERE user_id = '{member}'"
+            ),
+            format!(
+                "INSERT INTO fluxbase_tenant.members SELECT * FROM kept WHERE user_id = '{member}'; DROP TABLE kept"
+            ),
+        ),
+        (
+            "CREATE TABLE kept AS SELECT * FROM fluxbase_tenant.members; TRUNCATE fluxbase_tenant.members".to_string(),
+            "INSERT INTO fluxbase_tenant.members SELECT * FROM kept; DROP TABLE kept".to_string(),
+        ),
+        (
+            format!("UPDATE fluxbase_tenant.members SET user_id = '{}' WHERE user_id = '{member}'", Uuid::nil()),
+            format!("UPDATE fluxbase_tenant.members SET user_id = '{member}' WHERE user_id = '{}'", Uuid::nil()),
+        ),
+    ] {
+        let mut open = open(db, &world);
+        let mut replica = db.superuser();
+        run(&mut replica, "SET session_replication_role = replica");
+        run(&mut replica, &out);
+        expect_error(open.query("SELECT * FROM tenant_acme.notes", &[]), "42501");
+        run(&mut replica, &back);
+        assert_eq!(reached(&mut open, "tenant_acme.notes"), 1, "{back}");
+    }
+}
+
+/// As pg_restore --disable-triggers does.
+fn removed_while_triggers_are_off(db: &Db) {
+    let world = world(db);
+    let mut open = open(db, &world);
+    run(
+        &mut db.superuser(),
+        &format!(
+            "ALTER TABLE fluxbase_tenant.members DISABLE TRIGGER ALL;
+             DELETE FROM fluxbase_tenant.members WHERE user_id = '{}';
+             ALTER TABLE fluxbase_tenant.members ENABLE ALWAYS TRIGGER catalog_changed",
+            world.member
+        ),
+    );
+    expect_error(open.query("SELECT * FROM tenant_acme.notes", &[]), "42501");
+}
+
+/// The subscriber's apply worker fires triggers of rows alone, and those alone that are enabled ALWAYS.
+fn removed_by_logical_replication(db: &Db) {
+    let own = Cluster::start(db.install(), &["wal_level = logical"]);
+    let publisher = Db::new(&own);
+    let world = world(&publisher);
+    let file = own.folder().join("copy.sql");
+    publisher.tool("pg_dump", &["--schema-only", "--file", file.to_str().unwrap()]);
+    let subscriber = Db::empty(&own);
+    subscriber.tool("psql", &["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", file.to_str().unwrap()]);
+    run(&mut publisher.superuser(), "CREATE PUBLICATION catalog FOR TABLES IN SCHEMA fluxbase_tenant");
+    run(&mut publisher.superuser(), "SELECT pg_create_logical_replication_slot('copy', 'pgoutput')");
+    run(
+        &mut subscriber.superuser(),
+        "DELETE FROM fluxbase_tenant.tenant_limit; INSERT INTO tenant_acme.notes VALUES (1)",
+    );
+    let connection =
+        format!("host={} port={} dbname={} user=postgres", own.folder().display(), publisher.port(), publisher.name());
+    run(
+        &mut subscriber.superuser(),
+        &format!(
+            "CREATE SUBSCRIPTION copy CONNECTION '{connection}' PUBLICATION catalog WITH (create_slot = false, slot_name = 'copy')"
+        ),
+    );
+    let mut reader = subscriber.as_user(world.member);
+    until("the catalog has arrived", || reached(&mut reader, "tenant_acme.notes") == 1);
+    run(&mut publisher.superuser(), &format!("SELECT tenant_remove_member('{}', '{}')", world.acme, world.member));
+    until("the removal has arrived", || reached(&mut reader, "tenant_acme.notes") == 0);
+    run(&mut publisher.superuser(), &format!("SELECT tenant_add_member('{}', '{}')", world.acme, world.member));
+    until("the member is back", || reached(&mut reader, "tenant_acme.notes") == 1);
+    drop(reader);
+    run(&mut subscriber.superuser(), "ALTER SUBSCRIPTION copy DISABLE");
+    run(&mut subscriber.superuser(), "ALTER SUBSCRIPTION copy SET (slot_name = NONE)");
+    run(&mut subscriber.superuser(), "DROP SUBSCRIPTION copy");
+    std::thread::sleep(Duration::from_millis(100));
+}
+
+fn made_by_a_replica_session(db: &Db) {
+    let World { acme, .. } = world(db);
+    let mut replica = db.superuser();
+    run(
+        &mut replica,
+        "CREATE TABLE events (n int) PARTITION BY LIST (n); SELECT tenant_protect('events'); SET session_replication_role = replica;
+         CREATE TABLE tenant_acme.loaded (body text); CREATE TABLE tenant_acme.copied AS SELECT 1 AS n;
+         CREATE TABLE public.moved (n int); ALTER TABLE public.moved SET SCHEMA tenant_acme;
+         CREATE VIEW tenant_acme.v AS SELECT * FROM tenant_acme.notes;
+         CREATE TABLE events_1 PARTITION OF events FOR VALUES IN (1)",
+    );
+    let globex: Uuid = one(&mut replica, "SELECT id FROM tenant_create('globex', 'Globex')", &[]);
+    for tenant in [acme, globex] {
+        db.assert_tables_are_protected(tenant);
+    }
+    let bare = "SELECT count(*) FROM tenant_check() WHERE problem LIKE '%polic%' OR problem LIKE '%security%'";
+    assert_eq!(one::<i64>(&mut db.superuser(), bare, &[]), 0);
+    let weaken = "SET session_replication_role = replica; DROP POLICY tenant_isolation ON tenant_acme.loaded";
+    run(
+        &mut db.superuser(),
+        "SET client_min_messages = error; GRANT SET ON PARAMETER session_replication_role TO fluxbase_tenant_owner",
+    );
+    expect_error(db.try_migration(acme, weaken), "42501");
+    run(&mut db.superuser(), "REVOKE SET ON PARAMETER session_replication_role FROM fluxbase_tenant_owner");
+}
