@@ -65,8 +65,8 @@ pub fn remove(catalog: &Catalog, table: pg_sys::Oid) -> Result<bool> {
     Ok(!removed.is_empty())
 }
 
-/// All of them: those that are listed, and those whose policy says that they are shared, as after a restore of parts. The
-/// policy knows the tenant column by its number, and so also after it was renamed.
+/// All of them whose tenant column is a uuid, as it has to be: those that are listed, and those whose policy says that they
+/// are shared, as after a restore of parts. The policy knows the column by its number, and so also after it was renamed.
 pub fn list(catalog: &Catalog) -> Result<Vec<SharedTable>> {
     query(
         catalog.scope(),
@@ -79,7 +79,7 @@ pub fn list(catalog: &Catalog) -> Result<Vec<SharedTable>> {
          JOIN pg_class c ON c.oid = found.oid JOIN pg_namespace n ON n.oid = c.relnamespace
          LEFT JOIN fluxbase_tenant.shared_tables s ON s.relation = c.oid
          LEFT JOIN fluxbase_tenant.isolation_policies p ON p.relation = c.oid
-         JOIN pg_attribute a ON a.attrelid = c.oid AND NOT a.attisdropped
+         JOIN pg_attribute a ON a.attrelid = c.oid AND NOT a.attisdropped AND a.atttypid = 'uuid'::regtype
               AND CASE WHEN p.tenant_column IS NULL THEN a.attname = s.tenant_column ELSE a.attnum = p.tenant_column END
          WHERE c.relkind IN ('r', 'p') AND (NOT c.relispartition OR s.relation IS NOT NULL) ORDER BY c.oid",
         &[],
@@ -87,6 +87,17 @@ pub fn list(catalog: &Catalog) -> Result<Vec<SharedTable>> {
             Ok(SharedTable { oid: row.need(1)?, name: row.need(2)?, owner: row.need(3)?, tenant_column: row.need(4)? })
         },
     )
+}
+
+/// Whether it is listed, and there.
+pub fn contains(catalog: &Catalog, table: pg_sys::Oid) -> Result<bool> {
+    let found = query(
+        catalog.scope(),
+        "SELECT 1 FROM fluxbase_tenant.shared_tables s JOIN pg_class c ON c.oid = s.relation WHERE s.relation::oid = $1",
+        &[table.into()],
+        |_| Ok(()),
+    )?;
+    Ok(!found.is_empty())
 }
 
 /// The tables that hold the rows of a shared table.
@@ -119,8 +130,8 @@ pub fn touched_by_delete(catalog: &Catalog, table: pg_sys::Oid) -> Result<Vec<St
 }
 
 /// Whether a DELETE from the table may run code of somebody's: triggers, rules, foreign servers, functions and operators in
-/// indexes, constraints and statistics, which the planner evaluates. Keys that set columns, or that are checked at the end
-/// of the transaction, count as code too.
+/// indexes, constraints and statistics, which the planner evaluates, and casts between the types of a key. Keys that set
+/// columns, or that are checked at the end of the transaction, count as code too.
 pub fn delete_runs_code(catalog: &Catalog, table: pg_sys::Oid) -> Result<bool> {
     let found = query(
         catalog.scope(),
@@ -132,6 +143,9 @@ pub fn delete_runs_code(catalog: &Catalog, table: pg_sys::Oid) -> Result<bool> {
                  OR EXISTS (SELECT 1 FROM pg_trigger g WHERE g.tgrelid = c.oid AND (g.tginitdeferred
                         OR g.tgfoid IN ('\"RI_FKey_setnull_del\"'::regproc, '\"RI_FKey_setdefault_del\"'::regproc)
                         OR (NOT g.tgisinternal AND g.tgenabled <> 'D' AND (t.by_key OR g.tgtype & 8 <> 0))))
+                 OR (t.by_key AND EXISTS (SELECT 1 FROM pg_constraint k JOIN pg_attribute a
+                                          ON a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)
+                                          WHERE k.conrelid = c.oid AND k.contype = 'f' AND a.atttypid >= 16384))
                  OR EXISTS (SELECT 1 FROM pg_depend d
                             WHERE d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass) AND d.refobjid >= 16384
                               AND (d.classid, d.objid) IN (

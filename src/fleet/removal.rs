@@ -102,14 +102,17 @@ fn attempt(removal: &Removal, search_path: &str) -> Attempted<()> {
     };
     let found = transaction(|| {
         let catalog = Catalog::write()?;
-        let table = shared_tables::list(&catalog)?.into_iter().find(|table| table.oid == oid);
         // Never those of a tenant that is there.
-        Ok(match table {
-            Some(table) if !tenants::id_exists(&catalog, removal.tenant_id)? => {
-                Some((shared_tables::parts(&catalog, oid)?, table))
+        if tenants::id_exists(&catalog, removal.tenant_id)? {
+            return Ok(None);
+        }
+        match shared_tables::list(&catalog)?.into_iter().find(|table| table.oid == oid) {
+            Some(table) => Ok(Some((shared_tables::parts(&catalog, oid)?, table))),
+            None if shared_tables::contains(&catalog, oid)? => {
+                Err(Error::conflict("the table has lost its tenant column", "Protect it again, or drop it."))
             }
-            _ => None,
-        })
+            None => Ok(None),
+        }
     })?;
     let Some((parts, table)) = found else {
         return Ok(());

@@ -14,6 +14,7 @@ cases![
     cursor_that_runs_at_the_commit,
     triggers_run_as_the_tables_owner_alone,
     triggers_in_parallel_workers,
+    functions_that_a_delete_evaluates,
     what_outlives_a_trigger,
     no_table_refers_to_the_catalog,
     ids_tell_nothing,
@@ -136,6 +137,69 @@ fn triggers_in_parallel_workers(db: &Db) {
     removed(db);
     assert!(one::<bool>(&mut superuser, "SELECT is_called FROM lair.ran", &[]), "it ran to its end");
     assert_eq!(left(db, "lair.bait", doomed), 0);
+}
+
+/// None of them in the session that deletes, whose cursors and locks they could reach.
+fn functions_that_a_delete_evaluates(db: &Db) {
+    let scene = Scene::set(db);
+    run(
+        &mut scene.thief(),
+        "CREATE SEQUENCE lair.in_session; CREATE SEQUENCE lair.ran;
+         CREATE FUNCTION lair.spy() RETURNS int LANGUAGE plpgsql AS $$ BEGIN
+             IF (SELECT backend_type FROM pg_stat_activity WHERE pid = pg_backend_pid()) = 'client backend'
+                 AND current_setting('application_name') = 'deletes' THEN PERFORM nextval('lair.in_session'); END IF;
+             PERFORM nextval('lair.ran'); RETURN 1; END $$;
+         CREATE FUNCTION lair.quiet() RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM lair.spy(); RETURN true; END $$;
+         CREATE FUNCTION lair.on_row() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM lair.spy(); RETURN OLD; END $$;
+         CREATE TYPE lair.c AS (x int);
+         CREATE FUNCTION lair.as_int(lair.c) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM lair.spy(); RETURN ($1).x; END $$;
+         CREATE CAST (lair.c AS int) WITH FUNCTION lair.as_int(lair.c) AS IMPLICIT;
+         CREATE FUNCTION lair.equals(uuid, lair.c) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN PERFORM lair.spy(); RETURN true; END $$;
+         CREATE OPERATOR lair.= (LEFTARG = uuid, RIGHTARG = lair.c, FUNCTION = lair.equals)",
+    );
+    for (index, plant) in [
+        "CREATE TRIGGER t BEFORE DELETE ON lair.bait FOR EACH ROW EXECUTE FUNCTION lair.on_row()",
+        "CREATE RULE r AS ON DELETE TO lair.bait DO ALSO SELECT lair.spy()",
+        "CREATE INDEX ON lair.bait (n) WHERE lair.quiet()",
+        "CREATE INDEX ON lair.bait ((n + 1), (lair.quiet()))",
+        "CREATE STATISTICS lair.s ON n, (lair.quiet()) FROM lair.bait",
+        "ALTER TABLE lair.bait ADD CHECK (lair.quiet())",
+        "CREATE TABLE lair.child (CHECK (lair.quiet())) INHERITS (lair.bait)",
+        "CREATE TABLE lair.child () INHERITS (lair.bait); CREATE TRIGGER t BEFORE DELETE ON lair.child
+         FOR EACH ROW EXECUTE FUNCTION lair.on_row(); INSERT INTO lair.child SELECT * FROM lair.bait",
+        "ALTER TABLE lair.bait ADD PRIMARY KEY (n); CREATE TABLE lair.holder (n int REFERENCES lair.bait ON DELETE CASCADE);
+         INSERT INTO lair.holder VALUES (1); CREATE TRIGGER t BEFORE DELETE ON lair.holder FOR EACH ROW EXECUTE FUNCTION lair.on_row()",
+        "ALTER TABLE lair.bait ADD PRIMARY KEY (n); CREATE TABLE lair.holder (n int REFERENCES lair.bait ON DELETE SET NULL);
+         INSERT INTO lair.holder VALUES (1); CREATE TRIGGER t BEFORE UPDATE ON lair.holder FOR EACH ROW EXECUTE FUNCTION lair.on_row()",
+        "ALTER TABLE lair.bait ADD PRIMARY KEY (n);
+         CREATE TABLE lair.holder (n int DEFAULT lair.spy() REFERENCES lair.bait ON DELETE SET DEFAULT); INSERT INTO lair.holder VALUES (1)",
+        "ALTER TABLE lair.bait ADD PRIMARY KEY (n); CREATE TABLE lair.holder (n lair.c REFERENCES lair.bait ON DELETE CASCADE);
+         INSERT INTO lair.holder VALUES (ROW(1))",
+        "ALTER TABLE lair.bait ADD PRIMARY KEY (n); CREATE TABLE lair.holder (n int REFERENCES lair.bait ON DELETE CASCADE);
+         CREATE TABLE lair.child (CHECK (lair.quiet())) INHERITS (lair.holder); INSERT INTO lair.holder VALUES (1)",
+        "DROP POLICY tenant_isolation ON lair.bait; ALTER TABLE lair.bait ALTER tenant_id DROP DEFAULT,
+         ALTER tenant_id TYPE lair.c USING ROW(1)",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let doomed = db.new_tenant(&format!("doomed-{index}"), scene.crook);
+        bait(&scene, "lair.bait", &[doomed]);
+        run(&mut scene.thief(), plant);
+        let mut superuser = db.connect_as("postgres", "-c application_name=deletes");
+        run(&mut superuser, &format!("SELECT tenant_delete('{doomed}')"));
+        assert!(!one::<bool>(&mut superuser, "SELECT is_called FROM lair.in_session", &[]), "{plant}");
+        run(
+            &mut db.superuser(),
+            "SET client_min_messages = error; DROP TABLE lair.bait CASCADE; DROP TABLE IF EXISTS lair.holder CASCADE;
+             SELECT tenant_purge('100 years')",
+        );
+        removed(db);
+    }
+    // The spy tells: here it does.
+    let mut superuser = db.connect_as("postgres", "-c application_name=deletes");
+    run(&mut superuser, "SELECT lair.spy()");
+    assert!(one::<bool>(&mut superuser, "SELECT is_called FROM lair.in_session", &[]));
 }
 
 /// Of a session that others go on with.
