@@ -6,10 +6,10 @@ use super::Catalog;
 use crate::error::Result;
 use crate::pg::query;
 
-/// When the next attempt is due, after one that failed: 2 s, 4 s, 8 s, and so on up to an hour.
+/// When the next attempt is due, after one that failed: 2 s, 4 s, 8 s, and so on up to 68 minutes.
 macro_rules! due_at {
     () => {
-        "coalesce(r.tried_at + make_interval(secs => least(power(2, r.attempts), 3600)), '-infinity')"
+        "coalesce(r.tried_at + make_interval(secs => power(2, least(r.attempts, 12))), '-infinity')"
     };
 }
 

@@ -24,9 +24,6 @@ macro_rules! touched {
 /// A table outside the tenant schemas whose every row belongs to a tenant; of a partitioned one the root.
 pub struct SharedTable {
     pub oid: pg_sys::Oid,
-    pub name: String,
-    pub owner: pg_sys::Oid,
-    /// Quoted.
     pub tenant_column: String,
 }
 
@@ -35,10 +32,15 @@ pub struct Part {
     pub oid: pg_sys::Oid,
     pub name: String,
     pub owner: pg_sys::Oid,
+    /// The tenant column's number, which differs between partitions.
+    pub column: i16,
+    /// A B-tree that begins with the column, or InvalidOid.
+    pub index: pg_sys::Oid,
 }
 
 fn part(row: &Row) -> Result<Part> {
-    Ok(Part { oid: row.need(1)?, name: row.need(2)?, owner: row.need(3)? })
+    let index = row.get(5).unwrap_or(pg_sys::InvalidOid);
+    Ok(Part { oid: row.need(1)?, name: row.need(2)?, owner: row.need(3)?, column: row.need(4)?, index })
 }
 
 /// Whether the row is new or says something else than before.
@@ -65,27 +67,19 @@ pub fn remove(catalog: &Catalog, table: pg_sys::Oid) -> Result<bool> {
     Ok(!removed.is_empty())
 }
 
-/// All of them whose tenant column is a uuid, as it has to be: those that are listed, and those whose policy says that they
-/// are shared, as after a restore of parts. The policy knows the column by its number, and so also after it was renamed.
+/// Those that are listed, and whose tenant column is a uuid, as it has to be. Where there is the policy it knows the column by
+/// its number, and so also after it was renamed. A policy alone makes no shared table: anybody may write one.
 pub fn list(catalog: &Catalog) -> Result<Vec<SharedTable>> {
     query(
         catalog.scope(),
-        "SELECT c.oid, format('%I.%I', n.nspname, c.relname), c.relowner, quote_ident(a.attname)
-         FROM (SELECT relation::oid AS oid FROM fluxbase_tenant.shared_tables
-               UNION
-               SELECT p.polrelid FROM pg_depend d JOIN pg_policy p ON p.oid = d.objid
-               WHERE d.classid = 'pg_policy'::regclass AND d.refclassid = 'pg_proc'::regclass
-                 AND d.refobjid = 'fluxbase_tenant.reachable_tenant_ids()'::regprocedure) found
-         JOIN pg_class c ON c.oid = found.oid JOIN pg_namespace n ON n.oid = c.relnamespace
-         LEFT JOIN fluxbase_tenant.shared_tables s ON s.relation = c.oid
+        "SELECT c.oid, a.attname::text
+         FROM fluxbase_tenant.shared_tables s JOIN pg_class c ON c.oid = s.relation AND c.relkind IN ('r', 'p')
          LEFT JOIN fluxbase_tenant.isolation_policies p ON p.relation = c.oid
          JOIN pg_attribute a ON a.attrelid = c.oid AND NOT a.attisdropped AND a.atttypid = 'uuid'::regtype
               AND CASE WHEN p.tenant_column IS NULL THEN a.attname = s.tenant_column ELSE a.attnum = p.tenant_column END
-         WHERE c.relkind IN ('r', 'p') AND (NOT c.relispartition OR s.relation IS NOT NULL) ORDER BY c.oid",
+         ORDER BY c.oid",
         &[],
-        |row| {
-            Ok(SharedTable { oid: row.need(1)?, name: row.need(2)?, owner: row.need(3)?, tenant_column: row.need(4)? })
-        },
+        |row| Ok(SharedTable { oid: row.need(1)?, tenant_column: row.need(2)? }),
     )
 }
 
@@ -100,38 +94,45 @@ pub fn contains(catalog: &Catalog, table: pg_sys::Oid) -> Result<bool> {
     Ok(!found.is_empty())
 }
 
-/// The tables that hold the rows of a shared table.
-pub fn parts(catalog: &Catalog, table: pg_sys::Oid) -> Result<Vec<Part>> {
+/// The tables that hold the rows of a shared table. A foreign table among them has rows elsewhere.
+pub fn parts(catalog: &Catalog, table: &SharedTable) -> Result<Vec<Part>> {
     query(
         catalog.scope(),
         "WITH RECURSIVE part (oid) AS (
              SELECT $1 UNION SELECT i.inhrelid FROM part JOIN pg_inherits i ON i.inhparent = part.oid)
-         SELECT c.oid, format('%I.%I', n.nspname, c.relname), c.relowner
+         SELECT c.oid, format('%I.%I', n.nspname, c.relname), c.relowner, a.attnum, (
+                    SELECT i.indexrelid FROM pg_index i
+                    JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam AND m.amname = 'btree'
+                    JOIN pg_opclass o ON o.oid = i.indclass[0] AND o.opcname = 'uuid_ops' AND o.oid < 16384
+                    WHERE i.indrelid = c.oid AND i.indkey[0] = a.attnum AND i.indisvalid AND i.indisready
+                      AND i.indpred IS NULL LIMIT 1)
          FROM part JOIN pg_class c ON c.oid = part.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+         JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = $2::text::name AND a.attnum > 0
          WHERE c.relkind IN ('r', 'f') ORDER BY c.oid",
-        &[table.into()],
+        &[table.oid.into(), table.tenant_column.as_str().into()],
         part,
     )
 }
 
-/// The tables that a DELETE from the table locks: itself, its partitions, and what refers to them.
-pub fn touched_by_delete(catalog: &Catalog, table: pg_sys::Oid) -> Result<Vec<String>> {
+/// The tables that the deletion of rows locks: the table itself, its partitions, and, by foreign keys, what refers to them.
+#[derive(PartialEq, Eq)]
+pub struct Touched {
+    pub table: pg_sys::Oid,
+    pub by_key: bool,
+}
+
+pub fn touched_by_delete(catalog: &Catalog, table: pg_sys::Oid) -> Result<Vec<Touched>> {
     query(
         catalog.scope(),
-        concat!(
-            "WITH RECURSIVE ",
-            touched!(),
-            " SELECT format('%I.%I', n.nspname, c.relname) FROM (SELECT DISTINCT oid FROM touched) t
-             JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.relnamespace ORDER BY c.oid"
-        ),
+        concat!("WITH RECURSIVE ", touched!(), " SELECT DISTINCT oid, by_key FROM touched ORDER BY oid, by_key"),
         &[table.into()],
-        |row| row.need(1),
+        |row| Ok(Touched { table: row.need(1)?, by_key: row.need(2)? }),
     )
 }
 
-/// Whether a DELETE from the table may run code of somebody's: triggers, rules, foreign servers, functions and operators in
-/// indexes, constraints and statistics, which the planner evaluates, and casts between the types of a key. Keys that set
-/// columns, or that are checked at the end of the transaction, count as code too.
+/// Whether the deletion of rows of the table, and what its keys cascade to, may run code of somebody's: triggers, rules,
+/// foreign servers, functions and operators in indexes, constraints and statistics, which the planner evaluates, and casts
+/// between the types of a key. Keys that set columns, or that are checked at the end of the transaction, count as code too.
 pub fn delete_runs_code(catalog: &Catalog, table: pg_sys::Oid) -> Result<bool> {
     let found = query(
         catalog.scope(),
@@ -160,27 +161,6 @@ pub fn delete_runs_code(catalog: &Catalog, table: pg_sys::Oid) -> Result<bool> {
         |_| Ok(()),
     )?;
     Ok(!found.is_empty())
-}
-
-/// A trigger or rule that a DELETE sets off, as ALTER TABLE names it.
-pub struct Code {
-    pub name: String,
-    /// Empty, `REPLICA ` or `ALWAYS `, as ENABLE takes it.
-    pub mode: String,
-}
-
-pub fn code_at_delete(catalog: &Catalog, table: pg_sys::Oid) -> Result<Vec<Code>> {
-    query(
-        catalog.scope(),
-        "SELECT code.name, CASE code.mode WHEN 'R' THEN 'REPLICA ' WHEN 'A' THEN 'ALWAYS ' ELSE '' END
-         FROM (SELECT format('TRIGGER %I', tgname), tgenabled FROM pg_trigger
-               WHERE tgrelid = $1 AND NOT tgisinternal AND tgtype & 8 <> 0
-               UNION ALL
-               SELECT format('RULE %I', rulename), ev_enabled FROM pg_rewrite WHERE ev_class = $1 AND ev_type = '4'
-         ) AS code (name, mode) WHERE code.mode <> 'D'",
-        &[table.into()],
-        |row| Ok(Code { name: row.need(1)?, mode: row.need(2)? }),
-    )
 }
 
 /// A foreign key to a shared table that leaves out the tenant.

@@ -31,8 +31,8 @@ impl Kind {
     }
 
     /// Without a transaction to wait for.
-    pub fn start_now(&self) {
-        self.register_after(pg_sys::InvalidTransactionId, 0);
+    pub fn start_now(&self, number: u32) {
+        self.register_after(pg_sys::InvalidTransactionId, number);
     }
 
     fn register(&self, number: u32) {

@@ -72,7 +72,7 @@ fn go_on(tenant: &Tenant, migration: &Migration, plan: &Plan, wait: Wait, attemp
     let lock_timeout = plan.lock_timeout_ms.to_string();
     let start = transaction(|| {
         guc::set(c"lock_timeout", &lock_timeout, Lifetime::Session)?;
-        let lock = ObjectLock::of_role(migrate::owner(tenant)?);
+        let lock = ObjectLock::of_migrations(migrate::owner(tenant)?);
         if !lock.hold(wait == Wait::Yes) {
             return Ok(None);
         }

@@ -48,7 +48,7 @@ pub extern "C-unwind" fn fluxbase_tenant_spares_worker(argument: pg_sys::Datum) 
 }
 
 fn lock() -> ObjectLock {
-    ObjectLock::of_extension()
+    ObjectLock::of_spares()
 }
 
 /// False where it cannot be done: the server's log says why.

@@ -5,7 +5,7 @@
 //! process that takes too long is terminated, and another one goes on with the next table. Nobody waits for any of this.
 
 use std::cell::Cell;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgrx::Uuid;
 use pgrx::prelude::*;
@@ -13,20 +13,25 @@ use pgrx::prelude::*;
 use super::at_commit::{self, Kind};
 use super::transaction::{Attempted, Failure, command, give_back, keep, transaction};
 use crate::catalog::removals::{self, Removal};
-use crate::catalog::shared_tables::{self, Code, Part, SharedTable};
+use crate::catalog::shared_tables::{self, Part, SharedTable};
 use crate::catalog::{Catalog, tenants};
 use crate::error::{Error, Result};
 use crate::identity::SandboxIdentity;
 use crate::pg::guc::{self, Lifetime};
 use crate::pg::locks::{self, ObjectLock};
+use crate::pg::rows::{Rows, Triggers};
 use crate::pg::sandbox::Sandbox;
-use crate::pg::{Deadline, pause, roles};
-use crate::schema;
+use crate::pg::{Deadline, context, pause, roles};
+use crate::{schema, tenancy};
 
 const LOCK_TIMEOUT: &str = "5s";
+/// Tells a worker that the one before it may still have the lock.
+const SUCCESSOR: u32 = 1;
 /// Rows that one transaction removes, and how long it may take.
-const BATCH: u32 = 10_000;
+const BATCH: u64 = 10_000;
 const BATCH_LIMIT: Duration = Duration::from_secs(60);
+/// After which other removals have their turn.
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const PLACE: &str = "removing the rows of a deleted tenant";
 
@@ -48,12 +53,13 @@ pub fn after_commit(catalog: &Catalog) -> Result<()> {
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn fluxbase_tenant_removal_worker(argument: pg_sys::Datum) {
-    if at_commit::begin(argument).is_err() {
+    let Ok(number) = at_commit::begin(argument) else {
         return;
-    }
+    };
     let _successor = Successor::named();
     // One worker at a time is enough. What is committed while it has the lock, it sees once it has let go.
-    while transaction(|| Ok(keep(ObjectLock::of_removals()))).unwrap_or(false) {
+    let wait = number == SUCCESSOR;
+    while transaction(|| Ok(keep(ObjectLock::of_removals(), wait))).unwrap_or(false) {
         work();
         let more = transaction(|| {
             give_back();
@@ -67,12 +73,10 @@ pub extern "C-unwind" fn fluxbase_tenant_removal_worker(argument: pg_sys::Datum)
 
 /// Until nothing is due within a minute.
 fn work() {
-    // That of the database, which the code of owners expects.
-    let search_path = guc::get("search_path").ok().flatten().unwrap_or_default();
     while transaction(|| removals::is_due_soon(&Catalog::write()?)).unwrap_or(false) {
         match transaction(|| removals::next(&Catalog::write()?)) {
             Ok(Some(removal)) => {
-                let outcome = attempt(&removal, &search_path);
+                let outcome = attempt(&removal);
                 let noted = transaction(|| note(&Catalog::write()?, &removal, outcome.as_ref().err()));
                 if noted.is_err() {
                     return;
@@ -91,7 +95,7 @@ fn note(catalog: &Catalog, removal: &Removal, failure: Option<&Failure>) -> Resu
     }
 }
 
-fn attempt(removal: &Removal, search_path: &str) -> Attempted<()> {
+fn attempt(removal: &Removal) -> Attempted<()> {
     let Some(oid) = removal.table else {
         return transaction(|| {
             if schema::drop_owner_role(&Catalog::write()?, removal.tenant_id, LOCK_TIMEOUT)? {
@@ -107,7 +111,7 @@ fn attempt(removal: &Removal, search_path: &str) -> Attempted<()> {
             return Ok(None);
         }
         match shared_tables::list(&catalog)?.into_iter().find(|table| table.oid == oid) {
-            Some(table) => Ok(Some((shared_tables::parts(&catalog, oid)?, table))),
+            Some(table) => Ok(Some((shared_tables::parts(&catalog, &table)?, table))),
             None if shared_tables::contains(&catalog, oid)? => {
                 Err(Error::conflict("the table has lost its tenant column", "Protect it again, or drop it."))
             }
@@ -117,7 +121,18 @@ fn attempt(removal: &Removal, search_path: &str) -> Attempted<()> {
     let Some((parts, table)) = found else {
         return Ok(());
     };
-    let remove = || parts.iter().try_for_each(|part| remove_rows(removal.tenant_id, &table, part, search_path));
+    let started = Instant::now();
+    let remove = || {
+        parts.iter().try_for_each(|part| {
+            if started.elapsed() > ATTEMPT_LIMIT {
+                return Err(Failure::from_error(&Error::conflict(
+                    "it takes long; other tables have their turn",
+                    "Wait.",
+                )));
+            }
+            remove_rows(removal.tenant_id, &table, part)
+        })
+    };
     remove()?;
     // Whoever began to write before the tenant was gone may not have committed.
     command(|| {
@@ -129,61 +144,51 @@ fn attempt(removal: &Removal, search_path: &str) -> Attempted<()> {
 }
 
 /// With what the owner wants to happen when a row is deleted; where that keeps rows from being deleted, without it.
-fn remove_rows(tenant: Uuid, table: &SharedTable, part: &Part, search_path: &str) -> Attempted<()> {
-    let code = transaction(|| shared_tables::code_at_delete(&Catalog::write()?, part.oid))?;
-    let condition = format!("{} = '{tenant}'", table.tenant_column);
+fn remove_rows(tenant: Uuid, table: &SharedTable, part: &Part) -> Attempted<()> {
     let owner = SessionOfOwner::begin(part.owner)?;
-    let mut removed = in_batches(part, search_path, &condition);
-    if removed.is_err()
-        && !code.is_empty()
-        && as_owner(part, search_path, &without_code(part, &code, &condition)).is_ok()
-    {
-        ereport!(
-            LOG,
-            PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
-            format!("rows of a deleted tenant were removed from {} without its triggers, which kept them", part.name)
-        );
-        removed = Ok(());
+    let rows = tenancy::rows_of_deleted_tenant(table, part, tenant);
+    let mut removed = in_batches(&rows, Triggers::All);
+    if let Err(failure) = &removed {
+        let told = format!("{}: {}", part.name, failure.message);
+        if in_batches(&rows, Triggers::OfKeysAlone).is_ok() {
+            ereport!(
+                LOG,
+                PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+                format!("rows of a deleted tenant were removed without the triggers that kept them: {told}")
+            );
+            removed = Ok(());
+        }
     }
     owner.end()?;
     removed
 }
 
-fn in_batches(part: &Part, search_path: &str, condition: &str) -> Attempted<()> {
-    let name = &part.name;
-    let rows = format!("SELECT ctid FROM ONLY {name} WHERE {condition} LIMIT {BATCH}");
-    let batch = format!("DELETE FROM ONLY {name} WHERE ctid = ANY (ARRAY({rows}))");
-    while as_owner(part, search_path, &[batch.as_str()])? > 0 {}
-    let left = format!("SELECT FROM ONLY {name} WHERE {condition} LIMIT 1");
-    if as_owner(part, search_path, &[left.as_str()])? > 0 {
-        let message = "a trigger or a rule of the table keeps rows from being deleted";
-        return Err(Failure::from_error(&Error::conflict(message, "Ask the owner of the table.")));
+/// As many batches as it takes for the rows that were there, so that a trigger that puts them back comes to an end.
+fn in_batches(rows: &Rows, triggers: Triggers) -> Attempted<()> {
+    let there = as_owner(rows.owner, || rows.count(u64::MAX))?;
+    for _ in 0..there.div_ceil(BATCH) {
+        as_owner(rows.owner, || rows.delete(triggers, BATCH))?;
     }
-    Ok(())
+    if as_owner(rows.owner, || rows.count(1))? == 0 {
+        return Ok(());
+    }
+    let message = "rows are there again, or a trigger keeps them";
+    Err(Failure::from_error(&Error::conflict(message, "Ask the owner of the table.")))
 }
 
-/// In one transaction, in which others see the triggers enabled.
-fn without_code(part: &Part, code: &[Code], condition: &str) -> [String; 3] {
-    let list = |of: fn(&Code) -> String| code.iter().map(of).collect::<Vec<_>>().join(", ");
-    let name = &part.name;
-    [
-        format!("ALTER TABLE ONLY {name} {}", list(|code| format!("DISABLE {}", code.name))),
-        format!("DELETE FROM ONLY {name} WHERE {condition}"),
-        format!("ALTER TABLE ONLY {name} {}", list(|code| format!("ENABLE {}{}", code.mode, code.name))),
-    ]
-}
-
-/// A transaction in which nobody but the table's owner acts; how many rows the last statement returned or changed.
-fn as_owner(part: &Part, search_path: &str, statements: &[impl AsRef<str>]) -> Attempted<u64> {
+/// A transaction in which nobody but the table's owner acts.
+fn as_owner<T>(owner: pg_sys::Oid, run: impl FnOnce() -> Result<T>) -> Attempted<T> {
     let _deadline = Deadline::after(BATCH_LIMIT);
+    // That of the database, which the code of owners expects.
+    let search_path = guc::get("search_path").ok().flatten().unwrap_or_default();
     // Nothing is deferred to where the security context has ended.
     transaction(|| {
         let catalog = Catalog::write()?;
         crate::pg::execute(catalog.scope(), "SET CONSTRAINTS ALL IMMEDIATE")?;
         let _nobody = SandboxIdentity::nobody()?;
-        let settings = [(c"row_security", "on"), (c"lock_timeout", LOCK_TIMEOUT), (c"search_path", search_path)];
-        let sandbox = Sandbox::enter_unforced(part.owner, &settings)?;
-        statements.iter().try_fold(0, |_, statement| sandbox.count(statement.as_ref(), PLACE))
+        let settings = [(c"row_security", "on"), (c"lock_timeout", LOCK_TIMEOUT), (c"search_path", &*search_path)];
+        let _sandbox = Sandbox::enter_unforced(owner, &settings)?;
+        context::at(PLACE, run)
     })
 }
 
@@ -225,5 +230,5 @@ impl Drop for Successor {
 }
 
 unsafe extern "C-unwind" fn start_successor(_code: i32, _argument: pg_sys::Datum) {
-    REMOVAL.start_now();
+    REMOVAL.start_now(SUCCESSOR);
 }

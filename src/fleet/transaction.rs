@@ -25,10 +25,10 @@ thread_local! {
     static KEPT: RefCell<Vec<ObjectLock>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Takes the lock for the rest of the session, if nobody has it: the server gives back what a session holds when one of its
-/// transactions aborts, and the next one takes it again.
-pub fn keep(lock: ObjectLock) -> bool {
-    let is_held = lock.hold(false);
+/// Takes the lock for the rest of the session, if nobody has it or when they let go: the server gives back what a session
+/// holds when one of its transactions aborts, and the next one takes it again.
+pub fn keep(lock: ObjectLock, wait: bool) -> bool {
+    let is_held = lock.hold(wait);
     if is_held {
         KEPT.with_borrow_mut(|kept| kept.push(lock));
     }

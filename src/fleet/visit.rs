@@ -195,7 +195,7 @@ pub fn lock(catalog: &Catalog, tenant: Uuid, wait: Wait) -> Result<Option<Tenant
     let Some(found) = tenants::by_id(catalog, tenant)? else {
         return Ok(None);
     };
-    let lock = ObjectLock::of_role(migrate::owner(&found)?);
+    let lock = ObjectLock::of_migrations(migrate::owner(&found)?);
     match wait {
         Wait::No if !lock.try_take() => Ok(None),
         Wait::No => tenants::try_lock(catalog, tenant),

@@ -62,7 +62,7 @@ unsafe fn handle_sigterm() {
 fn work(orders: &Orders, plan: &Plan) {
     let number = orders.arrive();
     let begun = transaction(|| {
-        keep(orders.lock_of_worker(number)?);
+        keep(orders.lock_of_worker(number)?, false);
         name_session(plan)
     });
     if begun.is_err() {

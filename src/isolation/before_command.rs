@@ -1,13 +1,14 @@
-//! What the event trigger before a command refuses: taking privileges from roles of the extension, and changing those of a
-//! tenant's objects without owning them. GRANT by somebody who may not grant changes nothing and says so, but the server
-//! writes the object's row all the same, and keeps it locked until the transaction ends.
+//! What the event trigger before a command refuses: taking privileges from roles of the extension, changing those of a tenant's
+//! objects without owning them, and other commands that lock what is not the caller's before they check. GRANT by somebody
+//! who may not grant changes nothing and says so, but the server writes the object's row all the same, and keeps it locked
+//! until the transaction ends.
 
 use std::ffi::CStr;
 
 use pgrx::prelude::*;
 
 use super::ddl::OwnDdl;
-use super::relations;
+use super::{check, named_relations, relations};
 use crate::error::{Error, Result};
 use crate::ids;
 use crate::pg::{lists, roles};
@@ -31,7 +32,7 @@ pub unsafe fn permit(statement: *mut pg_sys::Node) -> Result<()> {
                 keep_role(heir, "REASSIGN OWNED TO")
             }
             pg_sys::NodeTag::T_GrantStmt => keep_privileges(statement.cast()),
-            _ => Ok(()),
+            _ => keep_unlocked(&named_relations::locked_first(statement)),
         }
     }
 }
@@ -100,6 +101,24 @@ unsafe fn keep_privileges(statement: *mut pg_sys::GrantStmt) -> Result<()> {
     Ok(())
 }
 
+/// Commands on relations of tenants and of the catalog that lock before they check.
+///
+/// # Safety
+/// Names made by the parser, or null.
+unsafe fn keep_unlocked(names: &[*mut pg_sys::RangeVar]) -> Result<()> {
+    let role = roles::current();
+    if names.is_empty() || roles::is_superuser(role) {
+        return Ok(());
+    }
+    for name in names.iter().filter(|name| !name.is_null()) {
+        // SAFETY: by the caller's promise.
+        if let Some(relation) = unsafe { kept_from(*name, role)? } {
+            return Err(Error::OutOfReach { kind: "table", name: check::relation_name(relation) });
+        }
+    }
+    Ok(())
+}
+
 /// Whether what is in a schema is a tenant's or the catalog's.
 fn is_kept(schema: pg_sys::Oid) -> Result<bool> {
     // SAFETY: a lookup by C string; missing_ok.
@@ -124,21 +143,29 @@ unsafe fn any_schema(names: *mut pg_sys::List, role: pg_sys::Oid) -> Result<bool
 /// # Safety
 /// A list of RangeVar.
 unsafe fn any_relation(names: *mut pg_sys::List, role: pg_sys::Oid) -> Result<bool> {
-    // SAFETY: by the caller's promise; NoLock and missing_ok.
-    let found = unsafe {
-        lists::nodes::<pg_sys::RangeVar>(names).map(|name| {
-            let (no_lock, missing_ok) = (pg_sys::NoLock as i32, pg_sys::RVROption::RVR_MISSING_OK);
-            pg_sys::RangeVarGetRelidExtended(name, no_lock, missing_ok, None, std::ptr::null_mut())
-        })
-    };
-    for relation in found.filter(|relation| *relation != pg_sys::InvalidOid) {
-        // SAFETY: a lookup by oid.
-        let schema = unsafe { pg_sys::get_rel_namespace(relation) };
-        if is_kept(schema)? && !roles::owns_relation(relation, role) {
+    // SAFETY: by the caller's promise.
+    for name in unsafe { lists::nodes::<pg_sys::RangeVar>(names) } {
+        // SAFETY: as above.
+        if unsafe { kept_from(name, role)? }.is_some() {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// The relation, where it is a tenant's or the catalog's and the role does not own it.
+///
+/// # Safety
+/// A name made by the parser.
+unsafe fn kept_from(name: *mut pg_sys::RangeVar, role: pg_sys::Oid) -> Result<Option<pg_sys::Oid>> {
+    let (no_lock, missing_ok) = (pg_sys::NoLock as i32, pg_sys::RVROption::RVR_MISSING_OK);
+    // SAFETY: by the caller's promise; whether it exists is for the command itself to say. A lookup by oid.
+    let (relation, schema) = unsafe {
+        let relation = pg_sys::RangeVarGetRelidExtended(name, no_lock, missing_ok, None, std::ptr::null_mut());
+        (relation, pg_sys::get_rel_namespace(relation))
+    };
+    let is_kept = relation != pg_sys::InvalidOid && is_kept(schema)? && !roles::owns_relation(relation, role);
+    Ok(is_kept.then_some(relation))
 }
 
 /// # Safety

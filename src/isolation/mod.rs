@@ -7,6 +7,7 @@ pub mod commands;
 mod cursors;
 pub mod ddl;
 mod hooks;
+mod named_relations;
 mod planner;
 mod plans;
 pub mod policies;

@@ -1,5 +1,5 @@
 //! One session at a time migrates a tenant. A row lock ends with its transaction, and some migrations have many; this is
-//! a lock on the tenant's owner role, which a session can hold from one transaction to the next.
+//! a lock that a session can hold from one transaction to the next.
 
 use super::sandbox::owner;
 use crate::catalog::tenants::Tenant;
@@ -9,7 +9,7 @@ use crate::pg::locks::ObjectLock;
 /// Until the end of the transaction. Never waits: who comes here holds the tenant's row, and who holds this lock may be
 /// waiting for that.
 pub fn take(tenant: &Tenant) -> Result<()> {
-    if ObjectLock::of_role(owner(tenant)?).try_take() {
+    if ObjectLock::of_migrations(owner(tenant)?).try_take() {
         return Ok(());
     }
     Err(Error::conflict(

@@ -1,4 +1,4 @@
-//! Locks on roles and on the extension, of the kind that lets others use them and only keeps its like out.
+//! Locks of the extension's own, which keep only their like out, and some that it takes or waits for on tables.
 
 use std::ffi::CStr;
 use std::time::Duration;
@@ -32,6 +32,13 @@ pub fn wait_for_writers(table: pg_sys::Oid) {
     unsafe { pg_sys::WaitForLockers(tag, pg_sys::ShareLock as pg_sys::LOCKMODE, false) };
 }
 
+/// Locks tables for writing, until the end of the (sub)transaction; false where one cannot be had at once.
+pub fn try_lock_for_writing(mut tables: impl Iterator<Item = pg_sys::Oid>) -> bool {
+    let mode = pg_sys::RowExclusiveLock as pg_sys::LOCKMODE;
+    // SAFETY: a lock on an oid, in a transaction; whether there is such a table is looked at afterwards.
+    tables.all(|table| unsafe { pg_sys::ConditionalLockRelationOid(table, mode) })
+}
+
 /// # Safety
 /// In a transaction.
 unsafe fn catalog_table(name: &CStr) -> pg_sys::Oid {
@@ -39,45 +46,46 @@ unsafe fn catalog_table(name: &CStr) -> pg_sys::Oid {
     unsafe { pg_sys::get_relname_relid(name.as_ptr(), pg_sys::get_namespace_oid(c"fluxbase_tenant".as_ptr(), false)) }
 }
 
+/// A lock that nothing but the extension takes, but for the one of a GRANT. Others can take those on its objects for a moment:
+/// COMMENT locks what it names before the server asks whether the caller may.
 pub struct ObjectLock(pg_sys::LOCKTAG);
 
 impl ObjectLock {
-    pub fn of_role(role: pg_sys::Oid) -> Self {
-        // A role belongs to no database.
-        ObjectLock::of(pg_sys::InvalidOid, pg_sys::AuthIdRelationId, role)
+    /// Held by whoever migrates the tenant with that owner role.
+    pub fn of_migrations(owner: pg_sys::Oid) -> Self {
+        ObjectLock::of_table(c"tenants", owner, 0)
     }
 
-    pub fn of_extension() -> Self {
-        // SAFETY: a lookup by C string, an error if there is none; reads a variable of the backend.
-        let (extension, database) =
-            unsafe { (pg_sys::get_extension_oid(c"fluxbase_tenant".as_ptr(), false), pg_sys::MyDatabaseId) };
-        ObjectLock::of(database, pg_sys::ExtensionRelationId, extension)
+    /// Held by whoever makes spare tenants.
+    pub fn of_spares() -> Self {
+        ObjectLock::of_table(c"tenants", pg_sys::InvalidOid, 0)
     }
 
     /// Of a background worker, by its leader's number and its own.
     pub fn of_worker(leader: u32, number: u32) -> Result<Self> {
         let number = u16::try_from(number).map_err(|_| Error::internal("too many workers"))?;
-        // SAFETY: as above; the table is not locked as an object by anybody else.
-        let (table, database) = unsafe { (catalog_table(c"fleet_runs"), pg_sys::MyDatabaseId) };
-        let mut lock = ObjectLock::of(database, table, leader.into());
-        lock.0.locktag_field4 = number;
-        Ok(lock)
+        Ok(ObjectLock::of_table(c"fleet_runs", leader.into(), number))
     }
 
     /// Held by whoever removes what deleted tenants left.
     pub fn of_removals() -> Self {
-        // SAFETY: as above; the oid of a table of ours, which is locked as an object by nobody else.
-        let (table, database) = unsafe { (catalog_table(c"removals"), pg_sys::MyDatabaseId) };
-        ObjectLock::of(database, pg_sys::RelationRelationId, table)
+        ObjectLock::of_table(c"removals", pg_sys::InvalidOid, 0)
+    }
+
+    /// On what a table of the catalog keeps: the server locks nothing under the oid of such a table as a class.
+    fn of_table(name: &CStr, object: pg_sys::Oid, part: u16) -> Self {
+        // SAFETY: reads a variable of the backend, in a transaction.
+        let (database, class) = unsafe { (pg_sys::MyDatabaseId, catalog_table(name)) };
+        ObjectLock::of(database, class, object, part)
     }
 
     /// As the server's LockSharedObject() and LockDatabaseObject() do.
-    fn of(database: pg_sys::Oid, class: pg_sys::Oid, object: pg_sys::Oid) -> Self {
+    fn of(database: pg_sys::Oid, class: pg_sys::Oid, object: pg_sys::Oid, part: u16) -> Self {
         ObjectLock(pg_sys::LOCKTAG {
             locktag_field1: database.to_u32(),
             locktag_field2: class.to_u32(),
             locktag_field3: object.to_u32(),
-            locktag_field4: 0,
+            locktag_field4: part,
             locktag_type: pg_sys::LockTagType::LOCKTAG_OBJECT as u8,
             locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
         })
@@ -141,18 +149,20 @@ impl ObjectLock {
 
     /// Gives back the lock on a role that GRANT of the role has just taken for the length of the transaction, from PostgreSQL
     /// 16 on. It keeps two grants from making a circle, and whoever is granted a role to as it is created is in none.
-    pub fn release_after_grant(&self) {
+    pub fn release_after_grant(role: pg_sys::Oid) {
+        // A role belongs to no database.
+        let lock = ObjectLock::of(pg_sys::InvalidOid, pg_sys::AuthIdRelationId, role, 0);
         // SAFETY: the lock that the GRANT took, in this transaction and for the same resource owner.
         #[cfg(not(feature = "pg15"))]
         unsafe {
-            pg_sys::LockRelease(&self.0, MODE, false)
+            pg_sys::LockRelease(&lock.0, MODE, false)
         };
     }
 
     fn acquire(&self, for_session: bool, dont_wait: bool) -> bool {
         // Who has the lock may be building an index, and would wait for our snapshot while we wait for the lock.
         let _unwaited = (!dont_wait).then(Unwaited::begin);
-        // SAFETY: a tag of the kind that the server makes for roles, in a transaction.
+        // SAFETY: a tag as the server makes them, in a transaction.
         let answer = unsafe { pg_sys::LockAcquire(&self.0, MODE, for_session, dont_wait) };
         answer != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
     }

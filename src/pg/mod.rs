@@ -13,6 +13,7 @@ pub mod locks;
 mod name;
 mod portals;
 pub mod roles;
+pub mod rows;
 pub mod sandbox;
 pub mod scan;
 mod spi;

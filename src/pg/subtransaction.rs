@@ -6,7 +6,7 @@ use pgrx::PgTryBuilder;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What a subtransaction changes in the backend, to be put back when it ends.
 struct Surroundings {
@@ -66,7 +66,7 @@ pub fn attempt<T>(run: impl FnOnce() -> Result<T>, forgiven: &[PgSqlErrorCode]) 
         .execute()
 }
 
-/// As `attempt`, for whatever the server refuses; what ends the caller's statement or session does.
+/// As `attempt`, for whatever the server refuses and for conflicts; what ends the caller's statement or session does.
 pub fn attempt_any<T>(run: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
     let around = Surroundings::begin();
     let mut body = Some(run);
@@ -76,7 +76,10 @@ pub fn attempt_any<T>(run: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
         };
         let answer = run();
         around.end(answer.is_ok());
-        answer.map(Some)
+        match answer {
+            Err(Error::Conflict { .. }) => Ok(None),
+            answer => answer.map(Some),
+        }
     }))
     .catch_others(|caught| {
         around.end(false);

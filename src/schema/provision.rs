@@ -40,7 +40,7 @@ pub fn create_owner_role(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
     let group = roles::by_name(c"fluxbase_tenant_owner")
         .ok_or_else(|| Error::internal("role fluxbase_tenant_owner does not exist"))?;
     // Every other transaction that creates a tenant would wait for this one.
-    ObjectLock::of_role(group).release_after_grant();
+    ObjectLock::release_after_grant(group);
     Ok(())
 }
 

@@ -10,6 +10,7 @@ mod spares;
 pub use clone::{Cloning, clone};
 pub use create::{Creation, create, provision};
 use create::{refuse_beyond_limit, require_object};
+pub use removal::rows as rows_of_deleted_tenant;
 pub use spares::{Filled, fill, fill_one, is_short, unregister_migration};
 
 use crate::access::{Access, Need, authorize};

@@ -4,18 +4,30 @@
 //! waiting or stop it: here only rows go whose removal runs no code, and only at once. A background worker looks at every
 //! table after the commit, and removes what is left; until then nobody reaches it, for its tenant is gone.
 
+use std::time::{Duration, Instant};
+
 use pgrx::Uuid;
 
-use crate::catalog::shared_tables::{self, SharedTable};
+use crate::catalog::shared_tables::{self, Part, SharedTable};
 use crate::catalog::{Catalog, removals};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::identity::SandboxIdentity;
+use crate::pg::rows::{Rows, Triggers};
 use crate::pg::sandbox::Sandbox;
-use crate::pg::{attempt_any, execute};
+use crate::pg::{attempt_any, locks};
 use crate::schema;
 
 /// How long the deleting session waits for a lock of somebody else's.
 const PATIENCE: &str = "200ms";
+
+const PATIENCE_WITH_ALL: Duration = Duration::from_secs(1);
+
+/// Rows of one table that the deleting transaction removes; looking for what refers to each may take long.
+const MOST_ROWS: u64 = 10_000;
+const MOST_ROWS_WITH_KEYS: u64 = 1000;
+
+/// Tables that the deleting transaction locks for the sake of one shared table.
+const MOST_LOCKS: usize = 1000;
 
 /// After the tenant's row and schema are gone.
 pub fn remove_what_is_elsewhere(catalog: &Catalog, tenant_id: Uuid) -> Result<()> {
@@ -26,12 +38,13 @@ pub fn remove_what_is_elsewhere(catalog: &Catalog, tenant_id: Uuid) -> Result<()
     for table in &left {
         removals::request(catalog, tenant_id, Some(table.oid))?;
     }
+    let started = Instant::now();
     // Rows that others refer to can go after those.
     loop {
         let before = left.len();
         let mut still_left = Vec::new();
         for table in left {
-            if !remove_rows(catalog, &table, tenant_id)? {
+            if started.elapsed() > PATIENCE_WITH_ALL || !remove_rows(&table, tenant_id)? {
                 still_left.push(table);
             }
         }
@@ -43,19 +56,43 @@ pub fn remove_what_is_elsewhere(catalog: &Catalog, tenant_id: Uuid) -> Result<()
 }
 
 /// False where that is left to the worker, as is whatever the server refuses.
-fn remove_rows(catalog: &Catalog, table: &SharedTable, tenant_id: Uuid) -> Result<bool> {
+fn remove_rows(table: &SharedTable, tenant_id: Uuid) -> Result<bool> {
     let removed = attempt_any(|| {
-        let touched = shared_tables::touched_by_delete(catalog, table.oid)?.join(", ");
-        execute(catalog.scope(), &format!("LOCK TABLE {touched} IN ROW EXCLUSIVE MODE NOWAIT"))?;
-        // Under the lock, which keeps triggers from being added.
-        if shared_tables::delete_runs_code(catalog, table.oid)? {
+        // By oid, and by what is committed now at every isolation level: names and triggers may change until there is a lock.
+        let touched = shared_tables::touched_by_delete(&Catalog::latest()?, table.oid)?;
+        if touched.len() > MOST_LOCKS || !locks::try_lock_for_writing(touched.iter().map(|one| one.table)) {
             return Ok(false);
         }
+        let parts = {
+            let locked = Catalog::latest()?;
+            let is_same = shared_tables::touched_by_delete(&locked, table.oid)? == touched;
+            if !is_same || shared_tables::delete_runs_code(&locked, table.oid)? {
+                return Ok(false);
+            }
+            shared_tables::parts(&locked, table)?
+        };
+        let most = if touched.iter().any(|one| one.by_key) { MOST_ROWS_WITH_KEYS } else { MOST_ROWS };
         let _nobody = SandboxIdentity::nobody()?;
-        let sandbox = Sandbox::enter_unforced(table.owner, &[(c"row_security", "on"), (c"lock_timeout", PATIENCE)])?;
-        let delete = format!("DELETE FROM {} WHERE {} = '{tenant_id}'", table.name, table.tenant_column);
-        sandbox.run(&delete, "removing the rows of a deleted tenant")?;
+        for part in &parts {
+            let _sandbox = Sandbox::enter_unforced(part.owner, &[(c"lock_timeout", PATIENCE)])?;
+            let rows = rows(table, part, tenant_id);
+            if rows.count(most + 1)? > most {
+                return Err(Error::conflict("too many rows", "The worker removes them."));
+            }
+            rows.delete(Triggers::All, most)?;
+        }
         Ok(true)
     })?;
     Ok(removed == Some(true))
+}
+
+pub fn rows<'a>(table: &'a SharedTable, part: &Part, tenant_id: Uuid) -> Rows<'a> {
+    Rows {
+        table: part.oid,
+        owner: part.owner,
+        column: &table.tenant_column,
+        number: part.column,
+        index: part.index,
+        id: tenant_id,
+    }
 }

@@ -59,7 +59,7 @@ pub fn fill(catalog: &Catalog, wanted: Option<i32>) -> Result<Filled> {
             "A handful is enough: each that is taken is replaced in the background.",
         ));
     }
-    ObjectLock::of_extension().take();
+    ObjectLock::of_spares().take();
     let mut filled = Filled::default();
     while fill_one(catalog, wanted, &mut filled)? {}
     while spares::count(catalog)? > i64::from(wanted)
@@ -71,7 +71,7 @@ pub fn fill(catalog: &Catalog, wanted: Option<i32>) -> Result<Filled> {
     Ok(filled)
 }
 
-/// The next thing to do towards so many spares; false if there is none. The caller holds the lock on the extension.
+/// The next thing to do towards so many spares; false if there is none. The caller holds the lock on spare tenants.
 pub fn fill_one(catalog: &Catalog, wanted: i32, filled: &mut Filled) -> Result<bool> {
     if let Some(stale) = spares::take_stale(catalog)? {
         ready(catalog, stale)?;

@@ -15,6 +15,9 @@ cases![
     triggers_run_as_the_tables_owner_alone,
     triggers_in_parallel_workers,
     functions_that_a_delete_evaluates,
+    triggers_that_the_snapshot_does_not_see,
+    names_that_come_to_mean_another_table,
+    partition_put_in_another_ones_place,
     what_outlives_a_trigger,
     no_table_refers_to_the_catalog,
     ids_tell_nothing,
@@ -200,6 +203,123 @@ fn functions_that_a_delete_evaluates(db: &Db) {
     let mut superuser = db.connect_as("postgres", "-c application_name=deletes");
     run(&mut superuser, "SELECT lair.spy()");
     assert!(one::<bool>(&mut superuser, "SELECT is_called FROM lair.in_session", &[]));
+}
+
+/// In REPEATABLE READ the transaction's snapshot is older than the trigger, and the trigger fires.
+fn triggers_that_the_snapshot_does_not_see(db: &Db) {
+    let scene = Scene::set(db);
+    let doomed = db.new_tenant("doomed", scene.crook);
+    bait(&scene, "lair.bait", &[doomed]);
+    let mut deleter = db.connect_as("postgres", "-c application_name=deletes");
+    run(&mut deleter, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM tenant_list()");
+    run(&mut scene.thief(), "CREATE SEQUENCE lair.in_session");
+    trigger(
+        &scene,
+        "lair.bait",
+        "spy",
+        "BEFORE",
+        "IF current_setting('application_name') = 'deletes' THEN PERFORM nextval('lair.in_session'); END IF; RETURN OLD;",
+    );
+    run(&mut deleter, &format!("SELECT tenant_delete('{doomed}'); COMMIT"));
+    assert!(!one::<bool>(&mut deleter, "SELECT is_called FROM lair.in_session", &[]));
+    removed(db);
+    assert_eq!(left(db, "lair.bait", doomed), 0);
+}
+
+/// While the deletion waits for a row of the first table, the second is renamed, or its schema, and another put in its place.
+fn names_that_come_to_mean_another_table(db: &Db) {
+    let scene = Scene::set(db);
+    run(&mut db.superuser(), &format!("GRANT CREATE ON DATABASE {} TO {}", db.name(), scene.role));
+    run(
+        &mut scene.thief(),
+        "CREATE SCHEMA first; CREATE SCHEMA trap; GRANT USAGE ON SCHEMA first, trap TO PUBLIC;
+         CREATE SEQUENCE trap.fired; CREATE FUNCTION trap.fire() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN PERFORM nextval('trap.fired'); RETURN OLD; END $$",
+    );
+    for (index, (swap, back)) in [
+        (
+            "ALTER TABLE lair.second RENAME TO was; ALTER TABLE trap.second SET SCHEMA lair",
+            "ALTER TABLE lair.second SET SCHEMA trap; ALTER TABLE lair.was RENAME TO second",
+        ),
+        (
+            "ALTER SCHEMA lair RENAME TO was; ALTER SCHEMA trap RENAME TO lair",
+            "ALTER SCHEMA lair RENAME TO trap; ALTER SCHEMA was RENAME TO lair",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let doomed = db.new_tenant(&format!("doomed-{index}"), scene.crook);
+        bait(&scene, "first.bait", &[doomed]);
+        bait(&scene, "lair.second", &[doomed]);
+        run(
+            &mut scene.thief(),
+            &format!(
+                "CREATE TABLE trap.second (n int, tenant_id uuid); INSERT INTO trap.second VALUES (1, '{doomed}');
+                 CREATE TRIGGER fire BEFORE DELETE ON trap.second FOR EACH ROW EXECUTE FUNCTION trap.fire()"
+            ),
+        );
+        let mut holder = scene.thief();
+        run(&mut holder, "BEGIN; SELECT FROM first.bait FOR UPDATE");
+        let mut swapper = scene.thief();
+        let swapping = format!(
+            "DO $$ BEGIN FOR i IN 1..5000 LOOP
+                 IF EXISTS (SELECT FROM pg_locks WHERE relation = 'first.bait'::regclass AND mode = 'RowExclusiveLock') THEN
+                     {swap}; RETURN; END IF; PERFORM pg_sleep(0.001); END LOOP; RAISE 'nobody came'; END $$"
+        );
+        let swapped = std::thread::spawn(move || swapper.batch_execute(&swapping));
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        run(&mut db.superuser(), &format!("SELECT tenant_delete('{doomed}')"));
+        swapped.join().unwrap().unwrap();
+        run(&mut holder, "COMMIT");
+        removed(db);
+        run(&mut scene.thief(), back);
+        assert!(!one::<bool>(&mut db.superuser(), "SELECT is_called FROM trap.fired", &[]), "{swap}");
+        assert_eq!(left(db, "trap.second", doomed), 1, "it is no shared table");
+        assert_eq!(left(db, "lair.second", doomed), 0);
+        run(
+            &mut db.superuser(),
+            "SET client_min_messages = error; DROP TABLE trap.second, lair.second, first.bait CASCADE",
+        );
+    }
+}
+
+/// The owner of a schema may drop any table in it, also a superuser's partition while the worker is at the one before.
+fn partition_put_in_another_ones_place(db: &Db) {
+    let scene = Scene::set(db);
+    let doomed = db.new_tenant("doomed", scene.crook);
+    run(
+        &mut scene.thief(),
+        "CREATE TABLE lair.t (n int) PARTITION BY LIST (n); CREATE TABLE lair.p0 PARTITION OF lair.t FOR VALUES IN (0)",
+    );
+    run(
+        &mut db.superuser(),
+        "SELECT tenant_protect('lair.t'); CREATE TABLE lair.p1 PARTITION OF lair.t FOR VALUES IN (1)",
+    );
+    run(
+        &mut scene.thief(),
+        &format!("ALTER TABLE lair.p0 NO FORCE ROW LEVEL SECURITY; INSERT INTO lair.p0 VALUES (0, '{doomed}')"),
+    );
+    trigger(&scene, "lair.p0", "slow", "BEFORE", "PERFORM pg_sleep(2); RETURN OLD;");
+    run(&mut db.superuser(), &format!("SELECT tenant_delete('{doomed}')"));
+    let mut superuser = db.superuser();
+    let asleep = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'fluxbase_tenant removal'
+                  AND datname = current_database() AND wait_event = 'PgSleep'";
+    crate::support::fleet::until("the worker is at the first partition", || {
+        one::<i64>(&mut superuser, asleep, &[]) == 1
+    });
+    run(
+        &mut scene.thief(),
+        &format!(
+            "DROP TABLE lair.p1; CREATE TABLE lair.p1 (n int, tenant_id uuid); INSERT INTO lair.p1 VALUES (1, '{doomed}');
+             CREATE SEQUENCE lair.fired; GRANT ALL ON lair.p1 TO PUBLIC"
+        ),
+    );
+    trigger(&scene, "lair.p1", "fire", "BEFORE", "PERFORM nextval('lair.fired'); RETURN OLD;");
+    removed(db);
+    assert!(!one::<bool>(&mut superuser, "SELECT is_called FROM lair.fired", &[]));
+    assert_eq!(left(db, "lair.p1", doomed), 1, "it is no shared table");
+    assert_eq!(left(db, "lair.p0", doomed), 0);
 }
 
 /// Of a session that others go on with.

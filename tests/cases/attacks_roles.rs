@@ -15,6 +15,7 @@ cases![
     drop_owned_in_a_migration,
     grants_without_effect,
     grants_by_who_may,
+    commands_that_lock_before_they_check,
     spares_that_somebody_locks,
     policies_of_the_catalog_are_known,
     keys_between_shared_tables,
@@ -160,6 +161,65 @@ fn grants_by_who_may(db: &Db) {
          GRANT USAGE ON SCHEMA lair TO PUBLIC; CREATE DOMAIN lair.d AS int; GRANT USAGE ON DOMAIN lair.d TO PUBLIC",
     );
     expect_error(scene.thief().batch_execute("GRANT SELECT ON lair.no_such_table TO PUBLIC"), "42P01");
+}
+
+/// A strong lock that is waited for stops whoever comes after it, readers too.
+fn commands_that_lock_before_they_check(db: &Db) {
+    let scene = Scene::set(db);
+    db.migrate(scene.victim, "CREATE VIEW v AS SELECT 1 AS n; CREATE INDEX i ON notes (body)");
+    db.migrate(scene.thief, "CREATE TABLE parts (n int) PARTITION BY LIST (n)");
+    run(&mut db.superuser(), &format!("GRANT CREATE ON DATABASE {} TO {}", db.name(), scene.role));
+    run(
+        &mut scene.thief(),
+        "CREATE TABLE lair.split (id int, body text, email text) PARTITION BY LIST (id); CREATE TABLE lair.t (id int);
+         CREATE FUNCTION lair.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; CREATE PUBLICATION lair",
+    );
+    for relation in ["tenant_victim.notes", "fluxbase_tenant.tenants"] {
+        let mut holder = db.superuser();
+        run(
+            &mut holder,
+            &format!("BEGIN; SELECT count(*) FROM {relation}; SELECT tenant_update('{}', 'x')", scene.thief),
+        );
+        for command in [
+            "CREATE RULE r AS ON UPDATE TO {} DO ALSO NOTHING",
+            "CREATE TRIGGER t AFTER UPDATE ON {} FOR EACH ROW EXECUTE FUNCTION lair.f()",
+            "CREATE CONSTRAINT TRIGGER t AFTER UPDATE ON lair.t FROM {} FOR EACH ROW EXECUTE FUNCTION lair.f()",
+            "CREATE TABLE lair.x (id int REFERENCES {})",
+            "CREATE TABLE lair.x (id int, FOREIGN KEY (id) REFERENCES {})",
+            "CREATE TABLE lair.x () INHERITS ({})",
+            "CREATE TABLE lair.x PARTITION OF {} DEFAULT",
+            "ALTER TABLE lair.t ADD FOREIGN KEY (id) REFERENCES {}",
+            "ALTER TABLE lair.t ADD COLUMN more int REFERENCES {}",
+            "ALTER TABLE lair.t INHERIT {}",
+            "ALTER TABLE lair.split ATTACH PARTITION {} DEFAULT",
+            "COMMENT ON TABLE {} IS 'x'",
+            "COMMENT ON COLUMN {}.id IS 'x'",
+            "COMMENT ON POLICY p ON {} IS 'x'",
+            "CREATE STATISTICS lair.s ON id, slug FROM {}",
+            "CREATE PUBLICATION mine FOR TABLE {}",
+            "ALTER PUBLICATION lair ADD TABLE {}",
+            "ALTER TRIGGER t ON {} DEPENDS ON EXTENSION plpgsql",
+            "DO $$ BEGIN CREATE RULE r AS ON UPDATE TO {} DO ALSO NOTHING; END $$",
+        ] {
+            let command = command.replace("{}", relation);
+            let mut thief = scene.thief();
+            run(&mut thief, "SET lock_timeout = '1s'");
+            expect_error(thief.batch_execute(&command), "42501");
+        }
+        run(&mut holder, "COMMIT");
+    }
+    // On their own, and in a migration on the tenant's.
+    run(
+        &mut scene.thief(),
+        "CREATE TABLE lair.p (id int PRIMARY KEY); CREATE TABLE lair.x (id int REFERENCES lair.p) ; COMMENT ON TABLE lair.p IS 'x';
+         CREATE TRIGGER t AFTER UPDATE ON lair.p FOR EACH ROW EXECUTE FUNCTION lair.f();
+         CREATE TABLE lair.part PARTITION OF lair.split DEFAULT; ALTER PUBLICATION lair ADD TABLE lair.p",
+    );
+    db.migrate(
+        scene.thief,
+        "CREATE TABLE more (id int PRIMARY KEY, note int REFERENCES notes); CREATE TABLE part PARTITION OF parts DEFAULT;
+         COMMENT ON TABLE notes IS 'x'; CREATE RULE r AS ON UPDATE TO more DO ALSO NOTHING; CREATE STATISTICS s ON id, body FROM notes",
+    );
 }
 
 /// tenant_create() goes on with another one, or makes a schema.

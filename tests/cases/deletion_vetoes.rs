@@ -16,8 +16,12 @@ cases![
     trigger_that_raises,
     trigger_and_rule_that_keep_the_rows,
     trigger_that_never_ends,
+    trigger_that_puts_the_row_back,
     key_that_holds_the_rows,
     publication_that_refuses,
+    tables_that_declare_themselves_shared,
+    more_rows_than_the_session_removes,
+    removals_that_were_tried_often,
     rows_that_are_locked_or_not_yet_committed,
     the_id_of_a_tenant_that_is_not_quite_gone,
     grants_to_an_owner_role,
@@ -90,6 +94,16 @@ fn trigger_that_never_ends(db: &Db) {
     run(&mut scene.thief(), "DROP TRIGGER sleep ON lair.bait");
 }
 
+fn trigger_that_puts_the_row_back(db: &Db) {
+    let scene = Scene::set(db);
+    let doomed = db.new_tenant("doomed", scene.crook);
+    bait(&scene, "lair.bait", &[doomed]);
+    trigger(&scene, "lair.bait", "again", "BEFORE", "INSERT INTO lair.bait VALUES (OLD.*); RETURN OLD;");
+    run(&mut db.superuser(), &format!("SELECT tenant_delete('{doomed}')"));
+    removed(db);
+    assert_eq!(left(db, "lair.bait", doomed), 0);
+}
+
 /// What refers to the rows from elsewhere decides whether they can go; nobody but its owner can tell why it is there.
 fn key_that_holds_the_rows(db: &Db) {
     let scene = Scene::set(db);
@@ -132,6 +146,76 @@ fn publication_that_refuses(db: &Db) {
     run(&mut db.superuser(), "SELECT tenant_purge('100 years')");
     removed(db);
     assert_eq!(left(db, "lair.bait", doomed), 0);
+}
+
+/// A policy that anybody may write makes no table a shared one; a table that is one may have any number of children.
+fn tables_that_declare_themselves_shared(db: &Db) {
+    let scene = Scene::set(db);
+    let doomed = db.new_tenant("doomed", scene.crook);
+    bait(&scene, "lair.bait", &[doomed]);
+    run(
+        &mut scene.thief(),
+        &format!(
+            "CREATE TABLE lair.own (n int, tenant_id uuid); INSERT INTO lair.own VALUES (1, '{doomed}');
+             CREATE POLICY tenant_isolation ON lair.own AS RESTRICTIVE
+                 USING (tenant_id = ANY ((SELECT fluxbase_tenant.reachable_tenant_ids())::uuid[]));
+             DO $$ BEGIN FOR i IN 1..1100 LOOP
+                 EXECUTE format('CREATE TABLE lair.child_%s () INHERITS (lair.bait)', i); END LOOP; END $$"
+        ),
+    );
+    let locks = "SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND relation::regclass::text LIKE 'lair.%'";
+    let mut superuser = db.superuser();
+    run(&mut superuser, &format!("BEGIN; SELECT tenant_delete('{doomed}')"));
+    assert!(one::<i64>(&mut superuser, locks, &[]) < 10);
+    run(&mut superuser, "COMMIT");
+    removed(db);
+    assert_eq!(left(db, "lair.bait", doomed), 0);
+    assert_eq!(left(db, "lair.own", doomed), 1);
+}
+
+/// A key without an index is looked through for each row.
+fn more_rows_than_the_session_removes(db: &Db) {
+    let scene = Scene::set(db);
+    let doomed = db.new_tenant("doomed", scene.crook);
+    bait(&scene, "lair.many", &[doomed]);
+    bait(&scene, "lair.tree", &[doomed]);
+    run(
+        &mut scene.thief(),
+        &format!(
+            "INSERT INTO lair.many SELECT i, '{doomed}' FROM generate_series(1, 25000) i;
+             ALTER TABLE lair.tree ADD PRIMARY KEY (n), ADD COLUMN parent int REFERENCES lair.tree;
+             INSERT INTO lair.tree SELECT i, '{doomed}', 1 FROM generate_series(2, 1500) i"
+        ),
+    );
+    run(&mut db.superuser(), &format!("SELECT tenant_delete('{doomed}')"));
+    removed(db);
+    assert_eq!([left(db, "lair.many", doomed), left(db, "lair.tree", doomed)], [0, 0]);
+}
+
+/// The time to the next attempt has a bound, whatever their number.
+fn removals_that_were_tried_often(db: &Db) {
+    let scene = Scene::set(db);
+    let (first, second) = (db.new_tenant("first", scene.crook), db.new_tenant("second", scene.crook));
+    run(&mut scene.thief(), "CREATE TABLE lair.bait (n int PRIMARY KEY)");
+    run(
+        &mut db.superuser(),
+        &format!("SELECT tenant_protect('lair.bait'); INSERT INTO lair.bait VALUES (1, '{first}')"),
+    );
+    run(
+        &mut scene.thief(),
+        "CREATE TABLE lair.holder (n int REFERENCES lair.bait); INSERT INTO lair.holder VALUES (1)",
+    );
+    run(&mut db.superuser(), &format!("SELECT tenant_delete('{first}')"));
+    reported(db, "table lair.bait");
+    run(
+        &mut db.superuser(),
+        "UPDATE fluxbase_tenant.removals SET attempts = 2000000, tried_at = now() - interval '2 hours'",
+    );
+    bait(&scene, "lair.honest", &[second]);
+    trigger(&scene, "lair.honest", "honest", "AFTER", "RETURN NULL;");
+    run(&mut db.superuser(), &format!("SELECT tenant_delete('{second}')"));
+    until("the other is removed", || left(db, "lair.honest", second) == 0);
+    run(&mut scene.thief(), "DROP TABLE lair.holder");
 }
 
 fn rows_that_are_locked_or_not_yet_committed(db: &Db) {
