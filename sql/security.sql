@@ -60,26 +60,33 @@ COMMENT ON VIEW fluxbase_tenant.isolation_policies IS 'tables with the policy te
 
 -- Foreign keys to shared tables that leave out the tenant. The server checks a key past the policies: a row of one tenant may
 -- refer to another's, learn so that it is there, and keep it from being deleted, or be deleted with it.
+-- To check the rows runs operators and casts of the tables' owners as whoever gives the command. So it is theirs to do, and the
+-- key comes NOT VALID, which a partitioned table's cannot before PostgreSQL 18.
 CREATE VIEW fluxbase_tenant.loose_keys AS
 SELECT k.conrelid, k.confrelid, pg_catalog.quote_ident(k.conname) AS constraint_name, f.name AS referring, t.name AS referred,
        CASE WHEN own.relation IS NULL THEN
                 pg_catalog.format('Make %s a shared table with tenant_protect(), then put the tenant column into the key.', f.name)
-            ELSE pg_catalog.format('ALTER TABLE %s ADD UNIQUE (%s); ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %I '
-                'FOREIGN KEY (%I, %s) REFERENCES %s (%s)%s', t.name, c.theirs, f.name, k.conname, k.conname, own.tenant_column,
-                c.ours, t.name, c.theirs, CASE k.confdeltype WHEN 'c' THEN ' ON DELETE CASCADE' WHEN 'r' THEN ' ON DELETE RESTRICT'
-                    WHEN 'n' THEN pg_catalog.format(' ON DELETE SET NULL (%s)', c.ours)
-                    WHEN 'd' THEN pg_catalog.format(' ON DELETE SET DEFAULT (%s)', c.ours) ELSE '' END)
+            WHEN f.owner_is_super AND t.owner_is_super THEN key.command
+            WHEN f.is_partitioned THEN pg_catalog.format('As %I: %s', f.owner, key.command)
+            ELSE pg_catalog.format('%s NOT VALID; -- then, as %I: ALTER TABLE %s VALIDATE CONSTRAINT %I',
+                                   key.command, f.owner, f.name, k.conname)
        END AS fix
 FROM fluxbase_tenant.shared_tables s
 JOIN pg_catalog.pg_constraint k ON k.confrelid OPERATOR(pg_catalog.=) s.relation::pg_catalog.oid
                                AND k.contype OPERATOR(pg_catalog.=) 'f'::"char" AND k.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
 LEFT JOIN fluxbase_tenant.shared_tables own ON own.relation::pg_catalog.oid OPERATOR(pg_catalog.=) k.conrelid
 CROSS JOIN LATERAL (
-    SELECT pg_catalog.format('%I.%I', n.nspname, r.relname) AS name FROM pg_catalog.pg_class r
-    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) r.relnamespace WHERE r.oid OPERATOR(pg_catalog.=) k.conrelid) f
+    SELECT pg_catalog.format('%I.%I', n.nspname, r.relname) AS name, o.rolname AS owner, o.rolsuper AS owner_is_super,
+           r.relkind OPERATOR(pg_catalog.=) 'p'::"char" AS is_partitioned
+    FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) r.relnamespace
+    JOIN pg_catalog.pg_roles o ON o.oid OPERATOR(pg_catalog.=) r.relowner
+    WHERE r.oid OPERATOR(pg_catalog.=) k.conrelid) f
 CROSS JOIN LATERAL (
-    SELECT pg_catalog.format('%I.%I', n.nspname, r.relname) AS name FROM pg_catalog.pg_class r
-    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) r.relnamespace WHERE r.oid OPERATOR(pg_catalog.=) k.confrelid) t
+    SELECT pg_catalog.format('%I.%I', n.nspname, r.relname) AS name, o.rolname AS owner, o.rolsuper AS owner_is_super,
+           r.relkind OPERATOR(pg_catalog.=) 'p'::"char" AS is_partitioned
+    FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) r.relnamespace
+    JOIN pg_catalog.pg_roles o ON o.oid OPERATOR(pg_catalog.=) r.relowner
+    WHERE r.oid OPERATOR(pg_catalog.=) k.confrelid) t
 CROSS JOIN LATERAL (
     SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY p.place) AS ours,
            pg_catalog.format('%I, ', s.tenant_column)
@@ -89,6 +96,12 @@ CROSS JOIN LATERAL (
     FROM ROWS FROM (pg_catalog.unnest(k.conkey), pg_catalog.unnest(k.confkey)) WITH ORDINALITY AS p (own, other, place)
     JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) k.conrelid AND a.attnum OPERATOR(pg_catalog.=) p.own
     JOIN pg_catalog.pg_attribute b ON b.attrelid OPERATOR(pg_catalog.=) k.confrelid AND b.attnum OPERATOR(pg_catalog.=) p.other) c
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.format('ALTER TABLE %s ADD UNIQUE (%s); ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %I '
+               'FOREIGN KEY (%I, %s) REFERENCES %s (%s)%s', t.name, c.theirs, f.name, k.conname, k.conname, own.tenant_column,
+               c.ours, t.name, c.theirs, CASE k.confdeltype WHEN 'c' THEN ' ON DELETE CASCADE' WHEN 'r' THEN ' ON DELETE RESTRICT'
+                   WHEN 'n' THEN pg_catalog.format(' ON DELETE SET NULL (%s)', c.ours)
+                   WHEN 'd' THEN pg_catalog.format(' ON DELETE SET DEFAULT (%s)', c.ours) ELSE '' END) AS command) key
 WHERE c.with_tenant IS NOT TRUE;
 COMMENT ON VIEW fluxbase_tenant.loose_keys IS 'foreign keys to shared tables that leave out the tenant, and the commands that put it in';
 

@@ -94,7 +94,8 @@ pub fn contains(catalog: &Catalog, table: pg_sys::Oid) -> Result<bool> {
     Ok(!found.is_empty())
 }
 
-/// The tables that hold the rows of a shared table. A foreign table among them has rows elsewhere.
+/// The tables that hold the rows of a shared table. A foreign table among them has rows elsewhere, a temporary one rows that
+/// only its session can see.
 pub fn parts(catalog: &Catalog, table: &SharedTable) -> Result<Vec<Part>> {
     query(
         catalog.scope(),
@@ -108,7 +109,7 @@ pub fn parts(catalog: &Catalog, table: &SharedTable) -> Result<Vec<Part>> {
                       AND i.indpred IS NULL LIMIT 1)
          FROM part JOIN pg_class c ON c.oid = part.oid JOIN pg_namespace n ON n.oid = c.relnamespace
          JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = $2::text::name AND a.attnum > 0
-         WHERE c.relkind IN ('r', 'f') ORDER BY c.oid",
+         WHERE c.relkind IN ('r', 'f') AND c.relpersistence <> 't' ORDER BY c.oid",
         &[table.oid.into(), table.tenant_column.as_str().into()],
         part,
     )

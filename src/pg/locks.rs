@@ -152,11 +152,10 @@ impl ObjectLock {
     pub fn release_after_grant(role: pg_sys::Oid) {
         // A role belongs to no database.
         let lock = ObjectLock::of(pg_sys::InvalidOid, pg_sys::AuthIdRelationId, role, 0);
-        // SAFETY: the lock that the GRANT took, in this transaction and for the same resource owner.
-        #[cfg(not(feature = "pg15"))]
-        unsafe {
-            pg_sys::LockRelease(&lock.0, MODE, false)
-        };
+        if cfg!(not(feature = "pg15")) {
+            // SAFETY: the lock that the GRANT took, in this transaction and for the same resource owner.
+            unsafe { pg_sys::LockRelease(&lock.0, MODE, false) };
+        }
     }
 
     fn acquire(&self, for_session: bool, dont_wait: bool) -> bool {

@@ -1,14 +1,13 @@
 //! What hangs on shared tables when a tenant is deleted: code of the tables' owners runs with nobody else's rights and outlives
 //! nothing, and no table reaches into the catalog.
 
-use postgres::Client;
 use uuid::Uuid;
 
 use crate::cases;
 use crate::support::people::{column, new_user, one, run};
 use crate::support::removal::{bait, left, removed, trigger};
 use crate::support::scene::Scene;
-use crate::support::{Db, expect_error, expect_refusal};
+use crate::support::{Db, expect_error};
 
 cases![
     cursor_that_runs_at_the_commit,
@@ -19,9 +18,6 @@ cases![
     names_that_come_to_mean_another_table,
     partition_put_in_another_ones_place,
     what_outlives_a_trigger,
-    no_table_refers_to_the_catalog,
-    ids_tell_nothing,
-    ddl_on_a_shared_table_stops_nobody,
 ];
 
 /// Every way to delete a tenant for good, by a superuser: as a call, and the tenants that it deletes.
@@ -349,90 +345,5 @@ fn what_outlives_a_trigger(db: &Db) {
                        WHERE name = 'planted') + (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711)
                    + (SELECT count(*) FROM pg_class WHERE relname = 'planted')";
     assert_eq!(one::<i64>(&mut superuser, planted, &[]), 0);
-    assert_eq!(left(db, "lair.bait", doomed), 0);
-}
-
-fn no_table_refers_to_the_catalog(db: &Db) {
-    let scene = Scene::set(db);
-    let mut superuser = db.superuser();
-    run(&mut superuser, "CREATE TABLE profiles (id uuid, tenant_id uuid); CREATE TABLE others (id int PRIMARY KEY)");
-    run(&mut scene.thief(), "CREATE TABLE lair.p (id uuid, tenant_id uuid)");
-    for refers in [
-        "CREATE TABLE more (id uuid REFERENCES fluxbase_tenant.tenants)",
-        "CREATE TABLE more (id uuid, FOREIGN KEY (id) REFERENCES fluxbase_tenant.tenants ON DELETE CASCADE)",
-        "ALTER TABLE profiles ADD FOREIGN KEY (tenant_id) REFERENCES fluxbase_tenant.tenants",
-        "ALTER TABLE profiles ADD COLUMN more uuid REFERENCES fluxbase_tenant.tenants",
-        "SET search_path = fluxbase_tenant, public; ALTER TABLE profiles ADD FOREIGN KEY (tenant_id) REFERENCES tenants",
-    ] {
-        let refusal = expect_refusal(superuser.batch_execute(refers), "forbidden");
-        refusal.message_has("refer to the catalog").hint_has("tenant_protect()");
-        let theirs = refers.replace("TABLE profiles", "TABLE lair.p").replace("TABLE more", "TABLE lair.more");
-        expect_error(scene.thief().batch_execute(&theirs), "42501");
-        run(&mut superuser, "RESET search_path");
-    }
-    run(
-        &mut superuser,
-        "ALTER TABLE profiles ADD COLUMN other int REFERENCES others; SELECT tenant_protect('profiles')",
-    );
-}
-
-/// Whether there is a tenant with an id is nobody's to learn from a table of theirs.
-fn ids_tell_nothing(db: &Db) {
-    let scene = Scene::set(db);
-    bait(&scene, "lair.bait", &[]);
-    let answers = |client: &mut Client| {
-        [scene.victim, new_user()].map(|id| {
-            let insert = format!("INSERT INTO lair.bait VALUES (1, '{id}')");
-            client
-                .batch_execute(&insert)
-                .err()
-                .map(|e| e.as_db_error().expect("an error of the server").message().to_owned())
-        })
-    };
-    let [there, not_there] = answers(&mut scene.thief());
-    assert_eq!(there, not_there, "without force the owner may write anything");
-    run(&mut scene.thief(), "ALTER TABLE lair.bait FORCE ROW LEVEL SECURITY");
-    let [there, not_there] = answers(&mut scene.thief());
-    assert!(there.is_some());
-    assert_eq!(there, not_there);
-    run(&mut scene.thief(), &format!("INSERT INTO lair.bait VALUES (1, '{}')", scene.thief));
-}
-
-/// Neither calls of tenants, reading ones least of all, nor the audit.
-fn ddl_on_a_shared_table_stops_nobody(db: &Db) {
-    let scene = Scene::set(db);
-    let (boss, doomed) = (new_user(), db.new_tenant("doomed", scene.crook));
-    bait(&scene, "lair.bait", &[doomed]);
-    run(&mut scene.thief(), "CREATE TABLE lair.fresh (n int)");
-    run(&mut db.superuser(), &format!("SELECT tenant_grant_instance_admin('{boss}')"));
-    let mut protecting = db.superuser();
-    run(&mut protecting, "BEGIN; SELECT tenant_protect('lair.fresh')");
-    let mut altering = scene.thief();
-    run(&mut altering, "BEGIN; ALTER TABLE lair.bait ADD COLUMN more int; LOCK TABLE lair.bait");
-    let strong = "SELECT count(*) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
-                  WHERE c.relnamespace = 'fluxbase_tenant'::regnamespace AND l.pid <> pg_backend_pid()
-                    AND l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')";
-    assert_eq!(one::<i64>(&mut db.superuser(), strong, &[]), 0);
-    let mut client = db.as_user(boss);
-    run(&mut client, "SET lock_timeout = '500ms'");
-    let victim = scene.victim;
-    for call in [
-        "tenant_create('another', 'Another')".to_string(),
-        format!("tenant_update('{victim}', 'New name')"),
-        format!("tenant_suspend('{victim}')"),
-        format!("tenant_resume('{victim}')"),
-        format!("tenant_migrate('{victim}')"),
-        format!("tenant_repair('{victim}')"),
-        format!("tenant_get('{victim}')"),
-        "tenant_list_mine()".to_string(),
-        "tenant_check()".to_string(),
-        "tenant_drift()".to_string(),
-        format!("tenant_delete('{doomed}')"),
-    ] {
-        client.query(&format!("SELECT * FROM {call}"), &[]).unwrap_or_else(|e| panic!("{call}: {e:?}"));
-    }
-    run(&mut altering, "COMMIT");
-    run(&mut protecting, "ROLLBACK");
-    removed(db);
     assert_eq!(left(db, "lair.bait", doomed), 0);
 }

@@ -1,8 +1,6 @@
 //! Privileges of the extension's roles and of tenants' objects: nobody takes them from everybody, and nobody locks an object by
 //! granting what they may not grant.
 
-use std::time::Duration;
-
 use postgres::Client;
 
 use crate::cases;
@@ -18,7 +16,7 @@ cases![
     commands_that_lock_before_they_check,
     spares_that_somebody_locks,
     policies_of_the_catalog_are_known,
-    keys_between_shared_tables,
+    names_of_roles_that_somebody_locks,
 ];
 
 /// What DROP OWNED would change.
@@ -294,42 +292,19 @@ fn policies_of_the_catalog_are_known(db: &Db) {
     assert_eq!(problems(&mut superuser), [""; 0]);
 }
 
-/// The server checks a key past the policies: without the tenant in it, it tells which keys others have, and holds their rows.
-fn keys_between_shared_tables(db: &Db) {
-    let (ann, bob) = (new_user(), new_user());
-    db.new_tenant("a", ann);
-    db.new_tenant("b", bob);
+/// COMMENT locks what it names before the server asks whether the caller may, as often as the caller likes.
+fn names_of_roles_that_somebody_locks(db: &Db) {
+    let acme = db.new_tenant("acme", new_user());
+    let role = format!("fluxbase_tenant_{}", acme.simple());
+    db.add_migration("1", "CREATE TABLE more (id int)");
+    let mut holder = db.superuser();
+    run(&mut holder, &format!("BEGIN; COMMENT ON ROLE {role} IS 'x'; COMMENT ON EXTENSION fluxbase_tenant IS 'x'"));
+    let mut admin = db.admin();
+    run(&mut admin, "SET lock_timeout = '500ms'");
+    let statuses: Vec<String> = column(&mut admin, "SELECT status FROM tenant_migrate($1)", &[&acme]);
+    assert_eq!(statuses, ["migrated"]);
     let mut superuser = db.superuser();
-    run(
-        &mut superuser,
-        "CREATE TABLE projects (id int PRIMARY KEY, name text); CREATE TABLE tasks (id int, project int REFERENCES projects);
-         CREATE TABLE notes (id int, project int REFERENCES projects); SELECT tenant_protect('projects'), tenant_protect('tasks');
-         GRANT SELECT, INSERT, UPDATE, DELETE ON projects, tasks TO fluxbase_tenant_user",
-    );
-    let found = "SELECT object FROM tenant_check() WHERE severity = 'error' AND problem LIKE 'refers to the shared table public.projects%' ORDER BY 1";
-    let keys = ["constraint notes_project_fkey on public.notes", "constraint tasks_project_fkey on public.tasks"];
-    assert_eq!(column::<String>(&mut superuser, found, &[]), keys);
-    let fix: String = one(&mut superuser, "SELECT fix FROM tenant_check() WHERE object LIKE '%tasks%'", &[]);
-    run(&mut superuser, &fix);
-    run(&mut superuser, "DROP TABLE notes");
-    assert_eq!(column::<String>(&mut superuser, found, &[]), [""; 0], "{fix}");
-    let mut a = db.as_user(ann);
-    run(&mut a, "INSERT INTO projects VALUES (1, 'secret')");
-    let mut b = db.as_user(bob);
-    let answers = ["INSERT INTO tasks VALUES (1, 1)", "INSERT INTO tasks VALUES (2, 2)"]
-        .map(|insert| expect_error(b.batch_execute(insert), "23503").error().message().to_owned());
-    assert_eq!(answers[0], answers[1], "b learns of no project");
-    run(&mut b, "INSERT INTO projects VALUES (3, 'mine'); INSERT INTO tasks VALUES (3, 3)");
-    assert_eq!(a.execute("DELETE FROM projects WHERE id = 1", &[]).unwrap(), 1);
-    // Who protects a table hears of it at once.
-    let (told, heard) = std::sync::mpsc::channel();
-    let mut config = db.cluster.config("postgres", db.name());
-    config.notice_callback(move |notice| drop(told.send(notice.message().to_owned())));
-    let mut listening = config.connect(postgres::NoTls).unwrap();
-    run(
-        &mut listening,
-        "CREATE TABLE parents (id int PRIMARY KEY, parent int REFERENCES parents); SELECT tenant_protect('parents')",
-    );
-    let warning = heard.recv_timeout(Duration::from_secs(10)).unwrap();
-    assert!(warning.contains("parents_parent_fkey") && warning.contains("leaves out the tenant"), "{warning}");
+    run(&mut superuser, "SET lock_timeout = '500ms'; SELECT tenant_spares_fill(1)");
+    run(&mut superuser, &format!("SELECT tenant_delete('{acme}')"));
+    run(&mut holder, "ROLLBACK");
 }

@@ -12,6 +12,7 @@ mod attacks_planted_code;
 mod attacks_pools;
 mod attacks_reads_writes;
 mod attacks_roles;
+mod attacks_shared_tables;
 mod cached_access;
 mod cached_own_changes;
 mod catalog_tables;
@@ -84,6 +85,7 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         ("attacks_pools", attacks_pools::cases()),
         ("attacks_reads_writes", attacks_reads_writes::cases()),
         ("attacks_roles", attacks_roles::cases()),
+        ("attacks_shared_tables", attacks_shared_tables::cases()),
         ("cached_access", cached_access::cases()),
         ("cached_own_changes", cached_own_changes::cases()),
         ("catalog_tables", catalog_tables::cases()),

@@ -1,0 +1,204 @@
+//! What owners of shared tables could do to the catalog and to others: refer to it, learn from it, stop it, and have their code
+//! run by superusers who do as they are told.
+
+use std::time::Duration;
+
+use postgres::Client;
+
+use crate::cases;
+use crate::support::people::{column, new_user, one, run};
+use crate::support::removal::{bait, left, removed};
+use crate::support::scene::Scene;
+use crate::support::{Db, expect_error, expect_refusal};
+
+cases![
+    no_table_refers_to_the_catalog,
+    ids_tell_nothing,
+    ddl_on_a_shared_table_stops_nobody,
+    keys_between_shared_tables,
+    key_whose_repair_would_run_their_code,
+    temporary_children,
+];
+
+fn no_table_refers_to_the_catalog(db: &Db) {
+    let scene = Scene::set(db);
+    let mut superuser = db.superuser();
+    run(&mut superuser, "CREATE TABLE profiles (id uuid, tenant_id uuid); CREATE TABLE others (id int PRIMARY KEY)");
+    run(&mut scene.thief(), "CREATE TABLE lair.p (id uuid, tenant_id uuid)");
+    for refers in [
+        "CREATE TABLE more (id uuid REFERENCES fluxbase_tenant.tenants)",
+        "CREATE TABLE more (id uuid, FOREIGN KEY (id) REFERENCES fluxbase_tenant.tenants ON DELETE CASCADE)",
+        "ALTER TABLE profiles ADD FOREIGN KEY (tenant_id) REFERENCES fluxbase_tenant.tenants",
+        "ALTER TABLE profiles ADD COLUMN more uuid REFERENCES fluxbase_tenant.tenants",
+        "SET search_path = fluxbase_tenant, public; ALTER TABLE profiles ADD FOREIGN KEY (tenant_id) REFERENCES tenants",
+    ] {
+        let refusal = expect_refusal(superuser.batch_execute(refers), "forbidden");
+        refusal.message_has("refer to the catalog").hint_has("tenant_protect()");
+        let theirs = refers.replace("TABLE profiles", "TABLE lair.p").replace("TABLE more", "TABLE lair.more");
+        expect_error(scene.thief().batch_execute(&theirs), "42501");
+        run(&mut superuser, "RESET search_path");
+    }
+    run(
+        &mut superuser,
+        "ALTER TABLE profiles ADD COLUMN other int REFERENCES others; SELECT tenant_protect('profiles')",
+    );
+}
+
+/// Whether there is a tenant with an id is nobody's to learn from a table of theirs.
+fn ids_tell_nothing(db: &Db) {
+    let scene = Scene::set(db);
+    bait(&scene, "lair.bait", &[]);
+    let answers = |client: &mut Client| {
+        [scene.victim, new_user()].map(|id| {
+            let insert = format!("INSERT INTO lair.bait VALUES (1, '{id}')");
+            client
+                .batch_execute(&insert)
+                .err()
+                .map(|e| e.as_db_error().expect("an error of the server").message().to_owned())
+        })
+    };
+    let [there, not_there] = answers(&mut scene.thief());
+    assert_eq!(there, not_there, "without force the owner may write anything");
+    run(&mut scene.thief(), "ALTER TABLE lair.bait FORCE ROW LEVEL SECURITY");
+    let [there, not_there] = answers(&mut scene.thief());
+    assert!(there.is_some());
+    assert_eq!(there, not_there);
+    run(&mut scene.thief(), &format!("INSERT INTO lair.bait VALUES (1, '{}')", scene.thief));
+}
+
+/// Neither calls of tenants, reading ones least of all, nor the audit.
+fn ddl_on_a_shared_table_stops_nobody(db: &Db) {
+    let scene = Scene::set(db);
+    let (boss, doomed) = (new_user(), db.new_tenant("doomed", scene.crook));
+    bait(&scene, "lair.bait", &[doomed]);
+    run(&mut scene.thief(), "CREATE TABLE lair.fresh (n int)");
+    run(&mut db.superuser(), &format!("SELECT tenant_grant_instance_admin('{boss}')"));
+    let mut protecting = db.superuser();
+    run(&mut protecting, "BEGIN; SELECT tenant_protect('lair.fresh')");
+    let mut altering = scene.thief();
+    run(&mut altering, "BEGIN; ALTER TABLE lair.bait ADD COLUMN more int; LOCK TABLE lair.bait");
+    let strong = "SELECT count(*) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+                  WHERE c.relnamespace = 'fluxbase_tenant'::regnamespace AND l.pid <> pg_backend_pid()
+                    AND l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')";
+    assert_eq!(one::<i64>(&mut db.superuser(), strong, &[]), 0);
+    let mut client = db.as_user(boss);
+    run(&mut client, "SET lock_timeout = '500ms'");
+    let victim = scene.victim;
+    for call in [
+        "tenant_create('another', 'Another')".to_string(),
+        format!("tenant_update('{victim}', 'New name')"),
+        format!("tenant_suspend('{victim}')"),
+        format!("tenant_resume('{victim}')"),
+        format!("tenant_migrate('{victim}')"),
+        format!("tenant_repair('{victim}')"),
+        format!("tenant_get('{victim}')"),
+        "tenant_list_mine()".to_string(),
+        "tenant_check()".to_string(),
+        "tenant_drift()".to_string(),
+        format!("tenant_delete('{doomed}')"),
+    ] {
+        client.query(&format!("SELECT * FROM {call}"), &[]).unwrap_or_else(|e| panic!("{call}: {e:?}"));
+    }
+    run(&mut altering, "COMMIT");
+    run(&mut protecting, "ROLLBACK");
+    removed(db);
+    assert_eq!(left(db, "lair.bait", doomed), 0);
+}
+
+/// The server checks a key past the policies: without the tenant in it, it tells which keys others have, and holds their rows.
+fn keys_between_shared_tables(db: &Db) {
+    let (ann, bob) = (new_user(), new_user());
+    db.new_tenant("a", ann);
+    db.new_tenant("b", bob);
+    let mut superuser = db.superuser();
+    run(
+        &mut superuser,
+        "CREATE TABLE projects (id int PRIMARY KEY, name text); CREATE TABLE tasks (id int, project int REFERENCES projects);
+         CREATE TABLE notes (id int, project int REFERENCES projects); SELECT tenant_protect('projects'), tenant_protect('tasks');
+         GRANT SELECT, INSERT, UPDATE, DELETE ON projects, tasks TO fluxbase_tenant_user",
+    );
+    let found = "SELECT object FROM tenant_check() WHERE severity = 'error' AND problem LIKE 'refers to the shared table public.projects%' ORDER BY 1";
+    let keys = ["constraint notes_project_fkey on public.notes", "constraint tasks_project_fkey on public.tasks"];
+    assert_eq!(column::<String>(&mut superuser, found, &[]), keys);
+    let fix: String = one(&mut superuser, "SELECT fix FROM tenant_check() WHERE object LIKE '%tasks%'", &[]);
+    run(&mut superuser, &fix);
+    run(&mut superuser, "DROP TABLE notes");
+    assert_eq!(column::<String>(&mut superuser, found, &[]), [""; 0], "{fix}");
+    let mut a = db.as_user(ann);
+    run(&mut a, "INSERT INTO projects VALUES (1, 'secret')");
+    let mut b = db.as_user(bob);
+    let answers = ["INSERT INTO tasks VALUES (1, 1)", "INSERT INTO tasks VALUES (2, 2)"]
+        .map(|insert| expect_error(b.batch_execute(insert), "23503").error().message().to_owned());
+    assert_eq!(answers[0], answers[1], "b learns of no project");
+    run(&mut b, "INSERT INTO projects VALUES (3, 'mine'); INSERT INTO tasks VALUES (3, 3)");
+    assert_eq!(a.execute("DELETE FROM projects WHERE id = 1", &[]).unwrap(), 1);
+    // Who protects a table hears of it at once.
+    let (told, heard) = std::sync::mpsc::channel();
+    let mut config = db.cluster.config("postgres", db.name());
+    config.notice_callback(move |notice| drop(told.send(notice.message().to_owned())));
+    let mut listening = config.connect(postgres::NoTls).unwrap();
+    run(
+        &mut listening,
+        "CREATE TABLE parents (id int PRIMARY KEY, parent int REFERENCES parents); SELECT tenant_protect('parents')",
+    );
+    let warning = heard.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert!(warning.contains("parents_parent_fkey") && warning.contains("leaves out the tenant"), "{warning}");
+}
+
+/// The command that puts the tenant into a key is a superuser's to give, and must not evaluate the owner's operators and casts.
+fn key_whose_repair_would_run_their_code(db: &Db) {
+    let scene = Scene::set(db);
+    run(
+        &mut scene.thief(),
+        "CREATE TYPE lair.c AS (x int);
+         CREATE FUNCTION lair.c2i(lair.c) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN ($1).x; END';
+         CREATE CAST (lair.c AS int) WITH FUNCTION lair.c2i(lair.c) AS IMPLICIT;
+         CREATE TABLE lair.parent (id int PRIMARY KEY); CREATE TABLE lair.child (f lair.c REFERENCES lair.parent)",
+    );
+    let mut superuser = db.superuser();
+    run(&mut superuser, "SELECT tenant_protect('lair.parent'), tenant_protect('lair.child')");
+    run(
+        &mut scene.thief(),
+        &format!(
+            "ALTER TABLE lair.parent NO FORCE ROW LEVEL SECURITY; ALTER TABLE lair.child NO FORCE ROW LEVEL SECURITY;
+             INSERT INTO lair.parent VALUES (1, '{0}'); INSERT INTO lair.child VALUES (ROW(1), '{0}');
+             CREATE TABLE lair.runs (role text); GRANT ALL ON lair.runs TO PUBLIC;
+             CREATE OR REPLACE FUNCTION lair.c2i(lair.c) RETURNS int LANGUAGE plpgsql VOLATILE AS
+                 'BEGIN INSERT INTO lair.runs VALUES (current_user); RETURN ($1).x; END'",
+            scene.thief
+        ),
+    );
+    let found = "SELECT fix FROM tenant_check() WHERE object LIKE 'constraint % on lair.child'";
+    let fix: String = one(&mut superuser, found, &[]);
+    run(&mut superuser, &fix);
+    assert_eq!(column::<String>(&mut superuser, "SELECT role FROM lair.runs", &[]), [""; 0], "{fix}");
+    assert_eq!(column::<String>(&mut superuser, found, &[]), [""; 0]);
+    // As the owner, whose code it is.
+    let (_, rest) = fix.split_once("-- then, as ").expect("what is left to do");
+    let validate = rest.split_once(": ").expect("a command").1;
+    run(&mut scene.thief(), validate);
+    let runs: Vec<String> = column(&mut superuser, "SELECT DISTINCT role FROM lair.runs", &[]);
+    assert_eq!(runs.len(), 1, "{runs:?}");
+}
+
+/// Rows of a session's own table are that session's: they are in no dump, and nobody else can remove them.
+fn temporary_children(db: &Db) {
+    let scene = Scene::set(db);
+    let doomed = db.new_tenant("doomed", scene.crook);
+    bait(&scene, "lair.bait", &[doomed]);
+    let mut thief = scene.thief();
+    run(
+        &mut thief,
+        &format!(
+            "CREATE TEMPORARY TABLE child () INHERITS (lair.bait); INSERT INTO child VALUES (1, '{doomed}');
+             CREATE TEMPORARY TABLE mine (n int, tenant_id uuid);
+             CREATE POLICY tenant_isolation ON mine
+                 USING (tenant_id = ANY ((SELECT fluxbase_tenant.reachable_tenant_ids())::uuid[]))"
+        ),
+    );
+    run(&mut db.superuser(), &format!("SELECT tenant_delete('{doomed}')"));
+    removed(db);
+    assert_eq!(one::<i64>(&mut db.superuser(), "SELECT count(*) FROM ONLY lair.bait", &[]), 0);
+    let temporary = "SELECT count(*) FROM fluxbase_tenant.shared_tables WHERE relation::text LIKE '%mine' OR relation::text LIKE '%child'";
+    assert_eq!(one::<i64>(&mut db.superuser(), temporary, &[]), 0);
+}
