@@ -58,7 +58,7 @@ impl Kind {
 
 /// What the worker does first: connects as the superuser, and waits until the transaction that asked has ended. The number.
 pub fn begin(argument: pg_sys::Datum) -> Attempted<u32> {
-    super::worker::accept_signals();
+    super::worker::settle_in();
     let argument = argument.value() as u64;
     let asker = BackgroundWorker::get_extra().parse::<u32>().unwrap_or(0);
     BackgroundWorker::connect_worker_to_spi_by_oid(Some(pg_sys::Oid::from((argument >> 32) as u32)), None);

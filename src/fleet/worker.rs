@@ -13,7 +13,7 @@ use super::visit::{Visit, Wait, visit};
 use crate::catalog::Catalog;
 use crate::catalog::fleet::{self, NewRun};
 use crate::error::Result;
-use crate::pg::{caches, pause, roles};
+use crate::pg::{caches, locks, pause, roles};
 
 unsafe extern "C-unwind" {
     // The server's handler; pgrx's binding of it cannot be passed on as one.
@@ -26,7 +26,7 @@ const FORGET_EVERY: u32 = 200;
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn fluxbase_tenant_fleet_worker(argument: pg_sys::Datum) {
-    accept_signals();
+    settle_in();
     let handle = argument.value() as pg_sys::dsm_handle;
     // Before there are transactions, which would own the mapping.
     let Ok(orders) = Orders::read(handle) else {
@@ -37,9 +37,10 @@ pub extern "C-unwind" fn fluxbase_tenant_fleet_worker(argument: pg_sys::Datum) {
     work(&orders, &plan);
 }
 
-/// What a worker does first: `die` is what backends answer SIGTERM with, so the statement is cancelled at its next
-/// interrupt check and the transaction aborted.
-pub fn accept_signals() {
+/// What a worker does first. `die` is what backends answer SIGTERM with, so the statement is cancelled at its next interrupt
+/// check and the transaction aborted.
+pub fn settle_in() {
+    locks::release_at_exit();
     // SAFETY: installs a handler of the server's, then lets signals in.
     unsafe {
         handle_sigterm();

@@ -32,6 +32,8 @@ pub unsafe fn permit(statement: *mut pg_sys::Node) -> Result<()> {
                 keep_role(heir, "REASSIGN OWNED TO")
             }
             pg_sys::NodeTag::T_GrantStmt => keep_privileges(statement.cast()),
+            pg_sys::NodeTag::T_CreatePolicyStmt => keep_policies((*statement.cast::<pg_sys::CreatePolicyStmt>()).roles),
+            pg_sys::NodeTag::T_AlterPolicyStmt => keep_policies((*statement.cast::<pg_sys::AlterPolicyStmt>()).roles),
             _ => keep_unlocked(&named_relations::locked_first(statement)),
         }
     }
@@ -63,6 +65,34 @@ fn keep_role(role: pg_sys::Oid, command: &str) -> Result<()> {
             "The extension needs what its roles own and were granted: DROP EXTENSION gives it up, tenant_delete() that of a \
              tenant's owner role.",
         ));
+    }
+    Ok(())
+}
+
+/// A policy TO a tenant's owner role locks its table when the role is dropped: with enough of them that is never done.
+///
+/// # Safety
+/// A list of RoleSpec.
+unsafe fn keep_policies(named: *mut pg_sys::List) -> Result<()> {
+    let current = roles::current();
+    // SAFETY: by the caller's promise.
+    for named in unsafe { lists::nodes::<pg_sys::RoleSpec>(named) } {
+        // SAFETY: as above; missing_ok. PUBLIC is no role.
+        let role = unsafe {
+            match (*named).roletype {
+                pg_sys::RoleSpecType::ROLESPEC_PUBLIC => pg_sys::InvalidOid,
+                _ => pg_sys::get_rolespec_oid(named, true),
+            }
+        };
+        if role != pg_sys::InvalidOid
+            && ids::is_owner_role(&roles::name(role))
+            && !roles::has_privileges_of(current, role)
+        {
+            return Err(Error::forbidden(
+                format!("write policies TO {}", roles::name(role)),
+                "A tenant's owner role runs the tenant's migrations and nothing else.",
+            ));
+        }
     }
     Ok(())
 }

@@ -16,6 +16,18 @@ pub fn release_advisory() {
     unsafe { pg_sys::LockReleaseSession(pg_sys::USER_LOCKMETHOD as pg_sys::LOCKMETHODID) };
 }
 
+/// In a background worker: what `ObjectLock::hold` took ends with the process. The server's own clean-up gives back the locks
+/// of a session only where a transaction aborts, and a process that is gone would hold the others.
+pub fn release_at_exit() {
+    // SAFETY: a callback that runs once transactions are over, and before the backend's entry is given up.
+    unsafe { pg_sys::on_shmem_exit(Some(release_all), pg_sys::Datum::null()) };
+}
+
+unsafe extern "C-unwind" fn release_all(_code: i32, _argument: pg_sys::Datum) {
+    // SAFETY: no transaction is open.
+    unsafe { pg_sys::LockReleaseAll(pg_sys::DEFAULT_LOCKMETHOD as pg_sys::LOCKMETHODID, true) };
+}
+
 /// Waits for the transactions that are writing to a table, and not for those that begin to meanwhile; for lock_timeout at
 /// most with each.
 pub fn wait_for_writers(table: pg_sys::Oid) {
@@ -106,14 +118,15 @@ impl ObjectLock {
         self.acquire(true, !wait)
     }
 
-    /// Waits until nobody holds it; false where that takes longer. In a deadlock this session is never the one to give way:
-    /// it is the one that knows least about the lock in question.
+    /// Waits until nobody holds it; false where that takes longer. In a deadlock this session is the last to give way: it is
+    /// the one that knows least about the lock in question.
     pub fn wait_for_release(&self, patience: Duration) -> Result<bool> {
         let released = attempt(
             || {
                 let scope = guc::Scope::open();
                 scope.set(c"lock_timeout", &patience.as_millis().to_string())?;
-                scope.set(c"deadlock_timeout", "1h")?;
+                // Others look for a deadlock once, when their own wait has lasted for this long, and may come too early.
+                scope.set(c"deadlock_timeout", &(patience * 9 / 10).as_millis().to_string())?;
                 // SAFETY: in a transaction; what is taken is given back.
                 unsafe {
                     pg_sys::LockAcquire(&self.0, MODE, false, false);

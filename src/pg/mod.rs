@@ -18,7 +18,7 @@ pub mod sandbox;
 pub mod scan;
 mod spi;
 mod subtransaction;
-mod unwaited;
+pub mod unwaited;
 
 pub use deadline::Deadline;
 pub use elevated::{Elevated, Snapshot};

@@ -48,10 +48,12 @@ pub fn is_superuser(role: pg_sys::Oid) -> bool {
 
 /// Superusers count as members of every role; an absent role has no members.
 pub fn is_member(role: pg_sys::Oid, of: &CStr) -> bool {
-    by_name(of).is_some_and(|of| {
-        // SAFETY: a lookup with two oids.
-        unsafe { pg_sys::has_privs_of_role(role, of) }
-    })
+    by_name(of).is_some_and(|of| has_privileges_of(role, of))
+}
+
+pub fn has_privileges_of(role: pg_sys::Oid, of: pg_sys::Oid) -> bool {
+    // SAFETY: a lookup with two oids.
+    unsafe { pg_sys::has_privs_of_role(role, of) }
 }
 
 pub fn by_name(name: &CStr) -> Option<pg_sys::Oid> {

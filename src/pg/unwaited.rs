@@ -1,12 +1,70 @@
 //! Not being waited for: CREATE INDEX CONCURRENTLY and its like wait for every transaction with a snapshot older than the
 //! index, and a session that itself waits for one of them would be waited for in turn.
 
+use std::cell::Cell;
 use std::marker::PhantomData;
 
 use pgrx::prelude::*;
 
+use super::lists;
+
 /// The server's ProcArrayLock, by its number in lwlocknames.
 const PROC_ARRAY_LOCK: usize = 4;
+
+thread_local! {
+    /// The last transaction of this session, by its local number, that builds did not wait for.
+    static LAST: Cell<pg_sys::LocalTransactionId> = const { Cell::new(0) };
+    static PREVIOUS: Cell<pg_sys::get_relation_info_hook_type> = const { Cell::new(None) };
+}
+
+/// Once per backend.
+pub fn install() {
+    // SAFETY: a variable of the backend; what was there before is kept and called.
+    unsafe {
+        PREVIOUS.set(pg_sys::get_relation_info_hook);
+        pg_sys::get_relation_info_hook = Some(relation_info);
+    }
+}
+
+/// An index that was built meanwhile may lack rows that only the transaction's snapshot still sees: the rest of the statement
+/// is planned as if it was not there.
+#[pg_guard]
+unsafe extern "C-unwind" fn relation_info(
+    root: *mut pg_sys::PlannerInfo,
+    relation: pg_sys::Oid,
+    inhparent: bool,
+    info: *mut pg_sys::RelOptInfo,
+) {
+    // SAFETY: the planner's own; the list is the relation's alone.
+    unsafe {
+        if let Some(previous) = PREVIOUS.get() {
+            previous(root, relation, inhparent, info);
+        }
+        if LAST.get() == own_virtual_transaction().localTransactionId && pg_sys::ActiveSnapshotSet() {
+            let snapshot = pg_sys::GetActiveSnapshot();
+            let indexes = (*info).indexlist;
+            (*info).indexlist =
+                lists::retain::<pg_sys::IndexOptInfo>(indexes, |index| is_visible((*index).indexoid, snapshot));
+        }
+    }
+}
+
+/// Whether the index was last changed before the snapshot was taken.
+unsafe fn is_visible(index: pg_sys::Oid, snapshot: pg_sys::Snapshot) -> bool {
+    // SAFETY: a lookup by oid; the tuple is read before it is released.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::INDEXRELID as i32, index.into());
+        if tuple.is_null() {
+            return false;
+        }
+        let header = (*tuple).t_data;
+        let frozen = pg_sys::HEAP_XMIN_FROZEN as u16;
+        let is_frozen = (*header).t_infomask & frozen == frozen;
+        let changed = (*header).t_choice.t_heap.t_xmin;
+        pg_sys::ReleaseSysCache(tuple);
+        is_frozen || !pg_sys::XidInMVCCSnapshot(changed, snapshot)
+    }
+}
 
 /// While it lives, concurrent builds of indexes do not wait for this session's transaction. Its snapshot counts otherwise:
 /// nothing that it sees is vacuumed.
@@ -16,9 +74,10 @@ pub struct Unwaited {
 }
 
 impl Unwaited {
-    /// An index built meanwhile may lack rows that only this transaction's snapshot still sees, so the caller must be
-    /// waiting, not reading: what its statement goes on to do was planned before such an index was there.
+    /// For a session that waits and reads nothing. What its transaction reads afterwards, it reads without the indexes that
+    /// were built meanwhile.
     pub fn begin() -> Self {
+        LAST.set(own_virtual_transaction().localTransactionId);
         mark(|flags| flags | pg_sys::PROC_IN_SAFE_IC as u8);
         Unwaited { lock_is_let_go: false, _not_send: PhantomData }
     }

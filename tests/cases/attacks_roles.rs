@@ -17,6 +17,7 @@ cases![
     spares_that_somebody_locks,
     policies_of_the_catalog_are_known,
     names_of_roles_that_somebody_locks,
+    policies_to_an_owner_role,
 ];
 
 /// What DROP OWNED would change.
@@ -307,4 +308,25 @@ fn names_of_roles_that_somebody_locks(db: &Db) {
     run(&mut superuser, "SET lock_timeout = '500ms'; SELECT tenant_spares_fill(1)");
     run(&mut superuser, &format!("SELECT tenant_delete('{acme}')"));
     run(&mut holder, "ROLLBACK");
+}
+
+/// DROP OWNED locks every table with such a policy, and the lock table has room for so many.
+fn policies_to_an_owner_role(db: &Db) {
+    let scene = Scene::set(db);
+    let role = format!("fluxbase_tenant_{}", scene.victim.simple());
+    let mut thief = scene.thief();
+    run(&mut thief, "CREATE TABLE lair.t (); CREATE POLICY mine ON lair.t TO PUBLIC USING (true)");
+    for command in ["CREATE POLICY p ON lair.t TO {} USING (true)", "ALTER POLICY mine ON lair.t TO PUBLIC, {}"] {
+        let refusal = expect_refusal(thief.batch_execute(&command.replace("{}", &role)), "forbidden");
+        refusal.message_has(&role);
+    }
+    run(
+        &mut thief,
+        "ALTER POLICY mine ON lair.t TO CURRENT_USER; CREATE POLICY other ON lair.t TO fluxbase_tenant_user",
+    );
+    let owners = format!(
+        "CREATE TABLE more (id int); CREATE POLICY p ON more TO fluxbase_tenant_{} USING (true)",
+        scene.thief.simple()
+    );
+    db.migrate(scene.thief, &owners);
 }

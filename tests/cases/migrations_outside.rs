@@ -4,7 +4,7 @@ use postgres::Client;
 use uuid::Uuid;
 
 use crate::cases;
-use crate::support::fleet::workers;
+use crate::support::fleet::{until, workers};
 use crate::support::people::{column, new_user, one, run};
 use crate::support::{Db, expect_error, expect_refusal};
 
@@ -19,6 +19,8 @@ cases![
     settings_last_as_long_as_their_migration,
     runs_as_the_owner_and_as_its_service,
     up_to_a_target,
+    what_the_caller_reads_after_an_index_was_built,
+    two_runs_of_which_one_reads_the_table,
 ];
 
 /// Names of the valid indexes on the tenant's tables.
@@ -268,5 +270,97 @@ fn up_to_a_target(db: &Db) {
     assert_eq!(db.migrate_all("'2'"), [""; 0]);
     assert_eq!(indexes(&mut db.superuser(), "t1"), ["a_idx"]);
     assert_eq!(db.migrate_all(""), ["t1 migrated 1", "t2 migrated 1"]);
+    db.assert_all_is_done();
+}
+
+/// The build does not wait for the caller, whose snapshot is older. An index that it made lacks what only that snapshot sees.
+fn what_the_caller_reads_after_an_index_was_built(db: &Db) {
+    let (ann, mut superuser) = (new_user(), db.superuser());
+    let acme = db.new_tenant("acme", ann);
+    db.migrate(
+        acme,
+        "CREATE TABLE notes (body text); INSERT INTO notes SELECT 'row ' || n FROM generate_series(1, 5000) n;
+                      INSERT INTO notes VALUES ('old')",
+    );
+    run(&mut superuser, "VACUUM ANALYZE tenant_acme.notes");
+    run(
+        &mut superuser,
+        "CREATE TABLE gate (); GRANT SELECT ON gate TO PUBLIC;
+         CREATE FUNCTION look() RETURNS bigint LANGUAGE plpgsql STABLE AS
+             'BEGIN RETURN (SELECT count(*) FROM tenant_acme.notes WHERE body = ''old''); END';
+         CREATE FUNCTION look_anew() RETURNS bigint LANGUAGE plpgsql VOLATILE AS
+             'BEGIN RETURN (SELECT count(*) FROM tenant_acme.notes WHERE body = ''new''); END'",
+    );
+    db.add_outside(
+        "2",
+        "DO 'BEGIN WHILE (SELECT count(*) FROM public.gate) = 0 LOOP PERFORM pg_sleep(0.01); END LOOP; END';
+         CREATE INDEX CONCURRENTLY body_idx ON notes (body)",
+    );
+    let mut caller = db.superuser();
+    let call = std::thread::spawn(move || {
+        let row = caller.query_one("SELECT m.status, look(), look_anew() FROM tenant_migrate_all() m", &[]).unwrap();
+        (row.get::<_, String>(0), row.get::<_, i64>(1), row.get::<_, i64>(2))
+    });
+    let mut watching = db.superuser();
+    until("the migration waits", || {
+        one::<bool>(
+            &mut watching,
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'fluxbase_tenant fleet' AND wait_event = 'PgSleep'
+                            AND datname = current_database())",
+            &[],
+        )
+    });
+    assert_eq!(
+        db.as_user(ann).execute("UPDATE tenant_acme.notes SET body = 'new' WHERE body = 'old'", &[]).unwrap(),
+        1
+    );
+    run(&mut superuser, "INSERT INTO gate DEFAULT VALUES");
+    assert_eq!(call.join().unwrap(), ("migrated".to_string(), 1, 1));
+    assert_eq!(indexes(&mut superuser, "acme"), ["body_idx"]);
+    let plan: Vec<String> = column(&mut superuser, "EXPLAIN SELECT FROM tenant_acme.notes WHERE body = 'old'", &[]);
+    assert!(plan.iter().any(|line| line.contains("body_idx")), "{plan:#?}");
+}
+
+/// The second run's caller reads a table while its workers wait for the first run, whose build waits for that caller. The
+/// server's deadlock detector ends it, whoever looks last.
+fn two_runs_of_which_one_reads_the_table(db: &Db) {
+    db.new_fleet(3);
+    let mut superuser = db.superuser();
+    run(
+        &mut superuser,
+        "INSERT INTO tenant_t1.items VALUES (1, 'a'); CREATE TABLE gate (); GRANT SELECT ON gate TO PUBLIC",
+    );
+    db.add_outside(
+        "2",
+        "CREATE INDEX CONCURRENTLY body_idx ON items (body);
+         DO 'BEGIN WHILE (SELECT count(*) FROM public.gate) = 0 LOOP PERFORM pg_sleep(0.01); END LOOP; END';
+         REINDEX INDEX CONCURRENTLY body_idx",
+    );
+    let runs = [
+        (
+            "tenant_migrate_all(lock_timeout => '0', parallel => 3)",
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep'
+                            AND backend_type = 'fluxbase_tenant fleet' AND datname = current_database())",
+        ),
+        (
+            "tenant_t1.items, tenant_migrate_all(lock_timeout => '0')",
+            "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE NOT l.granted AND l.locktype = 'object'
+                            AND a.backend_type = 'fluxbase_tenant fleet' AND a.datname = current_database())",
+        ),
+    ]
+    .map(|(from, waits)| {
+        let mut client = db.superuser();
+        let call = std::thread::spawn(move || client.batch_execute(&format!("SELECT * FROM {from}")));
+        until("its workers wait", || one::<bool>(&mut superuser, waits, &[]));
+        call
+    });
+    run(&mut superuser, "INSERT INTO gate DEFAULT VALUES");
+    for call in runs {
+        until("the run has ended", || call.is_finished());
+        if let Err(error) = call.join().unwrap() {
+            assert_eq!(error.code().map(|code| code.code()), Some("40P01"), "{error:?}");
+        }
+    }
+    db.migrate_all("");
     db.assert_all_is_done();
 }
