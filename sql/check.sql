@@ -159,6 +159,12 @@ finding (severity, object, problem, fix) AS (
     SELECT 'warning', 'table ' || name, 'has the policies of a shared table and is not listed as one', protect
     FROM shared WHERE is_sound AND NOT is_listed
     UNION ALL
+    SELECT 'error', 'table ' || s.name, 'a trigger that ' || g.grantee || ' may make runs with the rights of whoever writes a row',
+           format('REVOKE TRIGGER ON %s FROM %s', s.name, g.grantee)
+    FROM shared s JOIN pg_class c ON c.oid = s.oid,
+         LATERAL (SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS grantee
+                  FROM aclexplode(c.relacl) a WHERE a.privilege_type = 'TRIGGER' AND a.grantee <> c.relowner) g
+    UNION ALL
     SELECT 'error', 'table ' || part.oid::regclass, 'partition of a shared table without the policy tenant_isolation', s.protect
     FROM shared s JOIN part ON part.root = s.oid AND part.oid <> s.oid JOIN pg_class c ON c.oid = part.oid AND c.relkind IN ('r', 'p')
     WHERE NOT EXISTS (SELECT 1 FROM pg_policy o WHERE o.polrelid = part.oid AND o.polname = 'tenant_isolation')

@@ -148,6 +148,9 @@ mod fluxbase_tenant {
                     pg_sys::NodeTag::T_AlterTableStmt if commands::is_harmless((*data).parsetree.cast()) => {
                         return Ok(());
                     }
+                    pg_sys::NodeTag::T_AlterTableStmt if commands::attaches((*data).parsetree.cast()) => {
+                        ddl::Command::Attaches
+                    }
                     pg_sys::NodeTag::T_AlterTableStmt => ddl::Command::AltersInPlace,
                     pg_sys::NodeTag::T_AlterObjectSchemaStmt => ddl::Command::Moves,
                     _ => ddl::Command::Other,

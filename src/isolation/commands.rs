@@ -29,6 +29,19 @@ pub unsafe fn is_harmless(statement: *mut pg_sys::AlterTableStmt) -> bool {
     }
 }
 
+/// Whether a partition is hung under a table.
+///
+/// # Safety
+/// A statement made by the parser.
+pub unsafe fn attaches(statement: *mut pg_sys::AlterTableStmt) -> bool {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        PgList::<pg_sys::AlterTableCmd>::from_pg((*statement).cmds)
+            .iter_ptr()
+            .any(|command| (*command).subtype == pg_sys::AlterTableType::AT_AttachPartition)
+    }
+}
+
 /// # Safety
 /// A constraint made by the parser.
 unsafe fn may_refer_to_catalog(constraint: *mut pg_sys::Constraint) -> bool {

@@ -57,9 +57,17 @@ struct Relation {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Command {
     AltersInPlace,
+    /// The same, and hangs a partition under a table.
+    Attaches,
     /// Into another schema.
     Moves,
     Other,
+}
+
+impl Command {
+    fn is_in_place(self) -> bool {
+        matches!(self, Command::AltersInPlace | Command::Attaches)
+    }
 }
 
 /// At the end of a DDL command. One that alters a table where it is protects nothing that was not protected: a restored
@@ -87,7 +95,7 @@ pub fn after_command(command: Command) -> Result<()> {
             ));
         }
         match relation.kind {
-            'r' | 'p' if relation.has_policy || command != Command::AltersInPlace => {
+            'r' | 'p' if relation.has_policy || !command.is_in_place() => {
                 keep_protected(&catalog, relation, caller_is_superuser)?
             }
             'v' if !relation.invoker_view => {
@@ -96,7 +104,7 @@ pub fn after_command(command: Command) -> Result<()> {
             }
             'm' | 'f' => {
                 require_preload(relation)?;
-                if command != Command::AltersInPlace {
+                if !command.is_in_place() {
                     grant(&catalog, relation)?;
                 }
             }
@@ -106,7 +114,7 @@ pub fn after_command(command: Command) -> Result<()> {
     if command == Command::Moves {
         moved_out(&catalog)?.iter().try_for_each(|table| refuse_or_tell(table, caller_is_superuser))?;
     }
-    if objects.partitions {
+    if objects.partitions && command != Command::AltersInPlace {
         for (partition, column) in bare_partitions(&catalog)? {
             policies::protect_shared(&catalog, &partition, &column)?;
         }

@@ -4,6 +4,7 @@
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, Uuid};
 
+use super::roles;
 use crate::error::{Error, Result};
 
 /// Rows of a table whose column, a uuid, holds an id.
@@ -18,7 +19,8 @@ pub struct Rows<'a> {
     pub id: Uuid,
 }
 
-/// Triggers of rows that fire when they are deleted; those of foreign keys always do.
+/// Triggers of rows that fire when they are deleted: those of foreign keys always do, those of others than the table's owner
+/// and superusers never.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Triggers {
     All,
@@ -149,21 +151,31 @@ unsafe fn result_relation(
         (*estate).es_output_cid = pg_sys::GetCurrentCommandId(true);
         let target = PgBox::<pg_sys::ResultRelInfo>::alloc_node(pg_sys::NodeTag::T_ResultRelInfo).into_pg();
         pg_sys::InitResultRelInfo(target, table, 1, std::ptr::null_mut(), 0);
-        if triggers == Triggers::OfKeysAlone && !(*target).ri_TrigDesc.is_null() {
-            keep_triggers_of_keys(&mut *(*target).ri_TrigDesc);
+        if !(*target).ri_TrigDesc.is_null() {
+            let owner = (*(*table).rd_rel).relowner;
+            keep_triggers(&mut *(*target).ri_TrigDesc, |trigger| triggers == Triggers::All && is_of(owner, trigger));
         }
         target
     }
 }
 
-/// Of a copy that belongs to one command.
-fn keep_triggers_of_keys(all: &mut pg_sys::TriggerDesc) {
+/// Those of keys, and of others these. Of a copy that belongs to one command.
+fn keep_triggers(all: &mut pg_sys::TriggerDesc, keep: impl Fn(&pg_sys::Trigger) -> bool) {
     // SAFETY: a description holds that many triggers.
     let triggers = unsafe { std::slice::from_raw_parts_mut(all.triggers, all.numtriggers as usize) };
     for trigger in triggers.iter_mut().filter(|trigger| !trigger.tgisinternal) {
-        // As ALTER TABLE ... DISABLE TRIGGER says it.
-        trigger.tgenabled = b'D' as std::ffi::c_char;
+        if !keep(trigger) {
+            // As ALTER TABLE ... DISABLE TRIGGER says it.
+            trigger.tgenabled = b'D' as std::ffi::c_char;
+        }
     }
+}
+
+/// Whether the function is the table owner's, or a superuser's: GRANT ALL lets others hang theirs on the table, and it would
+/// run with the owner's rights.
+fn is_of(owner: pg_sys::Oid, trigger: &pg_sys::Trigger) -> bool {
+    let author = roles::owner_of_function(trigger.tgfoid);
+    author == owner || roles::is_superuser(author)
 }
 
 #[cfg(feature = "pg15")]

@@ -71,6 +71,10 @@ fn remove_rows(table: &SharedTable, tenant_id: Uuid) -> Result<bool> {
             }
             shared_tables::parts(&locked, table)?
         };
+        // A child can come under a table that is locked in this way.
+        if parts.iter().any(|part| touched.iter().all(|one| one.table != part.oid)) {
+            return Ok(false);
+        }
         let most = if touched.iter().any(|one| one.by_key) { MOST_ROWS_WITH_KEYS } else { MOST_ROWS };
         let _nobody = SandboxIdentity::nobody()?;
         for part in &parts {

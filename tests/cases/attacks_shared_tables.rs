@@ -18,6 +18,8 @@ cases![
     keys_between_shared_tables,
     key_whose_repair_would_run_their_code,
     temporary_children,
+    triggers_of_who_was_granted_all,
+    trigger_cloned_to_a_superusers_partition,
 ];
 
 fn no_table_refers_to_the_catalog(db: &Db) {
@@ -201,4 +203,67 @@ fn temporary_children(db: &Db) {
     assert_eq!(one::<i64>(&mut db.superuser(), "SELECT count(*) FROM ONLY lair.bait", &[]), 0);
     let temporary = "SELECT count(*) FROM fluxbase_tenant.shared_tables WHERE relation::text LIKE '%mine' OR relation::text LIKE '%child'";
     assert_eq!(one::<i64>(&mut db.superuser(), temporary, &[]), 0);
+}
+
+/// GRANT ALL lets them hang triggers on the table, which must not run with its owner's rights.
+fn triggers_of_who_was_granted_all(db: &Db) {
+    let scene = Scene::set(db);
+    let mut superuser = db.superuser();
+    run(
+        &mut superuser,
+        "CREATE TABLE jobs (n int); SELECT tenant_protect('jobs'); GRANT ALL ON jobs TO fluxbase_tenant_user;
+         CREATE TABLE log (line text); CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN INSERT INTO public.log VALUES (TG_NAME || '' as '' || current_user); RETURN OLD; END';
+         GRANT INSERT ON log TO PUBLIC; CREATE TRIGGER own BEFORE DELETE ON jobs FOR EACH ROW EXECUTE FUNCTION note()",
+    );
+    run(
+        &mut scene.thief(),
+        "CREATE FUNCTION lair.evil() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN INSERT INTO public.log VALUES (TG_NAME || '' as '' || current_user); RETURN OLD; END';
+         CREATE TRIGGER evil BEFORE DELETE ON jobs FOR EACH ROW EXECUTE FUNCTION lair.evil()",
+    );
+    let found = "SELECT fix FROM tenant_check() WHERE severity = 'error' AND object = 'table public.jobs'";
+    let fixes: Vec<String> = column(&mut superuser, found, &[]);
+    let doomed = db.new_tenant("doomed", scene.crook);
+    run(&mut superuser, &format!("INSERT INTO jobs VALUES (1, '{doomed}'); SELECT tenant_delete('{doomed}')"));
+    removed(db);
+    assert_eq!(left(db, "jobs", doomed), 0);
+    let lines: Vec<String> = column(&mut superuser, "SELECT line FROM log", &[]);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].starts_with("own as "), "{lines:?}");
+    assert_eq!(fixes, ["REVOKE TRIGGER ON public.jobs FROM fluxbase_tenant_user"]);
+    run(&mut superuser, &fixes[0]);
+    assert_eq!(column::<String>(&mut superuser, found, &[]), [""; 0]);
+    expect_error(
+        scene
+            .thief()
+            .batch_execute("CREATE TRIGGER more BEFORE DELETE ON jobs FOR EACH ROW EXECUTE FUNCTION lair.evil()"),
+        "42501",
+    );
+}
+
+fn trigger_cloned_to_a_superusers_partition(db: &Db) {
+    let scene = Scene::set(db);
+    let doomed = db.new_tenant("doomed", scene.crook);
+    run(
+        &mut scene.thief(),
+        "CREATE TABLE lair.t (n int) PARTITION BY LIST (n); CREATE TABLE lair.runs (role text); GRANT ALL ON lair.runs TO PUBLIC;
+         CREATE FUNCTION lair.evil() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN INSERT INTO lair.runs VALUES (current_user); RETURN OLD; END';
+         CREATE TRIGGER evil BEFORE DELETE ON lair.t FOR EACH ROW EXECUTE FUNCTION lair.evil();
+         CREATE TABLE lair.own PARTITION OF lair.t FOR VALUES IN (2)",
+    );
+    let mut superuser = db.superuser();
+    run(
+        &mut superuser,
+        &format!(
+            "SELECT tenant_protect('lair.t'); CREATE TABLE lair.part PARTITION OF lair.t FOR VALUES IN (1);
+             INSERT INTO lair.t VALUES (1, '{doomed}'), (2, '{doomed}'); SELECT tenant_delete('{doomed}')"
+        ),
+    );
+    removed(db);
+    assert_eq!(left(db, "lair.t", doomed), 0);
+    let runs: Vec<bool> =
+        column(&mut superuser, "SELECT r.rolsuper FROM lair.runs JOIN pg_roles r ON r.rolname = role", &[]);
+    assert_eq!(runs, [false], "for the thief's own partition alone");
 }

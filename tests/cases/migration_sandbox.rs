@@ -18,6 +18,7 @@ cases![
     owner_role_gives_itself_to_nobody,
     transaction_cannot_be_ended_from_inside,
     after_a_refusal_the_session_is_itself,
+    cursors_of_the_caller,
 ];
 
 const MIGRATE: &str = "SELECT * FROM tenant_migrate($1)";
@@ -263,4 +264,43 @@ fn after_a_refusal_the_session_is_itself(db: &Db) {
         run(&mut admin, "LISTEN channel; UNLISTEN *");
         assert!(one::<bool>(&mut admin, "SELECT tenant_is_instance_admin()", &[]));
     }
+}
+
+/// A migration knows their names, and the rows are the caller's.
+fn cursors_of_the_caller(db: &Db) {
+    let acme = db.new_tenant("acme", new_user());
+    let mut superuser = db.superuser();
+    run(&mut superuser, "CREATE TABLE secrets (n int); INSERT INTO secrets VALUES (1), (2), (3)");
+    for (version, command) in [
+        ("1", "EXECUTE 'FETCH report'"),
+        ("2", "EXECUTE 'MOVE report'"),
+        ("3", "EXECUTE 'CLOSE report'"),
+        ("4", "FETCH c INTO r"),
+        ("5", "EXECUTE 'FETCH held'"),
+    ] {
+        db.add_migration(
+            version,
+            &format!("DO $d$ DECLARE c refcursor := 'report'; r record; BEGIN {command}; END $d$"),
+        );
+        let mut caller = db.superuser();
+        run(
+            &mut caller,
+            "BEGIN; DECLARE held CURSOR WITH HOLD FOR SELECT n FROM secrets; COMMIT;
+             BEGIN; DECLARE report CURSOR FOR SELECT n FROM secrets; SAVEPOINT s",
+        );
+        let migrate = format!("SELECT tenant_migrate('{acme}')");
+        expect_error(caller.batch_execute(&migrate), "55000");
+        run(&mut caller, "ROLLBACK TO s");
+        for cursor in ["report", "held"] {
+            assert_eq!(column::<i32>(&mut caller, &format!("FETCH ALL FROM {cursor}"), &[]), [1, 2, 3], "{command}");
+        }
+        run(&mut caller, &format!("SELECT tenant_migration_remove('{version}')"));
+        run(&mut caller, "COMMIT");
+    }
+    // The caller's loop goes on from one migration to the next.
+    db.add_migration("6", "DO $d$ DECLARE c CURSOR FOR SELECT 1; BEGIN OPEN c; CLOSE c; END $d$");
+    run(
+        &mut superuser,
+        "DO $d$ DECLARE t uuid; BEGIN FOR t IN SELECT id FROM tenant_list() LOOP PERFORM tenant_migrate(t); END LOOP; END $d$",
+    );
 }

@@ -39,7 +39,10 @@ fn populate(db: &Db) {
     run(&mut superuser, "SELECT * FROM tenant_migrate_all()");
     run(
         &mut superuser,
-        "CREATE TABLE jobs (n int); SELECT tenant_protect('jobs'); CREATE TABLE dropped (n int); SELECT tenant_protect('dropped');
+        "CREATE TABLE jobs (n int); SELECT tenant_protect('jobs');
+         CREATE TABLE parted (n int) PARTITION BY LIST (n); CREATE TABLE parted1 PARTITION OF parted FOR VALUES IN (1);
+         CREATE TABLE parted2 PARTITION OF parted FOR VALUES IN (2); CREATE TABLE parted3 PARTITION OF parted FOR VALUES IN (3);
+         SELECT tenant_protect('parted'); CREATE TABLE dropped (n int); SELECT tenant_protect('dropped');
          DROP TABLE dropped; INSERT INTO fluxbase_tenant.removals (tenant_id, relation, attempts, tried_at)
              VALUES ('00000000-0000-4000-8000-000000000001', 'jobs', 30, now()), ('00000000-0000-4000-8000-000000000001', NULL, 30, now());
          INSERT INTO jobs SELECT 1, id FROM fluxbase_tenant.tenants",
