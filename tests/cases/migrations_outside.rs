@@ -338,12 +338,12 @@ fn two_runs_of_which_one_reads_the_table(db: &Db) {
     );
     let runs = [
         (
-            "tenant_migrate_all(lock_timeout => '0', parallel => 3)",
+            "tenant_migrate_all(lock_timeout => '0', parallel => 3, retries => 0)",
             "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep'
                             AND backend_type = 'fluxbase_tenant fleet' AND datname = current_database())",
         ),
         (
-            "tenant_t1.items, tenant_migrate_all(lock_timeout => '0')",
+            "tenant_t1.items, tenant_migrate_all(lock_timeout => '0', retries => 0)",
             "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE NOT l.granted AND l.locktype = 'object'
                             AND a.backend_type = 'fluxbase_tenant fleet' AND a.datname = current_database())",
         ),
