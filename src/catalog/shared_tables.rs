@@ -94,6 +94,21 @@ pub fn contains(catalog: &Catalog, table: pg_sys::Oid) -> Result<bool> {
     Ok(!found.is_empty())
 }
 
+/// How many of a table and its partitions have the policies of a shared table in force, and how many do not.
+pub fn protected_parts(catalog: &Catalog, table: pg_sys::Oid) -> Result<(i64, i64)> {
+    let found = query(
+        catalog.scope(),
+        "WITH RECURSIVE part (oid) AS (
+             SELECT $1 UNION SELECT i.inhrelid FROM part JOIN pg_inherits i ON i.inhparent = part.oid
+                             JOIN pg_class c ON c.oid = i.inhrelid AND c.relispartition AND c.relkind IN ('r', 'p'))
+         SELECT count(*) FILTER (WHERE p.in_force), count(*) FILTER (WHERE p.in_force IS NOT TRUE)
+         FROM part LEFT JOIN fluxbase_tenant.isolation_policies p ON p.relation = part.oid",
+        &[table.into()],
+        |row| Ok((row.need(1)?, row.need(2)?)),
+    )?;
+    Ok(found.into_iter().next().unwrap_or_default())
+}
+
 /// The tables that hold the rows of a shared table. A foreign table among them has rows elsewhere, a temporary one rows that
 /// only its session can see.
 pub fn parts(catalog: &Catalog, table: &SharedTable) -> Result<Vec<Part>> {
@@ -133,7 +148,7 @@ pub fn touched_by_delete(catalog: &Catalog, table: pg_sys::Oid) -> Result<Vec<To
 
 /// Whether the deletion of rows of the table, and what its keys cascade to, may run code of somebody's: triggers, rules,
 /// foreign servers, functions and operators in indexes, constraints and statistics, which the planner evaluates, and casts
-/// between the types of a key. Keys that set columns, or that are checked at the end of the transaction, count as code too.
+/// between the types of a key. Keys that set columns, or that may be checked at the end of the transaction, count as code too.
 pub fn delete_runs_code(catalog: &Catalog, table: pg_sys::Oid) -> Result<bool> {
     let found = query(
         catalog.scope(),
@@ -142,7 +157,7 @@ pub fn delete_runs_code(catalog: &Catalog, table: pg_sys::Oid) -> Result<bool> {
             touched!(),
             " SELECT 1 FROM touched t JOIN pg_class c ON c.oid = t.oid
               WHERE c.relkind = 'f' OR c.relhasrules
-                 OR EXISTS (SELECT 1 FROM pg_trigger g WHERE g.tgrelid = c.oid AND (g.tginitdeferred
+                 OR EXISTS (SELECT 1 FROM pg_trigger g WHERE g.tgrelid = c.oid AND (g.tgdeferrable
                         OR g.tgfoid IN ('\"RI_FKey_setnull_del\"'::regproc, '\"RI_FKey_setdefault_del\"'::regproc)
                         OR (NOT g.tgisinternal AND g.tgenabled <> 'D' AND (t.by_key OR g.tgtype & 8 <> 0))))
                  OR (t.by_key AND EXISTS (SELECT 1 FROM pg_constraint k JOIN pg_attribute a
@@ -162,6 +177,36 @@ pub fn delete_runs_code(catalog: &Catalog, table: pg_sys::Oid) -> Result<bool> {
         |_| Ok(()),
     )?;
     Ok(!found.is_empty())
+}
+
+/// A trigger of a table.
+pub struct Trigger {
+    pub oid: pg_sys::Oid,
+    pub table: pg_sys::Oid,
+    pub name: String,
+}
+
+/// Triggers on these tables that use what is neither the owner's nor a superuser's, as function or in the condition, which of
+/// a partition's triggers the root's remembers. GRANT ALL lets others hang theirs on a table, a partition gets those of its
+/// root, and AFTER triggers of what a key cascades to run, before PostgreSQL 18, as whoever deletes the first row.
+pub fn triggers_of_strangers(catalog: &Catalog, tables: Vec<pg_sys::Oid>, owner: pg_sys::Oid) -> Result<Vec<Trigger>> {
+    query(
+        catalog.scope(),
+        "WITH RECURSIVE line (trigger, oid) AS (
+             SELECT oid, oid FROM pg_trigger WHERE tgrelid = ANY ($1) AND NOT tgisinternal
+             UNION SELECT line.trigger, g.tgparentid FROM line JOIN pg_trigger g ON g.oid = line.oid WHERE g.tgparentid <> 0)
+         SELECT g.oid, g.tgrelid, format('%I on %s', g.tgname, g.tgrelid::regclass) FROM pg_trigger g
+         WHERE g.oid IN (
+             SELECT line.trigger FROM line
+             JOIN pg_depend d ON d.classid = 'pg_trigger'::regclass AND d.objid = line.oid
+             LEFT JOIN pg_proc p ON d.refclassid = 'pg_proc'::regclass AND p.oid = d.refobjid
+             LEFT JOIN pg_operator o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
+             LEFT JOIN pg_type t ON d.refclassid = 'pg_type'::regclass AND t.oid = d.refobjid
+             JOIN pg_roles r ON r.oid IN (p.proowner, o.oprowner, t.typowner)
+             WHERE r.oid <> $2 AND NOT r.rolsuper)",
+        &[tables.into(), owner.into()],
+        |row| Ok(Trigger { oid: row.need(1)?, table: row.need(2)?, name: row.need(3)? }),
+    )
 }
 
 /// A foreign key to a shared table that leaves out the tenant.

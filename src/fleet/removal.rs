@@ -147,10 +147,10 @@ fn attempt(removal: &Removal) -> Attempted<()> {
 fn remove_rows(tenant: Uuid, table: &SharedTable, part: &Part) -> Attempted<()> {
     let owner = SessionOfOwner::begin(part.owner)?;
     let rows = tenancy::rows_of_deleted_tenant(table, part, tenant);
-    let mut removed = in_batches(&rows, Triggers::All);
+    let mut removed = in_batches(&rows, Fire::OwnersToo);
     if let Err(failure) = &removed {
         let told = format!("{}: {}", part.name, failure.message);
-        if in_batches(&rows, Triggers::OfKeysAlone).is_ok() {
+        if in_batches(&rows, Fire::KeysAlone).is_ok() {
             ereport!(
                 LOG,
                 PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
@@ -163,32 +163,78 @@ fn remove_rows(tenant: Uuid, table: &SharedTable, part: &Part) -> Attempted<()> 
     removed
 }
 
+/// The triggers that a removal fires.
+#[derive(Clone, Copy)]
+enum Fire {
+    /// Those of keys, and those of the table's owner.
+    OwnersToo,
+    KeysAlone,
+}
+
 /// As many batches as it takes for the rows that were there, so that a trigger that puts them back comes to an end.
-fn in_batches(rows: &Rows, triggers: Triggers) -> Attempted<()> {
-    let there = as_owner(rows.owner, || rows.count(u64::MAX))?;
+fn in_batches(rows: &Rows, fire: Fire) -> Attempted<()> {
+    let there = count(rows, u64::MAX)?;
     for _ in 0..there.div_ceil(BATCH) {
-        as_owner(rows.owner, || rows.delete(triggers, BATCH))?;
+        delete(rows, fire)?;
     }
-    if as_owner(rows.owner, || rows.count(1))? == 0 {
+    if count(rows, 1)? == 0 {
         return Ok(());
     }
     let message = "rows are there again, or a trigger keeps them";
     Err(Failure::from_error(&Error::conflict(message, "Ask the owner of the table.")))
 }
 
-/// A transaction in which nobody but the table's owner acts.
-fn as_owner<T>(owner: pg_sys::Oid, run: impl FnOnce() -> Result<T>) -> Attempted<T> {
+fn count(rows: &Rows, limit: u64) -> Attempted<u64> {
+    as_owner(rows.owner, || Ok(()), |()| rows.count(limit))
+}
+
+/// One batch. Under the locks nobody makes another trigger.
+fn delete(rows: &Rows, fire: Fire) -> Attempted<u64> {
+    let triggers = || {
+        locks::lock_for_writing(rows.table);
+        let touched = shared_tables::touched_by_delete(&Catalog::latest()?, rows.table)?;
+        if !locks::try_lock_for_writing(touched.iter().map(|one| one.table)) {
+            return Err(Error::conflict("another session has locked a table that refers to it", "Wait for its end."));
+        }
+        let locked = Catalog::latest()?;
+        if shared_tables::touched_by_delete(&locked, rows.table)? != touched {
+            return Err(Error::conflict("the table was changed meanwhile", "Try again."));
+        }
+        let tables = touched.iter().map(|one| one.table).collect();
+        let (own, by_key): (Vec<_>, Vec<_>) = shared_tables::triggers_of_strangers(&locked, tables, rows.owner)?
+            .into_iter()
+            .partition(|trigger| trigger.table == rows.table);
+        match (by_key.first(), fire) {
+            (Some(trigger), _) => Err(Error::conflict(
+                format!("trigger {} would run with the rights of the table's owner", trigger.name),
+                "Drop it, or the key that refers to the table.",
+            )),
+            (None, Fire::KeysAlone) => Ok(Triggers::OfKeysAlone),
+            (None, Fire::OwnersToo) => Ok(Triggers::AllBut(own.iter().map(|trigger| trigger.oid).collect())),
+        }
+    };
+    as_owner(rows.owner, triggers, |triggers| rows.delete(&triggers, BATCH))
+}
+
+/// A transaction in which, after `prepare`, nobody but the table's owner acts.
+fn as_owner<P, T>(
+    owner: pg_sys::Oid,
+    prepare: impl FnOnce() -> Result<P>,
+    run: impl FnOnce(P) -> Result<T>,
+) -> Attempted<T> {
     let _deadline = Deadline::after(BATCH_LIMIT);
     // That of the database, which the code of owners expects.
     let search_path = guc::get("search_path").ok().flatten().unwrap_or_default();
     // Nothing is deferred to where the security context has ended.
     transaction(|| {
+        guc::set(c"lock_timeout", LOCK_TIMEOUT, Lifetime::Transaction)?;
+        let prepared = prepare()?;
         let catalog = Catalog::write()?;
         crate::pg::execute(catalog.scope(), "SET CONSTRAINTS ALL IMMEDIATE")?;
         let _nobody = SandboxIdentity::nobody()?;
         let settings = [(c"row_security", "on"), (c"lock_timeout", LOCK_TIMEOUT), (c"search_path", &*search_path)];
         let _sandbox = Sandbox::enter_unforced(owner, &settings)?;
-        context::at(PLACE, run)
+        context::at(PLACE, || run(prepared))
     })
 }
 

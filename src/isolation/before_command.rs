@@ -32,6 +32,12 @@ pub unsafe fn permit(statement: *mut pg_sys::Node) -> Result<()> {
                 keep_role(heir, "REASSIGN OWNED TO")
             }
             pg_sys::NodeTag::T_GrantStmt => keep_privileges(statement.cast()),
+            pg_sys::NodeTag::T_AlterDefaultPrivilegesStmt => keep_default_privileges(statement.cast()),
+            // Its elements are commands that start no event trigger.
+            pg_sys::NodeTag::T_CreateSchemaStmt => {
+                lists::nodes::<pg_sys::Node>((*statement.cast::<pg_sys::CreateSchemaStmt>()).schemaElts)
+                    .try_for_each(|element| permit(element))
+            }
             pg_sys::NodeTag::T_CreatePolicyStmt => keep_policies((*statement.cast::<pg_sys::CreatePolicyStmt>()).roles),
             pg_sys::NodeTag::T_AlterPolicyStmt => keep_policies((*statement.cast::<pg_sys::AlterPolicyStmt>()).roles),
             _ => keep_unlocked(&named_relations::locked_first(statement)),
@@ -131,6 +137,29 @@ unsafe fn keep_privileges(statement: *mut pg_sys::GrantStmt) -> Result<()> {
     Ok(())
 }
 
+/// ALTER DEFAULT PRIVILEGES IN SCHEMA asks for no right on the schema, and what it writes hangs on it.
+///
+/// # Safety
+/// A statement made by the parser.
+unsafe fn keep_default_privileges(statement: *mut pg_sys::AlterDefaultPrivilegesStmt) -> Result<()> {
+    let role = roles::current();
+    if roles::is_superuser(role) {
+        return Ok(());
+    }
+    // SAFETY: by the caller's promise: the option holds a list of names.
+    unsafe {
+        for option in lists::nodes::<pg_sys::DefElem>((*statement).options) {
+            if CStr::from_ptr((*option).defname) == c"schemas" && any_schema((*option).arg.cast(), role)? {
+                return Err(Error::forbidden(
+                    "alter default privileges in a schema of a tenant or of the catalog",
+                    "Only its owner may: let a migration of the tenant do it.",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Commands on relations of tenants and of the catalog that lock before they check.
 ///
 /// # Safety
@@ -145,6 +174,8 @@ unsafe fn keep_unlocked(names: &[*mut pg_sys::RangeVar]) -> Result<()> {
         if let Some(relation) = unsafe { kept_from(*name, role)? } {
             return Err(Error::OutOfReach { kind: "table", name: check::relation_name(relation) });
         }
+        // SAFETY: as above.
+        unsafe { pin(*name) };
     }
     Ok(())
 }
@@ -181,6 +212,25 @@ unsafe fn any_relation(names: *mut pg_sys::List, role: pg_sys::Oid) -> Result<bo
         }
     }
     Ok(false)
+}
+
+/// A name without a schema is looked up again when the command has waited for its own table: it must not come to mean another.
+///
+/// # Safety
+/// A name made by the parser, of a statement that is this execution's own.
+unsafe fn pin(name: *mut pg_sys::RangeVar) {
+    let (no_lock, missing_ok) = (pg_sys::NoLock as i32, pg_sys::RVROption::RVR_MISSING_OK);
+    // SAFETY: by the caller's promise; lookups by oid; a freshly allocated C string, or null.
+    unsafe {
+        if (*name).schemaname.is_null() && (*name).relpersistence as u8 != pg_sys::RELPERSISTENCE_TEMP {
+            let relation = pg_sys::RangeVarGetRelidExtended(name, no_lock, missing_ok, None, std::ptr::null_mut());
+            if relation != pg_sys::InvalidOid {
+                // The statement's own memory is not this function's: the transaction outlives both.
+                let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation));
+                (*name).schemaname = pg_sys::MemoryContextStrdup(pg_sys::TopTransactionContext, schema);
+            }
+        }
+    }
 }
 
 /// The relation, where it is a tenant's or the catalog's and the role does not own it.

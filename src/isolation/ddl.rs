@@ -135,10 +135,12 @@ struct Objects {
 }
 
 fn objects(catalog: &Catalog) -> Result<Objects> {
-    let found: Vec<(pg_sys::Oid, pg_sys::Oid)> =
-        query(catalog.scope(), "SELECT classid, objid FROM pg_event_trigger_ddl_commands()", &[], |row| {
-            Ok((row.need(1)?, row.need(2)?))
-        })?;
+    let found: Vec<(pg_sys::Oid, pg_sys::Oid)> = query(
+        catalog.scope(),
+        "SELECT classid, objid FROM pg_event_trigger_ddl_commands() WHERE classid IS NOT NULL",
+        &[],
+        |row| Ok((row.need(1)?, row.need(2)?)),
+    )?;
     let mut objects = Objects { tables: false, of_tenants: false, partitions: false };
     for (class, object) in found {
         if class == pg_sys::RelationRelationId {

@@ -36,6 +36,8 @@ pub fn protect(
     work.refuse_unknown_tenants()?;
     work.add_constraints(column)?;
     work.add_policies()?;
+    let (_, without) = shared_tables::protected_parts(catalog, relation)?;
+    require_that_names_held(without == 0)?;
     work.list(column)?;
     for key in shared_tables::loose_keys(catalog, relation)? {
         warn_of_key(&key);
@@ -63,6 +65,8 @@ pub fn unprotect(catalog: &Catalog, relation: pg_sys::Oid) -> Result<Vec<Step>> 
         }
         steps.push(Step { object: format!("table {part}"), done: "policies dropped" });
     }
+    let (with, _) = shared_tables::protected_parts(catalog, relation)?;
+    require_that_names_held(with == 0)?;
     if let Some(column) = relations::column_with_tenant_default(catalog, relation)? {
         execute(catalog.scope(), &format!("ALTER TABLE {} ALTER COLUMN {column} DROP DEFAULT", table.name))?;
         steps.push(Step { object: format!("column {}.{column}", table.name), done: "default dropped" });
@@ -71,6 +75,15 @@ pub fn unprotect(catalog: &Catalog, relation: pg_sys::Oid) -> Result<Vec<Step>> 
         steps.push(Step { object: format!("table {}", table.name), done: "removed from the shared tables" });
     }
     Ok(steps)
+}
+
+/// Commands name tables, and whoever owns a schema may rename it while one of them waits: what was to be done is looked at by oid
+/// when it is done.
+fn require_that_names_held(held: bool) -> Result<()> {
+    if held {
+        return Ok(());
+    }
+    Err(Error::conflict("the table, or a partition of it, was renamed meanwhile", "Nothing was changed: try again."))
 }
 
 /// A table or partitioned table outside the tenant schemas, which the caller owns. What becomes of a tenant's rows is for the

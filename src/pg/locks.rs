@@ -44,6 +44,12 @@ pub fn wait_for_writers(table: pg_sys::Oid) {
     unsafe { pg_sys::WaitForLockers(tag, pg_sys::ShareLock as pg_sys::LOCKMODE, false) };
 }
 
+/// Locks a table for writing, until the end of the transaction; waits for lock_timeout at most.
+pub fn lock_for_writing(table: pg_sys::Oid) {
+    // SAFETY: a lock on an oid, in a transaction; whether there is such a table is looked at afterwards.
+    unsafe { pg_sys::LockRelationOid(table, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE) };
+}
+
 /// Locks tables for writing, until the end of the (sub)transaction; false where one cannot be had at once.
 pub fn try_lock_for_writing(mut tables: impl Iterator<Item = pg_sys::Oid>) -> bool {
     let mode = pg_sys::RowExclusiveLock as pg_sys::LOCKMODE;

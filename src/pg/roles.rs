@@ -71,20 +71,6 @@ pub fn name(role: pg_sys::Oid) -> String {
     }
 }
 
-/// InvalidOid where there is no such function.
-pub fn owner_of_function(function: pg_sys::Oid) -> pg_sys::Oid {
-    // SAFETY: a lookup by oid; the tuple is read before it is released.
-    unsafe {
-        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::PROCOID as i32, function.into());
-        if tuple.is_null() {
-            return pg_sys::InvalidOid;
-        }
-        let owner = (*pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_proc>(tuple)).proowner;
-        pg_sys::ReleaseSysCache(tuple);
-        owner
-    }
-}
-
 /// Superusers count as owners of everything.
 pub fn owns_relation(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     owns(pg_sys::RelationRelationId, relation, role)

@@ -4,7 +4,6 @@
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, Uuid};
 
-use super::roles;
 use crate::error::{Error, Result};
 
 /// Rows of a table whose column, a uuid, holds an id.
@@ -19,18 +18,16 @@ pub struct Rows<'a> {
     pub id: Uuid,
 }
 
-/// Triggers of rows that fire when they are deleted: those of foreign keys always do, those of others than the table's owner
-/// and superusers never.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Triggers of rows that fire when they are deleted; those of foreign keys always do.
 pub enum Triggers {
-    All,
     OfKeysAlone,
+    AllBut(Vec<pg_sys::Oid>),
 }
 
 impl Rows<'_> {
     /// Deletes those that are committed now, `limit` at most, with whatever rights are in force; how many it came by. A
     /// trigger may have kept some.
-    pub fn delete(&self, triggers: Triggers, limit: u64) -> Result<u64> {
+    pub fn delete(&self, triggers: &Triggers, limit: u64) -> Result<u64> {
         self.with_table(|table| {
             // SAFETY: the table is open and locked; what is begun here is ended in turn, and by the end of the
             // (sub)transaction after an error.
@@ -136,7 +133,7 @@ impl Rows<'_> {
 unsafe fn result_relation(
     estate: *mut pg_sys::EState,
     table: pg_sys::Relation,
-    triggers: Triggers,
+    triggers: &Triggers,
 ) -> *mut pg_sys::ResultRelInfo {
     // SAFETY: by the caller's promise; nodes are allocated in the current memory context, which outlives their use.
     unsafe {
@@ -152,30 +149,26 @@ unsafe fn result_relation(
         let target = PgBox::<pg_sys::ResultRelInfo>::alloc_node(pg_sys::NodeTag::T_ResultRelInfo).into_pg();
         pg_sys::InitResultRelInfo(target, table, 1, std::ptr::null_mut(), 0);
         if !(*target).ri_TrigDesc.is_null() {
-            let owner = (*(*table).rd_rel).relowner;
-            keep_triggers(&mut *(*target).ri_TrigDesc, |trigger| triggers == Triggers::All && is_of(owner, trigger));
+            keep_triggers(&mut *(*target).ri_TrigDesc, triggers);
         }
         target
     }
 }
 
-/// Those of keys, and of others these. Of a copy that belongs to one command.
-fn keep_triggers(all: &mut pg_sys::TriggerDesc, keep: impl Fn(&pg_sys::Trigger) -> bool) {
+/// Of a copy that belongs to one command.
+fn keep_triggers(all: &mut pg_sys::TriggerDesc, kept: &Triggers) {
     // SAFETY: a description holds that many triggers.
     let triggers = unsafe { std::slice::from_raw_parts_mut(all.triggers, all.numtriggers as usize) };
     for trigger in triggers.iter_mut().filter(|trigger| !trigger.tgisinternal) {
-        if !keep(trigger) {
+        let fires = match kept {
+            Triggers::OfKeysAlone => false,
+            Triggers::AllBut(others) => !others.contains(&trigger.tgoid),
+        };
+        if !fires {
             // As ALTER TABLE ... DISABLE TRIGGER says it.
             trigger.tgenabled = b'D' as std::ffi::c_char;
         }
     }
-}
-
-/// Whether the function is the table owner's, or a superuser's: GRANT ALL lets others hang theirs on the table, and it would
-/// run with the owner's rights.
-fn is_of(owner: pg_sys::Oid, trigger: &pg_sys::Trigger) -> bool {
-    let author = roles::owner_of_function(trigger.tgfoid);
-    author == owner || roles::is_superuser(author)
 }
 
 #[cfg(feature = "pg15")]

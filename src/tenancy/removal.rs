@@ -83,7 +83,8 @@ fn remove_rows(table: &SharedTable, tenant_id: Uuid) -> Result<bool> {
             if rows.count(most + 1)? > most {
                 return Err(Error::conflict("too many rows", "The worker removes them."));
             }
-            rows.delete(Triggers::All, most)?;
+            // There are no others, as was just seen.
+            rows.delete(&Triggers::OfKeysAlone, most)?;
         }
         Ok(true)
     })?;

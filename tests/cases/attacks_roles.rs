@@ -4,6 +4,7 @@
 use postgres::Client;
 
 use crate::cases;
+use crate::support::fleet::until;
 use crate::support::people::{column, new_user, one, reached, run};
 use crate::support::scene::Scene;
 use crate::support::{Db, expect_error, expect_refusal};
@@ -14,6 +15,7 @@ cases![
     grants_without_effect,
     grants_by_who_may,
     commands_that_lock_before_they_check,
+    names_that_come_to_mean_a_tenants_table,
     spares_that_somebody_locks,
     policies_of_the_catalog_are_known,
     names_of_roles_that_somebody_locks,
@@ -199,8 +201,12 @@ fn commands_that_lock_before_they_check(db: &Db) {
             "ALTER PUBLICATION lair ADD TABLE {}",
             "ALTER TRIGGER t ON {} DEPENDS ON EXTENSION plpgsql",
             "DO $$ BEGIN CREATE RULE r AS ON UPDATE TO {} DO ALSO NOTHING; END $$",
+            "CREATE SCHEMA more CREATE TABLE x (id int REFERENCES {})",
+            "CREATE SCHEMA more GRANT SELECT ON {} TO PUBLIC",
+            "ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT SELECT ON TABLES TO PUBLIC",
         ] {
-            let command = command.replace("{}", relation);
+            let schema = relation.split_once('.').expect("a qualified name").0;
+            let command = command.replace("{}", relation).replace("{schema}", schema);
             let mut thief = scene.thief();
             run(&mut thief, "SET lock_timeout = '1s'");
             expect_error(thief.batch_execute(&command), "42501");
@@ -212,13 +218,38 @@ fn commands_that_lock_before_they_check(db: &Db) {
         &mut scene.thief(),
         "CREATE TABLE lair.p (id int PRIMARY KEY); CREATE TABLE lair.x (id int REFERENCES lair.p) ; COMMENT ON TABLE lair.p IS 'x';
          CREATE TRIGGER t AFTER UPDATE ON lair.p FOR EACH ROW EXECUTE FUNCTION lair.f();
-         CREATE TABLE lair.part PARTITION OF lair.split DEFAULT; ALTER PUBLICATION lair ADD TABLE lair.p",
+         CREATE TABLE lair.part PARTITION OF lair.split DEFAULT; ALTER PUBLICATION lair ADD TABLE lair.p;
+         CREATE SCHEMA more CREATE TABLE x (id int PRIMARY KEY) CREATE TABLE y (id int REFERENCES x) GRANT SELECT ON x TO PUBLIC;
+         ALTER DEFAULT PRIVILEGES IN SCHEMA lair GRANT SELECT ON TABLES TO PUBLIC",
     );
     db.migrate(
         scene.thief,
         "CREATE TABLE more (id int PRIMARY KEY, note int REFERENCES notes); CREATE TABLE part PARTITION OF parts DEFAULT;
          COMMENT ON TABLE notes IS 'x'; CREATE RULE r AS ON UPDATE TO more DO ALSO NOTHING; CREATE STATISTICS s ON id, body FROM notes",
     );
+}
+
+/// While ALTER TABLE waits for its own table, the table that its key names is dropped, and the next one on the path is a
+/// tenant's.
+fn names_that_come_to_mean_a_tenants_table(db: &Db) {
+    let scene = Scene::set(db);
+    let mut holder = scene.thief();
+    run(&mut holder, "CREATE TABLE lair.mine (id int); CREATE TABLE lair.notes (id int PRIMARY KEY)");
+    run(&mut holder, "BEGIN; LOCK TABLE lair.mine; DROP TABLE lair.notes");
+    let mut thief = scene.thief();
+    let pid: i32 = one(&mut thief, "SELECT pg_backend_pid()", &[]);
+    let altering = std::thread::spawn(move || {
+        thief.batch_execute(
+            "SET search_path = lair, tenant_victim; ALTER TABLE mine ADD FOREIGN KEY (id) REFERENCES notes",
+        )
+    });
+    let mut superuser = db.superuser();
+    until("it waits", || {
+        altering.is_finished() || one::<bool>(&mut superuser, "SELECT pg_blocking_pids($1) <> '{}'", &[&pid])
+    });
+    run(&mut holder, "COMMIT");
+    let error = altering.join().unwrap().unwrap_err();
+    assert_eq!(error.code().map(|code| code.code()), Some("42P01"), "{error:?}");
 }
 
 /// tenant_create() goes on with another one, or makes a schema.

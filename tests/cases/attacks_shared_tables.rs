@@ -6,8 +6,9 @@ use std::time::Duration;
 use postgres::Client;
 
 use crate::cases;
+use crate::support::fleet::until;
 use crate::support::people::{column, new_user, one, run};
-use crate::support::removal::{bait, left, removed};
+use crate::support::removal::{bait, left, removed, reported};
 use crate::support::scene::Scene;
 use crate::support::{Db, expect_error, expect_refusal};
 
@@ -20,6 +21,8 @@ cases![
     temporary_children,
     triggers_of_who_was_granted_all,
     trigger_cloned_to_a_superusers_partition,
+    trigger_of_a_table_that_a_key_cascades_to,
+    names_that_change_while_unprotect_waits,
 ];
 
 fn no_table_refers_to_the_catalog(db: &Db) {
@@ -220,7 +223,11 @@ fn triggers_of_who_was_granted_all(db: &Db) {
         &mut scene.thief(),
         "CREATE FUNCTION lair.evil() RETURNS trigger LANGUAGE plpgsql AS
              'BEGIN INSERT INTO public.log VALUES (TG_NAME || '' as '' || current_user); RETURN OLD; END';
-         CREATE TRIGGER evil BEFORE DELETE ON jobs FOR EACH ROW EXECUTE FUNCTION lair.evil()",
+         CREATE TRIGGER evil BEFORE DELETE ON jobs FOR EACH ROW EXECUTE FUNCTION lair.evil();
+         CREATE FUNCTION lair.when_evil() RETURNS boolean LANGUAGE plpgsql AS
+             'BEGIN INSERT INTO public.log VALUES (''condition as '' || current_user); RETURN true; END';
+         CREATE TRIGGER condition BEFORE DELETE ON jobs FOR EACH ROW WHEN (lair.when_evil())
+             EXECUTE FUNCTION suppress_redundant_updates_trigger()",
     );
     let found = "SELECT fix FROM tenant_check() WHERE severity = 'error' AND object = 'table public.jobs'";
     let fixes: Vec<String> = column(&mut superuser, found, &[]);
@@ -251,6 +258,10 @@ fn trigger_cloned_to_a_superusers_partition(db: &Db) {
          CREATE FUNCTION lair.evil() RETURNS trigger LANGUAGE plpgsql AS
              'BEGIN INSERT INTO lair.runs VALUES (current_user); RETURN OLD; END';
          CREATE TRIGGER evil BEFORE DELETE ON lair.t FOR EACH ROW EXECUTE FUNCTION lair.evil();
+         CREATE FUNCTION lair.when_evil() RETURNS boolean LANGUAGE plpgsql AS
+             'BEGIN INSERT INTO lair.runs VALUES (current_user); RETURN false; END';
+         CREATE TRIGGER condition BEFORE DELETE ON lair.t FOR EACH ROW WHEN (lair.when_evil())
+             EXECUTE FUNCTION suppress_redundant_updates_trigger();
          CREATE TABLE lair.own PARTITION OF lair.t FOR VALUES IN (2)",
     );
     let mut superuser = db.superuser();
@@ -265,5 +276,70 @@ fn trigger_cloned_to_a_superusers_partition(db: &Db) {
     assert_eq!(left(db, "lair.t", doomed), 0);
     let runs: Vec<bool> =
         column(&mut superuser, "SELECT r.rolsuper FROM lair.runs JOIN pg_roles r ON r.rolname = role", &[]);
-    assert_eq!(runs, [false], "for the thief's own partition alone");
+    assert_eq!(runs, [false, false], "for the thief's own partition alone");
+}
+
+/// AFTER triggers that a cascade queues run, before PostgreSQL 18, as whoever deletes the first row.
+fn trigger_of_a_table_that_a_key_cascades_to(db: &Db) {
+    let scene = Scene::set(db);
+    let doomed = db.new_tenant("doomed", scene.crook);
+    let mut superuser = db.superuser();
+    run(
+        &mut superuser,
+        &format!(
+            "CREATE TABLE jobs (n int PRIMARY KEY); SELECT tenant_protect('jobs'); GRANT REFERENCES ON jobs TO fluxbase_tenant_user;
+             INSERT INTO jobs VALUES (1, '{doomed}')"
+        ),
+    );
+    let mut thief = scene.thief();
+    run(
+        &mut thief,
+        "CREATE TABLE lair.child (n int REFERENCES jobs ON DELETE CASCADE); CREATE TABLE lair.runs (role text);
+         GRANT ALL ON lair.runs TO PUBLIC; INSERT INTO lair.child VALUES (1);
+         CREATE FUNCTION lair.evil() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN INSERT INTO lair.runs VALUES (current_user); RETURN OLD; END';
+         CREATE TRIGGER evil AFTER DELETE ON lair.child FOR EACH ROW EXECUTE FUNCTION lair.evil()",
+    );
+    run(&mut superuser, &format!("SELECT tenant_delete('{doomed}')"));
+    let problem = reported(db, "table public.jobs");
+    assert!(problem.contains("evil on lair.child"), "{problem}");
+    assert_eq!(one::<i64>(&mut superuser, "SELECT count(*) FROM lair.runs", &[]), 0);
+    run(&mut thief, "DROP TRIGGER evil ON lair.child");
+    run(&mut superuser, "SELECT tenant_purge('100 years')");
+    removed(db);
+    assert_eq!(left(db, "jobs", doomed), 0);
+    assert_eq!(one::<i64>(&mut superuser, "SELECT count(*) FROM lair.child", &[]), 0);
+}
+
+/// The next name means a superuser's table by then, whose policies were to stay.
+fn names_that_change_while_unprotect_waits(db: &Db) {
+    let scene = Scene::set(db);
+    let mut superuser = db.superuser();
+    run(&mut superuser, &format!("GRANT CREATE ON DATABASE {} TO {}", db.name(), scene.role));
+    run(
+        &mut scene.thief(),
+        "CREATE SCHEMA first; CREATE SCHEMA second; GRANT ALL ON SCHEMA second TO PUBLIC;
+         CREATE TABLE first.t (n int) PARTITION BY LIST (n); CREATE TABLE first.a PARTITION OF first.t FOR VALUES IN (1);
+         CREATE TABLE first.b PARTITION OF first.t FOR VALUES IN (2); CREATE TABLE second.t (); CREATE TABLE second.a ()",
+    );
+    run(
+        &mut superuser,
+        "CREATE TABLE second.b (n int); SELECT tenant_protect('second.b'); SELECT tenant_protect('first.t')",
+    );
+    let mut thief = scene.thief();
+    run(&mut thief, "BEGIN; SELECT count(*) FROM first.a");
+    let mut caller = db.superuser();
+    let pid: i32 = one(&mut caller, "SELECT pg_backend_pid()", &[]);
+    let call = std::thread::spawn(move || caller.batch_execute("SELECT tenant_unprotect('first.t')"));
+    until("it waits", || {
+        call.is_finished() || one::<bool>(&mut superuser, "SELECT pg_blocking_pids($1) <> '{}'", &[&pid])
+    });
+    run(&mut thief, "ALTER SCHEMA first RENAME TO old; ALTER SCHEMA second RENAME TO first; COMMIT");
+    let error = call.join().unwrap().unwrap_err();
+    assert!(error.to_string().contains("db error"), "{error:?}");
+    let kept = "SELECT relation::regclass::text FROM fluxbase_tenant.isolation_policies
+                WHERE in_force AND tenant_id IS NULL ORDER BY 1";
+    assert_eq!(column::<String>(&mut superuser, kept, &[]), ["first.b", "old.a", "old.b", "old.t"]);
+    run(&mut superuser, "SELECT tenant_unprotect('old.t')");
+    assert_eq!(column::<String>(&mut superuser, kept, &[]), ["first.b"]);
 }
