@@ -148,7 +148,8 @@ pub fn touched_by_delete(catalog: &Catalog, table: pg_sys::Oid) -> Result<Vec<To
 
 /// Whether the deletion of rows of the table, and what its keys cascade to, may run code of somebody's: triggers, rules,
 /// foreign servers, functions and operators in indexes, constraints and statistics, which the planner evaluates, and casts
-/// between the types of a key. Keys that set columns, or that may be checked at the end of the transaction, count as code too.
+/// between the types of a key. Keys that set columns, or that may be checked at the end of the transaction, count as code too, and so do those that no index helps: each row would take a
+/// look at the whole table.
 pub fn delete_runs_code(catalog: &Catalog, table: pg_sys::Oid) -> Result<bool> {
     let found = query(
         catalog.scope(),
@@ -163,6 +164,9 @@ pub fn delete_runs_code(catalog: &Catalog, table: pg_sys::Oid) -> Result<bool> {
                  OR (t.by_key AND EXISTS (SELECT 1 FROM pg_constraint k JOIN pg_attribute a
                                           ON a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)
                                           WHERE k.conrelid = c.oid AND k.contype = 'f' AND a.atttypid >= 16384))
+                 OR (t.by_key AND EXISTS (SELECT 1 FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'f' AND NOT EXISTS (
+                        SELECT 1 FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL
+                                                  AND i.indkey[0] = ANY (k.conkey))))
                  OR EXISTS (SELECT 1 FROM pg_depend d
                             WHERE d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass) AND d.refobjid >= 16384
                               AND (d.classid, d.objid) IN (
@@ -187,7 +191,7 @@ pub struct Trigger {
 }
 
 /// Triggers on these tables that use what is neither the owner's nor a superuser's, as function or in the condition, which of
-/// a partition's triggers the root's remembers. GRANT ALL lets others hang theirs on a table, a partition gets those of its
+/// a partition's triggers the root's remembers, or that may have a stranger's condition and arguments. GRANT ALL lets others hang theirs on a table, a partition gets those of its
 /// root, and AFTER triggers of what a key cascades to run, before PostgreSQL 18, as whoever deletes the first row.
 pub fn triggers_of_strangers(catalog: &Catalog, tables: Vec<pg_sys::Oid>, owner: pg_sys::Oid) -> Result<Vec<Trigger>> {
     query(
@@ -203,7 +207,11 @@ pub fn triggers_of_strangers(catalog: &Catalog, tables: Vec<pg_sys::Oid>, owner:
              LEFT JOIN pg_operator o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
              LEFT JOIN pg_type t ON d.refclassid = 'pg_type'::regclass AND t.oid = d.refobjid
              JOIN pg_roles r ON r.oid IN (p.proowner, o.oprowner, t.typowner)
-             WHERE r.oid <> $2 AND NOT r.rolsuper)",
+             WHERE r.oid <> $2 AND NOT r.rolsuper
+             UNION ALL
+             SELECT line.trigger FROM line JOIN pg_trigger a ON a.oid = line.oid JOIN pg_class t ON t.oid = a.tgrelid
+             WHERE (g.tgnargs > 0 OR g.tgqual IS NOT NULL) AND (t.relowner <> $2 OR EXISTS (
+                 SELECT 1 FROM aclexplode(t.relacl) x WHERE x.privilege_type = 'TRIGGER' AND x.grantee <> t.relowner)))",
         &[tables.into(), owner.into()],
         |row| Ok(Trigger { oid: row.need(1)?, table: row.need(2)?, name: row.need(3)? }),
     )

@@ -31,6 +31,10 @@ pub unsafe fn locked_first(statement: *mut pg_sys::Node) -> Vec<*mut pg_sys::Ran
                 let label = statement.cast::<pg_sys::SecLabelStmt>();
                 of_object((*label).objtype, (*label).object).into_iter().collect()
             }
+            T_AlterExtensionContentsStmt => {
+                let content = statement.cast::<pg_sys::AlterExtensionContentsStmt>();
+                of_object((*content).objtype, (*content).object).into_iter().collect()
+            }
             T_CreateStatsStmt => range_vars((*statement.cast::<pg_sys::CreateStatsStmt>()).relations),
             T_CreatePublicationStmt => published((*statement.cast::<pg_sys::CreatePublicationStmt>()).pubobjects),
             T_AlterPublicationStmt => published((*statement.cast::<pg_sys::AlterPublicationStmt>()).pubobjects),

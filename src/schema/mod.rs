@@ -10,6 +10,6 @@ mod repair_catalog;
 pub use copy::copy_rows;
 pub use grants::refuse_beyond_policies;
 pub use names::{Slug, owner_role, schema_name, tenant_name};
-pub use provision::{TABLE_PRIVILEGES, create, drop, drop_owner_role, owner_role_oid, rename};
+pub use provision::{TABLE_PRIVILEGES, create, drop, drop_owner_role, owner_role_is_burdened, owner_role_oid, rename};
 pub use repair::{Mend, repair};
 pub use repair_catalog::repair_catalog;

@@ -117,6 +117,20 @@ pub fn drop_owner_role(catalog: &Catalog, tenant_id: Uuid, patience: &str) -> Re
     Ok(is_kept.is_some())
 }
 
+/// Whether others have granted so much to the owner role that to take it away is for the background.
+pub fn owner_role_is_burdened(catalog: &Catalog, tenant_id: Uuid) -> Result<bool> {
+    let Some(oid) = role_oid(tenant_id)? else {
+        return Ok(false);
+    };
+    let found = query(
+        catalog.scope(),
+        "SELECT 1 FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass AND refobjid = $1 OFFSET 1000 LIMIT 1",
+        &[oid.into()],
+        |_| Ok(()),
+    )?;
+    Ok(!found.is_empty())
+}
+
 pub fn owner_role_oid(tenant: &Tenant) -> Result<Option<pg_sys::Oid>> {
     role_oid(tenant.id)
 }

@@ -31,7 +31,7 @@ const MOST_LOCKS: usize = 1000;
 
 /// After the tenant's row and schema are gone.
 pub fn remove_what_is_elsewhere(catalog: &Catalog, tenant_id: Uuid) -> Result<()> {
-    if !schema::drop_owner_role(catalog, tenant_id, PATIENCE)? {
+    if schema::owner_role_is_burdened(catalog, tenant_id)? || !schema::drop_owner_role(catalog, tenant_id, PATIENCE)? {
         removals::request(catalog, tenant_id, None)?;
     }
     let mut left = shared_tables::list(catalog)?;

@@ -158,7 +158,7 @@ fn key_whose_repair_would_run_their_code(db: &Db) {
         "CREATE TYPE lair.c AS (x int);
          CREATE FUNCTION lair.c2i(lair.c) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN ($1).x; END';
          CREATE CAST (lair.c AS int) WITH FUNCTION lair.c2i(lair.c) AS IMPLICIT;
-         CREATE TABLE lair.parent (id int PRIMARY KEY); CREATE TABLE lair.child (f lair.c REFERENCES lair.parent)",
+         CREATE TABLE lair.parent (id int PRIMARY KEY); CREATE TABLE lair.child (f lair.c CONSTRAINT \"k\n; CREATE TABLE public.planted (); --\" REFERENCES lair.parent)",
     );
     let mut superuser = db.superuser();
     run(&mut superuser, "SELECT tenant_protect('lair.parent'), tenant_protect('lair.child')");
@@ -177,11 +177,15 @@ fn key_whose_repair_would_run_their_code(db: &Db) {
     let fix: String = one(&mut superuser, found, &[]);
     run(&mut superuser, &fix);
     assert_eq!(column::<String>(&mut superuser, "SELECT role FROM lair.runs", &[]), [""; 0], "{fix}");
+    assert_eq!(one::<i64>(&mut superuser, "SELECT count(*) FROM pg_class WHERE relname = 'planted'", &[]), 0, "{fix}");
     assert_eq!(column::<String>(&mut superuser, found, &[]), [""; 0]);
     // As the owner, whose code it is.
-    let (_, rest) = fix.split_once("-- then, as ").expect("what is left to do");
-    let validate = rest.split_once(": ").expect("a command").1;
-    run(&mut scene.thief(), validate);
+    let constraint: String = one(
+        &mut superuser,
+        "SELECT quote_ident(conname) FROM pg_constraint WHERE conrelid = 'lair.child'::regclass AND contype = 'f'",
+        &[],
+    );
+    run(&mut scene.thief(), &format!("ALTER TABLE lair.child VALIDATE CONSTRAINT {constraint}"));
     let runs: Vec<String> = column(&mut superuser, "SELECT DISTINCT role FROM lair.runs", &[]);
     assert_eq!(runs.len(), 1, "{runs:?}");
 }
@@ -227,7 +231,8 @@ fn triggers_of_who_was_granted_all(db: &Db) {
          CREATE FUNCTION lair.when_evil() RETURNS boolean LANGUAGE plpgsql AS
              'BEGIN INSERT INTO public.log VALUES (''condition as '' || current_user); RETURN true; END';
          CREATE TRIGGER condition BEFORE DELETE ON jobs FOR EACH ROW WHEN (lair.when_evil())
-             EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+             EXECUTE FUNCTION suppress_redundant_updates_trigger();
+         CREATE TRIGGER arguments BEFORE DELETE ON jobs FOR EACH ROW EXECUTE FUNCTION note('of the thief''s')",
     );
     let found = "SELECT fix FROM tenant_check() WHERE severity = 'error' AND object = 'table public.jobs'";
     let fixes: Vec<String> = column(&mut superuser, found, &[]);
