@@ -48,5 +48,4 @@ pub extern "C-unwind" fn _PG_init() {
     settings::define();
     catalog::changes::install();
     isolation::install();
-    pg::unwaited::install();
 }

@@ -18,7 +18,7 @@ pub mod sandbox;
 pub mod scan;
 mod spi;
 mod subtransaction;
-pub mod unwaited;
+mod unwaited;
 
 pub use deadline::Deadline;
 pub use elevated::{Elevated, Snapshot};

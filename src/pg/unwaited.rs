@@ -14,11 +14,15 @@ const PROC_ARRAY_LOCK: usize = 4;
 thread_local! {
     /// The last transaction of this session, by its local number, that builds did not wait for.
     static LAST: Cell<pg_sys::LocalTransactionId> = const { Cell::new(0) };
+    static INSTALLED: Cell<bool> = const { Cell::new(false) };
     static PREVIOUS: Cell<pg_sys::get_relation_info_hook_type> = const { Cell::new(None) };
 }
 
-/// Once per backend.
-pub fn install() {
+/// In sessions that need it alone: every query that is planned would pay for it.
+fn install() {
+    if INSTALLED.replace(true) {
+        return;
+    }
     // SAFETY: a variable of the backend; what was there before is kept and called.
     unsafe {
         PREVIOUS.set(pg_sys::get_relation_info_hook);
@@ -77,6 +81,7 @@ impl Unwaited {
     /// For a session that waits and reads nothing. What its transaction reads afterwards, it reads without the indexes that
     /// were built meanwhile.
     pub fn begin() -> Self {
+        install();
         LAST.set(own_virtual_transaction().localTransactionId);
         mark(|flags| flags | pg_sys::PROC_IN_SAFE_IC as u8);
         Unwaited { lock_is_let_go: false, _not_send: PhantomData }
