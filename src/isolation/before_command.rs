@@ -219,11 +219,10 @@ unsafe fn any_relation(names: *mut pg_sys::List, role: pg_sys::Oid) -> Result<bo
 /// # Safety
 /// A name made by the parser, of a statement that is this execution's own.
 unsafe fn pin(name: *mut pg_sys::RangeVar) {
-    let (no_lock, missing_ok) = (pg_sys::NoLock as i32, pg_sys::RVROption::RVR_MISSING_OK);
-    // SAFETY: by the caller's promise; lookups by oid; a freshly allocated C string, or null.
+    // SAFETY: by the caller's promise; lookups by oid; a C string, or null.
     unsafe {
         if (*name).schemaname.is_null() && (*name).relpersistence as u8 != pg_sys::RELPERSISTENCE_TEMP {
-            let relation = pg_sys::RangeVarGetRelidExtended(name, no_lock, missing_ok, None, std::ptr::null_mut());
+            let relation = resolve(name);
             if relation != pg_sys::InvalidOid {
                 // The statement's own memory is not this function's: the transaction outlives both.
                 let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation));
@@ -233,15 +232,24 @@ unsafe fn pin(name: *mut pg_sys::RangeVar) {
     }
 }
 
+/// InvalidOid where there is none: that is for the command itself to say.
+///
+/// # Safety
+/// A name made by the parser.
+unsafe fn resolve(name: *mut pg_sys::RangeVar) -> pg_sys::Oid {
+    let (no_lock, missing_ok) = (pg_sys::NoLock as i32, pg_sys::RVROption::RVR_MISSING_OK);
+    // SAFETY: by the caller's promise.
+    unsafe { pg_sys::RangeVarGetRelidExtended(name, no_lock, missing_ok, None, std::ptr::null_mut()) }
+}
+
 /// The relation, where it is a tenant's or the catalog's and the role does not own it.
 ///
 /// # Safety
 /// A name made by the parser.
 unsafe fn kept_from(name: *mut pg_sys::RangeVar, role: pg_sys::Oid) -> Result<Option<pg_sys::Oid>> {
-    let (no_lock, missing_ok) = (pg_sys::NoLock as i32, pg_sys::RVROption::RVR_MISSING_OK);
-    // SAFETY: by the caller's promise; whether it exists is for the command itself to say. A lookup by oid.
+    // SAFETY: by the caller's promise; a lookup by oid.
     let (relation, schema) = unsafe {
-        let relation = pg_sys::RangeVarGetRelidExtended(name, no_lock, missing_ok, None, std::ptr::null_mut());
+        let relation = resolve(name);
         (relation, pg_sys::get_rel_namespace(relation))
     };
     let is_kept = relation != pg_sys::InvalidOid && is_kept(schema)? && !roles::owns_relation(relation, role);

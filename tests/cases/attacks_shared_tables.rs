@@ -341,7 +341,8 @@ fn names_that_change_while_unprotect_waits(db: &Db) {
     });
     run(&mut thief, "ALTER SCHEMA first RENAME TO old; ALTER SCHEMA second RENAME TO first; COMMIT");
     let error = call.join().unwrap().unwrap_err();
-    assert!(error.to_string().contains("db error"), "{error:?}");
+    let message = error.as_db_error().expect("an error of the server").message();
+    assert!(message.contains("renamed meanwhile"), "{error:?}");
     let kept = "SELECT relation::regclass::text FROM fluxbase_tenant.isolation_policies
                 WHERE in_force AND tenant_id IS NULL ORDER BY 1";
     assert_eq!(column::<String>(&mut superuser, kept, &[]), ["first.b", "old.a", "old.b", "old.t"]);
