@@ -8,6 +8,7 @@ cases![
     refused_while_tables_of_tenants_are_there,
     created_again_after_an_orderly_end,
     created_in_a_schema_of_ones_own,
+    created_in_many_databases_at_once,
     only_a_superuser_creates_it,
     every_function_says_what_it_is_for,
 ];
@@ -61,6 +62,29 @@ fn created_in_a_schema_of_ones_own(db: &Db) {
     assert_eq!(one::<i64>(&mut client, seen, &[]), 1);
     assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM fluxbase_tenant.tenants", &[]), 1);
     expect_error(db.superuser().batch_execute("ALTER EXTENSION fluxbase_tenant SET SCHEMA public"), "0A000");
+}
+
+/// Roles and grants on settings belong to the cluster, so creations in two databases meet there.
+fn created_in_many_databases_at_once(db: &Db) {
+    let (first, second) = (Db::empty(&db.cluster), Db::empty(&db.cluster));
+    let mut leading = first.superuser();
+    run(&mut leading, "BEGIN; CREATE EXTENSION fluxbase_tenant");
+    std::thread::scope(|scope| {
+        let following = scope.spawn(|| second.superuser().batch_execute("CREATE EXTENSION fluxbase_tenant"));
+        wait_until_waiting(db, second.name());
+        run(&mut leading, "COMMIT");
+        following.join().unwrap().unwrap();
+    });
+    second.new_tenant("acme", new_user());
+}
+
+/// Until a session of that database waits for a lock.
+fn wait_until_waiting(db: &Db, database: &str) {
+    let mut superuser = db.superuser();
+    let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = $1 AND wait_event_type = 'Lock')";
+    while !one::<bool>(&mut superuser, waits, &[&database]) {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
 }
 
 fn only_a_superuser_creates_it(db: &Db) {
