@@ -116,11 +116,22 @@ finding (severity, object, problem, fix) AS (
     FROM relation WHERE relkind = 'v'
       AND NOT coalesce(reloptions && '{security_invoker=true,security_invoker=on,security_invoker=1}', false)
     UNION ALL
-    SELECT CASE WHEN preloaded THEN 'warning' ELSE 'error' END,
-           CASE relkind WHEN 'm' THEN 'materialized view ' ELSE 'foreign table ' END || name,
-           'row-level security does not cover it; only the check at the start of queries does',
+    SELECT 'warning', CASE relkind WHEN 'm' THEN 'materialized view ' ELSE 'foreign table ' END || name,
+           'row-level security does not cover it: members reach it only in sessions that have loaded the library',
            'Keep fluxbase_tenant in session_preload_libraries, or use a table.'
-    FROM relation, preload WHERE relkind IN ('m', 'f')
+    FROM relation, preload WHERE relkind IN ('m', 'f') AND NOT preloaded
+    UNION ALL
+    SELECT DISTINCT 'error', CASE relkind WHEN 'm' THEN 'materialized view ' ELSE 'foreign table ' END || name,
+           'is granted to ' || CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END
+           || ', who may read its statistics', format('SELECT tenant_repair(%L)', tenant)
+    FROM relation, aclexplode(relacl) a WHERE relkind IN ('m', 'f') AND a.grantee <> relowner
+    UNION ALL
+    SELECT CASE WHEN o.rolsuper THEN 'warning' ELSE 'error' END, 'extension ' || quote_ident(e.extname),
+           'is in a tenant''s schema, ' || quote_ident(t.schema_name) || ', and belongs to ' || o.rolname
+           || ': tenant_delete() takes it from all tenants',
+           CASE WHEN e.extrelocatable THEN format('ALTER EXTENSION %I SET SCHEMA public', e.extname)
+                ELSE 'Drop it, and create it in another schema.' END
+    FROM tenant t JOIN pg_extension e ON e.extnamespace = t.schema JOIN pg_roles o ON o.oid = e.extowner
     UNION ALL
     SELECT CASE WHEN preloaded THEN 'warning' ELSE 'error' END, 'table ' || r.name, 'is read through ' || i.inhparent::regclass
            || ' without its policies; only the check at the start of queries covers it',
@@ -142,6 +153,7 @@ finding (severity, object, problem, fix) AS (
     SELECT 'error', CASE relkind WHEN 'v' THEN 'view ' ELSE 'table ' END || name, 'is owned by ' || relowner::regrole,
            format('SELECT tenant_repair(%L)', tenant)
     FROM relation r JOIN tenant t ON t.id = r.tenant WHERE relkind <> 'S' AND relowner IS DISTINCT FROM t.owner
+      AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = r.oid AND d.deptype = 'e')
     UNION ALL
     SELECT CASE WHEN o.rolsuper OR o.rolbypassrls THEN 'error' ELSE 'warning' END, 'function ' || p.oid::regprocedure,
            CASE WHEN o.rolsuper OR o.rolbypassrls THEN 'SECURITY DEFINER function of a role that bypasses row-level security'
@@ -247,6 +259,15 @@ finding (severity, object, problem, fix) AS (
     SELECT 'error', 'role ' || rolname, 'is used by applications and ' || CASE WHEN rolsuper THEN 'is a superuser' ELSE 'has BYPASSRLS' END,
            format('ALTER ROLE %I %s', rolname, CASE WHEN rolsuper THEN 'NOSUPERUSER' ELSE 'NOBYPASSRLS' END)
     FROM application WHERE rolsuper OR rolbypassrls
+    UNION ALL
+    SELECT 'warning', 'large objects of ' || o.rolname, format('%s of them belong to a database role, not to a tenant: every user of '
+               'that role reads, changes and removes them', count(*)), 'Keep files in columns of type bytea.'
+    FROM pg_largeobject_metadata l JOIN application o ON o.oid = l.lomowner AND NOT o.rolsuper GROUP BY o.rolname
+    UNION ALL
+    SELECT 'warning', format('column %s.%I', r.name, a.attname), 'may hold the number of a large object, which belongs to no tenant',
+           'Keep files in columns of type bytea.'
+    FROM relation r JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
+    WHERE r.relkind IN ('r', 'p') AND (a.atttypid = 'oid'::regtype OR a.atttypid = to_regtype('lo'))
     UNION ALL
     SELECT 'error', object, 'is granted to PUBLIC', format('REVOKE ALL ON %s FROM PUBLIC', target)
     FROM grants WHERE grantee = 0 GROUP BY object, target

@@ -31,10 +31,11 @@ pub fn text(id: Uuid) -> String {
     uuid::Uuid::from_bytes(*id.as_bytes()).hyphenated().to_string()
 }
 
-/// Whether a role is called as the owner roles of tenants are.
-pub fn is_owner_role(name: &str) -> bool {
-    name.strip_prefix("fluxbase_tenant_")
-        .is_some_and(|id| id.len() == 32 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+/// The tenant whose owner role has this name.
+pub fn of_owner_role(name: &str) -> Option<Uuid> {
+    let id = name.strip_prefix("fluxbase_tenant_")?.as_bytes();
+    let is_simple = id.len() == 32 && id.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    is_simple.then(|| from_ascii(id)).flatten()
 }
 
 /// 32 hexadecimal digits, for names of roles and schemas.

@@ -5,6 +5,7 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 
 use crate::error::Result;
 use crate::ids;
+use crate::pg::guc;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use pgrx::prelude::*;
 
@@ -253,6 +254,8 @@ thread_local! {
 #[pg_guard]
 unsafe extern "C-unwind" fn identity_assigned(_value: *const c_char, _extra: *mut c_void) {
     IDENTITY_CHANGES.set(IDENTITY_CHANGES.get() + 1);
+    // Which schemas are searched depends on who is calling.
+    guc::find_search_path_again();
 }
 
 /// Refuses at SET what `ids::parse` would refuse at every later statement. What was set before the library was loaded

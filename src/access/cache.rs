@@ -8,7 +8,7 @@ use pgrx::{Uuid, pg_sys};
 
 use super::Role;
 use crate::catalog::tenants::Status;
-use crate::catalog::{Catalog, changes, instance_admins, standings};
+use crate::catalog::{changes, instance_admins, standings};
 use crate::error::Result;
 use crate::settings;
 
@@ -76,7 +76,7 @@ pub fn standing(user: Option<Uuid>, tenant: Uuid) -> Result<Option<Standing>> {
     let key = (user, tenant);
     remembered(
         |cache| cache.standings.get(&key).copied(),
-        |catalog| standings::get(catalog, user, tenant),
+        || standings::get(user, tenant),
         |cache, answer| {
             cache.standings.insert(key, *answer);
         },
@@ -86,7 +86,7 @@ pub fn standing(user: Option<Uuid>, tenant: Uuid) -> Result<Option<Standing>> {
 pub fn is_instance_admin(user: Uuid) -> Result<bool> {
     remembered(
         |cache| cache.instance_admins.get(&user).copied(),
-        |catalog| instance_admins::contains(catalog, user),
+        || instance_admins::contains(user),
         |cache, answer| {
             cache.instance_admins.insert(user, *answer);
         },
@@ -96,7 +96,7 @@ pub fn is_instance_admin(user: Uuid) -> Result<bool> {
 /// Never borrows the cache while the server runs code: an invalidation may come at any time.
 fn remembered<T>(
     find: impl Fn(&Cache) -> Option<T>,
-    load: impl Fn(&Catalog) -> Result<T>,
+    load: impl Fn() -> Result<T>,
     keep: impl Fn(&mut Cache, &T),
 ) -> Result<T> {
     let before = changes::generation();
@@ -107,7 +107,7 @@ fn remembered<T>(
     if let Some(answer) = found {
         return Ok(answer);
     }
-    let answer = load(&Catalog::latest()?)?;
+    let answer = load()?;
     // A change that came in meanwhile may be newer than the answer. A parallel worker reads with the leader's snapshot,
     // which may be older than the latest.
     // SAFETY: reads a variable of the backend.

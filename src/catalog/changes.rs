@@ -10,6 +10,8 @@ use std::ffi::CStr;
 
 use pgrx::prelude::*;
 
+use crate::pg::guc;
+
 /// The table that stands for all: few statements use it, and an invalidation makes the server plan those again.
 const WATCHED: &CStr = c"instance_admins";
 /// Tables whose own invalidation counts too: somebody may have switched their triggers off, and on again.
@@ -90,6 +92,8 @@ fn find_watched() -> bool {
 fn advance() {
     GENERATION.set(GENERATION.get() + 1);
     RELATION_CHANGES.set(RELATION_CHANGES.get() + 1);
+    // Which schemas are searched depends on what the caller reaches.
+    guc::find_search_path_again();
 }
 
 #[pg_guard]

@@ -5,6 +5,7 @@ use pgrx::datum::TimestampWithTimeZone;
 
 use super::{Catalog, changes};
 use crate::error::Result;
+use crate::pg::scan::{self, Index, Key};
 use crate::pg::{Row, query};
 
 pub struct InstanceAdmin {
@@ -17,14 +18,11 @@ fn instance_admin(row: &Row) -> Result<InstanceAdmin> {
     Ok(InstanceAdmin { user_id: row.need(1)?, granted_by: row.get(2), created_at: row.need(3)? })
 }
 
-pub fn contains(catalog: &Catalog, user: Uuid) -> Result<bool> {
-    let found = query(
-        catalog.scope(),
-        "SELECT 1 FROM fluxbase_tenant.instance_admins WHERE user_id = $1",
-        &[user.into()],
-        |_| Ok(()),
-    )?;
-    Ok(!found.is_empty())
+const BY_USER: Index = Index { schema: c"fluxbase_tenant", table: c"instance_admins", index: c"instance_admins_pkey" };
+
+/// As committed now; runs no SQL.
+pub fn contains(user: Uuid) -> Result<bool> {
+    Ok(scan::committed(&BY_USER, &[Key::uuid(1, user)?], |_| Ok(()))?.is_some())
 }
 
 pub fn list(catalog: &Catalog) -> Result<Vec<InstanceAdmin>> {

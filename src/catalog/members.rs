@@ -7,6 +7,7 @@ use super::{Catalog, changes};
 use crate::access::Role;
 use crate::error::Result;
 use crate::ids;
+use crate::pg::scan::{self, Index, Key};
 use crate::pg::{Row, query};
 
 /// One user's role in one tenant, as the functions return it.
@@ -41,6 +42,15 @@ fn assignment(row: &Row) -> Result<Assignment> {
 
 fn only(rows: Vec<Assignment>) -> Option<Assignment> {
     rows.into_iter().next()
+}
+
+const BY_TENANT_AND_USER: Index =
+    Index { schema: c"fluxbase_tenant", table: c"members", index: c"members_tenant_user_key" };
+
+/// As committed now; runs no SQL.
+pub fn role(tenant: Uuid, user: Uuid) -> Result<Option<Role>> {
+    let keys = [Key::uuid(2, tenant)?, Key::uuid(3, user)?];
+    scan::committed(&BY_TENANT_AND_USER, &keys, |row| Role::parse(&row.need::<String>(4)?))
 }
 
 pub fn get(catalog: &Catalog, tenant: Uuid, user: Uuid) -> Result<Option<Assignment>> {

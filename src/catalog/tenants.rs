@@ -1,11 +1,13 @@
 //! Table `tenants`.
 
+use std::ffi::CStr;
+
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::{Uuid, pg_sys};
 
 use super::{Catalog, changes};
 use crate::error::{Error, Result};
-use crate::pg::scan::{self, Keyed};
+use crate::pg::scan::{self, Index, Key};
 use crate::pg::{Jsonb, Name, Row, execute_on_latest, query};
 
 pub struct Tenant {
@@ -94,7 +96,9 @@ pub(super) fn tenant(row: &Row) -> Result<Tenant> {
     })
 }
 
-const TENANTS: Keyed = Keyed { schema: c"fluxbase_tenant", table: c"tenants", key: c"tenants_pkey" };
+const BY_ID: Index = Index { schema: c"fluxbase_tenant", table: c"tenants", index: c"tenants_pkey" };
+const BY_SCHEMA_NAME: Index =
+    Index { schema: c"fluxbase_tenant", table: c"tenants", index: c"tenants_schema_name_key" };
 
 /// As `tenant()`, where the columns are those of the table.
 fn stored_tenant(row: &Row) -> Result<Tenant> {
@@ -118,7 +122,7 @@ fn only(rows: Vec<Tenant>) -> Option<Tenant> {
 }
 
 pub fn by_id(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>> {
-    scan::by_id(catalog.scope(), &TENANTS, id, stored_tenant)
+    scan::by_id(catalog.scope(), &BY_ID, id, stored_tenant)
 }
 
 /// Those of the ids that are there.
@@ -356,14 +360,21 @@ pub fn count_serialized(catalog: &Catalog) -> Result<i64> {
 }
 
 /// The tenant whose schema this is.
-pub fn of_schema(catalog: &Catalog, schema: pg_sys::Oid) -> Result<Option<Uuid>> {
-    let rows = query(
-        catalog.scope(),
-        "SELECT t.id FROM fluxbase_tenant.tenants t JOIN pg_namespace n ON n.nspname = t.schema_name WHERE n.oid = $1",
-        &[schema.into()],
-        |row| row.need(1),
-    )?;
-    Ok(rows.into_iter().next())
+/// As committed now; runs no SQL.
+pub fn of_schema(schema: pg_sys::Oid) -> Result<Option<Uuid>> {
+    // SAFETY: a lookup by oid, null where there is none, else a freshly allocated C string.
+    let name = unsafe { pg_sys::get_namespace_name(schema) };
+    if name.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: as above.
+    let name = unsafe { CStr::from_ptr(name) };
+    scan::committed(&BY_SCHEMA_NAME, &[Key::name(4, name)?], |row| row.need(1))
+}
+
+/// As committed now; runs no SQL.
+pub fn status(id: Uuid) -> Result<Option<Status>> {
+    scan::committed(&BY_ID, &[Key::uuid(1, id)?], |row| Status::parse(&row.need::<String>(5)?))
 }
 
 pub fn ids(catalog: &Catalog) -> Result<Vec<Uuid>> {

@@ -1,5 +1,6 @@
 //! Who is calling, and for which tenant.
 
+pub mod owner;
 mod source;
 
 use std::cell::Cell;
@@ -46,7 +47,7 @@ impl Caller {
                 Caller::User(user)
             });
         }
-        if roles::is_superuser(role) || roles::is_member(role, c"fluxbase_tenant_admin") {
+        if roles::is_superuser(role) || is_of_admins(role) {
             return Ok(Caller::InstanceAdmin { user: None });
         }
         Ok(match service_tenant()? {
@@ -57,10 +58,7 @@ impl Caller {
 
     /// Whether the own settings alone say so: no sandbox, no setting of others, not the database role.
     pub fn is_by_own_settings(self) -> bool {
-        self.user().is_some()
-            && !is_sandboxed()
-            && settings::foreign_user_id_setting().is_none()
-            && settings::foreign_tenant_id_setting().is_none()
+        self.user().is_some() && !is_sandboxed() && !is_by_foreign_settings()
     }
 
     pub fn user(self) -> Option<Uuid> {
@@ -70,6 +68,18 @@ impl Caller {
             Caller::Service(_) | Caller::Nobody => None,
         }
     }
+}
+
+/// Whether both the role whose privileges count and the session's own are members of fluxbase_tenant_admin. A view or a
+/// SECURITY DEFINER function of such a role makes nobody an instance admin, and code of others that runs for an admin does not
+/// act as one.
+fn is_of_admins(role: pg_sys::Oid) -> bool {
+    [role, roles::outer()].into_iter().all(|role| roles::is_member(role, c"fluxbase_tenant_admin"))
+}
+
+/// Whether a setting that is not the extension's own says who is calling.
+pub fn is_by_foreign_settings() -> bool {
+    settings::foreign_user_id_setting().is_some() || settings::foreign_tenant_id_setting().is_some()
 }
 
 /// The current user, as set or claimed.

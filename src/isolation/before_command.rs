@@ -11,7 +11,7 @@ use super::ddl::OwnDdl;
 use super::{check, named_relations, relations};
 use crate::error::{Error, Result};
 use crate::ids;
-use crate::pg::{lists, roles};
+use crate::pg::{catalogs, lists, roles};
 
 /// # Safety
 /// A statement made by the parser.
@@ -37,6 +37,9 @@ pub unsafe fn permit(statement: *mut pg_sys::Node) -> Result<()> {
             pg_sys::NodeTag::T_CreateSchemaStmt => {
                 lists::nodes::<pg_sys::Node>((*statement.cast::<pg_sys::CreateSchemaStmt>()).schemaElts)
                     .try_for_each(|element| permit(element))
+            }
+            pg_sys::NodeTag::T_CreateExtensionStmt => {
+                keep_extensions_out((*statement.cast::<pg_sys::CreateExtensionStmt>()).options)
             }
             pg_sys::NodeTag::T_CreatePolicyStmt => keep_policies((*statement.cast::<pg_sys::CreatePolicyStmt>()).roles),
             pg_sys::NodeTag::T_AlterPolicyStmt => keep_policies((*statement.cast::<pg_sys::AlterPolicyStmt>()).roles),
@@ -65,7 +68,7 @@ fn keep_role(role: pg_sys::Oid, command: &str) -> Result<()> {
     }
     let is_group = GROUPS.iter().any(|group| roles::by_name(group) == Some(role));
     let name = roles::name(role);
-    if is_group || (ids::is_owner_role(&name) && !roles::is_superuser(roles::current())) {
+    if is_group || (ids::of_owner_role(&name).is_some() && !roles::is_superuser(roles::current())) {
         return Err(Error::forbidden(
             format!("{command} {name}"),
             "The extension needs what its roles own and were granted: DROP EXTENSION gives it up, tenant_delete() that of a \
@@ -91,7 +94,7 @@ unsafe fn keep_policies(named: *mut pg_sys::List) -> Result<()> {
             }
         };
         if role != pg_sys::InvalidOid
-            && ids::is_owner_role(&roles::name(role))
+            && ids::of_owner_role(&roles::name(role)).is_some()
             && !roles::has_privileges_of(current, role)
         {
             return Err(Error::forbidden(
@@ -156,6 +159,34 @@ unsafe fn keep_default_privileges(statement: *mut pg_sys::AlterDefaultPrivileges
                 ));
             }
         }
+    }
+    Ok(())
+}
+
+/// A trusted extension is created with a superuser's rights, in any schema, and belongs to whoever created it. Without SCHEMA it
+/// goes into the first one on the search_path, and so do those that CASCADE creates.
+///
+/// # Safety
+/// Options of CREATE EXTENSION, made by the parser.
+unsafe fn keep_extensions_out(options: *mut pg_sys::List) -> Result<()> {
+    if roles::is_superuser(roles::current()) {
+        return Ok(());
+    }
+    // SAFETY: by the caller's promise; missing_ok; a list of oids.
+    let schema = unsafe {
+        match lists::nodes::<pg_sys::DefElem>(options).find(|option| CStr::from_ptr((**option).defname) == c"schema") {
+            Some(option) => pg_sys::get_namespace_oid(pg_sys::defGetString(option), true),
+            None => match pg_sys::fetch_search_path(false).as_ref() {
+                Some(path) => (*path.elements).oid_value,
+                None => pg_sys::InvalidOid,
+            },
+        }
+    };
+    if is_kept(schema)? {
+        return Err(Error::forbidden(
+            "create an extension in a schema of a tenant or of the catalog",
+            "Name another schema: CREATE EXTENSION ... SCHEMA.",
+        ));
     }
     Ok(())
 }
@@ -282,23 +313,9 @@ unsafe fn any_type(names: *mut pg_sys::List, role: pg_sys::Oid) -> Result<bool> 
             .map(|name| pg_sys::LookupTypeNameOid(std::ptr::null_mut(), pg_sys::makeTypeNameFromNameList(name), true))
     };
     for name in found.filter(|name| *name != pg_sys::InvalidOid) {
-        if is_kept(type_schema(name))? && !roles::owns(pg_sys::TypeRelationId, name, role) {
+        if is_kept(catalogs::type_schema(name))? && !roles::owns(pg_sys::TypeRelationId, name, role) {
             return Ok(true);
         }
     }
     Ok(false)
-}
-
-fn type_schema(name: pg_sys::Oid) -> pg_sys::Oid {
-    // SAFETY: a lookup by oid; the tuple is read before it is released.
-    unsafe {
-        let cache = pg_sys::SysCacheIdentifier::TYPEOID as i32;
-        let tuple = pg_sys::SearchSysCache1(cache, name.into());
-        if tuple.is_null() {
-            return pg_sys::InvalidOid;
-        }
-        let schema = (*pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_type>(tuple)).typnamespace;
-        pg_sys::ReleaseSysCache(tuple);
-        schema
-    }
 }

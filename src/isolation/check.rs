@@ -9,7 +9,10 @@ use super::relations;
 use crate::access;
 use crate::catalog::{self, Catalog, changes};
 use crate::error::{Error, Result};
+use crate::identity;
+use crate::ids;
 use crate::pg::roles;
+use crate::settings;
 
 /// A relation in a query, and the role whose privileges count for it. `None` is a child that the planner added for its
 /// parent, where the server does not say for whom.
@@ -17,6 +20,9 @@ use crate::pg::roles;
 pub struct Use {
     pub relation: pg_sys::Oid,
     pub role: Option<pg_sys::Oid>,
+    /// A materialized view or a foreign table, which no policy covers. Where it is a tenant's the server asks for no
+    /// privilege on it, see `planner`.
+    pub is_unguarded: bool,
 }
 
 /// Answers about the relations of one query. Most use tables of one tenant, with the privileges of one role.
@@ -41,7 +47,7 @@ pub fn out_of_reach(uses: impl Iterator<Item = Use>) -> Result<Option<pg_sys::Oi
     let unforced = roles::are_policies_unforced();
     let mut exempt: Vec<Uuid> = Vec::new();
     let mut look = Look::default();
-    for Use { relation, role } in uses {
+    for Use { relation, role, is_unguarded } in uses {
         if relations::is_known_to_have_no_tenant(relation) {
             continue;
         }
@@ -50,6 +56,13 @@ pub fn out_of_reach(uses: impl Iterator<Item = Use>) -> Result<Option<pg_sys::Oi
         // Row-level security does not apply: to superusers and BYPASSRLS roles, and to the checks of foreign keys, which
         // the server runs as the table's owner.
         let is_exempt = bypasses_policies(role) || (unforced && roles::owns_relation(relation, role));
+        if is_unguarded
+            && named
+            && !works_with_tenants(relation, role)
+            && relations::tenant_of_relation(relation)?.is_some()
+        {
+            return Ok(Some(relation));
+        }
         // A child counts as its parent does: where a view of a superuser reads a partitioned table, so it reads the
         // partitions.
         if is_exempt && !(named && role != current) {
@@ -70,12 +83,12 @@ pub fn out_of_reach(uses: impl Iterator<Item = Use>) -> Result<Option<pg_sys::Oi
 /// Adds what the views among them read: LOCK TABLE locks that too.
 pub fn with_what_views_read(uses: Vec<Use>) -> Result<Vec<Use>> {
     let mut all = Vec::new();
-    for Use { relation, role } in uses {
-        all.push(Use { relation, role });
+    for Use { relation, role, is_unguarded } in uses {
+        all.push(Use { relation, role, is_unguarded });
         // SAFETY: a lookup by oid.
         if unsafe { pg_sys::get_rel_relkind(relation) } as u8 == pg_sys::RELKIND_VIEW {
             let read = catalog::relations::read_by_view(&Catalog::latest()?, relation)?;
-            all.extend(read.into_iter().map(|relation| Use { relation, role }));
+            all.extend(read.into_iter().map(|relation| Use { relation, role, is_unguarded }));
         }
     }
     Ok(all)
@@ -99,15 +112,54 @@ pub fn reach_of(relation: pg_sys::Oid) -> Result<Reach> {
     })
 }
 
-pub fn function_is_out_of_reach(function: pg_sys::Oid) -> Result<bool> {
+/// What the server would ask of a grant on a relation that is granted to nobody.
+fn works_with_tenants(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    roles::is_member(role, c"fluxbase_tenant_user") || roles::owns_relation(relation, role)
+}
+
+/// For a role that is about to call it.
+pub fn function_is_out_of_reach(function: pg_sys::Oid, role: pg_sys::Oid) -> Result<bool> {
+    relations::tenant_of_function(function)?.map_or(Ok(false), |tenant| is_kept_from(tenant, role))
+}
+
+/// The same for a SECURITY DEFINER function, which runs as its owner already: it is called by the session's role, and what a
+/// tenant's owner role owns is that tenant's wherever it is.
+pub fn definer_function_is_out_of_reach(function: pg_sys::Oid, owner: pg_sys::Oid) -> Result<bool> {
+    let role = roles::outer();
+    if let Some(tenant) = ids::of_owner_role(&roles::name(owner))
+        && is_kept_from(tenant, role)?
+    {
+        return Ok(true);
+    }
+    function_is_out_of_reach(function, role)
+}
+
+fn is_kept_from(tenant: Uuid, role: pg_sys::Oid) -> Result<bool> {
+    if bypasses_policies(role) {
+        return Ok(false);
+    }
+    changes::catch_up();
+    Ok(!access::is_reachable(role, tenant)?)
+}
+
+/// Whether the caller may use names in a schema: it is no tenant's, or a tenant's within reach.
+pub fn schema_is_out_of_reach(schema: pg_sys::Oid) -> Result<bool> {
     let role = roles::current();
-    match relations::tenant_of_function(function)? {
-        Some(tenant) if !bypasses_policies(role) => {
-            changes::catch_up();
+    match relations::tenant_of_schema(schema)? {
+        Some(tenant) if !bypasses_policies(role) && !roles::owns(pg_sys::NamespaceRelationId, schema, role) => {
             Ok(!access::is_reachable(role, tenant)?)
         }
         _ => Ok(false),
     }
+}
+
+/// Whether a schema on the search_path is not searched, as without USAGE. For roles that may say who the user is it stays there:
+/// what they forgot is told better by what they find. So it does where settings of others say who is calling, which change
+/// unnoticed while the path that was found is kept.
+pub fn drops_from_path(schema: pg_sys::Oid) -> bool {
+    let role = roles::current();
+    let is_trusted = || identity::is_by_foreign_settings() || roles::may_set(settings::USER_ID, role);
+    schema_is_out_of_reach(schema).unwrap_or(true) && !is_trusted()
 }
 
 /// A table that event triggers do not hear of would lack its policies.
@@ -124,6 +176,11 @@ pub fn refuse_unheard_creation(schema: pg_sys::Oid) -> Result<()> {
 pub fn relation_name(relation: pg_sys::Oid) -> String {
     // SAFETY: a lookup by oid; null where there is none, else a freshly allocated C string.
     unsafe { text(pg_sys::get_rel_name(relation)) }
+}
+
+pub fn schema_name(schema: pg_sys::Oid) -> String {
+    // SAFETY: as above.
+    unsafe { text(pg_sys::get_namespace_name(schema)) }
 }
 
 pub fn function_name(function: pg_sys::Oid) -> String {

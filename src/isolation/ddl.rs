@@ -104,8 +104,8 @@ pub fn after_command(command: Command) -> Result<()> {
             }
             'm' | 'f' => {
                 require_preload(relation)?;
-                if !command.is_in_place() {
-                    grant(&catalog, relation)?;
+                if relation.is_granted {
+                    execute(catalog.scope(), &format!("REVOKE ALL ON {} FROM fluxbase_tenant_user", relation.name))?;
                 }
             }
             _ => {}

@@ -18,9 +18,50 @@ pub unsafe fn uses(range_table: *mut pg_sys::List, permissions: *mut pg_sys::Lis
         // A view is a subquery that keeps the view's oid for its permissions.
         let relation = (*entry).relid;
         let is_relation = matches!((*entry).rtekind, pg_sys::RTEKind::RTE_RELATION | pg_sys::RTEKind::RTE_SUBQUERY);
-        (is_relation && relation != pg_sys::InvalidOid)
-            .then(|| Use { relation, role: acting_role(entry, permissions, current) })
+        (is_relation && relation != pg_sys::InvalidOid).then(|| Use {
+            relation,
+            role: acting_role(entry, permissions, current),
+            is_unguarded: is_unguarded(entry),
+        })
     })
+}
+
+/// Whether an entry is a materialized view or a foreign table.
+///
+/// # Safety
+/// An entry of a range table.
+pub unsafe fn is_unguarded(entry: *mut pg_sys::RangeTblEntry) -> bool {
+    // SAFETY: by the caller's promise.
+    matches!(unsafe { (*entry).relkind } as u8, pg_sys::RELKIND_MATVIEW | pg_sys::RELKIND_FOREIGN_TABLE)
+}
+
+/// The entries of a plan that are so, and what the server asks for each.
+///
+/// # Safety
+/// A planned statement that outlives the answer.
+pub unsafe fn unguarded(plan: *mut pg_sys::PlannedStmt) -> impl Iterator<Item = *mut pg_sys::RangeTblEntry> {
+    // SAFETY: by the caller's promise.
+    unsafe { lists::nodes::<pg_sys::RangeTblEntry>((*plan).rtable).filter(|entry| is_unguarded(*entry)) }
+}
+
+/// Has the server ask for no privilege on an entry's relation.
+///
+/// # Safety
+/// An entry of the range table of a plan that nobody has run yet.
+pub unsafe fn ask_no_privilege(plan: *mut pg_sys::PlannedStmt, entry: *mut pg_sys::RangeTblEntry) {
+    // SAFETY: by the caller's promise.
+    #[cfg(feature = "pg15")]
+    unsafe {
+        let _ = plan;
+        (*entry).requiredPerms = 0;
+    }
+    // SAFETY: as above.
+    #[cfg(not(feature = "pg15"))]
+    unsafe {
+        if let Some(permission) = permission_of(entry, (*plan).permInfos) {
+            (*permission).requiredPerms = 0;
+        }
+    }
 }
 
 /// The role whose privileges count for an entry; `None` for a child that the planner added.
@@ -51,11 +92,21 @@ unsafe fn named_role(entry: *mut pg_sys::RangeTblEntry, _permissions: *mut pg_sy
 /// As for `acting_role`.
 #[cfg(not(feature = "pg15"))]
 unsafe fn named_role(entry: *mut pg_sys::RangeTblEntry, permissions: *mut pg_sys::List) -> Option<pg_sys::Oid> {
+    // SAFETY: by the caller's promise.
+    unsafe { permission_of(entry, permissions).map(|permission| (*permission).checkAsUser) }
+}
+
+/// # Safety
+/// As for `acting_role`.
+#[cfg(not(feature = "pg15"))]
+unsafe fn permission_of(
+    entry: *mut pg_sys::RangeTblEntry,
+    permissions: *mut pg_sys::List,
+) -> Option<*mut pg_sys::RTEPermissionInfo> {
     // SAFETY: by the caller's promise; the index counts from 1, and 0 means none.
     unsafe {
         let index = ((*entry).perminfoindex as usize).checked_sub(1)?;
-        let permission = lists::nodes::<pg_sys::RTEPermissionInfo>(permissions).nth(index)?;
-        Some((*permission).checkAsUser)
+        lists::nodes::<pg_sys::RTEPermissionInfo>(permissions).nth(index)
     }
 }
 
@@ -131,7 +182,7 @@ unsafe fn named(names: *mut pg_sys::List) -> Vec<Use> {
                 )
             })
             .filter(|relation| *relation != pg_sys::InvalidOid)
-            .map(|relation| Use { relation, role: Some(roles::current()) })
+            .map(|relation| Use { relation, role: Some(roles::current()), is_unguarded: false })
             .collect()
     }
 }

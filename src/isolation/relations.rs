@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use pgrx::{Uuid, pg_sys};
 
-use crate::catalog::{Catalog, changes, tenants};
+use crate::catalog::{changes, tenants};
 use crate::error::Result;
 
 /// Schemas remembered at most; a session that visits more forgets all.
@@ -97,7 +97,7 @@ pub fn tenant_of_schema(schema: pg_sys::Oid) -> Result<Option<Uuid>> {
     if let Some(tenant) = known {
         return Ok(tenant);
     }
-    let tenant = tenants::of_schema(&Catalog::latest()?, schema)?;
+    let tenant = tenants::of_schema(schema)?;
     // SAFETY: reads a variable of the backend.
     let in_parallel_mode = unsafe { pg_sys::IsInParallelMode() };
     if changes::generation() == Some(generation) && !in_parallel_mode {

@@ -1,6 +1,6 @@
 //! Settings changed from code, and undone at the end of a scope.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_char, c_void};
 
 use pgrx::prelude::*;
 
@@ -26,6 +26,17 @@ pub fn set(name: &CStr, value: &str, lifetime: Lifetime) -> Result<()> {
         Lifetime::Transaction => pg_sys::GucAction::GUC_ACTION_LOCAL,
     };
     assign(name, value, action)
+}
+
+/// The server looks up the schemas of search_path again when it next needs them.
+pub fn find_search_path_again() {
+    // SAFETY: marks the path as not known; what it is given it does not use.
+    unsafe { assign_search_path(std::ptr::null(), std::ptr::null_mut()) };
+}
+
+unsafe extern "C" {
+    // pgrx's bindings have it for PostgreSQL 15 alone.
+    fn assign_search_path(value: *const c_char, extra: *mut c_void);
 }
 
 /// As RESET ALL, with the extension's rights.

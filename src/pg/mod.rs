@@ -2,6 +2,7 @@
 
 pub mod alone;
 pub mod caches;
+pub mod catalogs;
 pub mod context;
 mod deadline;
 mod elevated;

@@ -29,6 +29,12 @@ pub fn current() -> pg_sys::Oid {
     GetUserId()
 }
 
+/// The role that the session has taken on with SET ROLE, or that it logged in as: current_user outside of views, SECURITY
+/// DEFINER functions and the like.
+pub fn outer() -> pg_sys::Oid {
+    GetOuterUserId()
+}
+
 /// Whether policies that are forced on the owner do not apply at this point, as in the server's checks of foreign keys.
 pub fn are_policies_unforced() -> bool {
     InNoForceRLSOperation()
@@ -38,6 +44,7 @@ pub fn are_policies_unforced() -> bool {
 // every query comes by; these functions read variables of the backend and raise none.
 unsafe extern "C" {
     safe fn GetUserId() -> pg_sys::Oid;
+    safe fn GetOuterUserId() -> pg_sys::Oid;
     safe fn InNoForceRLSOperation() -> bool;
 }
 
@@ -49,6 +56,15 @@ pub fn is_superuser(role: pg_sys::Oid) -> bool {
 /// Superusers count as members of every role; an absent role has no members.
 pub fn is_member(role: pg_sys::Oid, of: &CStr) -> bool {
     by_name(of).is_some_and(|of| has_privileges_of(role, of))
+}
+
+/// Whether the role may set a parameter that is for superusers otherwise.
+pub fn may_set(parameter: &CStr, role: pg_sys::Oid) -> bool {
+    // SAFETY: a lookup by C string and oid.
+    unsafe {
+        pg_sys::pg_parameter_aclcheck(parameter.as_ptr(), role, pg_sys::ACL_SET.into())
+            == pg_sys::AclResult::ACLCHECK_OK
+    }
 }
 
 pub fn has_privileges_of(role: pg_sys::Oid, of: pg_sys::Oid) -> bool {

@@ -1,27 +1,76 @@
-//! A row of the extension's own tables by its key, without the executor, which takes longer to start than the row takes to
-//! find.
+//! A row of the extension's own tables, found by an index without SQL: the executor takes longer to start than a row takes to
+//! find, and hooks that resolve names must not resolve any.
 
 use std::ffi::CStr;
 
 use pgrx::prelude::*;
-use pgrx::{IntoDatum, Uuid};
+use pgrx::{IntoDatum, Uuid, direct_function_call_as_datum};
 
 use super::spi::Row;
 use super::{Elevated, Snapshot};
 use crate::error::{Error, Result};
 
-/// A table whose first column is its primary key, a uuid.
-pub struct Keyed {
+pub struct Index {
     pub schema: &'static CStr,
     pub table: &'static CStr,
-    pub key: &'static CStr,
+    pub index: &'static CStr,
 }
 
-/// Columns of the row are counted as the table has them. It sees what a statement of the scope would.
-pub fn by_id<T>(
-    scope: &Elevated,
-    Keyed { schema, table, key }: &Keyed,
-    id: Uuid,
+/// What a column has to hold; columns are counted from 1, as the table has them.
+pub struct Key {
+    column: i16,
+    equal: u32,
+    value: pg_sys::Datum,
+}
+
+impl Key {
+    pub fn uuid(column: i16, value: Uuid) -> Result<Self> {
+        let value = value.into_datum().ok_or_else(|| Error::internal("a uuid is never NULL"))?;
+        Ok(Key { column, equal: pg_sys::F_UUID_EQ, value })
+    }
+
+    pub fn name(column: i16, value: &CStr) -> Result<Self> {
+        // SAFETY: namein takes a C string and returns a freshly allocated name.
+        let value = unsafe { direct_function_call_as_datum(pg_sys::namein, &[Some(value.as_ptr().into())]) };
+        Ok(Key {
+            column,
+            equal: pg_sys::F_NAMEEQ,
+            value: value.ok_or_else(|| Error::internal("a name is never NULL"))?,
+        })
+    }
+}
+
+/// The row with this primary key, a uuid in the first column, as a statement of the scope would see it. Columns of the row are
+/// counted as the table has them.
+pub fn by_id<T>(scope: &Elevated, index: &Index, id: Uuid, map: impl FnOnce(&Row) -> Result<T>) -> Result<Option<T>> {
+    // SAFETY: a scope has a snapshot; it is unregistered in turn, and by the end of the (sub)transaction after an error.
+    unsafe {
+        let snapshot = pg_sys::RegisterSnapshot(match scope.snapshot() {
+            Snapshot::Statement | Snapshot::Fresh => pg_sys::GetActiveSnapshot(),
+            Snapshot::Latest => {
+                pg_sys::CommandCounterIncrement();
+                pg_sys::GetTransactionSnapshot()
+            }
+        });
+        let found = find(index, snapshot, &[Key::uuid(1, id)?], map);
+        pg_sys::UnregisterSnapshot(snapshot);
+        found
+    }
+}
+
+/// The row that has these keys, by what is committed now whatever the transaction's isolation level, and by what this
+/// transaction did so far: as the server reads its own catalogs.
+pub fn committed<T>(index: &Index, keys: &[Key], map: impl FnOnce(&Row) -> Result<T>) -> Result<Option<T>> {
+    // SAFETY: without a snapshot the scan takes the server's own.
+    unsafe { find(index, std::ptr::null_mut(), keys, map) }
+}
+
+/// # Safety
+/// A registered snapshot, or null.
+unsafe fn find<T>(
+    Index { schema, table, index }: &Index,
+    snapshot: pg_sys::Snapshot,
+    keys: &[Key],
     map: impl FnOnce(&Row) -> Result<T>,
 ) -> Result<Option<T>> {
     // SAFETY: lookups by C string that find the table and its index, or are refused by table_open; what is opened is closed
@@ -30,23 +79,24 @@ pub fn by_id<T>(
         let schema = pg_sys::get_namespace_oid(schema.as_ptr(), false);
         let table =
             pg_sys::table_open(pg_sys::get_relname_relid(table.as_ptr(), schema), pg_sys::AccessShareLock as i32);
-        let key = pg_sys::get_relname_relid(key.as_ptr(), schema);
-        let snapshot = pg_sys::RegisterSnapshot(match scope.snapshot() {
-            Snapshot::Statement | Snapshot::Fresh => pg_sys::GetActiveSnapshot(),
-            Snapshot::Latest => {
-                pg_sys::CommandCounterIncrement();
-                pg_sys::GetTransactionSnapshot()
-            }
-        });
-        let mut condition = pg_sys::ScanKeyData::default();
-        let id = id.into_datum().ok_or_else(|| Error::internal("a uuid is never NULL"))?;
-        pg_sys::ScanKeyInit(&mut condition, 1, pg_sys::BTEqualStrategyNumber as u16, pg_sys::F_UUID_EQ.into(), id);
-        let scan = pg_sys::systable_beginscan(table, key, true, snapshot, 1, &mut condition);
+        let index = pg_sys::get_relname_relid(index.as_ptr(), schema);
+        let mut conditions: Vec<_> = keys.iter().map(condition).collect();
+        let scan =
+            pg_sys::systable_beginscan(table, index, true, snapshot, conditions.len() as i32, conditions.as_mut_ptr());
         let tuple = pg_sys::systable_getnext(scan);
         let found = (!tuple.is_null()).then(|| map(&Row::of(tuple, (*table).rd_att)));
         pg_sys::systable_endscan(scan);
-        pg_sys::UnregisterSnapshot(snapshot);
         pg_sys::table_close(table, pg_sys::AccessShareLock as i32);
         found.transpose()
     }
+}
+
+fn condition(key: &Key) -> pg_sys::ScanKeyData {
+    let mut condition = pg_sys::ScanKeyData::default();
+    // SAFETY: fills the structure that it is given; the function is one of the server's own.
+    unsafe {
+        let equal = pg_sys::BTEqualStrategyNumber as u16;
+        pg_sys::ScanKeyInit(&mut condition, key.column, equal, key.equal.into(), key.value);
+    }
+    condition
 }

@@ -23,11 +23,11 @@ pub fn refuse_beyond_policies(catalog: &Catalog, tenant: &Tenant) -> Result<()> 
              UNION ALL
              SELECT a.privilege_type, CASE c.relkind WHEN 'S' THEN 'sequence ' ELSE 'table ' END || c.name, a.grantee
              FROM c, aclexplode(c.relacl) a
-             WHERE c.relkind = 'S' OR a.privilege_type NOT IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+             WHERE c.relkind IN ('S', 'm', 'f') OR a.privilege_type NOT IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
              UNION ALL
              SELECT a.privilege_type, format('column %s.%I', c.name, t.attname), a.grantee
              FROM c JOIN pg_attribute t ON t.attrelid = c.oid AND t.attacl IS NOT NULL, aclexplode(t.attacl) a
-             WHERE a.privilege_type = 'REFERENCES'
+             WHERE c.relkind IN ('m', 'f') OR a.privilege_type = 'REFERENCES'
          ) AS g (\"right\", object, grantee)
          WHERE g.grantee <> $2::text::regrole LIMIT 1",
         &[tenant.schema_name.as_str().into(), owner_role(tenant.id).into()],

@@ -138,7 +138,8 @@ fn schema_findings(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// Everything in the schema belongs to the owner role. Indexes, sequences of columns and row types follow their table.
+/// Everything in the schema belongs to the owner role, but for what belongs to an extension, which all of the database may use.
+/// Indexes, sequences of columns and row types follow their table.
 fn owner_findings(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Finding>> {
     query(
         catalog.scope(),
@@ -153,16 +154,18 @@ fn owner_findings(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Finding>> {
              FROM pg_class c JOIN n ON c.relnamespace = n.oid
              WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND NOT EXISTS (
                  SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
-                   AND c.relkind = 'S' AND d.deptype IN ('a', 'i'))
+                   AND (d.deptype = 'e' OR (c.relkind = 'S' AND d.deptype IN ('a', 'i'))))
              UNION ALL
              SELECT CASE prokind WHEN 'p' THEN 'PROCEDURE' WHEN 'a' THEN 'AGGREGATE' ELSE 'FUNCTION' END,
                     format('%I.%I(%s)', nspname, proname, pg_get_function_identity_arguments(p.oid)), proowner
              FROM pg_proc p JOIN n ON p.pronamespace = n.oid
+             WHERE NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
              UNION ALL
              SELECT CASE typtype WHEN 'd' THEN 'DOMAIN' ELSE 'TYPE' END, format('%I.%I', nspname, typname), typowner
              FROM pg_type t JOIN n ON t.typnamespace = n.oid
-             WHERE typtype IN ('e', 'd', 'r') OR (typtype = 'c' AND EXISTS (
-                 SELECT 1 FROM pg_class c WHERE c.oid = t.typrelid AND c.relkind = 'c'))
+             WHERE (typtype IN ('e', 'd', 'r') OR (typtype = 'c' AND EXISTS (
+                 SELECT 1 FROM pg_class c WHERE c.oid = t.typrelid AND c.relkind = 'c')))
+               AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e')
          ) AS owned (kind, name, owner)
          WHERE owner <> (SELECT oid FROM o)",
         &[tenant.schema_name.as_str().into(), owner_role(tenant.id).into()],
@@ -170,22 +173,25 @@ fn owner_findings(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Finding>> {
     )
 }
 
-/// Tables and views are granted, sequences are not: see `isolation::sequences`.
+/// Tables and views are granted. Sequences are not, see `isolation::sequences`, nor is what no policy covers, see
+/// `isolation::planner`.
 fn grant_findings(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Finding>> {
     query(
         catalog.scope(),
         "SELECT format('table %I.%I', n.nspname, c.relname), 'grant to fluxbase_tenant_user missing',
                 format('GRANT %s ON TABLE %I.%I TO fluxbase_tenant_user', $2, n.nspname, c.relname)
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-         WHERE n.nspname = $1::text::name AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND EXISTS (
+         WHERE n.nspname = $1::text::name AND c.relkind IN ('r', 'p', 'v') AND EXISTS (
              SELECT 1 FROM unnest(string_to_array($2, ', ')) AS wanted
              WHERE NOT has_table_privilege('fluxbase_tenant_user', c.oid, wanted))
          UNION ALL
-         SELECT DISTINCT format('sequence %I.%I', n.nspname, c.relname), format('grant to %s', g.grantee),
-                format('REVOKE ALL ON SEQUENCE %I.%I FROM %s', n.nspname, c.relname, g.grantee)
+         SELECT DISTINCT format('%s %I.%I', CASE c.relkind WHEN 'S' THEN 'sequence' WHEN 'm' THEN 'materialized view' ELSE 'foreign table' END,
+                                n.nspname, c.relname), format('grant to %s', g.grantee),
+                format('REVOKE ALL ON %s %I.%I FROM %s', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
+                       n.nspname, c.relname, g.grantee)
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(c.relacl) a
          CROSS JOIN LATERAL (SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS grantee) g
-         WHERE n.nspname = $1::text::name AND c.relkind = 'S' AND a.grantee <> c.relowner",
+         WHERE n.nspname = $1::text::name AND c.relkind IN ('S', 'm', 'f') AND a.grantee <> c.relowner",
         &[tenant.schema_name.as_str().into(), TABLE_PRIVILEGES.into()],
         finding,
     )

@@ -122,15 +122,18 @@ fn lock_table(db: &Db) {
 fn lock_through_views(db: &Db) {
     let scene = Scene::set(db);
     let mut client = scene.thief();
-    for schema in ["victim", "thief"] {
-        run(
-            &mut client,
-            &format!(
-                "CREATE VIEW lair.{schema} AS SELECT * FROM tenant_{schema}.notes;
-                 CREATE VIEW lair.{schema}_again AS SELECT * FROM (SELECT 1) one, lair.{schema}"
-            ),
-        );
-    }
+    let views = |schema: &str| {
+        format!(
+            "CREATE VIEW lair.{schema} AS SELECT * FROM tenant_{schema}.notes;
+             CREATE VIEW lair.{schema}_again AS SELECT * FROM (SELECT 1) one, lair.{schema}"
+        )
+    };
+    run(&mut client, &views("thief"));
+    expect_error(client.batch_execute(&views("victim")), "42501");
+    // Made while a member.
+    let role = &scene.role;
+    let as_thief = format!("SET SESSION AUTHORIZATION {role}; {}", views("victim"));
+    run(&mut db.superuser(), &format!("SET fluxbase_tenant.user_id = '{}'; {as_thief}", scene.owner));
     for view in ["victim", "victim_again"] {
         run(&mut client, "BEGIN");
         expect_error(client.batch_execute(&format!("LOCK TABLE lair.{view} IN ACCESS EXCLUSIVE MODE")), "42501");
@@ -143,7 +146,7 @@ fn lock_through_views(db: &Db) {
 fn sequences(db: &Db) {
     let scene = Scene::set(db);
     let mut client = scene.thief();
-    let oid: u32 = one(&mut client, "SELECT 'tenant_victim.notes_id_seq'::regclass::oid", &[]);
+    let oid: u32 = one(&mut db.superuser(), "SELECT 'tenant_victim.notes_id_seq'::regclass::oid", &[]);
     for call in [
         "nextval('tenant_victim.notes_id_seq')".to_string(),
         format!("nextval({oid}::regclass)"),
@@ -274,8 +277,8 @@ fn inheritance_and_partitions(db: &Db) {
 fn structure_without_rows(db: &Db) {
     let scene = Scene::set(db);
     let mut client = scene.thief();
-    run(&mut client, "CREATE TABLE lair.copy (LIKE tenant_victim.notes); SELECT * FROM lair.copy");
-    assert_eq!(reached(&mut client, "lair.copy"), 0);
+    expect_error(client.batch_execute("CREATE TABLE lair.copy (LIKE tenant_victim.notes)"), "42501");
+    run(&mut client, "CREATE TABLE lair.copy (LIKE tenant_thief.notes)");
     expect_error(client.batch_execute("INSERT INTO lair.copy SELECT * FROM tenant_victim.notes"), "42501");
     run(&mut client, "INSERT INTO lair.copy SELECT * FROM tenant_thief.notes");
     assert_eq!(reached(&mut client, "lair.copy"), 3);

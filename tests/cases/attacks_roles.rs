@@ -129,7 +129,6 @@ fn grants_without_effect(db: &Db) {
         "GRANT EXECUTE ON PROCEDURE tenant_victim.p() TO PUBLIC",
         "GRANT USAGE ON TYPE tenant_victim.mood TO PUBLIC",
         "GRANT USAGE ON DOMAIN tenant_victim.d TO PUBLIC",
-        "SET search_path = tenant_victim; GRANT SELECT ON notes TO PUBLIC",
         "DO $$ BEGIN GRANT SELECT ON tenant_victim.notes TO PUBLIC; END $$",
         "GRANT SELECT ON fluxbase_tenant.tenants TO PUBLIC",
         "GRANT USAGE ON SCHEMA fluxbase_tenant TO PUBLIC",

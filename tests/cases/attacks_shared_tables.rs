@@ -82,8 +82,8 @@ fn ddl_on_a_shared_table_stops_nobody(db: &Db) {
     run(&mut protecting, "BEGIN; SELECT tenant_protect('lair.fresh')");
     let mut altering = scene.thief();
     run(&mut altering, "BEGIN; ALTER TABLE lair.bait ADD COLUMN more int; LOCK TABLE lair.bait");
-    let strong = "SELECT count(*) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
-                  WHERE c.relnamespace = 'fluxbase_tenant'::regnamespace AND l.pid <> pg_backend_pid()
+    let strong = "SELECT count(*) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_stat_activity a USING (pid)
+                  WHERE a.backend_type = 'client backend' AND c.relnamespace = 'fluxbase_tenant'::regnamespace AND l.pid <> pg_backend_pid()
                     AND l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')";
     assert_eq!(one::<i64>(&mut db.superuser(), strong, &[]), 0);
     let mut client = db.as_user(boss);

@@ -5,11 +5,13 @@ mod atomicity;
 mod attacks_deletion;
 mod attacks_identity;
 mod attacks_migrations;
+mod attacks_names;
 mod attacks_oracles;
 mod attacks_outside;
 mod attacks_outside_commands;
 mod attacks_planted_code;
 mod attacks_pools;
+mod attacks_privileges;
 mod attacks_reads_writes;
 mod attacks_roles;
 mod attacks_shared_tables;
@@ -33,6 +35,7 @@ mod forged_identity;
 mod identity;
 mod identity_settings;
 mod lifecycle;
+mod maintenance;
 mod malformed_input;
 mod many_tables;
 mod members;
@@ -78,11 +81,13 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         ("attacks_deletion", attacks_deletion::cases()),
         ("attacks_identity", attacks_identity::cases()),
         ("attacks_migrations", attacks_migrations::cases()),
+        ("attacks_names", attacks_names::cases()),
         ("attacks_oracles", attacks_oracles::cases()),
         ("attacks_outside", attacks_outside::cases()),
         ("attacks_outside_commands", attacks_outside_commands::cases()),
         ("attacks_planted_code", attacks_planted_code::cases()),
         ("attacks_pools", attacks_pools::cases()),
+        ("attacks_privileges", attacks_privileges::cases()),
         ("attacks_reads_writes", attacks_reads_writes::cases()),
         ("attacks_roles", attacks_roles::cases()),
         ("attacks_shared_tables", attacks_shared_tables::cases()),
@@ -106,6 +111,7 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         ("identity", identity::cases()),
         ("identity_settings", identity_settings::cases()),
         ("lifecycle", lifecycle::cases()),
+        ("maintenance", maintenance::cases()),
         ("malformed_input", malformed_input::cases()),
         ("many_tables", many_tables::cases()),
         ("members", members::cases()),

@@ -220,7 +220,7 @@ fn ten_tables_of_two_tenants_need_both(db: &Db) {
     assert_eq!(one::<i64>(&mut both, &join, &[]), 100);
     assert!(!plan(&mut both, &join).contains("Filter"));
     run(&mut both, &format!("SET fluxbase_tenant.tenant_id = '{}'", world.acme));
-    expect_error(both.query(&join, &[]), "42501").message_has("permission denied for table t");
+    expect_error(both.query(&join, &[]), "42501").message_has("permission denied for schema tenant_other");
 }
 
 fn partitions_by_their_own_names(db: &Db) {

@@ -154,8 +154,15 @@ fn library_that_takes_every_hook_opens_no_new_plan(db: &Db) {
     act_as(&mut client, neighbour);
     assert!(client.query("EXECUTE q", &[]).unwrap().is_empty(), "the policy is asked at every execution");
     reaches_nothing(&mut client);
-    assert_eq!(one::<i64>(&mut foreign, "SELECT count(*) FROM tenant_acme.notes", &[]), 0);
-    expect_error(foreign.execute(COMMANDS[2], &[]), "42501").message_has("row-level security");
+    // A name of another tenant's is refused, a view of its table asks the policy.
+    expect_error(foreign.execute(COMMANDS[2], &[]), "42501").message_has("tenant_acme");
+    run(
+        &mut db.superuser(),
+        "CREATE VIEW public.notes WITH (security_invoker) AS TABLE tenant_acme.notes; GRANT ALL ON notes TO PUBLIC",
+    );
+    assert_eq!(one::<i64>(&mut foreign, "SELECT count(*) FROM public.notes", &[]), 0);
+    expect_error(foreign.execute("INSERT INTO public.notes VALUES (7, 'seven')", &[]), "42501")
+        .message_has("row-level security");
 }
 
 fn library_that_chains_costs_nothing(db: &Db) {

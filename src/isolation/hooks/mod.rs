@@ -1,6 +1,7 @@
 //! The server's hooks: where a query is planned, where it starts, where it goes on (`queries`), where functions are called
 //! and where commands lock or fetch without starting a query (`utility`).
 
+mod functions;
 mod probe;
 mod queries;
 mod utility;
@@ -24,6 +25,8 @@ struct Previous {
     executor_run: pg_sys::ExecutorRun_hook_type,
     utility: pg_sys::ProcessUtility_hook_type,
     object_access: pg_sys::object_access_hook_type,
+    needs_function_hook: pg_sys::needs_fmgr_hook_type,
+    function: pg_sys::fmgr_hook_type,
 }
 
 static mut PREVIOUS: Previous = Previous {
@@ -33,6 +36,8 @@ static mut PREVIOUS: Previous = Previous {
     executor_run: None,
     utility: None,
     object_access: None,
+    needs_function_hook: None,
+    function: None,
 };
 
 thread_local! {
@@ -50,6 +55,8 @@ pub fn install() {
             executor_run: pg_sys::ExecutorRun_hook,
             utility: pg_sys::ProcessUtility_hook,
             object_access: pg_sys::object_access_hook,
+            needs_function_hook: pg_sys::needs_fmgr_hook,
+            function: pg_sys::fmgr_hook,
         };
         pg_sys::planner_hook = Some(queries::plan);
         pg_sys::ExecutorCheckPerms_hook = Some(queries::check_permissions);
@@ -57,6 +64,8 @@ pub fn install() {
         pg_sys::ExecutorRun_hook = Some(queries::executor_run);
         pg_sys::ProcessUtility_hook = Some(utility::utility);
         pg_sys::object_access_hook = Some(utility::object_access);
+        pg_sys::needs_fmgr_hook = Some(functions::needs_hook);
+        pg_sys::fmgr_hook = Some(functions::call);
     }
 }
 

@@ -80,7 +80,21 @@ pub unsafe extern "C-unwind" fn plan(
             AcceptInvalidationMessages();
             before_planning(query);
         }
-        PREVIOUS.planner.unwrap_or(standard_planner)(query, text, options, params)
+        let plan = PREVIOUS.planner.unwrap_or(standard_planner)(query, text, options, params);
+        if plans::unguarded(plan).next().is_some() {
+            after_planning(plan);
+        }
+        plan
+    }
+}
+
+/// # Safety
+/// The answer of a planner hook.
+#[pg_guard]
+unsafe extern "C-unwind" fn after_planning(plan: *mut pg_sys::PlannedStmt) {
+    if probe::in_force() {
+        // SAFETY: by the caller's promise; nobody has run it yet.
+        unsafe { planner::lift_privileges(plan) }.unwrap_or_raise();
     }
 }
 

@@ -6,7 +6,9 @@ use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::prelude::*;
 
 use super::{JUST_STARTED, PREVIOUS, Raise, permit, refuse};
+use crate::catalog::changes;
 use crate::isolation::{before_command, check, commands, cursors, plans};
+use crate::pg::roles;
 
 #[pg_guard]
 #[allow(clippy::too_many_arguments)]
@@ -84,12 +86,32 @@ pub unsafe extern "C-unwind" fn object_access(
             pg_guard_ffi_boundary(|| previous(access, class, object, sub_object, argument));
         }
     }
-    if access == pg_sys::ObjectAccessType::OAT_FUNCTION_EXECUTE {
-        // set_config is a function, and one that a client may call without a query.
-        JUST_STARTED.set(std::ptr::null_mut());
-        cursors::before_function(object).unwrap_or_raise();
-        if check::function_is_out_of_reach(object).unwrap_or_raise() {
-            refuse("function", check::function_name(object));
+    match access {
+        pg_sys::ObjectAccessType::OAT_FUNCTION_EXECUTE => {
+            // set_config is a function, and one that a client may call without a query.
+            JUST_STARTED.set(std::ptr::null_mut());
+            cursors::before_function(object).unwrap_or_raise();
+            if check::function_is_out_of_reach(object, roles::current()).unwrap_or_raise() {
+                refuse("function", check::function_name(object));
+            }
         }
+        // SAFETY: what the server passes with it.
+        pg_sys::ObjectAccessType::OAT_NAMESPACE_SEARCH => unsafe { search_schema(object, &mut *argument.cast()) },
+        _ => {}
+    }
+}
+
+/// A schema is searched: because a statement names it, or because it is on the search_path, from where it is dropped.
+fn search_schema(schema: pg_sys::Oid, search: &mut pg_sys::ObjectAccessNamespaceSearch) {
+    if !search.result {
+        return;
+    }
+    if search.ereport_on_violation {
+        changes::catch_up();
+        if check::schema_is_out_of_reach(schema).unwrap_or_raise() {
+            refuse("schema", check::schema_name(schema));
+        }
+    } else {
+        search.result = !check::drops_from_path(schema);
     }
 }

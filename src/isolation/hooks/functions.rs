@@ -1,0 +1,49 @@
+//! Functions of tenants that the server calls on its own: of triggers, types, operators and indexes. It asks `needs_hook` as it
+//! prepares to call a function or to inline it, and calls `call` around each call of those that need it and of SECURITY DEFINER
+//! functions.
+
+use pgrx::prelude::*;
+
+use super::{PREVIOUS, Raise, refuse};
+use crate::isolation::check;
+use crate::pg::{catalogs, roles};
+
+pub unsafe extern "C-unwind" fn needs_hook(function: pg_sys::Oid) -> bool {
+    // SAFETY: the hook that was there, with its own argument.
+    let is_needed = unsafe { PREVIOUS.needs_function_hook.is_some_and(|previous| previous(function)) };
+    is_needed || (function.to_u32() >= pg_sys::FirstNormalObjectId && is_refused(function))
+}
+
+#[pg_guard]
+extern "C-unwind" fn is_refused(function: pg_sys::Oid) -> bool {
+    // What is wrong with the question is said when it is called.
+    check::function_is_out_of_reach(function, roles::current()).unwrap_or(true)
+}
+
+pub unsafe extern "C-unwind" fn call(
+    event: pg_sys::FmgrHookEventType::Type,
+    function: *mut pg_sys::FmgrInfo,
+    argument: *mut pg_sys::Datum,
+) {
+    // SAFETY: the hook that was there, with its own arguments; a function that is about to be called.
+    unsafe {
+        if event == pg_sys::FmgrHookEventType::FHET_START && (*function).fn_oid.to_u32() >= pg_sys::FirstNormalObjectId
+        {
+            before_call((*function).fn_oid);
+        }
+        if let Some(previous) = PREVIOUS.function {
+            previous(event, function, argument);
+        }
+    }
+}
+
+#[pg_guard]
+extern "C-unwind" fn before_call(function: pg_sys::Oid) {
+    let is_refused = match catalogs::definer(function) {
+        Some(owner) => check::definer_function_is_out_of_reach(function, owner),
+        None => check::function_is_out_of_reach(function, roles::current()),
+    };
+    if is_refused.unwrap_or_raise() {
+        refuse("function", check::function_name(function));
+    }
+}

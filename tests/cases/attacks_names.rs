@@ -1,0 +1,260 @@
+//! Names in another tenant's schema: refused before anything is locked, asked for a privilege or called.
+
+use crate::cases;
+use crate::support::people::{one, run};
+use crate::support::scene::Scene;
+use crate::support::{Db, expect_error};
+
+cases![
+    functions_and_types_by_name,
+    relations_by_name,
+    on_the_search_path,
+    functions_that_ask_for_the_privilege_alone,
+    triggers_made_by_a_former_member,
+    functions_that_are_inlined,
+    definer_functions_before_the_library_is_loaded,
+    extensions_into_a_tenants_schema,
+];
+
+const CODE: &str = "CREATE TYPE mood AS ENUM ('sad', 'ok');
+     CREATE DOMAIN digit AS int CHECK (VALUE BETWEEN 0 AND 9);
+     CREATE FUNCTION own_row() RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN RETURN NEW; END $f$;
+     CREATE FUNCTION rotate() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS
+     $f$ BEGIN DELETE FROM notes; RETURN NEW; END $f$;
+     CREATE FUNCTION distance(a int, b int) RETURNS float8 LANGUAGE plpgsql IMMUTABLE AS $f$ BEGIN RETURN a - b; END $f$;
+     CREATE FUNCTION same(a int, b int) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS $f$ BEGIN RETURN a = b; END $f$;
+     CREATE FUNCTION price() RETURNS text LANGUAGE sql STABLE AS $f$ SELECT 'ran as ' || current_user $f$;
+     CREATE FUNCTION prices() RETURNS TABLE (p text) LANGUAGE sql STABLE AS $f$ SELECT 'ran as ' || current_user $f$;
+     CREATE FUNCTION counted() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT AS
+     $f$ SELECT count(*) FROM notes $f$;
+     CREATE SEQUENCE numbers; CREATE VIEW bodies AS SELECT body FROM notes;
+     CREATE AGGREGATE product(int) (SFUNC = int4mul, STYPE = int, INITCOND = '1');
+     CREATE OPERATOR === (FUNCTION = same, LEFTARG = int, RIGHTARG = int);
+     CREATE COLLATION mine FROM \"C\"; CREATE TEXT SEARCH CONFIGURATION words (COPY = simple)";
+
+fn world(db: &Db) -> Scene<'_> {
+    let scene = Scene::set(db);
+    db.add_migration("2", CODE);
+    for tenant in [scene.victim, scene.thief] {
+        run(&mut db.admin(), &format!("SELECT tenant_migrate('{tenant}')"));
+    }
+    scene
+}
+
+fn functions_and_types_by_name(db: &Db) {
+    let scene = world(db);
+    for statement in [
+        "SELECT {}.price()",
+        "SELECT * FROM {}.prices()",
+        "SELECT {}.counted()",
+        "SELECT {}.product(1)",
+        "SELECT 1 OPERATOR({}.===) 1",
+        "SELECT 'ok'::{}.mood",
+        "SELECT 1::{}.digit",
+        "SELECT NULL::{}.notes",
+        "SELECT 'a' COLLATE {}.mine",
+        "SELECT to_tsvector('{}.words', 'a')",
+        "SELECT '{}.price()'::regprocedure",
+        "SELECT '{}.notes'::regtype",
+        "CREATE TABLE lair.t (n int); CREATE TRIGGER t BEFORE INSERT ON lair.t FOR EACH ROW EXECUTE FUNCTION {}.rotate(); DROP TABLE lair.t",
+        "CREATE TYPE lair.r AS RANGE (subtype = int, subtype_diff = {}.distance); DROP TYPE lair.r",
+        "CREATE TABLE lair.x (c {}.notes); DROP TABLE lair.x",
+        "CREATE TABLE lair.x (c {}.notes[]); DROP TABLE lair.x",
+        "CREATE TABLE lair.x (c {}.mood); DROP TABLE lair.x",
+        "CREATE TABLE lair.x OF {}.pair; DROP TABLE lair.x",
+        "CREATE TYPE lair.y AS (c {}.notes); DROP TYPE lair.y",
+        "CREATE DOMAIN lair.d AS {}.digit; DROP DOMAIN lair.d",
+        "CREATE FUNCTION lair.f({}.notes) RETURNS int LANGUAGE sql AS 'SELECT 1'; DROP FUNCTION lair.f",
+        "CREATE FUNCTION lair.f(x {}.notes.body%TYPE) RETURNS int LANGUAGE sql AS 'SELECT 1'; DROP FUNCTION lair.f",
+        "CREATE AGGREGATE lair.a(int) (SFUNC = {}.same, STYPE = int); DROP AGGREGATE lair.a(int)",
+        "CREATE OPERATOR lair.== (FUNCTION = {}.same, LEFTARG = int, RIGHTARG = int); DROP OPERATOR lair.== (int, int)",
+        "DO $$ DECLARE x {}.notes; BEGIN END $$",
+        "CREATE FUNCTION lair.g() RETURNS int LANGUAGE plpgsql AS $$ DECLARE x {}.notes%ROWTYPE; BEGIN RETURN 1; END $$;
+         SELECT lair.g(); DROP FUNCTION lair.g",
+    ] {
+        if statement.contains("pair") {
+            for schema in ["victim", "thief"] {
+                run(&mut db.superuser(), &format!("CREATE TYPE tenant_{schema}.pair AS (a int, b int)"));
+            }
+        }
+        if statement.contains("SFUNC") {
+            // The transition function has to fit: only the lookup matters.
+            expect_error(scene.thief().batch_execute(&statement.replace("{}", "tenant_victim")), "42501");
+            continue;
+        }
+        scene.refused_abroad_and_done_at_home(statement);
+        run(&mut db.superuser(), "DROP FUNCTION IF EXISTS lair.g; DROP TABLE IF EXISTS lair.t");
+    }
+}
+
+/// Nothing is left locked in the transaction that was refused.
+fn relations_by_name(db: &Db) {
+    let scene = world(db);
+    for statement in [
+        "SELECT * FROM {}.bodies",
+        "SELECT '{}.notes'::regclass",
+        "SELECT has_table_privilege('{}.notes', 'SELECT')",
+        "SELECT pg_relation_size('{}.notes')",
+        "PREPARE p AS SELECT * FROM {}.notes; DEALLOCATE p",
+        "CREATE VIEW lair.v AS SELECT body FROM {}.notes; DROP VIEW lair.v",
+        "CREATE TABLE lair.x (LIKE {}.notes); DROP TABLE lair.x",
+        "CREATE FUNCTION lair.f() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT count(*) FROM {}.notes; END; DROP FUNCTION lair.f",
+        "CREATE TABLE lair.x (n int); CREATE RULE r AS ON INSERT TO lair.x DO ALSO DELETE FROM {}.notes; DROP TABLE lair.x",
+    ] {
+        scene.refused_abroad_and_done_at_home(statement);
+        let mut thief = scene.thief();
+        run(&mut thief, "BEGIN; SAVEPOINT s");
+        expect_error(thief.batch_execute(&statement.replace("{}", "tenant_victim")), "42501");
+        run(&mut thief, "ROLLBACK TO s");
+        let held = "SELECT count(*) FROM pg_locks WHERE relation = 'tenant_victim.notes'::regclass";
+        assert_eq!(one::<i64>(&mut db.superuser(), held, &[]), 0, "{statement}");
+    }
+}
+
+/// It is not searched, as a schema without USAGE is not, from the statement on after which it is out of reach.
+fn on_the_search_path(db: &Db) {
+    let scene = world(db);
+    for (statement, error) in [
+        ("SELECT price()", "42883"),
+        ("SELECT 'ok'::mood", "42704"),
+        ("CREATE TABLE lair.x (c notes)", "42704"),
+        ("SELECT currtid2('notes', '(0,1)')", "42P01"),
+        ("PREPARE p AS SELECT * FROM notes", "42P01"),
+        ("CREATE TABLE lair.t (n int); CREATE TRIGGER t AFTER INSERT ON lair.t EXECUTE FUNCTION rotate()", "42883"),
+    ] {
+        let mut thief = scene.thief();
+        run(&mut thief, "SET search_path = tenant_victim, pg_temp");
+        expect_error(thief.batch_execute(statement), error);
+        let _ = thief.batch_execute("ROLLBACK");
+        run(&mut thief, "SET search_path = tenant_thief, pg_temp");
+        run(&mut thief, statement);
+    }
+    let mut thief = scene.thief();
+    run(&mut thief, "SET search_path = tenant_thief; SELECT 'ok'::mood, price()");
+    run(&mut db.admin(), &format!("SELECT tenant_suspend('{}')", scene.thief));
+    expect_error(thief.batch_execute("SELECT price()"), "42883");
+    run(&mut db.admin(), &format!("SELECT tenant_resume('{}')", scene.thief));
+    run(&mut thief, "SELECT price()");
+    // Who may say who the user is, is told what was forgotten.
+    let mut server = db.server();
+    run(&mut server, "SET search_path = tenant_victim");
+    expect_error(server.batch_execute("SELECT count(*) FROM notes"), "42501").hint_has("set the current user");
+    db.act_as(&mut server, Some(scene.owner));
+    run(&mut server, "SELECT count(*) FROM notes");
+}
+
+fn functions_that_ask_for_the_privilege_alone(db: &Db) {
+    let scene = world(db);
+    run(&mut db.superuser(), "CREATE EXTENSION pgrowlocks; CREATE EXTENSION pg_prewarm; CREATE EXTENSION pgstattuple");
+    run(&mut db.superuser(), &format!("GRANT pg_stat_scan_tables TO {}", scene.role));
+    for statement in [
+        "SELECT currtid2('{}.notes', '(0,1)')",
+        "SELECT * FROM pgrowlocks('{}.notes')",
+        "SELECT pg_prewarm('{}.notes', 'buffer')",
+        "SELECT * FROM pgstattuple('{}.notes')",
+    ] {
+        scene.refused_abroad_and_done_at_home(statement);
+    }
+}
+
+/// Their functions are asked for as they are called.
+fn triggers_made_by_a_former_member(db: &Db) {
+    let scene = world(db);
+    let sql = format!("SELECT tenant_add_member('{}', '{}', 'tenant_member')", scene.victim, scene.crook);
+    run(&mut db.admin(), &sql);
+    let mut thief = scene.thief();
+    run(
+        &mut thief,
+        "CREATE TABLE lair.plain (n int); CREATE TRIGGER t BEFORE INSERT ON lair.plain FOR EACH ROW EXECUTE FUNCTION tenant_victim.own_row();
+         CREATE TABLE lair.definer (n int); CREATE TRIGGER t AFTER INSERT ON lair.definer FOR EACH ROW EXECUTE FUNCTION tenant_victim.rotate();
+         CREATE TYPE lair.r AS RANGE (subtype = int, subtype_diff = tenant_victim.distance);
+         CREATE TABLE lair.ranges (r lair.r); CREATE INDEX ON lair.ranges USING gist (r);
+         CREATE TABLE lair.checked (n int CHECK (tenant_victim.same(n, n)), m int DEFAULT tenant_victim.distance(1, 1));
+         INSERT INTO lair.plain VALUES (1); INSERT INTO lair.ranges SELECT lair.r(i, i + 3) FROM generate_series(1, 3) i;
+         INSERT INTO lair.checked VALUES (1); PREPARE p AS INSERT INTO lair.plain VALUES (2); EXECUTE p",
+    );
+    run(&mut db.admin(), &format!("SELECT tenant_remove_member('{}', '{}')", scene.victim, scene.crook));
+    for mut client in [thief, scene.thief()] {
+        for statement in [
+            "INSERT INTO lair.plain VALUES (1)",
+            "INSERT INTO lair.definer VALUES (1)",
+            "INSERT INTO lair.checked (n) VALUES (1)",
+        ] {
+            expect_error(client.batch_execute(statement), "42501").message_has("permission denied for function");
+        }
+        let _ = client.batch_execute("EXECUTE p");
+        assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM lair.plain", &[]), 2);
+    }
+    expect_error(scene.thief().batch_execute("ANALYZE lair.ranges"), "42501");
+    expect_error(
+        scene.thief().batch_execute("INSERT INTO lair.ranges SELECT lair.r(i, i + 3) FROM generate_series(1, 999) i"),
+        "42501",
+    );
+    scene.victim_is_unharmed();
+}
+
+/// In views that were made while their maker was a member.
+fn functions_that_are_inlined(db: &Db) {
+    let scene = world(db);
+    let made = "CREATE VIEW lair.one AS SELECT tenant_victim.price() AS p; CREATE VIEW lair.many AS SELECT p FROM tenant_victim.prices()";
+    run(
+        &mut db.superuser(),
+        &format!("SET fluxbase_tenant.user_id = '{}'; SET SESSION AUTHORIZATION {}; {made}", scene.owner, scene.role),
+    );
+    for view in ["lair.one", "lair.many"] {
+        expect_error(scene.thief().query(&format!("SELECT p FROM {view}"), &[]), "42501").message_has("function price");
+    }
+    let mut owner = db.superuser();
+    run(
+        &mut owner,
+        &format!("SET fluxbase_tenant.user_id = '{}'; SET SESSION AUTHORIZATION {}", scene.owner, scene.role),
+    );
+    let told: String = one(&mut owner, "SELECT p FROM lair.one UNION SELECT p FROM lair.many", &[]);
+    assert_eq!(told, format!("ran as {}", scene.role));
+}
+
+/// Nothing refuses the call there; what runs as the owner reaches no rows until the next transaction.
+fn definer_functions_before_the_library_is_loaded(db: &Db) {
+    let scene = world(db);
+    run(&mut db.superuser(), &format!("ALTER DATABASE {} RESET session_preload_libraries", db.name()));
+    run(&mut db.superuser(), &format!("ALTER ROLE {} IN DATABASE {} RESET ALL", scene.role, db.name()));
+    let mut thief = scene.thief();
+    run(&mut thief, "BEGIN; SAVEPOINT s");
+    for _ in 0..2 {
+        let counted = thief.query_one("SELECT tenant_victim.counted()", &[]);
+        assert!(counted.map_or(true, |row| row.get::<_, i64>(0) == 0));
+        run(&mut thief, "ROLLBACK TO s");
+    }
+    run(&mut thief, "ROLLBACK");
+    expect_error(thief.query_one("SELECT tenant_victim.counted()", &[]), "42501");
+    assert_eq!(one::<i64>(&mut scene.owner(), "SELECT tenant_victim.counted()", &[]), 3);
+}
+
+fn extensions_into_a_tenants_schema(db: &Db) {
+    let scene = world(db);
+    let role = &scene.role;
+    run(&mut db.superuser(), &format!("GRANT CREATE ON DATABASE {} TO {role}", db.name()));
+    let mut thief = scene.thief();
+    for statement in [
+        "CREATE EXTENSION hstore SCHEMA tenant_victim",
+        "CREATE EXTENSION hstore SCHEMA tenant_thief",
+        "CREATE EXTENSION hstore SCHEMA fluxbase_tenant",
+        "CREATE EXTENSION earthdistance SCHEMA tenant_victim CASCADE",
+        "SET search_path = tenant_thief; CREATE EXTENSION hstore",
+        "RESET search_path; CREATE EXTENSION citext SCHEMA lair; ALTER EXTENSION citext SET SCHEMA tenant_victim",
+    ] {
+        expect_error(thief.batch_execute(statement), "42501");
+    }
+    run(&mut thief, "CREATE EXTENSION hstore SCHEMA lair; CREATE EXTENSION IF NOT EXISTS citext SCHEMA lair");
+    // A superuser may, and is told.
+    run(&mut db.superuser(), "CREATE EXTENSION seg SCHEMA tenant_victim; ALTER EXTENSION seg SET SCHEMA public");
+    run(&mut db.superuser(), "DROP EXTENSION seg; CREATE EXTENSION cube SCHEMA tenant_victim");
+    let found = "SELECT severity || ' ' || problem FROM tenant_check() WHERE object = 'extension cube'";
+    let told: String = one(&mut db.admin(), found, &[]);
+    assert!(told.starts_with("warning is in a tenant's schema, tenant_victim, and belongs to postgres"), "{told}");
+    // What belongs to an extension is not the tenant's to own: its migrations would replace it for everybody.
+    run(&mut db.admin(), &format!("SELECT tenant_repair('{}')", scene.victim));
+    let given = "SELECT count(*) FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.deptype = 'e'
+                 WHERE p.pronamespace = 'tenant_victim'::regnamespace AND p.proowner <> 'postgres'::regrole";
+    assert_eq!(one::<i64>(&mut db.superuser(), given, &[]), 0);
+}

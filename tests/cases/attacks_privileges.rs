@@ -1,0 +1,200 @@
+//! What privileges alone would open: materialized views and foreign tables of tenants, rights of admins' views.
+
+use crate::cases;
+use crate::support::people::{one, run};
+use crate::support::scene::Scene;
+use crate::support::{Db, expect_error};
+
+cases![
+    statistics_of_materialized_views_and_foreign_tables,
+    materialized_views_by_every_road_of_members,
+    roles_without_the_extension_that_bypass_policies,
+    views_and_functions_of_an_admin_role,
+    code_that_runs_for_an_admin,
+];
+
+const SUMMARY: &str = "CREATE TABLE people AS SELECT i AS id, (ARRAY['alice@', 'bob@'])[1 + i % 2] AS email FROM generate_series(1, 100) i;
+     CREATE MATERIALIZED VIEW emails AS SELECT email FROM people";
+
+fn world(db: &Db) -> Scene<'_> {
+    let scene = Scene::set(db);
+    db.add_migration("2", SUMMARY);
+    let mut admin = db.connect_as("app_admin", "");
+    for tenant in [scene.victim, scene.thief] {
+        run(&mut admin, &format!("SELECT tenant_migrate('{tenant}')"));
+    }
+    run(
+        &mut db.superuser(),
+        &format!(
+            "CREATE EXTENSION file_fdw; CREATE SERVER files FOREIGN DATA WRAPPER file_fdw;
+             CREATE TABLE seed (email text); INSERT INTO seed VALUES ('alice@'), ('bob@'); COPY seed TO '{0}/far.csv' CSV;
+             CREATE FOREIGN TABLE tenant_victim.far (email text) SERVER files OPTIONS (filename '{0}/far.csv', format 'csv');
+             CREATE FOREIGN TABLE tenant_thief.far (email text) SERVER files OPTIONS (filename '{0}/far.csv', format 'csv');
+             ANALYZE tenant_victim.emails, tenant_thief.emails, tenant_victim.far, tenant_thief.far",
+            db.cluster.folder().display()
+        ),
+    );
+    scene
+}
+
+fn statistics_of_materialized_views_and_foreign_tables(db: &Db) {
+    let scene = world(db);
+    for relation in ["emails", "far"] {
+        scene.refused_abroad_and_done_at_home(&format!("SELECT count(*) FROM {{}}.{relation}"));
+    }
+    let seen = "SELECT count(*) FROM pg_stats WHERE schemaname = 'tenant_victim' OR tablename IN ('emails', 'far')";
+    assert_eq!(one::<i64>(&mut scene.thief(), seen, &[]), 0);
+    // By a view that was made while its maker was a member, so that no name is refused.
+    run(
+        &mut scene.thief(),
+        "CREATE FUNCTION lair.look(a text, b text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE COST 1 AS
+         $$ BEGIN RAISE EXCEPTION 'seen %', a USING ERRCODE = 'P0003'; END $$;
+         CREATE OPERATOR lair.=== (FUNCTION = lair.look, LEFTARG = text, RIGHTARG = text, RESTRICT = scalarltsel)",
+    );
+    let made = "CREATE VIEW lair.emails AS TABLE tenant_victim.emails; CREATE VIEW lair.far AS TABLE tenant_victim.far";
+    run(
+        &mut db.superuser(),
+        &format!("SET fluxbase_tenant.user_id = '{}'; SET SESSION AUTHORIZATION {}; {made}", scene.owner, scene.role),
+    );
+    for view in ["lair.emails", "lair.far"] {
+        for statement in ["SELECT count(*)", "EXPLAIN SELECT 1"] {
+            let query = format!("{statement} FROM {view} WHERE email OPERATOR(lair.===) 'zzz'");
+            expect_error(scene.thief().batch_execute(&query), "42501");
+        }
+    }
+    let home = "SELECT count(*) FROM tenant_thief.emails WHERE email OPERATOR(lair.===) 'zzz'";
+    expect_error(scene.thief().batch_execute(home), "P0003");
+}
+
+fn materialized_views_by_every_road_of_members(db: &Db) {
+    let scene = world(db);
+    for mut client in [scene.owner(), db.as_service(scene.victim), db.admin()] {
+        run(
+            &mut client,
+            "CREATE TEMP VIEW v AS TABLE tenant_victim.emails;
+             CREATE FUNCTION pg_temp.inlined() RETURNS SETOF text LANGUAGE sql STABLE AS 'SELECT email FROM tenant_victim.emails';
+             CREATE FUNCTION pg_temp.own() RETURNS bigint LANGUAGE plpgsql AS
+             'DECLARE n bigint; BEGIN SELECT count(*) INTO n FROM tenant_victim.emails; RETURN n; END'",
+        );
+        for query in [
+            "SELECT count(*) FROM tenant_victim.emails",
+            "SELECT count(*) FROM v",
+            "SELECT count(*) FROM pg_temp.inlined()",
+            "SELECT pg_temp.own()",
+            "WITH e AS MATERIALIZED (TABLE tenant_victim.emails) SELECT count(*) FROM e",
+            "SELECT count(*) FROM tenant_victim.people p WHERE EXISTS (SELECT FROM tenant_victim.emails e WHERE e.email = p.email)",
+        ] {
+            assert_eq!(one::<i64>(&mut client, query, &[]), 100, "{query}");
+        }
+        assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM tenant_victim.far", &[]), 2);
+    }
+    // A plan that was made for nobody serves a member, and the other way round.
+    let mut client = db.server();
+    run(&mut client, "SET plan_cache_mode = force_generic_plan");
+    db.act_as(&mut client, Some(scene.owner));
+    run(&mut client, "PREPARE q AS SELECT count(*) FROM tenant_victim.emails");
+    db.act_as(&mut client, Some(scene.crook));
+    expect_error(client.query("EXECUTE q", &[]), "42501");
+    db.act_as(&mut client, Some(scene.owner));
+    assert_eq!(one::<i64>(&mut client, "EXECUTE q", &[]), 100);
+    db.act_as(&mut client, Some(scene.crook));
+    expect_error(client.query("EXECUTE q", &[]), "42501");
+}
+
+/// The server asks for no privilege there, so the extension does.
+fn roles_without_the_extension_that_bypass_policies(db: &Db) {
+    let scene = world(db);
+    let (seer, oid) = (format!("seer_of_{}", db.name()), "SELECT 'tenant_victim'::regnamespace::oid");
+    run(
+        &mut db.superuser(),
+        &format!(
+            "CREATE ROLE {seer} LOGIN BYPASSRLS; GRANT USAGE ON SCHEMA tenant_victim TO {seer};
+             CREATE VIEW public.e AS TABLE tenant_victim.emails; ALTER VIEW e OWNER TO {seer}; GRANT SELECT ON e TO PUBLIC"
+        ),
+    );
+    assert!(one::<u32>(&mut db.superuser(), oid, &[]) > 0);
+    let mut client = db.connect_as(&seer, "");
+    for query in [
+        "SELECT count(*) FROM tenant_victim.emails",
+        "SELECT count(*) FROM tenant_victim.far",
+        "SELECT count(*) FROM e",
+    ] {
+        expect_error(client.query(query, &[]), "42501");
+    }
+    run(&mut db.superuser(), &format!("GRANT fluxbase_tenant_user TO {seer}"));
+    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM tenant_victim.emails", &[]), 100);
+    drop(client);
+    run(
+        &mut db.superuser(),
+        &format!("DROP VIEW e; DROP OWNED BY {seer}; REVOKE fluxbase_tenant_user FROM {seer}; DROP ROLE {seer}"),
+    );
+    drop(scene);
+}
+
+/// To be an instance admin is the session's, not the owner's of a view.
+fn views_and_functions_of_an_admin_role(db: &Db) {
+    let scene = Scene::set(db);
+    let boss = format!("boss_of_{}", db.name());
+    let both = "SELECT body FROM tenant_victim.notes UNION ALL SELECT body FROM tenant_thief.notes";
+    run(
+        &mut db.superuser(),
+        &format!(
+            "CREATE ROLE {boss} LOGIN; GRANT fluxbase_tenant_admin TO {boss}; CREATE SCHEMA reports AUTHORIZATION {boss};
+             GRANT USAGE ON SCHEMA reports TO PUBLIC; ALTER ROLE {} IN DATABASE {} RESET fluxbase_tenant.user_id",
+            scene.role,
+            db.name()
+        ),
+    );
+    let mut admin = db.connect_as(&boss, "");
+    run(
+        &mut admin,
+        &format!(
+            "CREATE VIEW reports.everything AS {both}; GRANT SELECT ON reports.everything TO PUBLIC;
+             CREATE FUNCTION reports.counted() RETURNS bigint LANGUAGE sql SECURITY DEFINER
+                 BEGIN ATOMIC SELECT count(*) FROM ({both}) x; END;
+             CREATE FUNCTION reports.listed() RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER AS
+                 'BEGIN RETURN (SELECT count(*) FROM tenant_list()); END';
+             CREATE FUNCTION reports.made() RETURNS text LANGUAGE plpgsql SECURITY DEFINER AS
+                 $$ BEGIN RETURN (SELECT slug FROM tenant_create('made', 'Made')); END $$"
+        ),
+    );
+    let queries = [
+        "SELECT count(*) FROM reports.everything",
+        "SELECT reports.counted()",
+        "SELECT reports.listed()",
+        "SELECT reports.made()",
+    ];
+    for mut client in [scene.thief(), db.user_role(), scene.owner()] {
+        for query in queries {
+            let refused = client.query(query, &[]);
+            let code = refused.as_ref().err().and_then(|e| e.code()).map(|c| c.code().to_owned());
+            assert!(matches!(code.as_deref(), Some("42501" | "28000")), "{query}: {refused:?}");
+        }
+    }
+    for (query, expected) in queries.into_iter().zip([6, 6, 2]) {
+        assert_eq!(one::<i64>(&mut admin, query, &[]), expected, "{query}");
+    }
+    assert_eq!(one::<String>(&mut admin, queries[3], &[]), "made");
+    drop(admin);
+    run(
+        &mut db.superuser(),
+        &format!(
+            "SELECT tenant_delete(id) FROM tenant_list() WHERE slug = 'made'; DROP OWNED BY {boss} CASCADE; DROP ROLE {boss}"
+        ),
+    );
+}
+
+/// Nor is it the session's where code of others runs for it.
+fn code_that_runs_for_an_admin(db: &Db) {
+    let scene = Scene::set(db);
+    scene.plant_spies();
+    run(
+        &mut scene.thief(),
+        "CREATE TABLE lair.bait (n int); INSERT INTO lair.bait VALUES (1); CREATE INDEX ON lair.bait ((lair.quiet()::text))",
+    );
+    for command in ["ANALYZE lair.bait", "REINDEX TABLE lair.bait"] {
+        scene.forget_spies();
+        run(&mut db.superuser(), command);
+        assert_eq!(scene.spies_ran_as_others(), [], "{command}");
+    }
+}

@@ -1,0 +1,121 @@
+//! Maintenance by superusers, and code that runs as a tenant's owner role: that is the tenant's, and reaches nobody else's.
+
+use crate::cases;
+use crate::support::people::{new_user, one, run};
+use crate::support::scene::Scene;
+use crate::support::{Cluster, Db, expect_error};
+
+cases![
+    indexes_and_materialized_views_that_call_the_tenants_functions,
+    automatic_analyze,
+    definer_functions_and_triggers,
+    another_tenants_objects,
+    suspended_tenants,
+];
+
+const PEOPLE: &str = "CREATE TABLE people (id int PRIMARY KEY, email text);
+     CREATE FUNCTION normal(e text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $f$ BEGIN RETURN lower(e); END $f$;
+     CREATE INDEX people_normal ON people (normal(email));
+     INSERT INTO people SELECT i, 'User' || i FROM generate_series(1, 20) i;
+     CREATE MATERIALIZED VIEW emails AS SELECT normal(email) AS email FROM people";
+
+const COMMANDS: [&str; 11] = [
+    "ANALYZE tenant_acme.people",
+    "VACUUM ANALYZE tenant_acme.people",
+    "REINDEX TABLE tenant_acme.people",
+    "REINDEX TABLE CONCURRENTLY tenant_acme.people",
+    "VACUUM FULL tenant_acme.people",
+    "CLUSTER tenant_acme.people USING people_pkey",
+    "REFRESH MATERIALIZED VIEW tenant_acme.emails",
+    "CREATE INDEX ON tenant_acme.people (tenant_acme.normal(email), id)",
+    "ALTER TABLE tenant_acme.people ALTER id TYPE bigint",
+    "DROP SCHEMA IF EXISTS s CASCADE; CREATE SCHEMA s; CREATE TABLE s.copy AS SELECT email FROM tenant_acme.people;
+     CREATE INDEX ON s.copy (tenant_acme.normal(email)); ANALYZE s.copy",
+    "REINDEX TABLE s.copy",
+];
+
+fn maintain(db: &Db) {
+    let mut superuser = db.superuser();
+    for command in COMMANDS {
+        run(&mut superuser, command);
+    }
+    let filled = "SELECT count(*) FROM tenant_acme.emails WHERE email LIKE 'user%'";
+    assert_eq!(one::<i64>(&mut superuser, filled, &[]), 20);
+}
+
+fn indexes_and_materialized_views_that_call_the_tenants_functions(db: &Db) {
+    db.configure("session_preload_libraries", "fluxbase_tenant");
+    db.add_migration("1", PEOPLE);
+    let user = new_user();
+    db.new_tenant("acme", user);
+    maintain(db);
+    assert_eq!(one::<i64>(&mut db.as_user(user), "SELECT count(*) FROM tenant_acme.emails", &[]), 20);
+}
+
+fn automatic_analyze(db: &Db) {
+    let settings = ["shared_preload_libraries = 'fluxbase_tenant'", "autovacuum_naptime = 1"];
+    let cluster = Cluster::start(db.install(), &settings);
+    let db = &Db::new(&cluster);
+    db.add_migration("1", &format!("{PEOPLE}; ALTER TABLE people SET (autovacuum_analyze_threshold = 1)"));
+    let user = new_user();
+    db.new_tenant("acme", user);
+    run(&mut db.as_user(user), "INSERT INTO tenant_acme.people SELECT i, 'more' FROM generate_series(100, 200) i");
+    let analyzed = "SELECT count(*) FROM pg_stat_user_tables WHERE relid = 'tenant_acme.people'::regclass AND autoanalyze_count > 0";
+    while one::<i64>(&mut db.superuser(), analyzed, &[]) == 0 {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}
+
+/// Whoever may call them reaches no more than the tenant by them.
+fn definer_functions_and_triggers(db: &Db) {
+    let scene = Scene::set(db);
+    db.add_migration(
+        "2",
+        "CREATE TABLE log (entry text);
+         CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS
+         $f$ BEGIN INSERT INTO log VALUES (NEW.body); RETURN NEW; END $f$;
+         CREATE TRIGGER note AFTER INSERT ON notes FOR EACH ROW EXECUTE FUNCTION note();
+         CREATE FUNCTION logged() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT AS $f$ SELECT count(*) FROM log $f$;
+         CREATE FUNCTION peek() RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER AS
+         $f$ DECLARE n bigint; BEGIN EXECUTE 'SELECT count(*) FROM tenant_thief.notes' INTO n; RETURN n; END $f$",
+    );
+    for tenant in [scene.victim, scene.thief] {
+        run(&mut db.admin(), &format!("SELECT tenant_migrate('{tenant}')"));
+    }
+    run(&mut scene.owner(), "INSERT INTO tenant_victim.notes (body) VALUES ('noted')");
+    assert_eq!(one::<i64>(&mut scene.owner(), "SELECT tenant_victim.logged()", &[]), 1);
+    // A superuser's restore inserts without an identity.
+    run(&mut db.superuser(), "INSERT INTO tenant_victim.notes (body) VALUES ('restored')");
+    assert_eq!(one::<i64>(&mut db.superuser(), "SELECT tenant_victim.logged()", &[]), 2);
+    scene.refused_abroad_and_done_at_home("SELECT {}.logged()");
+    expect_error(scene.owner().query("SELECT tenant_victim.peek()", &[]), "42501");
+    // Without an identity nobody calls them, by role or not.
+    expect_error(db.server().query("SELECT tenant_victim.logged()", &[]), "42501");
+}
+
+/// The owner role of one tenant is nothing to another.
+fn another_tenants_objects(db: &Db) {
+    let scene = Scene::set(db);
+    let (own, other) = (Db::owner_role(scene.victim), Db::owner_role(scene.thief));
+    let mut superuser = db.superuser();
+    for (role, expected) in [(&own, 3), (&other, 0)] {
+        run(&mut superuser, &format!("SET ROLE {role}"));
+        let counted = superuser.query_one("SELECT count(*) FROM tenant_victim.notes", &[]);
+        assert_eq!(counted.map_or(0, |row| row.get::<_, i64>(0)), expected);
+        run(&mut superuser, "RESET ROLE");
+    }
+    // Whoever is set as user makes no difference to it.
+    run(&mut superuser, &format!("SET fluxbase_tenant.user_id = '{}'; SET ROLE {own}", scene.crook));
+    assert_eq!(one::<i64>(&mut superuser, "SELECT count(*) FROM tenant_victim.notes", &[]), 3);
+    expect_error(superuser.query("SELECT count(*) FROM tenant_thief.notes", &[]), "42501");
+}
+
+fn suspended_tenants(db: &Db) {
+    db.configure("session_preload_libraries", "fluxbase_tenant");
+    db.add_migration("1", PEOPLE);
+    let user = new_user();
+    let id = db.new_tenant("acme", user);
+    run(&mut db.admin(), &format!("SELECT tenant_suspend('{id}')"));
+    maintain(db);
+    expect_error(db.as_user(user).query("SELECT count(*) FROM tenant_acme.emails", &[]), "42501");
+}
