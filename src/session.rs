@@ -8,7 +8,7 @@ use crate::catalog::Catalog;
 use crate::catalog::tenants::Tenant;
 use crate::error::Result;
 use crate::pg::guc::{self, Lifetime};
-use crate::settings::{self, CHOSEN_TENANT_ID, PATH_SET, TENANT_ID};
+use crate::settings::{self, CHOSEN_FOR_USER_ID, CHOSEN_TENANT_ID, PATH_BEFORE, PATH_SET, TENANT_ID};
 use crate::{ids, tenancy};
 
 /// No slug can be read as a uuid, so the text decides.
@@ -29,10 +29,12 @@ fn set_current(find: impl FnOnce(&Catalog) -> Result<Access>, lifetime: Lifetime
     let Access { tenant, caller, .. } = find(&Catalog::latest()?)?;
     require_data_access(caller, &tenant)?;
     let id = ids::text(tenant.id);
-    let schema = quote_identifier(&tenant.schema_name);
-    let path = if before.is_empty() { schema } else { format!("{schema}, {before}") };
+    let user = caller.user().map(ids::text).unwrap_or_default();
+    let path = path_of(&tenant.schema_name, &before)?;
+    guc::set(CHOSEN_TENANT_ID, if user.is_empty() { "" } else { &id }, lifetime)?;
+    guc::set(CHOSEN_FOR_USER_ID, &user, lifetime)?;
     guc::set(TENANT_ID, &id, lifetime)?;
-    guc::set(CHOSEN_TENANT_ID, if caller.user().is_some() { &id } else { "" }, lifetime)?;
+    guc::set(PATH_BEFORE, &before, lifetime)?;
     guc::set(PATH_SET, &path, lifetime)?;
     guc::set(c"search_path", &path, lifetime)?;
     Ok(tenant)
@@ -40,24 +42,23 @@ fn set_current(find: impl FnOnce(&Catalog) -> Result<Access>, lifetime: Lifetime
 
 pub fn reset_current() -> Result<()> {
     let before = path_before()?;
-    for setting in [TENANT_ID, CHOSEN_TENANT_ID, PATH_SET] {
+    for setting in [TENANT_ID, CHOSEN_TENANT_ID, CHOSEN_FOR_USER_ID, PATH_SET, PATH_BEFORE] {
         guc::set(setting, "", Lifetime::Session)?;
     }
     guc::set(c"search_path", &before, Lifetime::Session)
 }
 
-/// The search_path without what `tenant_set_current` put in front; as it is, where somebody changed it since.
+/// The search_path that `tenant_set_current` found; as it is, where somebody changed it since.
 fn path_before() -> Result<String> {
     let path = guc::get("search_path")?.unwrap_or_default();
-    Ok(if !path.is_empty() && path == settings::path_set() { without_first(&path).to_string() } else { path })
+    Ok(if !path.is_empty() && path == settings::path_set() { settings::path_before() } else { path })
 }
 
-/// The path behind the identifier that `set_current` put in front of it, as the server quotes identifiers.
-fn without_first(path: &str) -> &str {
-    let after = match path.strip_prefix('"') {
-        None => path.find(',').map(|end| &path[end..]),
-        // Inside, a quote is doubled.
-        Some(quoted) => quoted.replace("\"\"", "  ").find('"').map(|end| &quoted[end + 1..]),
-    };
-    after.and_then(|rest| rest.strip_prefix(", ")).unwrap_or("")
+/// The tenant's schema first and temporary objects last: otherwise one that another user of the connection left behind would be
+/// found in place of a table of the tenant's, or of a shared one.
+fn path_of(schema: &str, before: &str) -> Result<String> {
+    let is_temporary = |name: &String| name == "pg_temp" || name.starts_with("pg_temp_");
+    let others = guc::names_in_list(before)?.into_iter().filter(|name| !is_temporary(name));
+    let names = std::iter::once(schema.to_owned()).chain(others).map(quote_identifier);
+    Ok(names.chain(["pg_temp".to_owned()]).collect::<Vec<_>>().join(", "))
 }

@@ -15,8 +15,12 @@ pub const TENANT_ID: &CStr = c"fluxbase_tenant.tenant_id";
 /// turn the session into that tenant's service context.
 pub const CHOSEN_TENANT_ID: &CStr = c"fluxbase_tenant.chosen_tenant_id";
 
-/// The search_path that `tenant_set_current` set.
+/// The user that it was chosen for: a choice never counts for another one who may not have it.
+pub const CHOSEN_FOR_USER_ID: &CStr = c"fluxbase_tenant.chosen_for_user_id";
+
+/// The search_path that `tenant_set_current` set, and the one that it found.
 pub const PATH_SET: &CStr = c"fluxbase_tenant.search_path_set";
+pub const PATH_BEFORE: &CStr = c"fluxbase_tenant.search_path_before";
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PostgresGucEnum)]
 pub enum CreatePolicy {
@@ -42,7 +46,9 @@ type Text = GucSetting<Option<CString>>;
 static USER_ID_VALUE: Text = Text::new(Some(c""));
 static TENANT_ID_VALUE: Text = Text::new(Some(c""));
 static CHOSEN_TENANT_ID_VALUE: Text = Text::new(Some(c""));
+static CHOSEN_FOR_USER_ID_VALUE: Text = Text::new(Some(c""));
 static PATH_SET_VALUE: Text = Text::new(Some(c""));
+static PATH_BEFORE_VALUE: Text = Text::new(Some(c""));
 static USER_ID_SETTING: Text = Text::new(Some(USER_ID));
 static TENANT_ID_SETTING: Text = Text::new(Some(TENANT_ID));
 static SCHEMA_PREFIX: Text = Text::new(Some(c"tenant_"));
@@ -108,6 +114,10 @@ pub fn chosen_tenant_id() -> Result<Option<pgrx::Uuid>> {
     with_bytes(&CHOSEN_TENANT_ID_VALUE, |value| parse(CHOSEN_TENANT_ID, value))
 }
 
+pub fn chosen_for_user_id() -> Result<Option<pgrx::Uuid>> {
+    with_bytes(&CHOSEN_FOR_USER_ID_VALUE, |value| parse(CHOSEN_FOR_USER_ID, value))
+}
+
 fn parse(name: &CStr, value: &[u8]) -> Result<Option<pgrx::Uuid>> {
     if value.is_empty() {
         return Ok(None);
@@ -141,24 +151,29 @@ pub fn path_set() -> String {
     text(&PATH_SET_VALUE)
 }
 
+pub fn path_before() -> String {
+    text(&PATH_BEFORE_VALUE)
+}
+
 pub fn define() {
     LOADING.set(true);
-    define_uuid(
-        USER_ID,
-        c"Current user of the application (uuid), empty for none.",
-        &USER_ID_VALUE,
-        GucFlags::default(),
-    );
-    define_uuid(TENANT_ID, c"Current tenant (uuid), empty for none.", &TENANT_ID_VALUE, GucFlags::default());
+    let (plain, assigned) = (GucFlags::default(), identity_assigned as Assigned);
+    let user = c"Current user of the application (uuid), empty for none.";
+    define_uuid(USER_ID, user, &USER_ID_VALUE, plain, user_id_assigned);
+    define_uuid(TENANT_ID, c"Current tenant (uuid), empty for none.", &TENANT_ID_VALUE, plain, assigned);
     define_uuid(
         CHOSEN_TENANT_ID,
         c"Tenant that tenant_set_current() chose for a user; kept by the extension.",
         &CHOSEN_TENANT_ID_VALUE,
         KEPT,
+        assigned,
     );
+    let user = c"User that tenant_set_current() chose a tenant for; kept by the extension.";
+    define_uuid(CHOSEN_FOR_USER_ID, user, &CHOSEN_FOR_USER_ID_VALUE, KEPT, assigned);
     LOADING.set(false);
     let (short, long) = (c"Kept by tenant_set_current().", c"");
     GucRegistry::define_string_guc(PATH_SET, short, long, &PATH_SET_VALUE, GucContext::Suset, KEPT);
+    GucRegistry::define_string_guc(PATH_BEFORE, short, long, &PATH_BEFORE_VALUE, GucContext::Suset, KEPT);
     define_source(
         c"fluxbase_tenant.user_id_setting",
         c"Setting that the current user is read from.",
@@ -228,7 +243,9 @@ fn define_source(name: &'static CStr, short: &'static CStr, long: &'static CStr,
     }
 }
 
-fn define_uuid(name: &'static CStr, short: &'static CStr, setting: &'static Text, flags: GucFlags) {
+type Assigned = unsafe extern "C-unwind" fn(*const c_char, *mut c_void);
+
+fn define_uuid(name: &'static CStr, short: &'static CStr, setting: &'static Text, flags: GucFlags, assigned: Assigned) {
     // SAFETY: the hooks are guarded, and neither keep nor free what they are given.
     unsafe {
         GucRegistry::define_string_guc_with_hooks(
@@ -239,13 +256,17 @@ fn define_uuid(name: &'static CStr, short: &'static CStr, setting: &'static Text
             GucContext::Suset,
             flags,
             Some(check_uuid),
-            Some(identity_assigned),
+            Some(assigned),
             None,
         );
     }
 }
 
+/// Called with the user that is set; see `on_user_change`.
+type Watcher = fn(Option<pgrx::Uuid>);
+
 thread_local! {
+    static USER_WATCHER: Cell<Option<Watcher>> = const { Cell::new(None) };
     static LOADING: Cell<bool> = const { Cell::new(false) };
     static IDENTITY_CHANGES: Cell<u64> = const { Cell::new(1) };
 }
@@ -256,6 +277,23 @@ unsafe extern "C-unwind" fn identity_assigned(_value: *const c_char, _extra: *mu
     IDENTITY_CHANGES.set(IDENTITY_CHANGES.get() + 1);
     // Which schemas are searched depends on who is calling.
     guc::find_search_path_again();
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn user_id_assigned(value: *const c_char, extra: *mut c_void) {
+    // SAFETY: the contract of assign hooks: null or a C string.
+    let user = unsafe {
+        identity_assigned(value, extra);
+        if value.is_null() { None } else { ids::from_ascii(CStr::from_ptr(value).to_bytes()) }
+    };
+    if let Some(watcher) = USER_WATCHER.get() {
+        watcher(user);
+    }
+}
+
+/// Has `watcher` told whenever the user in `fluxbase_tenant.user_id` is set, also where a value comes back. It must not fail.
+pub fn on_user_change(watcher: Watcher) {
+    USER_WATCHER.set(Some(watcher));
 }
 
 /// Refuses at SET what `ids::parse` would refuse at every later statement. What was set before the library was loaded

@@ -2,13 +2,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use foldhash::fast::RandomState;
 use pgrx::{Uuid, pg_sys};
 
 use super::Role;
 use crate::catalog::tenants::Status;
-use crate::catalog::{changes, instance_admins, standings};
+use crate::catalog::{Catalog, changes, instance_admins, standings, tenants};
 use crate::error::Result;
 use crate::settings;
 
@@ -27,6 +28,7 @@ struct Cache {
     generation: u64,
     standings: HashMap<(Option<Uuid>, Uuid), Option<Standing>, RandomState>,
     instance_admins: HashMap<Uuid, bool, RandomState>,
+    active_tenants: HashMap<Uuid, Rc<[Uuid]>, RandomState>,
 }
 
 thread_local! {
@@ -93,6 +95,17 @@ pub fn is_instance_admin(user: Uuid) -> Result<bool> {
     )
 }
 
+/// The active tenants that the user is a member of.
+pub fn active_tenants(user: Uuid) -> Result<Rc<[Uuid]>> {
+    remembered(
+        |cache| cache.active_tenants.get(&user).cloned(),
+        || Ok(tenants::active_ids_of_user(&Catalog::latest()?, user)?.into()),
+        |cache, answer: &Rc<[Uuid]>| {
+            cache.active_tenants.insert(user, answer.clone());
+        },
+    )
+}
+
 /// Never borrows the cache while the server runs code: an invalidation may come at any time.
 fn remembered<T>(
     find: impl Fn(&Cache) -> Option<T>,
@@ -123,10 +136,11 @@ fn remembered<T>(
 
 impl Cache {
     fn forget_unless(&mut self, generation: Option<u64>) {
-        let full = self.standings.len() >= CAPACITY || self.instance_admins.len() >= CAPACITY;
+        let full = [self.standings.len(), self.instance_admins.len(), self.active_tenants.len()].contains(&CAPACITY);
         if generation != Some(self.generation) || full {
             self.standings.clear();
             self.instance_admins.clear();
+            self.active_tenants.clear();
             self.generation = generation.unwrap_or(0);
         }
     }

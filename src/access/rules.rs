@@ -7,6 +7,8 @@
 //! | service context | its own, unless it is deleted | its own | no |
 //! | nobody | no | no | no |
 
+use std::rc::Rc;
+
 use pgrx::{Uuid, pg_sys};
 
 use super::Role;
@@ -140,6 +142,10 @@ fn has_access_as(caller: Caller, tenant_id: Uuid, role: Role) -> Result<bool> {
     })
 }
 
+pub fn is_active_member_or_instance_admin(user: Uuid, tenant: Uuid) -> Result<bool> {
+    Ok(cache::is_instance_admin(user)? || has_access_as(Caller::User(user), tenant, Role::Member)?)
+}
+
 /// Whether the caller reaches the tenant's tables now: with access, and where a tenant is current, it is this one.
 pub fn is_reachable(database_role: pg_sys::Oid, tenant_id: Uuid) -> Result<bool> {
     if let Some(owned) = identity::owner::tenant_of(database_role) {
@@ -174,6 +180,15 @@ pub fn reachable_tenant_ids(catalog: &Catalog) -> Result<Vec<Uuid>> {
         // A service context has a current tenant.
         Caller::Service(_) | Caller::Nobody => Vec::new(),
     })
+}
+
+/// The tenants whose data a caller reaches, whichever is current; for an instance admin, who reaches all, none are listed.
+pub fn tenants_of(caller: Caller) -> Result<Rc<[Uuid]>> {
+    match caller {
+        Caller::User(user) => cache::active_tenants(user),
+        Caller::Service(id) if has_access_as(caller, id, Role::Member)? => Ok([id].into()),
+        Caller::Service(_) | Caller::InstanceAdmin { .. } | Caller::Nobody => Ok([].into()),
+    }
 }
 
 /// The tenants whose rows in the catalog the caller may see; instance admins see all and are not asked.

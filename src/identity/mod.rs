@@ -6,6 +6,7 @@ mod source;
 use std::cell::Cell;
 use std::ffi::CStr;
 
+use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys};
 
 use crate::access;
@@ -99,8 +100,39 @@ pub fn tenant() -> Result<Option<Uuid>> {
         return Ok(Some(tenant));
     }
     match settings::tenant_id()? {
+        Some(tenant) if is_choice_of_another(tenant)? => Ok(None),
         Some(tenant) => Ok(Some(tenant)),
         None => settings::foreign_tenant_id_setting().map_or(Ok(None), |setting| source::read(&setting)),
+    }
+}
+
+/// Whether `tenant_set_current` chose the tenant for somebody else than the current user, who may not have it.
+fn is_choice_of_another(tenant: Uuid) -> Result<bool> {
+    let Some(chooser) = settings::chosen_for_user_id()? else {
+        return Ok(false);
+    };
+    let Some(user) = user()?.filter(|user| *user != chooser) else {
+        return Ok(false);
+    };
+    let is_another =
+        settings::chosen_tenant_id()? == Some(tenant) && !access::is_active_member_or_instance_admin(user, tenant)?;
+    if is_another {
+        warn_of_choice();
+    }
+    Ok(is_another)
+}
+
+/// Once, until a setting that says who is calling changes.
+fn warn_of_choice() {
+    let changes = settings::identity_changes();
+    // SAFETY: reads a variable of the backend: workers of a parallel query would say it again.
+    if WARNED.replace(changes) != changes && unsafe { pg_sys::ParallelWorkerNumber } < 0 {
+        ereport!(
+            WARNING,
+            PgSqlErrorCode::ERRCODE_WARNING,
+            "the current tenant was chosen for another user, and is none for this one",
+            "Choose one with tenant_set_current(), in the transaction that sets the user."
+        );
     }
 }
 
@@ -123,6 +155,7 @@ pub fn is_sandbox_of(tenant: Uuid) -> bool {
 }
 
 thread_local! {
+    static WARNED: Cell<u64> = const { Cell::new(0) };
     static SANDBOX: Cell<Option<Uuid>> = const { Cell::new(None) };
 }
 
@@ -149,13 +182,14 @@ impl SandboxIdentity {
 
     /// What goes with it, for parallel workers, which know the settings alone: the tenant's service context, and no setting
     /// of others that the script could give a user's id.
-    pub fn settings(tenant: &str) -> [(&CStr, &str); 5] {
+    pub fn settings(tenant: &str) -> [(&CStr, &str); 6] {
         let (user_id, tenant_id) = ("fluxbase_tenant.user_id", "fluxbase_tenant.tenant_id");
         [
             (c"fluxbase_tenant.user_id_setting", user_id),
             (c"fluxbase_tenant.tenant_id_setting", tenant_id),
             (settings::USER_ID, ""),
             (settings::CHOSEN_TENANT_ID, ""),
+            (settings::CHOSEN_FOR_USER_ID, ""),
             (settings::TENANT_ID, tenant),
         ]
     }

@@ -203,7 +203,7 @@ thread_local! {
     static BYPASSES: Cell<(pg_sys::Oid, u64, bool)> = const { Cell::new((pg_sys::InvalidOid, 0, false)) };
 }
 
-fn bypasses_policies(role: pg_sys::Oid) -> bool {
+pub fn bypasses_policies(role: pg_sys::Oid) -> bool {
     let changes = changes::of_roles();
     let (known, then, bypasses) = BYPASSES.get();
     if known == role && then == changes {

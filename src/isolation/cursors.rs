@@ -1,48 +1,193 @@
-//! Cursors WITH HOLD outlive their transaction, and on a pooled connection their user. FETCH is checked, but functions
-//! take their rows without a query or a command: before code of others runs, those out of the caller's reach are closed.
+//! A cursor belongs to the caller who opened it: nobody else fetches from it, and its opener no more after losing a tenant
+//! whose rows it may hold. Where a fetch runs the query on, the query is asked. Where the rows are in store, as those of a cursor
+//! WITH HOLD are, the cursor is shut when the caller changes, so that no road leads to them: not FETCH, not a function or a
+//! trigger, not the protocol.
 
-use std::cell::RefCell;
-use std::ffi::{CStr, CString};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
-use pgrx::pg_sys;
+use pgrx::{Uuid, pg_sys};
 
 use super::{check, plans};
+use crate::access;
 use crate::catalog::changes;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::identity::{self, Caller};
+use crate::pg::cursor::Cursor;
+use crate::pg::{lists, roles};
+
+/// A cursor, and what was so when it was opened.
+#[derive(Clone)]
+struct Opened {
+    cursor: Cursor,
+    caller: Caller,
+    tenants: Rc<[Uuid]>,
+    catalog: Option<u64>,
+    shut: Option<Shut>,
+}
+
+/// Why a cursor is shut.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shut {
+    /// Another user was set, as the setting said.
+    ByUser,
+    /// The caller was looked at.
+    ByLook,
+}
+
+/// As whom the cursors were looked at last: the identity settings, the catalog and the role then.
+type Moment = (access::Moment, pg_sys::Oid);
 
 thread_local! {
-    /// Names of cursors that were declared WITH HOLD. Those that are closed since are forgotten when next looked at.
-    static DECLARED: RefCell<Vec<CString>> = const { RefCell::new(Vec::new()) };
+    static OPENED: RefCell<Vec<Opened>> = const { RefCell::new(Vec::new()) };
+    static LOOKED_AT: Cell<Option<Moment>> = const { Cell::new(None) };
 }
 
-/// Whether the query that starts is that of a cursor WITH HOLD.
-pub fn is_starting() -> bool {
-    // SAFETY: the portal that is being started or run, null where there is none.
-    unsafe {
-        let portal = pg_sys::ActivePortal;
-        !portal.is_null() && (*portal).cursorOptions & pg_sys::CURSOR_OPT_HOLD as i32 != 0
+/// Called as a query starts, which may be that of a cursor. A cursor of nobody's, who reaches no tenant, is anybody's; superusers
+/// and other roles that bypass policies are trusted with theirs.
+pub fn note_start() -> Result<()> {
+    let Some(cursor) = Cursor::active().filter(|cursor| !is_known(*cursor)) else {
+        return Ok(());
+    };
+    let role = roles::current();
+    if identity::is_sandboxed() || check::bypasses_policies(role) {
+        return Ok(());
     }
+    // Whoever cannot be told reaches nothing.
+    let caller = Caller::of(role).unwrap_or(Caller::Nobody);
+    if caller == Caller::Nobody {
+        return Ok(());
+    }
+    let opened =
+        Opened { cursor, caller, tenants: access::tenants_of(caller)?, catalog: changes::generation(), shut: None };
+    cursor.on_drop(forget);
+    OPENED.with_borrow_mut(|all| all.push(opened));
+    LOOKED_AT.set(None);
+    Ok(())
 }
 
-/// Called where one starts.
-pub fn remember() {
-    // SAFETY: as `is_starting` says, there is a portal; it has a name.
-    unsafe {
-        let name = CStr::from_ptr((*pg_sys::ActivePortal).name);
-        DECLARED.with_borrow_mut(|names| {
-            if !names.iter().any(|known| known.as_c_str() == name) {
-                names.push(name.to_owned());
+/// Whether there is any to look after, in a transaction that has not failed.
+pub fn are_open() -> bool {
+    // SAFETY: reads a variable of the backend.
+    OPENED.with_borrow(|all| !all.is_empty()) && unsafe { pg_sys::IsTransactionState() }
+}
+
+fn is_known(cursor: Cursor) -> bool {
+    OPENED.with_borrow(|all| all.iter().any(|opened| opened.cursor == cursor))
+}
+
+fn forget(cursor: Cursor) {
+    OPENED.with_borrow_mut(|all| all.retain(|opened| opened.cursor != cursor));
+}
+
+/// Called before and after whatever may change who is calling. Shuts cursors in store that are not the caller's, and opens those
+/// that are again.
+pub fn settle() -> Result<()> {
+    // The extension's own SQL runs as a superuser, also while a cursor is looked at.
+    if !are_open() || identity::is_sandboxed() || check::bypasses_policies(roles::current()) {
+        return Ok(());
+    }
+    changes::catch_up();
+    let moment = (access::Moment::now(), roles::current());
+    // Settings of others change unnoticed.
+    if LOOKED_AT.get() == Some(moment) && !identity::is_by_foreign_settings() {
+        return Ok(());
+    }
+    // A copy: the server may run code meanwhile.
+    for opened in OPENED.with_borrow(Vec::clone) {
+        if opened.cursor.is_stored() {
+            let is_callers = opened.is_callers()?;
+            change(opened.cursor, |shut| match shut {
+                None if !is_callers && opened.cursor.shut() => Some(Shut::ByLook),
+                Some(_) if is_callers => {
+                    opened.cursor.open();
+                    None
+                }
+                shut => shut,
+            });
+        }
+    }
+    LOOKED_AT.set(Some(moment));
+    Ok(())
+}
+
+/// Called as `fluxbase_tenant.user_id` gets a value, also at the end of a transaction, where nothing may fail.
+pub fn user_changes(user: Option<Uuid>) {
+    LOOKED_AT.set(None);
+    if identity::is_sandboxed() || identity::is_by_foreign_settings() {
+        return;
+    }
+    OPENED.with_borrow_mut(|all| {
+        for opened in all.iter_mut().filter(|opened| opened.cursor.is_stored()) {
+            let is_users = opened.caller.user() == user;
+            match opened.shut {
+                None if !is_users && opened.cursor.shut() => opened.shut = Some(Shut::ByUser),
+                Some(Shut::ByUser) if is_users => {
+                    opened.cursor.open();
+                    opened.shut = None;
+                }
+                _ => {}
             }
-        });
+        }
+    });
+}
+
+/// Called before FETCH and MOVE.
+///
+/// # Safety
+/// A cursor's name.
+pub unsafe fn permit_fetch(name: *const std::ffi::c_char) -> Result<()> {
+    // SAFETY: by the caller's promise.
+    let cursor = unsafe { Cursor::by_name(name) };
+    match cursor {
+        Some(cursor) => permit(cursor),
+        None => Ok(()),
     }
+}
+
+/// Called where a query goes on that did not just start.
+pub fn permit_to_go_on(query: *mut pg_sys::QueryDesc) -> Result<()> {
+    match Cursor::active().filter(|cursor| cursor.runs(query)) {
+        Some(cursor) => permit(cursor),
+        None => Ok(()),
+    }
+}
+
+fn permit(cursor: Cursor) -> Result<()> {
+    let opened = OPENED.with_borrow(|all| all.iter().find(|opened| opened.cursor == cursor).cloned());
+    match opened {
+        Some(opened) if !identity::is_sandboxed() && !opened.is_callers()? => {
+            Err(Error::OutOfReach { kind: "cursor", name: cursor.name() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Called before code of others runs: cursors that are shut are closed, so that it is told of no cursor rather than of one that
+/// cannot be run.
+pub fn before_code_of_others() -> Result<()> {
+    if !are_open() || check::bypasses_policies(roles::current()) {
+        return Ok(());
+    }
+    settle()?;
+    for opened in OPENED.with_borrow(Vec::clone).into_iter().filter(|opened| opened.shut.is_some()) {
+        opened.cursor.open();
+        change(opened.cursor, |_| None);
+        opened.cursor.close();
+        // One that is in use is there yet.
+        if is_known(opened.cursor) && opened.cursor.shut() {
+            change(opened.cursor, |_| Some(Shut::ByLook));
+        }
+    }
+    Ok(())
 }
 
 /// Called before a function runs.
 pub fn before_function(function: pg_sys::Oid) -> Result<()> {
-    if DECLARED.with_borrow(Vec::is_empty) || !may_fetch(function) {
+    if !are_open() || !may_fetch(function) {
         return Ok(());
     }
-    close_out_of_reach()
+    before_code_of_others()
 }
 
 /// Functions of others, and the server's own that take a cursor: `cursor_to_xml` and `cursor_to_xmlschema`. Others, such as
@@ -56,30 +201,33 @@ fn may_fetch(function: pg_sys::Oid) -> bool {
     unsafe { pg_sys::get_func_namespace(function) != pg_sys::get_namespace_oid(c"fluxbase_tenant".as_ptr(), true) }
 }
 
-pub fn close_out_of_reach() -> Result<()> {
-    if DECLARED.with_borrow(Vec::is_empty) {
-        return Ok(());
-    }
-    changes::catch_up();
-    // A copy: the server runs code meanwhile.
-    let mut kept = Vec::new();
-    for name in DECLARED.with_borrow(Vec::clone) {
-        // SAFETY: a C string; null where there is no such cursor.
-        let portal = unsafe { pg_sys::GetPortalByName(name.as_ptr()) };
-        if portal.is_null() {
-            continue;
+fn change(cursor: Cursor, to: impl FnOnce(Option<Shut>) -> Option<Shut>) {
+    OPENED.with_borrow_mut(|all| {
+        if let Some(opened) = all.iter_mut().find(|opened| opened.cursor == cursor) {
+            opened.shut = to(opened.shut);
         }
-        // SAFETY: the portal is there; one that is running or that a loop holds cannot be dropped.
-        unsafe {
-            let is_held = !(*portal).holdStore.is_null();
-            let is_idle = !(*portal).portalPinned && (*portal).status == pg_sys::PortalStatus::PORTAL_READY;
-            if is_held && is_idle && check::out_of_reach(plans::held(name.as_ptr()).into_iter())?.is_some() {
-                pg_sys::PortalDrop(portal, false);
-                continue;
+    });
+}
+
+impl Opened {
+    /// Whether who calls now is who opened it, and reaches all that it may hold.
+    fn is_callers(&self) -> Result<bool> {
+        let caller = Caller::of(roles::current()).unwrap_or(Caller::Nobody);
+        let is_same = caller == self.caller
+            || matches!((self.caller, caller), (Caller::User(then), Caller::InstanceAdmin { user: Some(now) }) if then == now);
+        if !is_same {
+            return Ok(false);
+        }
+        if changes::generation() != self.catalog {
+            let tenants = access::tenants_of(caller)?;
+            if !matches!(caller, Caller::InstanceAdmin { .. }) && !self.tenants.iter().all(|id| tenants.contains(id)) {
+                return Ok(false);
             }
         }
-        kept.push(name);
+        // SAFETY: a portal's statements live as long as the portal.
+        let uses = unsafe {
+            lists::nodes::<pg_sys::PlannedStmt>(self.cursor.statements()).flat_map(|plan| plans::uses_of_plan(plan))
+        };
+        Ok(check::out_of_reach(uses.collect::<Vec<_>>().into_iter())?.is_none())
     }
-    DECLARED.set(kept);
-    Ok(())
 }

@@ -17,9 +17,12 @@ pub mod sequences;
 pub mod shared;
 pub mod support;
 
+use crate::settings;
+
 pub use hooks::in_force;
 
 /// Once per backend, from _PG_init.
 pub fn install() {
     hooks::install();
+    settings::on_user_change(cursors::user_changes);
 }

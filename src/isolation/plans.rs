@@ -123,8 +123,7 @@ pub unsafe fn uses_of_plan(plan: *mut pg_sys::PlannedStmt) -> impl Iterator<Item
     }
 }
 
-/// What a command touches without starting a query: the tables that LOCK and TRUNCATE name, and those whose rows FETCH
-/// takes from the store of a cursor WITH HOLD.
+/// What a command touches without starting a query: the tables that LOCK and TRUNCATE name.
 ///
 /// # Safety
 /// A utility statement.
@@ -135,8 +134,6 @@ pub unsafe fn uses_of_command(statement: *mut pg_sys::Node) -> Vec<Use> {
             named((*statement.cast::<pg_sys::LockStmt>()).relations)
         } else if pgrx::is_a(statement, pg_sys::NodeTag::T_TruncateStmt) {
             named((*statement.cast::<pg_sys::TruncateStmt>()).relations)
-        } else if pgrx::is_a(statement, pg_sys::NodeTag::T_FetchStmt) {
-            held((*statement.cast::<pg_sys::FetchStmt>()).portalname)
         } else {
             Vec::new()
         }
@@ -184,18 +181,5 @@ unsafe fn named(names: *mut pg_sys::List) -> Vec<Use> {
             .filter(|relation| *relation != pg_sys::InvalidOid)
             .map(|relation| Use { relation, role: Some(roles::current()), is_unguarded: false })
             .collect()
-    }
-}
-
-/// # Safety
-/// A cursor's name.
-pub unsafe fn held(cursor: *const std::ffi::c_char) -> Vec<Use> {
-    // SAFETY: null where there is no such cursor; a portal's statements live as long as the portal.
-    unsafe {
-        let portal = pg_sys::GetPortalByName(cursor);
-        if portal.is_null() || (*portal).holdStore.is_null() {
-            return Vec::new();
-        }
-        lists::nodes::<pg_sys::PlannedStmt>((*portal).stmts).flat_map(|statement| uses_of_plan(statement)).collect()
     }
 }

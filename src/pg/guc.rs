@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString, c_char, c_void};
 
 use pgrx::prelude::*;
 
+use super::lists;
 use crate::error::{Error, Result};
 
 /// How long a change lasts: as in `set_config(name, value, is_local)`.
@@ -26,6 +27,19 @@ pub fn set(name: &CStr, value: &str, lifetime: Lifetime) -> Result<()> {
         Lifetime::Transaction => pg_sys::GucAction::GUC_ACTION_LOCAL,
     };
     assign(name, value, action)
+}
+
+/// The names in a list as search_path holds one.
+pub fn names_in_list(list: &str) -> Result<Vec<String>> {
+    let list = c_string(list)?;
+    let mut names = std::ptr::null_mut();
+    // SAFETY: a copy of a C string, which the server writes to, and into which the list of names that it makes points.
+    unsafe {
+        if !pg_sys::SplitIdentifierString(pg_sys::pstrdup(list.as_ptr()), b',' as c_char, &mut names) {
+            return Err(Error::internal("search_path is no list of names"));
+        }
+        Ok(lists::nodes::<c_char>(names).map(|name| CStr::from_ptr(name).to_string_lossy().into_owned()).collect())
+    }
 }
 
 /// The server looks up the schemas of search_path again when it next needs them.

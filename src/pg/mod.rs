@@ -4,6 +4,7 @@ pub mod alone;
 pub mod caches;
 pub mod catalogs;
 pub mod context;
+pub mod cursor;
 mod deadline;
 mod elevated;
 pub mod guc;

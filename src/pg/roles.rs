@@ -62,7 +62,7 @@ pub fn is_member(role: pg_sys::Oid, of: &CStr) -> bool {
 pub fn may_set(parameter: &CStr, role: pg_sys::Oid) -> bool {
     // SAFETY: a lookup by C string and oid.
     unsafe {
-        pg_sys::pg_parameter_aclcheck(parameter.as_ptr(), role, pg_sys::ACL_SET.into())
+        pg_sys::pg_parameter_aclcheck(parameter.as_ptr(), role, pg_sys::ACL_SET as pg_sys::AclMode)
             == pg_sys::AclResult::ACLCHECK_OK
     }
 }

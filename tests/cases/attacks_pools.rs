@@ -11,6 +11,7 @@ cases![
     held_cursors_left_behind,
     prepared_statements_left_behind,
     temporary_objects_left_behind,
+    temporary_objects_named_like_a_tenants,
     search_path_left_behind,
     text_that_ends_the_transaction,
     sequences_left_behind,
@@ -101,6 +102,36 @@ fn temporary_objects_left_behind(db: &Db) {
     );
     expect_error(pooled.thiefs("SELECT pg_temp.f()"), "42501");
     pooled.victims("SELECT pg_temp.f()");
+}
+
+/// What another user of the connection made takes no row that is meant for the tenant, or for a shared table.
+fn temporary_objects_named_like_a_tenants(db: &Db) {
+    let scene = Scene::set(db);
+    run(
+        &mut db.superuser(),
+        "CREATE TABLE orders (item text); SELECT tenant_protect('orders'); GRANT SELECT, INSERT ON orders TO fluxbase_tenant_user",
+    );
+    let mut pooled = Pooled::new(&scene);
+    pooled
+        .thiefs(
+            "CREATE TEMP TABLE notes (id int, body text, email text); CREATE TEMP TABLE orders (item text);
+             SET search_path = pg_temp, public",
+        )
+        .unwrap();
+    for call in [
+        "tenant_set_current('victim', true)",
+        "tenant_set_current('victim')",
+        "tenant_set_current(id, true) FROM tenant_list_mine()",
+    ] {
+        pooled.victims(&format!(
+            "SELECT public.{call}; INSERT INTO notes (body) VALUES ('tenant_victim secret'); INSERT INTO orders VALUES ('secret')",
+            call = call.replace("FROM tenant", "FROM public.tenant")
+        ));
+        assert_eq!(one::<i64>(&mut pooled.client, "SELECT count(*) FROM pg_temp.notes", &[]), 0, "{call}");
+        assert_eq!(one::<i64>(&mut pooled.client, "SELECT count(*) FROM pg_temp.orders", &[]), 0, "{call}");
+    }
+    assert_eq!(reached(&mut scene.owner(), "tenant_victim.notes"), 6);
+    assert_eq!(reached(&mut scene.owner(), "public.orders"), 3);
 }
 
 fn search_path_left_behind(db: &Db) {

@@ -21,6 +21,7 @@ mod catalog_tables;
 mod clients;
 mod clone;
 mod crash;
+mod cursors;
 mod deletion_vetoes;
 mod django;
 mod docs;
@@ -97,6 +98,7 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         ("clients", clients::cases()),
         ("clone", clone::cases()),
         ("crash", crash::cases()),
+        ("cursors", cursors::cases()),
         ("deletion_vetoes", deletion_vetoes::cases()),
         ("django", django::cases()),
         ("docs", docs::cases()),

@@ -19,6 +19,8 @@ cases![
     reset_current_puts_both_back,
     reset_current_keeps_a_path_set_since,
     reset_current_finds_the_path_behind_any_name,
+    temporary_objects_come_last,
+    a_choice_is_none_of_the_next_users,
     untrusted_role_with_a_user_may_choose,
     current_is_a_row_or_none,
     current_comes_from_setting_then_oldest_membership,
@@ -50,7 +52,7 @@ fn set_current_puts_the_schema_first(db: &Db) {
     let mut client = db.as_user(user);
     let before: String = one(&mut client, PATH, &[]);
     run(&mut client, "SELECT tenant_set_current('acme')");
-    assert_eq!(one::<String>(&mut client, PATH, &[]), format!("tenant_acme, {before}"));
+    assert_eq!(one::<String>(&mut client, PATH, &[]), format!("tenant_acme, {before}, pg_temp"));
     assert_eq!(one::<String>(&mut client, "SELECT body FROM notes", &[]), "mine");
 
     let mut client = db.as_user(user);
@@ -97,7 +99,7 @@ fn choosing_again_leaves_one_schema_in_front(db: &Db) {
     let before: String = one(&mut client, PATH, &[]);
     for slug in ["a", "b", "a", "a", "b"] {
         run(&mut client, &format!("SELECT tenant_set_current('{slug}')"));
-        assert_eq!(one::<String>(&mut client, PATH, &[]), format!("tenant_{slug}, {before}"));
+        assert_eq!(one::<String>(&mut client, PATH, &[]), format!("tenant_{slug}, {before}, pg_temp"));
     }
     run(&mut client, "SELECT tenant_reset_current()");
     assert_eq!(one::<String>(&mut client, PATH, &[]), before);
@@ -117,7 +119,7 @@ fn local_choice_ends_with_its_transaction(db: &Db) {
     // Over a choice for the session, which comes back.
     run(&mut client, "SELECT tenant_set_current('b'); BEGIN; SELECT tenant_set_current('a', true); COMMIT");
     assert_eq!(one::<Uuid>(&mut client, ID, &[]), b);
-    assert_eq!(one::<String>(&mut client, PATH, &[]), format!("tenant_b, {before}"));
+    assert_eq!(one::<String>(&mut client, PATH, &[]), format!("tenant_b, {before}, pg_temp"));
 }
 
 fn choice_ends_with_rollback_and_savepoint(db: &Db) {
@@ -133,7 +135,7 @@ fn choice_ends_with_rollback_and_savepoint(db: &Db) {
         assert_eq!(one::<Uuid>(&mut client, ID, &[]), b);
         run(&mut client, "ROLLBACK TO s");
         assert_eq!(one::<Uuid>(&mut client, ID, &[]), a);
-        assert_eq!(one::<String>(&mut client, PATH, &[]), format!("tenant_a, {before}"));
+        assert_eq!(one::<String>(&mut client, PATH, &[]), format!("tenant_a, {before}, pg_temp"));
         run(&mut client, "COMMIT");
         assert_eq!(one::<String>(&mut client, PATH, &[]), before);
     }
@@ -201,6 +203,57 @@ fn reset_current_finds_the_path_behind_any_name(db: &Db) {
         run(&mut client, "SELECT public.tenant_reset_current()");
         assert_eq!(one::<String>(&mut client, PATH, &[]), path);
     }
+}
+
+fn temporary_objects_come_last(db: &Db) {
+    let user = new_user();
+    db.new_tenant("a", user);
+    let mut client = db.as_user(user);
+    run(&mut client, "CREATE TEMP TABLE t (n int)");
+    let own: String = one(&mut client, "SELECT pg_my_temp_schema()::regnamespace::text", &[]);
+    for path in ["pg_temp, public", "public, pg_temp", "public", &format!("{own}, public")] {
+        run(&mut client, &format!("SET search_path = {path}"));
+        for _ in 0..2 {
+            run(&mut client, "SELECT public.tenant_set_current('a')");
+            assert_eq!(one::<String>(&mut client, PATH, &[]), "tenant_a, public, pg_temp", "{path}");
+        }
+        run(&mut client, "SELECT public.tenant_reset_current()");
+        assert_eq!(one::<String>(&mut client, PATH, &[]), path);
+    }
+}
+
+fn a_choice_is_none_of_the_next_users(db: &Db) {
+    let (first, next, both) = (new_user(), new_user(), new_user());
+    let (a, b) = (db.new_tenant("a", first), db.new_tenant("b", next));
+    run(
+        &mut db.admin(),
+        &format!("SELECT tenant_add_member('{a}', '{both}'), tenant_grant_instance_admin('{}')", new_user()),
+    );
+    let mut client = db.as_user(first);
+    run(&mut client, "SELECT tenant_set_current('a')");
+    db.act_as(&mut client, Some(next));
+    assert_eq!(one::<Uuid>(&mut client, ID, &[]), b, "as if none had been chosen");
+    run(&mut client, "SELECT * FROM tenant_get_by_slug('b')");
+    assert!(one::<bool>(&mut client, "SELECT tenant_has_access($1)", &[&b]));
+    // To whoever may have it, it stays, and to the one who chose it.
+    for user in [both, first] {
+        db.act_as(&mut client, Some(user));
+        assert_eq!(one::<Uuid>(&mut client, ID, &[]), a);
+    }
+    let told = db.psql(
+        "app_server",
+        &[],
+        &format!(
+            "SET fluxbase_tenant.user_id = '{first}'; SELECT 1 FROM tenant_set_current('a');
+             SET fluxbase_tenant.user_id = '{next}'; SELECT tenant_current_id(); SELECT tenant_current_id();"
+        ),
+    );
+    let words = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert_eq!(words.matches("WARNING:  the current tenant was chosen for another user").count(), 1, "{words}");
+    // A tenant that is set, not chosen, is as set.
+    db.act_as(&mut client, Some(next));
+    run(&mut client, &format!("SET fluxbase_tenant.tenant_id = '{b}'"));
+    assert_eq!(one::<Uuid>(&mut client, ID, &[]), b);
 }
 
 /// A role that may not set the setting may still choose among the tenants of the user that somebody it trusts has set.

@@ -8,6 +8,7 @@ use pgrx::prelude::*;
 
 use super::{JUST_STARTED, PREVIOUS, Raise, are_within_reach, permit, probe};
 use crate::isolation::{cursors, planner, plans};
+use crate::pg::cursor::Cursor;
 
 // SAFETY: as the server declares them.
 unsafe extern "C-unwind" {
@@ -116,12 +117,21 @@ pub unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, fl
         if !probe::known_to_be_in_force() {
             before_start(query);
         }
+        if cursors::are_open() {
+            settle_cursors((*query).operation != pg_sys::CmdType::CMD_SELECT);
+        }
         PREVIOUS.executor_start.unwrap_or(standard_ExecutorStart)(query, flags);
         JUST_STARTED.set(query);
-        if cursors::is_starting() {
-            remember_cursor();
+        if Cursor::active().is_some() {
+            note_cursor();
         }
     }
+}
+
+/// A command that writes may fire triggers.
+#[pg_guard]
+extern "C-unwind" fn settle_cursors(writes: bool) {
+    if writes { cursors::before_code_of_others() } else { cursors::settle() }.unwrap_or_raise();
 }
 
 /// The second net: checks itself where the permission hook is not in force, for plans made while it was.
@@ -142,11 +152,12 @@ unsafe extern "C-unwind" fn before_start(query: *mut pg_sys::QueryDesc) {
 unsafe extern "C-unwind" fn check_plan(query: *mut pg_sys::QueryDesc) {
     // SAFETY: by the caller's promise.
     permit(unsafe { plans::uses_of_plan((*query).plannedstmt) });
+    cursors::permit_to_go_on(query).unwrap_or_raise();
 }
 
 #[pg_guard]
-extern "C-unwind" fn remember_cursor() {
-    cursors::remember();
+extern "C-unwind" fn note_cursor() {
+    cursors::note_start().unwrap_or_raise();
 }
 
 /// A query that does not run right after its start, as a cursor's does not, may have started under another identity.

@@ -34,9 +34,12 @@ pub unsafe extern "C-unwind" fn utility(
         if pgrx::is_a(command, pg_sys::NodeTag::T_ReassignOwnedStmt) {
             before_command::permit(command).unwrap_or_raise();
         }
-        if pgrx::is_a(command, pg_sys::NodeTag::T_DoStmt) || pgrx::is_a(command, pg_sys::NodeTag::T_CallStmt) {
-            cursors::close_out_of_reach().unwrap_or_raise();
+        match (*command).type_ {
+            pg_sys::NodeTag::T_DoStmt | pg_sys::NodeTag::T_CallStmt => cursors::before_code_of_others(),
+            pg_sys::NodeTag::T_FetchStmt => cursors::permit_fetch((*command.cast::<pg_sys::FetchStmt>()).portalname),
+            _ => cursors::settle(),
         }
+        .unwrap_or_raise();
         if let Some(schema) = plans::schema_of_explained_creation((*statement).utilityStmt) {
             check::refuse_unheard_creation(schema).unwrap_or_raise();
         }
@@ -59,6 +62,7 @@ pub unsafe extern "C-unwind" fn utility(
         if pgrx::is_a(command, pg_sys::NodeTag::T_LockStmt) {
             permit_command(command);
         }
+        cursors::settle().unwrap_or_raise();
     }
 }
 

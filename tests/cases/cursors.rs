@@ -1,0 +1,265 @@
+//! A cursor belongs to who opened it, by whatever road its rows are fetched.
+
+use postgres::Client;
+use uuid::Uuid;
+
+use crate::cases;
+use crate::support::people::{column, new_user, one, run};
+use crate::support::{Db, expect_error};
+
+cases![
+    held_cursors_and_triggers,
+    portals_of_the_protocol,
+    portals_that_are_materialised,
+    cursors_on_shared_tables,
+    cursors_on_calls_of_the_extension,
+    loops_over_ones_own_tenants,
+    loops_of_procedures_that_commit,
+    cursors_of_services_and_admins,
+    cursors_in_transactions_that_fail,
+];
+
+struct World {
+    acme: Uuid,
+    other: Uuid,
+    member: Uuid,
+    stranger: Uuid,
+}
+
+fn world(db: &Db) -> World {
+    db.configure("session_preload_libraries", "fluxbase_tenant");
+    db.add_migration("1", "CREATE TABLE notes AS SELECT n, 'secret ' || n AS body FROM generate_series(1, 9) n");
+    let stranger = new_user();
+    let (acme, other) = (db.new_tenant("acme", new_user()), db.new_tenant("other", stranger));
+    let member = db.new_member(acme);
+    run(
+        &mut db.superuser(),
+        &format!(
+            "CREATE TABLE orders (id int, item text); SELECT tenant_protect('orders');
+             GRANT SELECT, INSERT, UPDATE ON orders TO fluxbase_tenant_user;
+             INSERT INTO orders SELECT n, 'secret ' || n, '{acme}' FROM generate_series(1, 9) n"
+        ),
+    );
+    World { acme, other, member, stranger }
+}
+
+/// Roads to the rows of a cursor in an application's session.
+const ROADS: &str = "CREATE TEMP TABLE loot (cursor text, got text);
+     CREATE FUNCTION pg_temp.on_row() RETURNS trigger LANGUAGE plpgsql AS
+     $$ DECLARE c refcursor := NEW.cursor; BEGIN FETCH c INTO NEW.got; RETURN NEW; END $$;
+     CREATE TRIGGER t BEFORE INSERT ON loot FOR EACH ROW EXECUTE FUNCTION pg_temp.on_row();
+     CREATE FUNCTION pg_temp.take(name text) RETURNS text LANGUAGE plpgsql AS
+     $$ DECLARE c refcursor := name; got text; BEGIN FETCH c INTO got; RETURN got; END $$";
+
+fn roads(cursor: &str) -> [String; 5] {
+    [
+        format!("FETCH {cursor}"),
+        format!("MOVE 1 IN {cursor}"),
+        format!("INSERT INTO loot VALUES ('{cursor}') RETURNING got"),
+        format!("SELECT pg_temp.take('{cursor}')"),
+        format!("DO $$ DECLARE c refcursor := '{cursor}'; got text; BEGIN FETCH c INTO got; END $$"),
+    ]
+}
+
+fn local(user: Uuid) -> String {
+    format!("BEGIN; SET LOCAL fluxbase_tenant.user_id = '{user}'")
+}
+
+/// Refused, or told that there is no such cursor.
+#[track_caller]
+fn refused(client: &mut Client, statement: &str) {
+    let error = client.batch_execute(statement).expect_err(statement);
+    let code = error.code().map(|code| code.code().to_owned()).unwrap_or_default();
+    assert!(["42501", "34000"].contains(&&*code), "{statement}: {error:?}");
+}
+
+fn held_cursors_and_triggers(db: &Db) {
+    let world = world(db);
+    for query in ["SELECT body FROM tenant_acme.notes ORDER BY n", "SELECT item FROM orders ORDER BY id"] {
+        for road in roads("held") {
+            let mut client = db.server();
+            run(&mut client, ROADS);
+            let declare = format!("{}; DECLARE held CURSOR WITH HOLD FOR {query}; COMMIT", local(world.member));
+            run(&mut client, &declare);
+            run(&mut client, &local(world.stranger));
+            refused(&mut client, &road);
+            run(&mut client, "ROLLBACK");
+            // Without a user neither.
+            refused(&mut client, &road);
+            run(&mut client, "CLOSE ALL");
+            run(&mut client, &declare);
+            run(&mut client, &format!("{}; {road}; COMMIT", local(world.member)));
+            assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM pg_cursors WHERE name = 'held'", &[]), 1);
+        }
+    }
+}
+
+/// Without a command that a hook could see.
+fn portals_of_the_protocol(db: &Db) {
+    let world = world(db);
+    let mut client = db.server();
+    db.act_as(&mut client, Some(world.member));
+    for (query, code) in [
+        ("SELECT 1 FROM tenant_acme.notes", "42501"),
+        ("SELECT 1 FROM orders", "42501"),
+        // The rows are in store from the first fetch on.
+        ("UPDATE tenant_acme.notes SET n = n RETURNING 1", "55000"),
+        ("UPDATE orders SET id = id RETURNING 1", "55000"),
+    ] {
+        let mut transaction = client.transaction().unwrap();
+        let portal = transaction.bind(query, &[]).unwrap();
+        assert_eq!(transaction.query_portal(&portal, 1).unwrap().len(), 1);
+        transaction.batch_execute("SAVEPOINT s").unwrap();
+        assert_eq!(transaction.query_portal(&portal, 1).unwrap().len(), 1);
+        transaction.batch_execute(&format!("SET LOCAL fluxbase_tenant.user_id = '{}'", world.stranger)).unwrap();
+        expect_error(transaction.query_portal(&portal, 1), code);
+        transaction.rollback().unwrap();
+    }
+}
+
+fn portals_that_are_materialised(db: &Db) {
+    let world = world(db);
+    for query in [
+        "OPEN c FOR UPDATE tenant_acme.notes SET body = body RETURNING body",
+        "OPEN c FOR EXECUTE 'EXPLAIN (ANALYZE, COSTS off, TIMING off) SELECT body FROM tenant_acme.notes WHERE n > 0'",
+        "OPEN c FOR WITH w AS (UPDATE tenant_acme.notes SET body = body RETURNING body) SELECT body FROM w",
+        "OPEN c FOR UPDATE orders SET item = item RETURNING item",
+    ] {
+        for road in roads("stored") {
+            let mut client = db.server();
+            run(&mut client, ROADS);
+            run(
+                &mut client,
+                &format!(
+                    "CREATE FUNCTION pg_temp.opened() RETURNS refcursor LANGUAGE plpgsql AS
+                     $f$ DECLARE c refcursor := 'stored'; BEGIN {query}; RETURN c; END $f$;
+                     {}; SELECT pg_temp.opened(); FETCH stored; SAVEPOINT s; {road}",
+                    local(world.member)
+                ),
+            );
+            run(&mut client, &format!("SET LOCAL fluxbase_tenant.user_id = '{}'", world.stranger));
+            refused(&mut client, &road);
+        }
+    }
+}
+
+fn cursors_on_shared_tables(db: &Db) {
+    let world = world(db);
+    let mut client = db.as_user(world.member);
+    run(&mut client, ROADS);
+    for road in roads("c") {
+        // The user changes.
+        run(&mut client, "BEGIN; DECLARE c CURSOR FOR SELECT item FROM orders ORDER BY id; FETCH c; SAVEPOINT s");
+        run(&mut client, &format!("{road}; SET LOCAL fluxbase_tenant.user_id = '{}'", world.stranger));
+        refused(&mut client, &road);
+        run(&mut client, "ROLLBACK");
+        // The membership ends.
+        for end in ["", "COMMIT"] {
+            run(
+                &mut client,
+                &format!("BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT item FROM orders ORDER BY id; FETCH c; {end}"),
+            );
+            let (tenant, user) = (world.acme, world.member);
+            run(&mut db.admin(), &format!("SELECT tenant_remove_member('{tenant}', '{user}')"));
+            refused(&mut client, &road);
+            run(&mut client, "ROLLBACK; CLOSE ALL");
+            run(&mut db.admin(), &format!("SELECT tenant_add_member('{tenant}', '{user}')"));
+        }
+    }
+    // Another membership more makes no difference, nor does that one's end.
+    run(&mut client, "DECLARE c CURSOR WITH HOLD FOR SELECT item FROM orders ORDER BY id");
+    for call in ["add", "remove"] {
+        let call = format!("SELECT tenant_{call}_member('{}', '{}')", world.other, world.member);
+        run(&mut db.admin(), &call);
+        assert_eq!(column::<String>(&mut client, "FETCH c", &[]).len(), 1);
+    }
+}
+
+fn cursors_on_calls_of_the_extension(db: &Db) {
+    let world = world(db);
+    let mut client = db.as_user(world.member);
+    run(&mut client, "DECLARE mine CURSOR WITH HOLD FOR SELECT slug FROM tenant_list_mine()");
+    db.act_as(&mut client, Some(world.stranger));
+    refused(&mut client, "FETCH mine");
+    db.act_as(&mut client, Some(world.member));
+    assert_eq!(column::<String>(&mut client, "FETCH mine", &[]), ["acme"]);
+    // One that was opened by nobody holds nothing of a tenant's.
+    let mut client = db.server();
+    run(&mut client, "CREATE TEMP TABLE own AS SELECT 1 AS n; DECLARE plain CURSOR WITH HOLD FOR TABLE own");
+    db.act_as(&mut client, Some(world.member));
+    assert_eq!(column::<i32>(&mut client, "FETCH plain", &[]), [1]);
+}
+
+/// The tenant changes within the loop, the user does not.
+fn loops_over_ones_own_tenants(db: &Db) {
+    let world = world(db);
+    run(&mut db.admin(), &format!("SELECT tenant_add_member('{}', '{}')", world.other, world.member));
+    for (source, turns) in [
+        ("SELECT id FROM tenant_list_mine()", 2),
+        ("SELECT id FROM fluxbase_tenant.tenants", 2),
+        ("SELECT DISTINCT tenant_id AS id FROM orders", 1),
+    ] {
+        let mut client = db.as_user(world.member);
+        run(
+            &mut client,
+            &format!(
+                "CREATE TEMP TABLE seen (n bigint);
+                 DO $$ DECLARE r record; BEGIN FOR r IN {source} LOOP
+                     PERFORM tenant_set_current(r.id); INSERT INTO seen SELECT count(*) FROM notes; END LOOP; END $$"
+            ),
+        );
+        assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM seen WHERE n = 9", &[]), turns, "{source}");
+    }
+}
+
+fn loops_of_procedures_that_commit(db: &Db) {
+    let world = world(db);
+    let user = world.member;
+    for (set, mut client) in [
+        (String::new(), db.as_user(user)),
+        (format!("PERFORM set_config('fluxbase_tenant.user_id', '{user}', true);"), db.server()),
+    ] {
+        run(
+            &mut client,
+            &format!(
+                "CREATE TEMP TABLE seen (item text);
+                 CREATE PROCEDURE pg_temp.work() LANGUAGE plpgsql AS $$ DECLARE r record; BEGIN
+                     {set} FOR r IN SELECT item FROM orders ORDER BY id LOOP
+                         INSERT INTO seen VALUES (r.item); COMMIT; {set} END LOOP; END $$"
+            ),
+        );
+        run(&mut client, "CALL pg_temp.work()");
+        assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM seen", &[]), 9, "{set}");
+    }
+}
+
+fn cursors_of_services_and_admins(db: &Db) {
+    let world = world(db);
+    let declare = "DECLARE c CURSOR WITH HOLD FOR SELECT item FROM orders ORDER BY id";
+    let set = |tenant: Uuid| format!("SET fluxbase_tenant.tenant_id = '{tenant}'");
+    let mut client = db.as_service(world.acme);
+    run(&mut client, declare);
+    run(&mut client, &set(world.other));
+    refused(&mut client, "FETCH c");
+    run(&mut client, &set(world.acme));
+    assert_eq!(column::<String>(&mut client, "FETCH c", &[]), ["secret 1"]);
+    // An instance admin is one whichever tenant is current.
+    let mut client = db.admin();
+    run(&mut client, declare);
+    run(&mut client, "SELECT tenant_set_current('other')");
+    assert_eq!(column::<String>(&mut client, "FETCH c", &[]), ["secret 1"]);
+}
+
+/// Nothing is looked up in a transaction that has failed.
+fn cursors_in_transactions_that_fail(db: &Db) {
+    let world = world(db);
+    let mut client = db.as_user(world.member);
+    run(&mut client, "DECLARE held CURSOR WITH HOLD FOR SELECT item FROM orders ORDER BY id");
+    for end in ["ROLLBACK", "COMMIT", "ROLLBACK TO s; COMMIT"] {
+        run(&mut client, "BEGIN; SAVEPOINT s; DECLARE c CURSOR FOR SELECT item FROM orders ORDER BY id; FETCH c");
+        expect_error(client.batch_execute("SELECT 1 / 0"), "22012");
+        expect_error(client.batch_execute("FETCH c"), "25P02");
+        run(&mut client, end);
+    }
+    assert_eq!(column::<String>(&mut client, "FETCH held", &[]), ["secret 1"]);
+}
