@@ -140,24 +140,42 @@ CREATE INDEX fleet_results_tenant_idx ON fluxbase_tenant.fleet_results (tenant_i
 COMMENT ON TABLE fluxbase_tenant.fleet_results IS 'what tenant_migrate_all() did to each tenant that it visited';
 COMMENT ON COLUMN fluxbase_tenant.fleet_results.place IS 'of a failure: the migration''s version and the position of the statement';
 
+-- As regclass, but that a name which means nothing is no error: in a restore that lacks one table, whoever made it so, all rows of
+-- the tables below would be lost. Such a name reads as 0.
+CREATE TYPE fluxbase_tenant.relation;
+CREATE FUNCTION fluxbase_tenant.relation_in(cstring) RETURNS fluxbase_tenant.relation STABLE STRICT PARALLEL SAFE
+    LANGUAGE c AS 'MODULE_PATHNAME', 'relation_in_wrapper';
+CREATE FUNCTION fluxbase_tenant.relation_out(fluxbase_tenant.relation) RETURNS cstring STABLE STRICT PARALLEL SAFE
+    LANGUAGE internal AS 'regclassout';
+CREATE TYPE fluxbase_tenant.relation (
+    INPUT = fluxbase_tenant.relation_in, OUTPUT = fluxbase_tenant.relation_out, LIKE = pg_catalog.regclass
+);
+CREATE CAST (fluxbase_tenant.relation AS pg_catalog.oid) WITHOUT FUNCTION AS IMPLICIT;
+CREATE CAST (fluxbase_tenant.relation AS pg_catalog.regclass) WITHOUT FUNCTION;
+CREATE CAST (pg_catalog.oid AS fluxbase_tenant.relation) WITHOUT FUNCTION;
+COMMENT ON TYPE fluxbase_tenant.relation IS 'a relation by its name; 0 where there is none of that name';
+
 CREATE TABLE fluxbase_tenant.shared_tables (
-    relation      regclass PRIMARY KEY,
+    relation      fluxbase_tenant.relation NOT NULL,
     tenant_column name NOT NULL,
     protected_at  timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
+CREATE UNIQUE INDEX shared_tables_key ON fluxbase_tenant.shared_tables (relation) WHERE relation::pg_catalog.oid <> 0::pg_catalog.oid;
+COMMENT ON COLUMN fluxbase_tenant.shared_tables.relation IS 'the table; 0 where a restored dump had none of its name';
 COMMENT ON TABLE fluxbase_tenant.shared_tables IS 'tables outside the tenant schemas that tenant_protect() protects; partitions follow their root';
 COMMENT ON COLUMN fluxbase_tenant.shared_tables.tenant_column IS 'holds the tenant of each row';
 
 -- What is left to remove of deleted tenants. The tenant is gone, so nobody can reach it; a background worker removes it.
 CREATE TABLE fluxbase_tenant.removals (
     tenant_id    uuid NOT NULL,
-    relation     regclass,
+    relation     fluxbase_tenant.relation,
     requested_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     attempts     integer NOT NULL DEFAULT 0,
     tried_at     timestamptz,
-    error        text,
-    CONSTRAINT removals_key UNIQUE NULLS NOT DISTINCT (tenant_id, relation)
+    error        text
 );
+CREATE UNIQUE INDEX removals_key ON fluxbase_tenant.removals (tenant_id, relation) NULLS NOT DISTINCT
+    WHERE relation IS NULL OR relation::pg_catalog.oid <> 0::pg_catalog.oid;
 COMMENT ON TABLE fluxbase_tenant.removals IS 'what is left to remove of deleted tenants; a background worker does it';
 COMMENT ON COLUMN fluxbase_tenant.removals.relation IS 'shared table that may hold rows of the tenant; NULL: its owner role';
 COMMENT ON COLUMN fluxbase_tenant.removals.error IS 'why the last attempt failed; NULL: none has, yet';
@@ -184,6 +202,6 @@ SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.fleet_runs', '');
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.fleet_results', '');
 -- Not those of tables that were dropped: their oid would be somebody else's after a restore.
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.shared_tables',
-    'WHERE EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = relation)');
+    'WHERE EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid OPERATOR(pg_catalog.=) relation::pg_catalog.oid)');
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.removals',
-    'WHERE relation IS NULL OR EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = relation)');
+    'WHERE relation IS NULL OR EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid OPERATOR(pg_catalog.=) relation::pg_catalog.oid)');

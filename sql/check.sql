@@ -27,7 +27,7 @@ shared AS (
           WHERE d.classid = 'pg_policy'::regclass AND d.refclassid = 'pg_proc'::regclass
             AND d.refobjid = 'fluxbase_tenant.reachable_tenant_ids()'::regprocedure) found
     JOIN pg_class c ON c.oid = found.oid JOIN pg_namespace n ON n.oid = c.relnamespace
-    LEFT JOIN fluxbase_tenant.shared_tables s ON s.relation = c.oid
+    LEFT JOIN fluxbase_tenant.shared_tables s ON s.relation::oid = c.oid
     LEFT JOIN fluxbase_tenant.isolation_policies p ON p.relation = c.oid
     LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.tenant_column
     LEFT JOIN pg_attribute b ON b.attrelid = c.oid AND b.attname = s.tenant_column
@@ -168,7 +168,12 @@ finding (severity, object, problem, fix) AS (
     SELECT 'error', 'table ' || name, 'row-level security or the policy tenant_isolation is missing or changed', protect
     FROM shared WHERE NOT is_sound
     UNION ALL
-    SELECT 'warning', 'table ' || name, 'has the policies of a shared table and is not listed as one', protect
+    SELECT 'error', 'table fluxbase_tenant.shared_tables', format('lists %s tables that were not there when a dump was restored: '
+               'tenant_delete() leaves their rows', count(*)),
+           'Restore them and protect them again, then: DELETE FROM fluxbase_tenant.shared_tables WHERE relation::oid = 0'
+    FROM fluxbase_tenant.shared_tables WHERE relation::oid = 0 HAVING count(*) > 0
+    UNION ALL
+    SELECT 'error', 'table ' || name, 'has the policies of a shared table and is not listed as one: tenant_delete() leaves its rows', protect
     FROM shared WHERE is_sound AND NOT is_listed
     UNION ALL
     SELECT 'error', 'table ' || s.name, 'a trigger that ' || g.grantee || ' may make runs with the rights of whoever writes a row',

@@ -18,7 +18,7 @@ BEGIN
     LOOP
         EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', f.signature);
         IF f.prorettype <> ALL ('{event_trigger,trigger,internal}'::pg_catalog.regtype[])
-           AND f.proname NOT IN ('policy_tenant', 'policy_column') THEN
+           AND f.proname NOT IN ('policy_tenant', 'policy_column', 'relation_in', 'relation_out') THEN
             EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO fluxbase_tenant_user', f.signature);
         END IF;
         IF f.proname IN ('reachable', 'installed', 'nextval', 'tenant_current_id', 'tenant_current_user_id', 'tenant_has_access',
@@ -214,6 +214,8 @@ COMMENT ON FUNCTION @extschema@.tenant_check() IS
     'Audits the installation: a row for each finding with severity (error: tenants are not kept apart, or the catalog has lost '
     'something; warning: neither, by what may change), object, problem and fix, worst first; no rows: nothing found. Waits for '
     'nobody. Instance admins. Errors: forbidden.';
+COMMENT ON FUNCTION fluxbase_tenant.relation_in(cstring) IS 'Input of the type relation.';
+COMMENT ON FUNCTION fluxbase_tenant.relation_out(fluxbase_tenant.relation) IS 'Output of the type relation.';
 COMMENT ON FUNCTION fluxbase_tenant.reachable(uuid) IS
     'Whether the caller reaches the tables of a tenant now; called by the policy tenant_isolation of every such table.';
 COMMENT ON FUNCTION fluxbase_tenant.reachable_tenant_ids() IS

@@ -50,8 +50,12 @@ $$;
 -- table, tenant_column (its attnum) on a shared one; both are NULL where the policy says something else.
 CREATE VIEW fluxbase_tenant.isolation_policies AS
 SELECT c.oid AS relation, p.oid AS policy,
-       fluxbase_tenant.policy_tenant(p.polqual) AS tenant_id,
-       fluxbase_tenant.policy_column(p.polqual) AS tenant_column,
+       -- Anybody may write a policy of this name; one that is too long, or too deep for the stack, is not read. The length is known
+       -- without.
+       CASE WHEN pg_catalog.octet_length(p.polqual::pg_catalog.text) OPERATOR(pg_catalog.<) 10000
+           THEN fluxbase_tenant.policy_tenant(p.polqual) END AS tenant_id,
+       CASE WHEN pg_catalog.octet_length(p.polqual::pg_catalog.text) OPERATOR(pg_catalog.<) 10000
+           THEN fluxbase_tenant.policy_column(p.polqual) END AS tenant_column,
        c.relrowsecurity AND c.relforcerowsecurity AND NOT p.polpermissive AND p.polcmd OPERATOR(pg_catalog.=) '*'::"char"
            AND p.polroles OPERATOR(pg_catalog.=) '{0}'::pg_catalog.oid[] AND p.polwithcheck IS NULL AS in_force
 FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) p.polrelid

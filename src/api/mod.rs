@@ -8,6 +8,7 @@ mod isolation;
 mod members;
 mod migration_files;
 mod migrations;
+mod relation_type;
 mod rows;
 mod session;
 mod tenants;

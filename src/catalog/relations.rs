@@ -1,10 +1,13 @@
 //! What the server's own catalogs say about relations. Names come back qualified and quoted.
 
+use std::ffi::CStr;
+
+use pgrx::spi::quote_qualified_identifier;
 use pgrx::{Uuid, pg_sys};
 
 use super::Catalog;
 use crate::error::{Error, Result};
-use crate::pg::{query, query_text};
+use crate::pg::{locks, query, query_text};
 
 pub struct Table {
     pub oid: pg_sys::Oid,
@@ -28,20 +31,41 @@ pub fn table(catalog: &Catalog, oid: pg_sys::Oid) -> Result<Option<Table>> {
     Ok(rows.into_iter().next())
 }
 
+/// A table that can be neither renamed nor moved until the transaction ends. Its schema can be renamed.
+pub struct LockedTable {
+    pub oid: pg_sys::Oid,
+    pub schema: pg_sys::Oid,
+    pub name: String,
+}
+
+impl LockedTable {
+    /// By what the server's catalogs say under the lock, at every isolation level; `None` where it is gone.
+    pub fn lock(oid: pg_sys::Oid) -> Option<Self> {
+        locks::lock_for_reading(oid);
+        // SAFETY: lookups by oid, null and InvalidOid where there is none; what is not null is a C string.
+        unsafe {
+            let schema = pg_sys::get_rel_namespace(oid);
+            let (name, qualifier) = (pg_sys::get_rel_name(oid), pg_sys::get_namespace_name(schema));
+            if name.is_null() || qualifier.is_null() {
+                return None;
+            }
+            let text = |name| CStr::from_ptr(name).to_string_lossy();
+            Some(LockedTable { oid, schema, name: quote_qualified_identifier(text(qualifier), text(name)) })
+        }
+    }
+}
+
 /// The table itself and, of a partitioned one, all its partitions.
-pub fn partition_tree(catalog: &Catalog, oid: pg_sys::Oid) -> Result<Vec<String>> {
-    let parts = query(
+pub fn partition_tree(catalog: &Catalog, oid: pg_sys::Oid) -> Result<Vec<LockedTable>> {
+    let parts: Vec<pg_sys::Oid> = query(
         catalog.scope(),
-        "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_partition_tree($1::regclass) p
-         JOIN pg_class c ON c.oid = p.relid JOIN pg_namespace n ON n.oid = c.relnamespace
+        "SELECT c.oid FROM pg_partition_tree($1::regclass) p JOIN pg_class c ON c.oid = p.relid
          WHERE c.relkind IN ('r', 'p') ORDER BY p.level, c.relname",
         &[oid.into()],
         |row| row.need(1),
     )?;
-    if !parts.is_empty() {
-        return Ok(parts);
-    }
-    Ok(table(catalog, oid)?.map(|table| table.name).into_iter().collect())
+    let tables = if parts.is_empty() { vec![oid] } else { parts };
+    Ok(tables.into_iter().filter_map(LockedTable::lock).collect())
 }
 
 /// What a view reads, and what the views among that read.
@@ -110,6 +134,15 @@ pub fn current_tenant_function(catalog: &Catalog) -> Result<String> {
     Ok(format!("{}.tenant_current_id", extension_schema(catalog)?))
 }
 
+pub fn extension_schema_oid(catalog: &Catalog) -> Result<pg_sys::Oid> {
+    query(catalog.scope(), "SELECT extnamespace FROM pg_extension WHERE extname = 'fluxbase_tenant'", &[], |row| {
+        row.need(1)
+    })?
+    .into_iter()
+    .next()
+    .ok_or_else(|| Error::internal("the extension is not installed"))
+}
+
 /// Quoted.
 pub fn extension_schema(catalog: &Catalog) -> Result<String> {
     query(
@@ -124,42 +157,38 @@ pub fn extension_schema(catalog: &Catalog) -> Result<String> {
 }
 
 /// Whether `tenant_isolation` is in force on the shared table, by this column (quoted).
-pub fn is_protected(catalog: &Catalog, table: &str, column: &str) -> Result<bool> {
+pub fn is_protected(catalog: &Catalog, table: pg_sys::Oid, column: &str) -> Result<bool> {
     let found = query(
         catalog.scope(),
         "SELECT 1 FROM fluxbase_tenant.isolation_policies p
          JOIN pg_attribute a ON a.attrelid = p.relation AND a.attnum = p.tenant_column
-         WHERE p.relation = $1::text::regclass AND p.in_force AND quote_ident(a.attname) = $2",
+         WHERE p.relation = $1 AND p.in_force AND quote_ident(a.attname) = $2",
         &[table.into(), column.into()],
         |_| Ok(()),
     )?;
     Ok(!found.is_empty())
 }
 
-pub fn has_policy(catalog: &Catalog, table: &str, policy: &str) -> Result<bool> {
+pub fn has_policy(catalog: &Catalog, table: pg_sys::Oid, policy: &str) -> Result<bool> {
     let found = query(
         catalog.scope(),
-        "SELECT 1 FROM pg_policy WHERE polrelid = $1::text::regclass AND polname = $2::text::name",
+        "SELECT 1 FROM pg_policy WHERE polrelid = $1 AND polname = $2::text::name",
         &[table.into(), policy.into()],
         |_| Ok(()),
     )?;
     Ok(!found.is_empty())
 }
 
-pub fn has_any_policy(catalog: &Catalog, table: &str) -> Result<bool> {
-    let found = query(
-        catalog.scope(),
-        "SELECT 1 FROM pg_policy WHERE polrelid = $1::text::regclass LIMIT 1",
-        &[table.into()],
-        |_| Ok(()),
-    )?;
+pub fn has_any_policy(catalog: &Catalog, table: pg_sys::Oid) -> Result<bool> {
+    let found =
+        query(catalog.scope(), "SELECT 1 FROM pg_policy WHERE polrelid = $1 LIMIT 1", &[table.into()], |_| Ok(()))?;
     Ok(!found.is_empty())
 }
 
-pub fn has_permissive_policy(catalog: &Catalog, table: &str) -> Result<bool> {
+pub fn has_permissive_policy(catalog: &Catalog, table: pg_sys::Oid) -> Result<bool> {
     let found = query(
         catalog.scope(),
-        "SELECT 1 FROM pg_policy WHERE polrelid = $1::text::regclass AND polpermissive LIMIT 1",
+        "SELECT 1 FROM pg_policy WHERE polrelid = $1 AND polpermissive LIMIT 1",
         &[table.into()],
         |_| Ok(()),
     )?;

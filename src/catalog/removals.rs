@@ -22,7 +22,7 @@ pub struct Removal {
 pub fn request(catalog: &Catalog, tenant: Uuid, table: Option<pg_sys::Oid>) -> Result<()> {
     query(
         catalog.scope(),
-        "INSERT INTO fluxbase_tenant.removals (tenant_id, relation) VALUES ($1, $2::oid::regclass) ON CONFLICT DO NOTHING",
+        "INSERT INTO fluxbase_tenant.removals (tenant_id, relation) VALUES ($1, $2::oid::fluxbase_tenant.relation) ON CONFLICT DO NOTHING",
         &[tenant.into(), table.into()],
         |_| Ok(()),
     )?;

@@ -47,8 +47,8 @@ fn part(row: &Row) -> Result<Part> {
 pub fn put(catalog: &Catalog, table: pg_sys::Oid, tenant_column: &str) -> Result<bool> {
     let changed = query(
         catalog.scope(),
-        "INSERT INTO fluxbase_tenant.shared_tables AS s (relation, tenant_column) VALUES ($1::oid::regclass, $2::text::name)
-         ON CONFLICT (relation) DO UPDATE SET tenant_column = excluded.tenant_column
+        "INSERT INTO fluxbase_tenant.shared_tables AS s (relation, tenant_column) VALUES ($1::oid::fluxbase_tenant.relation, $2::text::name)
+         ON CONFLICT (relation) WHERE relation::oid <> 0 DO UPDATE SET tenant_column = excluded.tenant_column
          WHERE s.tenant_column <> excluded.tenant_column RETURNING 1",
         &[table.into(), tenant_column.into()],
         |_| Ok(()),
@@ -60,7 +60,7 @@ pub fn put(catalog: &Catalog, table: pg_sys::Oid, tenant_column: &str) -> Result
 pub fn remove(catalog: &Catalog, table: pg_sys::Oid) -> Result<bool> {
     let removed = query(
         catalog.scope(),
-        "DELETE FROM fluxbase_tenant.shared_tables WHERE relation = $1::oid::regclass RETURNING 1",
+        "DELETE FROM fluxbase_tenant.shared_tables WHERE relation::oid = $1 AND relation::oid <> 0 RETURNING 1",
         &[table.into()],
         |_| Ok(()),
     )?;
@@ -73,7 +73,7 @@ pub fn list(catalog: &Catalog) -> Result<Vec<SharedTable>> {
     query(
         catalog.scope(),
         "SELECT c.oid, a.attname::text
-         FROM fluxbase_tenant.shared_tables s JOIN pg_class c ON c.oid = s.relation AND c.relkind IN ('r', 'p')
+         FROM fluxbase_tenant.shared_tables s JOIN pg_class c ON c.oid = s.relation::oid AND c.relkind IN ('r', 'p')
          LEFT JOIN fluxbase_tenant.isolation_policies p ON p.relation = c.oid
          JOIN pg_attribute a ON a.attrelid = c.oid AND NOT a.attisdropped AND a.atttypid = 'uuid'::regtype
               AND CASE WHEN p.tenant_column IS NULL THEN a.attname = s.tenant_column ELSE a.attnum = p.tenant_column END
@@ -87,26 +87,11 @@ pub fn list(catalog: &Catalog) -> Result<Vec<SharedTable>> {
 pub fn contains(catalog: &Catalog, table: pg_sys::Oid) -> Result<bool> {
     let found = query(
         catalog.scope(),
-        "SELECT 1 FROM fluxbase_tenant.shared_tables s JOIN pg_class c ON c.oid = s.relation WHERE s.relation::oid = $1",
+        "SELECT 1 FROM fluxbase_tenant.shared_tables s JOIN pg_class c ON c.oid = s.relation::oid WHERE s.relation::oid = $1",
         &[table.into()],
         |_| Ok(()),
     )?;
     Ok(!found.is_empty())
-}
-
-/// How many of a table and its partitions have the policies of a shared table in force, and how many do not.
-pub fn protected_parts(catalog: &Catalog, table: pg_sys::Oid) -> Result<(i64, i64)> {
-    let found = query(
-        catalog.scope(),
-        "WITH RECURSIVE part (oid) AS (
-             SELECT $1 UNION SELECT i.inhrelid FROM part JOIN pg_inherits i ON i.inhparent = part.oid
-                             JOIN pg_class c ON c.oid = i.inhrelid AND c.relispartition AND c.relkind IN ('r', 'p'))
-         SELECT count(*) FILTER (WHERE p.in_force), count(*) FILTER (WHERE p.in_force IS NOT TRUE)
-         FROM part LEFT JOIN fluxbase_tenant.isolation_policies p ON p.relation = part.oid",
-        &[table.into()],
-        |row| Ok((row.need(1)?, row.need(2)?)),
-    )?;
-    Ok(found.into_iter().next().unwrap_or_default())
 }
 
 /// The tables that hold the rows of a shared table. A foreign table among them has rows elsewhere, a temporary one rows that
@@ -144,6 +129,18 @@ pub fn touched_by_delete(catalog: &Catalog, table: pg_sys::Oid) -> Result<Vec<To
         &[table.into()],
         |row| Ok(Touched { table: row.need(1)?, by_key: row.need(2)? }),
     )
+}
+
+/// Whether all these tables are superusers' or that role's own. Others may do to theirs whatever takes long, at any time.
+pub fn are_trusted(catalog: &Catalog, tables: Vec<pg_sys::Oid>, role: pg_sys::Oid) -> Result<bool> {
+    let strange = query(
+        catalog.scope(),
+        "SELECT 1 FROM pg_class c JOIN pg_roles o ON o.oid = c.relowner
+         WHERE c.oid = ANY ($1) AND NOT o.rolsuper AND o.oid <> $2 LIMIT 1",
+        &[tables.into(), role.into()],
+        |_| Ok(()),
+    )?;
+    Ok(strange.is_empty())
 }
 
 /// Whether the deletion of rows of the table, and what its keys cascade to, may run code of somebody's: triggers, rules,

@@ -6,8 +6,9 @@ mod source;
 use std::cell::Cell;
 use std::ffi::CStr;
 
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::{Uuid, pg_sys};
+use pgrx::{PgLogLevel, Uuid, pg_sys};
 
 use crate::access;
 use crate::catalog::Catalog;
@@ -127,12 +128,10 @@ fn warn_of_choice() {
     let changes = settings::identity_changes();
     // SAFETY: reads a variable of the backend: workers of a parallel query would say it again.
     if WARNED.replace(changes) != changes && unsafe { pg_sys::ParallelWorkerNumber } < 0 {
-        ereport!(
-            WARNING,
-            PgSqlErrorCode::ERRCODE_WARNING,
-            "the current tenant was chosen for another user, and is none for this one",
-            "Choose one with tenant_set_current(), in the transaction that sets the user."
-        );
+        let message = "the current tenant was chosen for another user, and is none for this one";
+        ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, message, "")
+            .set_hint("Choose one with tenant_set_current(), in the transaction that sets the user.")
+            .report(PgLogLevel::WARNING);
     }
 }
 

@@ -12,6 +12,7 @@ use super::{check, named_relations, relations};
 use crate::error::{Error, Result};
 use crate::ids;
 use crate::pg::{catalogs, lists, roles};
+use crate::settings;
 
 /// # Safety
 /// A statement made by the parser.
@@ -35,8 +36,14 @@ pub unsafe fn permit(statement: *mut pg_sys::Node) -> Result<()> {
             pg_sys::NodeTag::T_AlterDefaultPrivilegesStmt => keep_default_privileges(statement.cast()),
             // Its elements are commands that start no event trigger.
             pg_sys::NodeTag::T_CreateSchemaStmt => {
+                keep_schema_name((*statement.cast::<pg_sys::CreateSchemaStmt>()).schemaname)?;
                 lists::nodes::<pg_sys::Node>((*statement.cast::<pg_sys::CreateSchemaStmt>()).schemaElts)
                     .try_for_each(|element| permit(element))
+            }
+            pg_sys::NodeTag::T_RenameStmt
+                if (*statement.cast::<pg_sys::RenameStmt>()).renameType == pg_sys::ObjectType::OBJECT_SCHEMA =>
+            {
+                keep_schema_name((*statement.cast::<pg_sys::RenameStmt>()).newname)
             }
             pg_sys::NodeTag::T_CreateExtensionStmt => {
                 keep_extensions_out((*statement.cast::<pg_sys::CreateExtensionStmt>()).options)
@@ -73,6 +80,26 @@ fn keep_role(role: pg_sys::Oid, command: &str) -> Result<()> {
             format!("{command} {name}"),
             "The extension needs what its roles own and were granted: DROP EXTENSION gives it up, tenant_delete() that of a \
              tenant's owner role.",
+        ));
+    }
+    Ok(())
+}
+
+/// Whoever has made a schema and not committed keeps everybody waiting who wants one of that name, a new tenant too.
+///
+/// # Safety
+/// A C string, or null for the name of a role.
+unsafe fn keep_schema_name(name: *const std::ffi::c_char) -> Result<()> {
+    let prefix = settings::schema_prefix();
+    if name.is_null() || prefix.is_empty() || roles::is_superuser(roles::current()) {
+        return Ok(());
+    }
+    // SAFETY: by the caller's promise, and not null.
+    let name = unsafe { CStr::from_ptr(name) };
+    if name.to_bytes().starts_with(prefix.as_bytes()) {
+        return Err(Error::forbidden(
+            format!("name a schema as those of tenants are named, \"{prefix}...\""),
+            "Choose another name, or have a superuser create it.",
         ));
     }
     Ok(())

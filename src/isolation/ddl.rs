@@ -7,6 +7,7 @@ use pgrx::prelude::*;
 use super::policies::{self, TenantTable};
 use super::relations;
 use crate::catalog::Catalog;
+use crate::catalog::relations::LockedTable;
 use crate::error::{Error, Result};
 use crate::identity::SandboxIdentity;
 use crate::pg::sandbox::Sandbox;
@@ -116,7 +117,9 @@ pub fn after_command(command: Command) -> Result<()> {
     }
     if objects.partitions && command != Command::AltersInPlace {
         for (partition, column) in bare_partitions(&catalog)? {
-            policies::protect_shared(&catalog, &partition, &column)?;
+            if let Some(partition) = LockedTable::lock(partition) {
+                policies::protect_shared(&catalog, &partition, &column)?;
+            }
         }
     }
     // From here on SQL of the tables' owners may run, whose DDL must be heard.
@@ -202,7 +205,7 @@ pub fn after_drop() -> Result<()> {
 }
 
 fn keep_protected(catalog: &Catalog, relation: &Relation, caller_is_superuser: bool) -> Result<()> {
-    let table = TenantTable { table: relation.name.clone(), tenant: relation.tenant };
+    let table = TenantTable { oid: relation.oid, table: relation.name.clone(), tenant: relation.tenant };
     if !relation.has_policy {
         policies::protect(catalog, &table)?;
         grant(catalog, relation)?;
@@ -312,10 +315,10 @@ fn moved_out(catalog: &Catalog) -> Result<Vec<String>> {
 
 /// Partitions of shared tables that the command made or attached, with the tenant column: a query that names a
 /// partition does not ask its parent's policies.
-fn bare_partitions(catalog: &Catalog) -> Result<Vec<(String, String)>> {
+fn bare_partitions(catalog: &Catalog) -> Result<Vec<(pg_sys::Oid, String)>> {
     query(
         catalog.scope(),
-        "SELECT DISTINCT format('%I.%I', n.nspname, part.relname), quote_ident(a.attname)
+        "SELECT DISTINCT part.oid, quote_ident(a.attname)
          FROM pg_event_trigger_ddl_commands() d
          JOIN pg_class c ON c.oid = d.objid AND (c.relispartition OR c.relkind = 'p')
          CROSS JOIN LATERAL (SELECT pg_partition_root(c.oid) AS oid) root
@@ -327,7 +330,6 @@ fn bare_partitions(catalog: &Catalog) -> Result<Vec<(String, String)>> {
          JOIN pg_attribute a ON a.attrelid = root.oid AND a.attnum = k.refobjsubid
          CROSS JOIN LATERAL pg_partition_tree(root.oid) tree
          JOIN pg_class part ON part.oid = tree.relid AND part.relkind IN ('r', 'p')
-         JOIN pg_namespace n ON n.oid = part.relnamespace
          WHERE d.classid = 'pg_class'::regclass AND NOT EXISTS (
              SELECT 1 FROM pg_policy o WHERE o.polrelid = part.oid AND o.polname = 'tenant_isolation')",
         &[],

@@ -8,6 +8,7 @@ mod cursors;
 pub mod ddl;
 mod hooks;
 mod named_relations;
+mod pinned;
 mod planner;
 mod plans;
 pub mod policies;

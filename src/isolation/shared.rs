@@ -5,14 +5,15 @@ use pgrx::spi::quote_identifier;
 use pgrx::{PgLogLevel, PgSqlErrorCode, Uuid, pg_sys};
 
 use super::ddl::OwnDdl;
-use super::policies;
+use super::{pinned, policies};
 use crate::access::{Need, authorize, require_instance_admin};
+use crate::catalog::relations::LockedTable;
 use crate::catalog::shared_tables::{self, LooseKey};
 use crate::catalog::{Catalog, relations, removals, tenants};
 use crate::error::{Error, Result};
 use crate::identity::SandboxIdentity;
+use crate::pg::roles;
 use crate::pg::sandbox::Sandbox;
-use crate::pg::{execute, roles};
 
 /// One thing that `protect` or `unprotect` did.
 pub struct Step {
@@ -36,8 +37,6 @@ pub fn protect(
     work.refuse_unknown_tenants()?;
     work.add_constraints(column)?;
     work.add_policies()?;
-    let (_, without) = shared_tables::protected_parts(catalog, relation)?;
-    require_that_names_held(without == 0)?;
     work.list(column)?;
     for key in shared_tables::loose_keys(catalog, relation)? {
         warn_of_key(&key);
@@ -51,39 +50,23 @@ pub fn unprotect(catalog: &Catalog, relation: pg_sys::Oid) -> Result<Vec<Step>> 
     let mut steps = Vec::new();
     let is_listed = shared_tables::remove(catalog, relation)?;
     removals::forget(catalog, relation)?;
-    for part in relations::partition_tree(catalog, relation)? {
-        if !relations::has_policy(catalog, &part, "tenant_isolation")? {
-            continue;
+    let parts = relations::partition_tree(catalog, relation)?;
+    for part in &parts {
+        if policies::unprotect_shared(catalog, part)? {
+            steps.push(Step { object: format!("table {}", part.name), done: "policies dropped" });
         }
-        execute(catalog.scope(), &format!("DROP POLICY tenant_isolation ON {part}"))?;
-        if relations::has_policy(catalog, &part, "tenant_access")? {
-            execute(catalog.scope(), &format!("DROP POLICY tenant_access ON {part}"))?;
-        }
-        if !relations::has_any_policy(catalog, &part)? {
-            let off = format!("ALTER TABLE {part} NO FORCE ROW LEVEL SECURITY, DISABLE ROW LEVEL SECURITY");
-            execute(catalog.scope(), &off)?;
-        }
-        steps.push(Step { object: format!("table {part}"), done: "policies dropped" });
     }
-    let (with, _) = shared_tables::protected_parts(catalog, relation)?;
-    require_that_names_held(with == 0)?;
     if let Some(column) = relations::column_with_tenant_default(catalog, relation)? {
-        execute(catalog.scope(), &format!("ALTER TABLE {} ALTER COLUMN {column} DROP DEFAULT", table.name))?;
+        if let Some(table) = parts.iter().find(|part| part.oid == relation) {
+            let command = format!("ALTER TABLE {} ALTER COLUMN {column} DROP DEFAULT", table.name);
+            pinned::execute(catalog, table, &command)?;
+        }
         steps.push(Step { object: format!("column {}.{column}", table.name), done: "default dropped" });
     }
     if is_listed {
         steps.push(Step { object: format!("table {}", table.name), done: "removed from the shared tables" });
     }
     Ok(steps)
-}
-
-/// Commands name tables, and whoever owns a schema may rename it while one of them waits: what was to be done is looked at by oid
-/// when it is done.
-fn require_that_names_held(held: bool) -> Result<()> {
-    if held {
-        return Ok(());
-    }
-    Err(Error::conflict("the table, or a partition of it, was renamed meanwhile", "Nothing was changed: try again."))
 }
 
 /// A table or partitioned table outside the tenant schemas, which the caller owns. What becomes of a tenant's rows is for the
@@ -199,14 +182,16 @@ impl Work<'_> {
         if relations::column_with_tenant_default(self.catalog, oid)?.as_deref() != Some(column.as_str()) {
             let default = relations::current_tenant_function(self.catalog)?;
             for part in relations::partition_tree(self.catalog, oid)? {
-                let command = format!("ALTER TABLE {part} ALTER COLUMN {column} SET DEFAULT {default}()");
-                execute(self.catalog.scope(), &command)?;
+                let command = format!("ALTER TABLE {} ALTER COLUMN {column} SET DEFAULT {default}()", part.name);
+                pinned::execute(self.catalog, &part, &command)?;
             }
             self.steps.push(Step { object: self.column_object(), done: "default set to the current tenant" });
         }
         if !relations::has_index_on(self.catalog, oid, plain)? {
             // Whoever asks for it, the server builds an index as the table's owner.
-            execute(self.catalog.scope(), &format!("CREATE INDEX ON {table} ({column})"))?;
+            if let Some(table) = LockedTable::lock(oid) {
+                pinned::execute(self.catalog, &table, &format!("CREATE INDEX ON {} ({column})", table.name))?;
+            }
             self.steps.push(Step { object: self.column_object(), done: "index added" });
         }
         Ok(())
@@ -226,7 +211,7 @@ impl Work<'_> {
         let _own = OwnDdl::begin();
         for part in relations::partition_tree(self.catalog, self.table.oid)? {
             if policies::protect_shared(self.catalog, &part, &self.column)? {
-                self.steps.push(Step { object: format!("table {part}"), done: "policies added" });
+                self.steps.push(Step { object: format!("table {}", part.name), done: "policies added" });
             }
         }
         Ok(())

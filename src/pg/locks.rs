@@ -45,6 +45,11 @@ pub fn wait_for_writers(table: pg_sys::Oid) {
 }
 
 /// Locks a table for writing, until the end of the transaction; waits for lock_timeout at most.
+pub fn lock_for_reading(table: pg_sys::Oid) {
+    // SAFETY: any oid may be locked, in a transaction.
+    unsafe { pg_sys::LockRelationOid(table, pg_sys::AccessShareLock as i32) };
+}
+
 pub fn lock_for_writing(table: pg_sys::Oid) {
     // SAFETY: a lock on an oid, in a transaction; whether there is such a table is looked at afterwards.
     unsafe { pg_sys::LockRelationOid(table, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE) };

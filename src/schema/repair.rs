@@ -200,12 +200,12 @@ fn grant_findings(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Finding>> {
 fn unprotected(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<TenantTable>> {
     query(
         catalog.scope(),
-        "SELECT format('%I.%I', n.nspname, c.relname)
+        "SELECT format('%I.%I', n.nspname, c.relname), c.oid
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
          WHERE n.nspname = $1::text::name AND c.relkind IN ('r', 'p') AND NOT EXISTS (
              SELECT 1 FROM fluxbase_tenant.isolation_policies p
              WHERE p.relation = c.oid AND p.in_force AND p.tenant_id = $2)",
         &[tenant.schema_name.as_str().into(), tenant.id.into()],
-        |row| Ok(TenantTable { table: row.need(1)?, tenant: tenant.id }),
+        |row| Ok(TenantTable { table: row.need(1)?, oid: row.need(2)?, tenant: tenant.id }),
     )
 }

@@ -1,12 +1,13 @@
 //! What a deleted tenant had outside its schema: rows of shared tables, and its owner role.
 //!
 //! Shared tables and what hangs on them are other people's. Nothing of theirs may run in the session that deletes, keep it
-//! waiting or stop it: here only rows go whose removal runs no code, and only at once. A background worker looks at every
-//! table after the commit, and removes what is left; until then nobody reaches it, for its tenant is gone.
+//! waiting or stop it: here only rows go of tables that are superusers' or the caller's own, whose removal runs no code, and only
+//! at once. A background worker looks at every table after the commit, and removes what is left; until then nobody reaches
+//! it, for its tenant is gone.
 
 use std::time::{Duration, Instant};
 
-use pgrx::Uuid;
+use pgrx::{Uuid, pg_sys};
 
 use crate::catalog::shared_tables::{self, Part, SharedTable};
 use crate::catalog::{Catalog, removals};
@@ -44,7 +45,7 @@ pub fn remove_what_is_elsewhere(catalog: &Catalog, tenant_id: Uuid) -> Result<()
         let before = left.len();
         let mut still_left = Vec::new();
         for table in left {
-            if started.elapsed() > PATIENCE_WITH_ALL || !remove_rows(&table, tenant_id)? {
+            if started.elapsed() > PATIENCE_WITH_ALL || !remove_rows(catalog.caller_role(), &table, tenant_id)? {
                 still_left.push(table);
             }
         }
@@ -56,7 +57,7 @@ pub fn remove_what_is_elsewhere(catalog: &Catalog, tenant_id: Uuid) -> Result<()
 }
 
 /// False where that is left to the worker, as is whatever the server refuses.
-fn remove_rows(table: &SharedTable, tenant_id: Uuid) -> Result<bool> {
+fn remove_rows(caller: pg_sys::Oid, table: &SharedTable, tenant_id: Uuid) -> Result<bool> {
     let removed = attempt_any(|| {
         // By oid, and by what is committed now at every isolation level: names and triggers may change until there is a lock.
         let touched = shared_tables::touched_by_delete(&Catalog::latest()?, table.oid)?;
@@ -66,7 +67,11 @@ fn remove_rows(table: &SharedTable, tenant_id: Uuid) -> Result<bool> {
         let parts = {
             let locked = Catalog::latest()?;
             let is_same = shared_tables::touched_by_delete(&locked, table.oid)? == touched;
-            if !is_same || shared_tables::delete_runs_code(&locked, table.oid)? {
+            let tables = touched.iter().map(|one| one.table).collect();
+            if !is_same
+                || !shared_tables::are_trusted(&locked, tables, caller)?
+                || shared_tables::delete_runs_code(&locked, table.oid)?
+            {
                 return Ok(false);
             }
             shared_tables::parts(&locked, table)?

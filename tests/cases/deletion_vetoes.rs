@@ -26,6 +26,9 @@ cases![
     the_id_of_a_tenant_that_is_not_quite_gone,
     grants_to_an_owner_role,
     plain_tables_go_with_the_tenant,
+    tables_of_strangers_are_not_touched_in_the_session,
+    policies_that_are_too_long_or_too_deep_to_read,
+    names_of_schemas_that_are_not_committed,
 ];
 
 fn trigger_that_raises(db: &Db) {
@@ -312,4 +315,85 @@ fn plain_tables_go_with_the_tenant(db: &Db) {
         column::<String>(&mut superuser, "SELECT problem FROM tenant_check() WHERE severity = 'error'", &[]),
         [""; 0]
     );
+}
+
+/// Whatever its owner does to such a table meanwhile, whoever deletes a tenant does not come by.
+fn tables_of_strangers_are_not_touched_in_the_session(db: &Db) {
+    let scene = Scene::set(db);
+    let (doomed, other) = (db.new_tenant("doomed", scene.crook), db.new_tenant("other", scene.crook));
+    bait(&scene, "lair.bait", &[doomed, other]);
+    run(
+        &mut db.superuser(),
+        &format!(
+            "CREATE TABLE plain (id int PRIMARY KEY); SELECT tenant_protect('plain'); CREATE TABLE parent (id int PRIMARY KEY);
+             SELECT tenant_protect('parent'); GRANT REFERENCES ON parent TO {};
+             INSERT INTO plain VALUES (1, '{doomed}'), (2, '{other}'); INSERT INTO parent VALUES (1, '{doomed}'), (2, '{other}')",
+            scene.role
+        ),
+    );
+    // A key of a stranger's, with an index that helps nothing.
+    run(
+        &mut scene.thief(),
+        "CREATE TABLE lair.child (a int, b int REFERENCES public.parent ON DELETE CASCADE); CREATE INDEX ON lair.child USING brin (b);
+         INSERT INTO lair.child SELECT 1, 2 FROM generate_series(1, 10)",
+    );
+    let mut deleting = db.superuser();
+    run(&mut deleting, &format!("BEGIN; SELECT tenant_delete('{doomed}')"));
+    let here = |table: &str| format!("SELECT count(*) FROM {table} WHERE tenant_id = '{doomed}'");
+    assert_eq!(one::<i64>(&mut deleting, &here("plain"), &[]), 0);
+    for table in ["parent", "lair.bait"] {
+        assert_eq!(one::<i64>(&mut deleting, &here(table), &[]), 1, "{table}");
+    }
+    run(&mut deleting, "COMMIT");
+    removed(db);
+    for table in ["parent", "lair.bait"] {
+        assert_eq!(left(db, table, doomed), 0);
+        assert_eq!(left(db, table, other), 1);
+    }
+}
+
+/// Anybody may write a policy of our name.
+fn policies_that_are_too_long_or_too_deep_to_read(db: &Db) {
+    let scene = Scene::set(db);
+    let ids = ["a", "b", "c"].map(|slug| db.new_tenant(slug, scene.crook));
+    bait(&scene, "lair.bait", &ids);
+    bait(&scene, "lair.more", &ids);
+    run(&mut scene.thief(), "DROP POLICY tenant_isolation ON lair.bait; CREATE TABLE lair.own (n int)");
+    let deep = |table: &str, depth: usize| {
+        format!("CREATE POLICY tenant_isolation ON {table} USING (1{} > 0)", "+1".repeat(depth))
+    };
+    for table in ["lair.bait", "lair.own"] {
+        // The deepest that the server takes.
+        let taken =
+            (1000..12000).rev().step_by(500).find(|depth| scene.thief().batch_execute(&deep(table, *depth)).is_ok());
+        assert!(taken.is_some_and(|depth| depth >= 2000), "{taken:?}");
+    }
+    let long = format!("CREATE POLICY tenant_isolation ON lair.more USING ('{}' <> '')", "x".repeat(5_000_000));
+    run(&mut scene.thief(), "DROP POLICY tenant_isolation ON lair.more");
+    run(&mut scene.thief(), &long);
+    run(&mut db.superuser(), &format!("SELECT tenant_delete('{}'); SELECT count(*) FROM tenant_check()", ids[0]));
+    // The server cannot open the one table for anybody.
+    until("the other one is empty of the tenant", || left(db, "lair.more", ids[0]) == 0);
+    assert_eq!(ids.map(|id| left(db, "lair.more", id)), [0, 1, 1]);
+    let told = reported(db, "table lair.bait");
+    assert!(told.contains("stack depth limit exceeded"), "{told}");
+}
+
+/// An open transaction that has made a schema keeps everybody waiting who wants one of that name.
+fn names_of_schemas_that_are_not_committed(db: &Db) {
+    let scene = Scene::set(db);
+    run(&mut db.superuser(), &format!("GRANT CREATE ON DATABASE {} TO {}", db.name(), scene.role));
+    for statement in [
+        "CREATE SCHEMA tenant_beta",
+        "CREATE SCHEMA IF NOT EXISTS tenant_beta",
+        "ALTER SCHEMA lair RENAME TO tenant_beta",
+    ] {
+        let mut thief = scene.thief();
+        run(&mut thief, "BEGIN; SAVEPOINT s");
+        expect_error(thief.batch_execute(statement), "42501");
+        run(&mut thief, "ROLLBACK TO s");
+        run(&mut db.superuser(), "SET lock_timeout = '500ms'; BEGIN; SELECT tenant_create('beta', 'Beta'); ROLLBACK");
+    }
+    run(&mut scene.thief(), "CREATE SCHEMA tenants; ALTER SCHEMA tenants RENAME TO nest");
+    run(&mut db.superuser(), "CREATE SCHEMA tenant_of_a_superusers");
 }

@@ -13,11 +13,13 @@ mod attacks_planted_code;
 mod attacks_pools;
 mod attacks_privileges;
 mod attacks_reads_writes;
+mod attacks_renaming;
 mod attacks_roles;
 mod attacks_shared_tables;
 mod cached_access;
 mod cached_own_changes;
 mod catalog_tables;
+mod channels;
 mod clients;
 mod clone;
 mod crash;
@@ -90,11 +92,13 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         ("attacks_pools", attacks_pools::cases()),
         ("attacks_privileges", attacks_privileges::cases()),
         ("attacks_reads_writes", attacks_reads_writes::cases()),
+        ("attacks_renaming", attacks_renaming::cases()),
         ("attacks_roles", attacks_roles::cases()),
         ("attacks_shared_tables", attacks_shared_tables::cases()),
         ("cached_access", cached_access::cases()),
         ("cached_own_changes", cached_own_changes::cases()),
         ("catalog_tables", catalog_tables::cases()),
+        ("channels", channels::cases()),
         ("clients", clients::cases()),
         ("clone", clone::cases()),
         ("crash", crash::cases()),

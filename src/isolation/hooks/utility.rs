@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 
 use super::{JUST_STARTED, PREVIOUS, Raise, permit, refuse};
 use crate::catalog::changes;
-use crate::isolation::{before_command, check, commands, cursors, plans};
+use crate::isolation::{before_command, check, commands, cursors, pinned, plans};
 use crate::pg::roles;
 
 #[pg_guard]
@@ -111,6 +111,7 @@ fn search_schema(schema: pg_sys::Oid, search: &mut pg_sys::ObjectAccessNamespace
         return;
     }
     if search.ereport_on_violation {
+        pinned::permit(schema).unwrap_or_raise();
         changes::catch_up();
         if check::schema_is_out_of_reach(schema).unwrap_or_raise() {
             refuse("schema", check::schema_name(schema));
