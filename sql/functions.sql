@@ -214,8 +214,8 @@ COMMENT ON FUNCTION @extschema@.tenant_check() IS
     'Audits the installation: a row for each finding with severity (error: tenants are not kept apart, or the catalog has lost '
     'something; warning: neither, by what may change), object, problem and fix, worst first; no rows: nothing found. Waits for '
     'nobody. Instance admins. Errors: forbidden.';
-COMMENT ON FUNCTION fluxbase_tenant.relation_in(cstring) IS 'Input of the type relation.';
-COMMENT ON FUNCTION fluxbase_tenant.relation_out(fluxbase_tenant.relation) IS 'Output of the type relation.';
+COMMENT ON FUNCTION fluxbase_tenant.relation_in(cstring) IS 'Input of the type relation: the relation of that name, 0 where there is none.';
+COMMENT ON FUNCTION fluxbase_tenant.relation_out(fluxbase_tenant.relation) IS 'Output of the type relation: the name, as regclass prints it.';
 COMMENT ON FUNCTION fluxbase_tenant.reachable(uuid) IS
     'Whether the caller reaches the tables of a tenant now; called by the policy tenant_isolation of every such table.';
 COMMENT ON FUNCTION fluxbase_tenant.reachable_tenant_ids() IS

@@ -8,7 +8,7 @@ use crate::catalog::Catalog;
 use crate::catalog::tenants::Tenant;
 use crate::error::Result;
 use crate::pg::guc::{self, Lifetime};
-use crate::settings::{self, CHOSEN_FOR_USER_ID, CHOSEN_TENANT_ID, PATH_BEFORE, PATH_SET, TENANT_ID};
+use crate::settings::{CHOICE, Choice, PATHS, Paths, TENANT_ID};
 use crate::{ids, tenancy};
 
 /// No slug can be read as a uuid, so the text decides.
@@ -28,21 +28,18 @@ fn set_current(find: impl FnOnce(&Catalog) -> Result<Access>, lifetime: Lifetime
     let before = path_before()?;
     let Access { tenant, caller, .. } = find(&Catalog::latest()?)?;
     require_data_access(caller, &tenant)?;
-    let id = ids::text(tenant.id);
-    let user = caller.user().map(ids::text).unwrap_or_default();
-    let path = path_of(&tenant.schema_name, &before)?;
-    guc::set(CHOSEN_TENANT_ID, if user.is_empty() { "" } else { &id }, lifetime)?;
-    guc::set(CHOSEN_FOR_USER_ID, &user, lifetime)?;
-    guc::set(TENANT_ID, &id, lifetime)?;
-    guc::set(PATH_BEFORE, &before, lifetime)?;
-    guc::set(PATH_SET, &path, lifetime)?;
-    guc::set(c"search_path", &path, lifetime)?;
+    let choice = caller.user().map(|user| Choice { tenant: tenant.id, user }.text()).unwrap_or_default();
+    let paths = Paths { set: path_of(&tenant.schema_name, &before)?, before };
+    guc::set(CHOICE, &choice, lifetime)?;
+    guc::set(TENANT_ID, &ids::text(tenant.id), lifetime)?;
+    guc::set(PATHS, &paths.text(), lifetime)?;
+    guc::set(c"search_path", &paths.set, lifetime)?;
     Ok(tenant)
 }
 
 pub fn reset_current() -> Result<()> {
     let before = path_before()?;
-    for setting in [TENANT_ID, CHOSEN_TENANT_ID, CHOSEN_FOR_USER_ID, PATH_SET, PATH_BEFORE] {
+    for setting in [TENANT_ID, CHOICE, PATHS] {
         guc::set(setting, "", Lifetime::Session)?;
     }
     guc::set(c"search_path", &before, Lifetime::Session)
@@ -51,7 +48,10 @@ pub fn reset_current() -> Result<()> {
 /// The search_path that `tenant_set_current` found; as it is, where somebody changed it since.
 fn path_before() -> Result<String> {
     let path = guc::get("search_path")?.unwrap_or_default();
-    Ok(if !path.is_empty() && path == settings::path_set() { settings::path_before() } else { path })
+    Ok(match Paths::kept() {
+        Some(paths) if paths.set == path => paths.before,
+        _ => path,
+    })
 }
 
 /// The tenant's schema first and temporary objects last: otherwise one that another user of the connection left behind would be

@@ -11,16 +11,12 @@ use pgrx::prelude::*;
 
 pub const USER_ID: &CStr = c"fluxbase_tenant.user_id";
 pub const TENANT_ID: &CStr = c"fluxbase_tenant.tenant_id";
-/// The tenant that `tenant_set_current` chose for a user. Without it a choice that outlives its user's SET LOCAL would
-/// turn the session into that tenant's service context.
-pub const CHOSEN_TENANT_ID: &CStr = c"fluxbase_tenant.chosen_tenant_id";
-
-/// The user that it was chosen for: a choice never counts for another one who may not have it.
-pub const CHOSEN_FOR_USER_ID: &CStr = c"fluxbase_tenant.chosen_for_user_id";
+/// The tenant that `tenant_set_current` chose for a user, and the user. Without it a choice that outlives its user's SET LOCAL
+/// would turn the session into that tenant's service context, or be the next user's.
+pub const CHOICE: &CStr = c"fluxbase_tenant.choice";
 
 /// The search_path that `tenant_set_current` set, and the one that it found.
-pub const PATH_SET: &CStr = c"fluxbase_tenant.search_path_set";
-pub const PATH_BEFORE: &CStr = c"fluxbase_tenant.search_path_before";
+pub const PATHS: &CStr = c"fluxbase_tenant.search_paths";
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PostgresGucEnum)]
 pub enum CreatePolicy {
@@ -45,10 +41,8 @@ type Text = GucSetting<Option<CString>>;
 
 static USER_ID_VALUE: Text = Text::new(Some(c""));
 static TENANT_ID_VALUE: Text = Text::new(Some(c""));
-static CHOSEN_TENANT_ID_VALUE: Text = Text::new(Some(c""));
-static CHOSEN_FOR_USER_ID_VALUE: Text = Text::new(Some(c""));
-static PATH_SET_VALUE: Text = Text::new(Some(c""));
-static PATH_BEFORE_VALUE: Text = Text::new(Some(c""));
+static CHOICE_VALUE: Text = Text::new(Some(c""));
+static PATHS_VALUE: Text = Text::new(Some(c""));
 static USER_ID_SETTING: Text = Text::new(Some(USER_ID));
 static TENANT_ID_SETTING: Text = Text::new(Some(TENANT_ID));
 static SCHEMA_PREFIX: Text = Text::new(Some(c"tenant_"));
@@ -110,12 +104,48 @@ pub fn tenant_id() -> Result<Option<pgrx::Uuid>> {
     with_bytes(&TENANT_ID_VALUE, |value| parse(TENANT_ID, value))
 }
 
-pub fn chosen_tenant_id() -> Result<Option<pgrx::Uuid>> {
-    with_bytes(&CHOSEN_TENANT_ID_VALUE, |value| parse(CHOSEN_TENANT_ID, value))
+/// What `tenant_set_current` chose, and for whom.
+#[derive(Clone, Copy)]
+pub struct Choice {
+    pub tenant: pgrx::Uuid,
+    pub user: pgrx::Uuid,
 }
 
-pub fn chosen_for_user_id() -> Result<Option<pgrx::Uuid>> {
-    with_bytes(&CHOSEN_FOR_USER_ID_VALUE, |value| parse(CHOSEN_FOR_USER_ID, value))
+impl Choice {
+    pub fn kept() -> Option<Self> {
+        with_bytes(&CHOICE_VALUE, |value| {
+            let (tenant, user) = value.split_at_checked(UUID_LENGTH)?;
+            Some(Choice { tenant: ids::from_ascii(tenant)?, user: ids::from_ascii(user)? })
+        })
+    }
+
+    /// As the setting holds it.
+    pub fn text(self) -> String {
+        ids::text(self.tenant) + &ids::text(self.user)
+    }
+}
+
+/// As `ids::text` writes one.
+const UUID_LENGTH: usize = 36;
+
+/// A search_path that `tenant_set_current` set, and the one that it found.
+pub struct Paths {
+    pub set: String,
+    pub before: String,
+}
+
+impl Paths {
+    pub fn kept() -> Option<Self> {
+        let value = text(&PATHS_VALUE);
+        let (length, paths) = value.split_once(' ')?;
+        let (set, before) = paths.split_at_checked(length.parse().ok()?)?;
+        Some(Paths { set: set.into(), before: before.into() })
+    }
+
+    /// As the setting holds them.
+    pub fn text(&self) -> String {
+        format!("{} {}{}", self.set.len(), self.set, self.before)
+    }
 }
 
 fn parse(name: &CStr, value: &[u8]) -> Result<Option<pgrx::Uuid>> {
@@ -147,33 +177,14 @@ fn with_bytes<T>(setting: &'static Text, read: impl FnOnce(&[u8]) -> T) -> T {
     read(value)
 }
 
-pub fn path_set() -> String {
-    text(&PATH_SET_VALUE)
-}
-
-pub fn path_before() -> String {
-    text(&PATH_BEFORE_VALUE)
-}
-
 pub fn define() {
     LOADING.set(true);
-    let (plain, assigned) = (GucFlags::default(), identity_assigned as Assigned);
     let user = c"Current user of the application (uuid), empty for none.";
-    define_uuid(USER_ID, user, &USER_ID_VALUE, plain, user_id_assigned);
-    define_uuid(TENANT_ID, c"Current tenant (uuid), empty for none.", &TENANT_ID_VALUE, plain, assigned);
-    define_uuid(
-        CHOSEN_TENANT_ID,
-        c"Tenant that tenant_set_current() chose for a user; kept by the extension.",
-        &CHOSEN_TENANT_ID_VALUE,
-        KEPT,
-        assigned,
-    );
-    let user = c"User that tenant_set_current() chose a tenant for; kept by the extension.";
-    define_uuid(CHOSEN_FOR_USER_ID, user, &CHOSEN_FOR_USER_ID_VALUE, KEPT, assigned);
+    define_uuid(USER_ID, user, &USER_ID_VALUE, user_id_assigned);
+    define_uuid(TENANT_ID, c"Current tenant (uuid), empty for none.", &TENANT_ID_VALUE, identity_assigned);
     LOADING.set(false);
-    let (short, long) = (c"Kept by tenant_set_current().", c"");
-    GucRegistry::define_string_guc(PATH_SET, short, long, &PATH_SET_VALUE, GucContext::Suset, KEPT);
-    GucRegistry::define_string_guc(PATH_BEFORE, short, long, &PATH_BEFORE_VALUE, GucContext::Suset, KEPT);
+    define_kept(CHOICE, c"What tenant_set_current() chose, and for which user; kept by the extension.", &CHOICE_VALUE);
+    define_kept(PATHS, c"What tenant_set_current() did to search_path; kept by the extension.", &PATHS_VALUE);
     define_source(
         c"fluxbase_tenant.user_id_setting",
         c"Setting that the current user is read from.",
@@ -234,6 +245,24 @@ pub fn define() {
     unsafe { pg_sys::MarkGUCPrefixReserved(c"fluxbase_tenant".as_ptr()) };
 }
 
+fn define_kept(name: &'static CStr, short: &'static CStr, setting: &'static Text) {
+    // SAFETY: identity_assigned is guarded, and does nothing with what it is given.
+    unsafe {
+        let assigned = Some(identity_assigned as _);
+        GucRegistry::define_string_guc_with_hooks(
+            name,
+            short,
+            c"",
+            setting,
+            GucContext::Suset,
+            KEPT,
+            None,
+            assigned,
+            None,
+        );
+    }
+}
+
 fn define_source(name: &'static CStr, short: &'static CStr, long: &'static CStr, setting: &'static Text) {
     let (context, flags) = (GucContext::Suset, GucFlags::default());
     // SAFETY: identity_assigned is guarded, and does nothing with what it is given.
@@ -245,7 +274,7 @@ fn define_source(name: &'static CStr, short: &'static CStr, long: &'static CStr,
 
 type Assigned = unsafe extern "C-unwind" fn(*const c_char, *mut c_void);
 
-fn define_uuid(name: &'static CStr, short: &'static CStr, setting: &'static Text, flags: GucFlags, assigned: Assigned) {
+fn define_uuid(name: &'static CStr, short: &'static CStr, setting: &'static Text, assigned: Assigned) {
     // SAFETY: the hooks are guarded, and neither keep nor free what they are given.
     unsafe {
         GucRegistry::define_string_guc_with_hooks(
@@ -254,7 +283,7 @@ fn define_uuid(name: &'static CStr, short: &'static CStr, setting: &'static Text
             c"Superusers and roles granted SET on it may set it.",
             setting,
             GucContext::Suset,
-            flags,
+            GucFlags::default(),
             Some(check_uuid),
             Some(assigned),
             None,

@@ -15,7 +15,7 @@ use crate::catalog::Catalog;
 use crate::error::Result;
 use crate::ids;
 use crate::pg::{guc, roles};
-use crate::settings;
+use crate::settings::{self, Choice};
 
 /// The caller of a function or a query. Exactly one of these, decided in one place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -109,14 +109,13 @@ pub fn tenant() -> Result<Option<Uuid>> {
 
 /// Whether `tenant_set_current` chose the tenant for somebody else than the current user, who may not have it.
 fn is_choice_of_another(tenant: Uuid) -> Result<bool> {
-    let Some(chooser) = settings::chosen_for_user_id()? else {
+    let Some(choice) = Choice::kept().filter(|choice| choice.tenant == tenant) else {
         return Ok(false);
     };
-    let Some(user) = user()?.filter(|user| *user != chooser) else {
+    let Some(user) = user()?.filter(|user| *user != choice.user) else {
         return Ok(false);
     };
-    let is_another =
-        settings::chosen_tenant_id()? == Some(tenant) && !access::is_active_member_or_instance_admin(user, tenant)?;
+    let is_another = !access::is_active_member_or_instance_admin(user, tenant)?;
     if is_another {
         warn_of_choice();
     }
@@ -139,8 +138,8 @@ fn warn_of_choice() {
 /// user's identity may have ended, with a SET LOCAL, before the choice did.
 fn service_tenant() -> Result<Option<Uuid>> {
     let tenant = tenant()?;
-    let chosen_for_a_user = tenant.is_some() && tenant == settings::chosen_tenant_id()?;
-    Ok(if chosen_for_a_user { None } else { tenant })
+    let is_chosen_for_a_user = |tenant: &Uuid| Choice::kept().is_some_and(|choice| choice.tenant == *tenant);
+    Ok(tenant.filter(|tenant| !is_chosen_for_a_user(tenant)))
 }
 
 /// What else than the own settings says who is calling.
@@ -181,14 +180,13 @@ impl SandboxIdentity {
 
     /// What goes with it, for parallel workers, which know the settings alone: the tenant's service context, and no setting
     /// of others that the script could give a user's id.
-    pub fn settings(tenant: &str) -> [(&CStr, &str); 6] {
+    pub fn settings(tenant: &str) -> [(&CStr, &str); 5] {
         let (user_id, tenant_id) = ("fluxbase_tenant.user_id", "fluxbase_tenant.tenant_id");
         [
             (c"fluxbase_tenant.user_id_setting", user_id),
             (c"fluxbase_tenant.tenant_id_setting", tenant_id),
             (settings::USER_ID, ""),
-            (settings::CHOSEN_TENANT_ID, ""),
-            (settings::CHOSEN_FOR_USER_ID, ""),
+            (settings::CHOICE, ""),
             (settings::TENANT_ID, tenant),
         ]
     }

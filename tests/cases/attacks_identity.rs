@@ -70,8 +70,7 @@ fn resets_lead_back_to_the_own_identity(db: &Db) {
 fn settings_cannot_be_forged_from_functions(db: &Db) {
     let scene = Scene::set(db);
     let mut client = scene.thief();
-    for (setting, value) in [("user_id", scene.owner), ("tenant_id", scene.victim), ("chosen_tenant_id", scene.victim)]
-    {
+    for (setting, value) in [("user_id", scene.owner), ("tenant_id", scene.victim), ("choice", scene.victim)] {
         let name = format!("fluxbase_tenant.{setting}");
         for statement in [
             format!("DO $$ BEGIN PERFORM set_config('{name}', '{value}', true); END $$"),

@@ -156,7 +156,7 @@ fn kept_settings_are_nobodys_to_set(db: &Db) {
     let (_, tenant) = victim(db);
     for mut client in [db.user_role(), db.server(), db.admin()] {
         run(&mut client, "SELECT tenant_is_instance_admin()");
-        for setting in ["chosen_tenant_id", "search_path_set"] {
+        for setting in ["choice", "search_paths"] {
             let sql = format!("SET fluxbase_tenant.{setting} = '{tenant}'");
             expect_error(client.batch_execute(&sql), "42501");
             expect_error(client.batch_execute(&format!("RESET fluxbase_tenant.{setting}")), "42501");
