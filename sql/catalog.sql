@@ -156,6 +156,7 @@ CREATE CAST (pg_catalog.oid AS fluxbase_tenant.relation) WITHOUT FUNCTION;
 COMMENT ON TYPE fluxbase_tenant.relation IS 'a relation by its name; 0 where there is none of that name';
 
 CREATE TABLE fluxbase_tenant.shared_tables (
+    id            uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
     relation      fluxbase_tenant.relation NOT NULL,
     tenant_column name NOT NULL,
     protected_at  timestamptz NOT NULL DEFAULT pg_catalog.now()
@@ -167,6 +168,7 @@ COMMENT ON COLUMN fluxbase_tenant.shared_tables.tenant_column IS 'holds the tena
 
 -- What is left to remove of deleted tenants. The tenant is gone, so nobody can reach it; a background worker removes it.
 CREATE TABLE fluxbase_tenant.removals (
+    id           uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
     tenant_id    uuid NOT NULL,
     relation     fluxbase_tenant.relation,
     requested_at timestamptz NOT NULL DEFAULT pg_catalog.now(),

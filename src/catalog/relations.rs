@@ -10,31 +10,34 @@ use crate::error::{Error, Result};
 use crate::pg::{locks, query, query_text};
 
 pub struct Table {
-    pub oid: pg_sys::Oid,
-    pub name: String,
+    pub locked: LockedTable,
     pub owner: pg_sys::Oid,
     /// Where it is in a tenant's schema.
     pub tenant: Option<Uuid>,
 }
 
-/// `None` for what is not a table or partitioned table.
+/// Locked; `None` for what is not a table or partitioned table.
 pub fn table(catalog: &Catalog, oid: pg_sys::Oid) -> Result<Option<Table>> {
-    let rows = query(
+    let Some(locked) = LockedTable::lock(oid) else {
+        return Ok(None);
+    };
+    let found: Vec<(pg_sys::Oid, Option<Uuid>)> = query(
         catalog.scope(),
-        "SELECT format('%I.%I', n.nspname, c.relname), c.relowner, t.id
-         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        "SELECT c.relowner, t.id FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
          LEFT JOIN fluxbase_tenant.tenants t ON t.schema_name = n.nspname
          WHERE c.oid = $1 AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't'",
         &[oid.into()],
-        |row| Ok(Table { oid, name: row.need(1)?, owner: row.need(2)?, tenant: row.get(3) }),
+        |row| Ok((row.need(1)?, row.get(2))),
     )?;
-    Ok(rows.into_iter().next())
+    Ok(found.into_iter().next().map(|(owner, tenant)| Table { locked, owner, tenant }))
 }
 
 /// A table that can be neither renamed nor moved until the transaction ends. Its schema can be renamed.
 pub struct LockedTable {
     pub oid: pg_sys::Oid,
     pub schema: pg_sys::Oid,
+    pub schema_name: pg_sys::NameData,
+    /// Qualified and quoted.
     pub name: String,
 }
 
@@ -50,7 +53,10 @@ impl LockedTable {
                 return None;
             }
             let text = |name| CStr::from_ptr(name).to_string_lossy();
-            Some(LockedTable { oid, schema, name: quote_qualified_identifier(text(qualifier), text(name)) })
+            let mut schema_name = pg_sys::NameData::default();
+            pg_sys::namestrcpy(&mut schema_name, qualifier);
+            let name = quote_qualified_identifier(text(qualifier), text(name));
+            Some(LockedTable { oid, schema, schema_name, name })
         }
     }
 }
@@ -132,15 +138,6 @@ pub fn column_with_tenant_default(catalog: &Catalog, oid: pg_sys::Oid) -> Result
 /// `tenant_current_id`, qualified by the schema that the extension was installed in.
 pub fn current_tenant_function(catalog: &Catalog) -> Result<String> {
     Ok(format!("{}.tenant_current_id", extension_schema(catalog)?))
-}
-
-pub fn extension_schema_oid(catalog: &Catalog) -> Result<pg_sys::Oid> {
-    query(catalog.scope(), "SELECT extnamespace FROM pg_extension WHERE extname = 'fluxbase_tenant'", &[], |row| {
-        row.need(1)
-    })?
-    .into_iter()
-    .next()
-    .ok_or_else(|| Error::internal("the extension is not installed"))
 }
 
 /// Quoted.

@@ -143,38 +143,21 @@ pub fn are_trusted(catalog: &Catalog, tables: Vec<pg_sys::Oid>, role: pg_sys::Oi
     Ok(strange.is_empty())
 }
 
-/// Whether the deletion of rows of the table, and what its keys cascade to, may run code of somebody's: triggers, rules,
-/// foreign servers, functions and operators in indexes, constraints and statistics, which the planner evaluates, and casts
-/// between the types of a key. Keys that set columns, or that may be checked at the end of the transaction, count as code too, and so do those that no index helps: each row would take a
-/// look at the whole table.
-pub fn delete_runs_code(catalog: &Catalog, table: pg_sys::Oid) -> Result<bool> {
+/// Whether the deletion of rows of these tables, which no key refers to, may run code of somebody's: triggers, rules, foreign
+/// servers, and functions and operators in indexes and constraints.
+pub fn delete_runs_code(catalog: &Catalog, tables: Vec<pg_sys::Oid>) -> Result<bool> {
     let found = query(
         catalog.scope(),
-        concat!(
-            "WITH RECURSIVE ",
-            touched!(),
-            " SELECT 1 FROM touched t JOIN pg_class c ON c.oid = t.oid
-              WHERE c.relkind = 'f' OR c.relhasrules
-                 OR EXISTS (SELECT 1 FROM pg_trigger g WHERE g.tgrelid = c.oid AND (g.tgdeferrable
-                        OR g.tgfoid IN ('\"RI_FKey_setnull_del\"'::regproc, '\"RI_FKey_setdefault_del\"'::regproc)
-                        OR (NOT g.tgisinternal AND g.tgenabled <> 'D' AND (t.by_key OR g.tgtype & 8 <> 0))))
-                 OR (t.by_key AND EXISTS (SELECT 1 FROM pg_constraint k JOIN pg_attribute a
-                                          ON a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)
-                                          WHERE k.conrelid = c.oid AND k.contype = 'f' AND a.atttypid >= 16384))
-                 OR (t.by_key AND EXISTS (SELECT 1 FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'f' AND NOT EXISTS (
-                        SELECT 1 FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL
-                                                  AND i.indkey[0] = ANY (k.conkey))))
-                 OR EXISTS (SELECT 1 FROM pg_depend d
-                            WHERE d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass) AND d.refobjid >= 16384
-                              AND (d.classid, d.objid) IN (
-                                  SELECT 'pg_class'::regclass::oid, c.oid
-                                  UNION ALL SELECT 'pg_class'::regclass::oid, indexrelid FROM pg_index WHERE indrelid = c.oid
-                                  UNION ALL SELECT 'pg_constraint'::regclass::oid, oid FROM pg_constraint WHERE conrelid = c.oid
-                                  UNION ALL SELECT 'pg_statistic_ext'::regclass::oid, oid FROM pg_statistic_ext
-                                            WHERE stxrelid = c.oid))
-              LIMIT 1"
-        ),
-        &[table.into()],
+        "SELECT 1 FROM pg_class c WHERE c.oid = ANY ($1) AND (c.relkind = 'f' OR c.relhasrules
+             OR EXISTS (SELECT 1 FROM pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D' AND g.tgtype & 8 <> 0)
+             OR EXISTS (SELECT 1 FROM pg_depend d
+                        WHERE d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass) AND d.refobjid >= 16384
+                          AND (d.classid, d.objid) IN (
+                              SELECT 'pg_class'::regclass::oid, c.oid
+                              UNION ALL SELECT 'pg_class'::regclass::oid, indexrelid FROM pg_index WHERE indrelid = c.oid
+                              UNION ALL SELECT 'pg_constraint'::regclass::oid, oid FROM pg_constraint WHERE conrelid = c.oid)))
+         LIMIT 1",
+        &[tables.into()],
         |_| Ok(()),
     )?;
     Ok(!found.is_empty())

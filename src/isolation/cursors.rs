@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::identity::{self, Caller};
 use crate::pg::cursor::Cursor;
 use crate::pg::{lists, roles};
+use crate::settings;
 
 /// A cursor, and what was so when it was opened.
 #[derive(Clone)]
@@ -43,7 +44,7 @@ thread_local! {
     static LOOKED_AT: Cell<Option<Moment>> = const { Cell::new(None) };
 }
 
-/// Called as a query starts, which may be that of a cursor. A cursor of nobody's, who reaches no tenant, is anybody's; superusers
+/// Called as a query or a command starts, which may be that of a cursor. A cursor of nobody's, who reaches no tenant, is anybody's; superusers
 /// and other roles that bypass policies are trusted with theirs.
 pub fn note_start() -> Result<()> {
     let Some(cursor) = Cursor::active().filter(|cursor| !is_known(*cursor)) else {
@@ -116,6 +117,12 @@ pub fn user_changes(user: Option<Uuid>) {
     LOOKED_AT.set(None);
     if identity::is_sandboxed() || identity::is_by_foreign_settings() {
         return;
+    }
+    // The one without a name, which the protocol may suspend, is not kept account of.
+    if settings::user_id().is_ok_and(|before| before != user)
+        && let Some(unnamed) = Cursor::unnamed()
+    {
+        unnamed.shut();
     }
     OPENED.with_borrow_mut(|all| {
         for opened in all.iter_mut().filter(|opened| opened.cursor.is_stored()) {

@@ -2,51 +2,62 @@
 //! time, also while the command waits: the name must not come to mean a table in another schema.
 
 use std::cell::Cell;
+use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
 use crate::catalog::Catalog;
-use crate::catalog::relations::{self, LockedTable};
+use crate::catalog::relations::LockedTable;
 use crate::error::{Error, Result};
 use crate::pg::execute as execute_by_name;
 
-/// The schemas that the command may name: the table's, and the extension's own.
+/// A schema, and its name as commands write it.
 #[derive(Clone, Copy)]
-struct Allowed {
-    table: pg_sys::Oid,
-    extension: pg_sys::Oid,
+struct Schema {
+    oid: pg_sys::Oid,
+    name: pg_sys::NameData,
 }
 
 thread_local! {
-    static ALLOWED: Cell<Option<Allowed>> = const { Cell::new(None) };
+    static PINNED: Cell<Option<Schema>> = const { Cell::new(None) };
 }
 
-/// While it lives, names in other schemas are refused.
-struct Pinned(Option<Allowed>);
+/// While it lives, the name of a table's schema means that schema or nothing. The table's own name is held by the lock on it.
+pub struct Pinned(Option<Schema>);
+
+impl Pinned {
+    pub fn to(table: &LockedTable) -> Self {
+        Pinned(PINNED.replace(Some(Schema { oid: table.schema, name: table.schema_name })))
+    }
+}
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        ALLOWED.set(self.0);
+        PINNED.set(self.0);
     }
 }
 
-/// Runs a command that names this table and no other. Its own name is held by the lock on it.
+/// Runs a command that names this table and no other of others'.
 pub fn execute(catalog: &Catalog, table: &LockedTable, command: &str) -> Result<()> {
-    let allowed = Allowed { table: table.schema, extension: relations::extension_schema_oid(catalog)? };
-    let _pinned = Pinned(ALLOWED.replace(Some(allowed)));
+    let _pinned = Pinned::to(table);
     execute_by_name(catalog.scope(), command)
 }
 
-/// Called as a schema that a statement names is looked up.
+/// Called as a schema that a statement names has been found, whose name is what the statement says.
 pub fn permit(schema: pg_sys::Oid) -> Result<()> {
-    let Some(allowed) = ALLOWED.get() else {
+    let Some(pinned) = PINNED.get().filter(|pinned| pinned.oid != schema) else {
         return Ok(());
     };
-    // SAFETY: a lookup by C string; missing_ok.
-    let catalog = unsafe { pg_sys::get_namespace_oid(c"fluxbase_tenant".as_ptr(), true) };
-    let own = [allowed.table, allowed.extension, catalog, pg_sys::Oid::from(pg_sys::PG_CATALOG_NAMESPACE)];
-    if own.contains(&schema) {
-        return Ok(());
+    // SAFETY: a lookup by oid, null where there is none; both are C strings.
+    let is_same_name = unsafe {
+        let name = pg_sys::get_namespace_name(schema);
+        !name.is_null() && CStr::from_ptr(name) == CStr::from_ptr(pinned.name.data.as_ptr())
+    };
+    if is_same_name {
+        return Err(Error::conflict(
+            "the schema of the table was renamed meanwhile",
+            "Nothing was changed: try again.",
+        ));
     }
-    Err(Error::conflict("the schema of the table was renamed meanwhile", "Nothing was changed: try again."))
+    Ok(())
 }

@@ -5,9 +5,9 @@ use pgrx::spi::quote_identifier;
 use pgrx::{PgLogLevel, PgSqlErrorCode, Uuid, pg_sys};
 
 use super::ddl::OwnDdl;
-use super::{pinned, policies};
+use super::pinned::{self, Pinned};
+use super::policies;
 use crate::access::{Need, authorize, require_instance_admin};
-use crate::catalog::relations::LockedTable;
 use crate::catalog::shared_tables::{self, LooseKey};
 use crate::catalog::{Catalog, relations, removals, tenants};
 use crate::error::{Error, Result};
@@ -57,14 +57,12 @@ pub fn unprotect(catalog: &Catalog, relation: pg_sys::Oid) -> Result<Vec<Step>> 
         }
     }
     if let Some(column) = relations::column_with_tenant_default(catalog, relation)? {
-        if let Some(table) = parts.iter().find(|part| part.oid == relation) {
-            let command = format!("ALTER TABLE {} ALTER COLUMN {column} DROP DEFAULT", table.name);
-            pinned::execute(catalog, table, &command)?;
-        }
-        steps.push(Step { object: format!("column {}.{column}", table.name), done: "default dropped" });
+        let command = format!("ALTER TABLE {} ALTER COLUMN {column} DROP DEFAULT", table.locked.name);
+        pinned::execute(catalog, &table.locked, &command)?;
+        steps.push(Step { object: format!("column {}.{column}", table.locked.name), done: "default dropped" });
     }
     if is_listed {
-        steps.push(Step { object: format!("table {}", table.name), done: "removed from the shared tables" });
+        steps.push(Step { object: format!("table {}", table.locked.name), done: "removed from the shared tables" });
     }
     Ok(steps)
 }
@@ -82,7 +80,7 @@ fn owned_table(catalog: &Catalog, relation: pg_sys::Oid, action: &str) -> Result
     }
     if table.tenant.is_some() {
         return Err(Error::conflict(
-            format!("table {} is in a tenant schema", table.name),
+            format!("table {} is in a tenant schema", table.locked.name),
             "Tables in tenant schemas are protected from their birth.",
         ));
     }
@@ -102,6 +100,7 @@ impl Work<'_> {
     /// must not run with more than the owner's rights. Nor with the caller's identity: it is nobody's.
     fn run(&mut self, command: &str, object: String, done: &'static str) -> Result<()> {
         {
+            let _pinned = Pinned::to(&self.table.locked);
             let _nobody = SandboxIdentity::nobody()?;
             Sandbox::enter_unforced(self.table.owner, &[(c"row_security", "on")])?
                 .run(command, "protecting a table")?;
@@ -111,18 +110,19 @@ impl Work<'_> {
     }
 
     fn count(&self, condition: &str) -> Result<i64> {
+        let _pinned = Pinned::to(&self.table.locked);
         let _nobody = SandboxIdentity::nobody()?;
         let _sandbox = Sandbox::enter_unforced(self.table.owner, &[(c"row_security", "on")])?;
-        relations::count(self.catalog, &format!("{}{condition}", self.table.name))
+        relations::count(self.catalog, &format!("{}{condition}", self.table.locked.name))
     }
 
     fn column_object(&self) -> String {
-        format!("column {}.{}", self.table.name, self.column)
+        format!("column {}.{}", self.table.locked.name, self.column)
     }
 
     fn add_column(&mut self, plain: &str, existing_rows: Option<Uuid>) -> Result<()> {
-        let (table, column) = (&self.table.name, &self.column);
-        match relations::column_type(self.catalog, self.table.oid, plain)? {
+        let (table, column) = (&self.table.locked.name, &self.column);
+        match relations::column_type(self.catalog, self.table.locked.oid, plain)? {
             None => {
                 let rows = self.count("")?;
                 let value = match existing_rows {
@@ -148,9 +148,10 @@ impl Work<'_> {
     /// The policies keep such rows out from now on.
     fn refuse_unknown_tenants(&self) -> Result<()> {
         let named = {
+            let _pinned = Pinned::to(&self.table.locked);
             let _nobody = SandboxIdentity::nobody()?;
             let _sandbox = Sandbox::enter_unforced(self.table.owner, &[(c"row_security", "on")])?;
-            relations::named_tenants(self.catalog, &self.table.name, &self.column)?
+            relations::named_tenants(self.catalog, &self.table.locked.name, &self.column)?
         };
         let known = tenants::existing(self.catalog, &named)?;
         match named.iter().find(|id| !known.contains(id)) {
@@ -163,7 +164,7 @@ impl Work<'_> {
     }
 
     fn fill_column(&mut self, existing_rows: Option<Uuid>) -> Result<()> {
-        let (table, column) = (&self.table.name, &self.column);
+        let (table, column) = (&self.table.locked.name, &self.column);
         let rows = self.count(&format!(" WHERE {column} IS NULL"))?;
         if rows == 0 {
             return Ok(());
@@ -174,7 +175,7 @@ impl Work<'_> {
     }
 
     fn add_constraints(&mut self, plain: &str) -> Result<()> {
-        let (table, column, oid) = (self.table.name.clone(), self.column.clone(), self.table.oid);
+        let (table, column, oid) = (self.table.locked.name.clone(), self.column.clone(), self.table.locked.oid);
         if !relations::is_not_null(self.catalog, oid, plain)? {
             let command = format!("ALTER TABLE {table} ALTER COLUMN {column} SET NOT NULL");
             self.run(&command, self.column_object(), "set not null")?;
@@ -189,9 +190,7 @@ impl Work<'_> {
         }
         if !relations::has_index_on(self.catalog, oid, plain)? {
             // Whoever asks for it, the server builds an index as the table's owner.
-            if let Some(table) = LockedTable::lock(oid) {
-                pinned::execute(self.catalog, &table, &format!("CREATE INDEX ON {} ({column})", table.name))?;
-            }
+            pinned::execute(self.catalog, &self.table.locked, &format!("CREATE INDEX ON {table} ({column})"))?;
             self.steps.push(Step { object: self.column_object(), done: "index added" });
         }
         Ok(())
@@ -199,8 +198,8 @@ impl Work<'_> {
 
     /// Among the tables whose rows go with their tenant.
     fn list(&mut self, plain: &str) -> Result<()> {
-        if shared_tables::put(self.catalog, self.table.oid, plain)? {
-            let object = format!("table {}", self.table.name);
+        if shared_tables::put(self.catalog, self.table.locked.oid, plain)? {
+            let object = format!("table {}", self.table.locked.name);
             self.steps.push(Step { object, done: "listed among the shared tables" });
         }
         Ok(())
@@ -209,7 +208,7 @@ impl Work<'_> {
     /// On partitions too: a query that names a partition does not ask its parent's policies.
     fn add_policies(&mut self) -> Result<()> {
         let _own = OwnDdl::begin();
-        for part in relations::partition_tree(self.catalog, self.table.oid)? {
+        for part in relations::partition_tree(self.catalog, self.table.locked.oid)? {
             if policies::protect_shared(self.catalog, &part, &self.column)? {
                 self.steps.push(Step { object: format!("table {}", part.name), done: "policies added" });
             }

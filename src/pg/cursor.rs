@@ -18,6 +18,12 @@ impl Cursor {
         }
     }
 
+    /// The one that messages of the protocol and simple queries run in.
+    pub fn unnamed() -> Option<Self> {
+        // SAFETY: a C string.
+        unsafe { Cursor::by_name(c"".as_ptr()) }
+    }
+
     /// # Safety
     /// A C string.
     pub unsafe fn by_name(name: *const c_char) -> Option<Self> {

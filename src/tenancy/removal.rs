@@ -1,8 +1,8 @@
 //! What a deleted tenant had outside its schema: rows of shared tables, and its owner role.
 //!
 //! Shared tables and what hangs on them are other people's. Nothing of theirs may run in the session that deletes, keep it
-//! waiting or stop it: here only rows go of tables that are superusers' or the caller's own, whose removal runs no code, and only
-//! at once. A background worker looks at every table after the commit, and removes what is left; until then nobody reaches
+//! waiting or stop it: here only rows go of tables that are superusers' or the caller's own, that nothing refers to, whose removal runs no code, and
+//! only at once. A background worker looks at every table after the commit, and removes what is left; until then nobody reaches
 //! it, for its tenant is gone.
 
 use std::time::{Duration, Instant};
@@ -23,9 +23,8 @@ const PATIENCE: &str = "200ms";
 
 const PATIENCE_WITH_ALL: Duration = Duration::from_secs(1);
 
-/// Rows of one table that the deleting transaction removes; looking for what refers to each may take long.
+/// Rows of one table that the deleting transaction removes.
 const MOST_ROWS: u64 = 10_000;
-const MOST_ROWS_WITH_KEYS: u64 = 1000;
 
 /// Tables that the deleting transaction locks for the sake of one shared table.
 const MOST_LOCKS: usize = 1000;
@@ -35,65 +34,62 @@ pub fn remove_what_is_elsewhere(catalog: &Catalog, tenant_id: Uuid) -> Result<()
     if schema::owner_role_is_burdened(catalog, tenant_id)? || !schema::drop_owner_role(catalog, tenant_id, PATIENCE)? {
         removals::request(catalog, tenant_id, None)?;
     }
-    let mut left = shared_tables::list(catalog)?;
-    for table in &left {
+    let tables = shared_tables::list(catalog)?;
+    for table in &tables {
         removals::request(catalog, tenant_id, Some(table.oid))?;
     }
     let started = Instant::now();
-    // Rows that others refer to can go after those.
-    loop {
-        let before = left.len();
-        let mut still_left = Vec::new();
-        for table in left {
-            if started.elapsed() > PATIENCE_WITH_ALL || !remove_rows(catalog.caller_role(), &table, tenant_id)? {
-                still_left.push(table);
-            }
+    for table in &tables {
+        if started.elapsed() > PATIENCE_WITH_ALL {
+            break;
         }
-        if still_left.is_empty() || still_left.len() == before {
-            return Ok(());
-        }
-        left = still_left;
+        remove_rows(catalog.caller_role(), table, tenant_id)?;
     }
+    Ok(())
 }
 
-/// False where that is left to the worker, as is whatever the server refuses.
-fn remove_rows(caller: pg_sys::Oid, table: &SharedTable, tenant_id: Uuid) -> Result<bool> {
-    let removed = attempt_any(|| {
+/// What it may not do, and whatever the server refuses, is left to the worker.
+fn remove_rows(caller: pg_sys::Oid, table: &SharedTable, tenant_id: Uuid) -> Result<()> {
+    attempt_any(|| {
         // By oid, and by what is committed now at every isolation level: names and triggers may change until there is a lock.
         let touched = shared_tables::touched_by_delete(&Catalog::latest()?, table.oid)?;
-        if touched.len() > MOST_LOCKS || !locks::try_lock_for_writing(touched.iter().map(|one| one.table)) {
-            return Ok(false);
+        // Members write the rows that a key looks for, and each may take a while.
+        let is_referred_to = touched.iter().any(|one| one.by_key);
+        if is_referred_to
+            || touched.len() > MOST_LOCKS
+            || !locks::try_lock_for_writing(touched.iter().map(|one| one.table))
+        {
+            return Ok(());
         }
         let parts = {
             let locked = Catalog::latest()?;
             let is_same = shared_tables::touched_by_delete(&locked, table.oid)? == touched;
-            let tables = touched.iter().map(|one| one.table).collect();
+            let tables: Vec<_> = touched.iter().map(|one| one.table).collect();
             if !is_same
-                || !shared_tables::are_trusted(&locked, tables, caller)?
-                || shared_tables::delete_runs_code(&locked, table.oid)?
+                || !shared_tables::are_trusted(&locked, tables.clone(), caller)?
+                || shared_tables::delete_runs_code(&locked, tables)?
             {
-                return Ok(false);
+                return Ok(());
             }
             shared_tables::parts(&locked, table)?
         };
         // A child can come under a table that is locked in this way.
         if parts.iter().any(|part| touched.iter().all(|one| one.table != part.oid)) {
-            return Ok(false);
+            return Ok(());
         }
-        let most = if touched.iter().any(|one| one.by_key) { MOST_ROWS_WITH_KEYS } else { MOST_ROWS };
         let _nobody = SandboxIdentity::nobody()?;
         for part in &parts {
             let _sandbox = Sandbox::enter_unforced(part.owner, &[(c"lock_timeout", PATIENCE)])?;
             let rows = rows(table, part, tenant_id);
-            if rows.count(most + 1)? > most {
+            if rows.count(MOST_ROWS + 1)? > MOST_ROWS {
                 return Err(Error::conflict("too many rows", "The worker removes them."));
             }
             // There are no others, as was just seen.
-            rows.delete(&Triggers::OfKeysAlone, most)?;
+            rows.delete(&Triggers::OfKeysAlone, MOST_ROWS)?;
         }
-        Ok(true)
+        Ok(())
     })?;
-    Ok(removed == Some(true))
+    Ok(())
 }
 
 pub fn rows<'a>(table: &'a SharedTable, part: &Part, tenant_id: Uuid) -> Rows<'a> {

@@ -1,13 +1,19 @@
 //! Schemas that are renamed while the extension's own commands wait: names come to mean tables of others.
 
-use std::time::Duration;
-
 use crate::cases;
+use crate::support::fleet::until;
 use crate::support::people::{one, run};
 use crate::support::scene::Scene;
 use crate::support::{Db, expect_error};
 
-cases![protect, unprotect, partitions_that_are_attached];
+cases![
+    protect,
+    unprotect,
+    partitions_that_are_attached,
+    tables_of_a_superusers,
+    schema_of_the_extension,
+    code_of_others_inside_a_command,
+];
 
 /// The thief's partitioned table `lair.t`, and a schema `trap` of the thief's with a shared table of a superuser's by the
 /// name of a partition.
@@ -36,6 +42,12 @@ const POLICY: &str = "SELECT string_agg(polname || ' ' || pg_get_expr(polqual, p
                       FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid JOIN pg_attribute a ON a.attrelid = c.oid
                       WHERE a.attname = 'secret' AND c.relrowsecurity AND c.relforcerowsecurity";
 
+fn somebody_waits(db: &Db) {
+    let waits =
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')";
+    until("somebody waits for a lock", || one::<bool>(&mut db.superuser(), waits, &[]));
+}
+
 /// The call waits for the thief, who then renames. It is refused, or has changed nothing but the thief's own tables.
 fn renamed_while(scene: &Scene, prepare: &str, call: &str) {
     let before: String = one(&mut scene.db.superuser(), POLICY, &[]);
@@ -46,10 +58,7 @@ fn renamed_while(scene: &Scene, prepare: &str, call: &str) {
             let mut superuser = scene.db.superuser();
             superuser.batch_execute(&call.replace("{role}", &scene.role))
         });
-        let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')";
-        while !one::<bool>(&mut scene.db.superuser(), waits, &[]) {
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        somebody_waits(scene.db);
         run(&mut thief, "ALTER SCHEMA lair RENAME TO old; ALTER SCHEMA trap RENAME TO lair; COMMIT");
         if let Err(error) = calling.join().unwrap() {
             expect_error(Err::<(), _>(error), "55000").message_has("renamed meanwhile");
@@ -80,4 +89,71 @@ fn partitions_that_are_attached(db: &Db) {
     );
     let attach = "SET SESSION AUTHORIZATION {role}; ALTER TABLE lair.t ATTACH PARTITION lair.c FOR VALUES IN (9)";
     renamed_while(&scene, "", attach);
+}
+
+/// What runs as the owner runs as a superuser there, and must not come by a table with the thief's triggers.
+fn tables_of_a_superusers(db: &Db) {
+    let scene = world(db);
+    scene.plant_spies();
+    run(
+        &mut scene.thief(),
+        "CREATE SCHEMA nest; GRANT ALL ON SCHEMA nest TO PUBLIC; CREATE TABLE nest.b (n int, thief uuid, secret text, more uuid);
+         INSERT INTO nest.b VALUES (1); CREATE TRIGGER spy BEFORE UPDATE ON nest.b FOR EACH ROW EXECUTE FUNCTION lair.on_row()",
+    );
+    let mut thief = scene.thief();
+    run(&mut db.superuser(), &format!("GRANT UPDATE ON trap.b TO {}", scene.role));
+    run(&mut db.superuser(), "ALTER TABLE trap.b ADD more uuid; SELECT tenant_unprotect('trap.b')");
+    run(&mut thief, "BEGIN; LOCK TABLE trap.b IN ROW EXCLUSIVE MODE");
+    std::thread::scope(|scope| {
+        let protect = format!("SELECT tenant_protect('trap.b', 'more', existing_rows => '{}')", scene.victim);
+        let calling = scope.spawn(move || db.superuser().batch_execute(&protect));
+        somebody_waits(db);
+        run(&mut thief, "ALTER SCHEMA trap RENAME TO old; ALTER SCHEMA nest RENAME TO trap; COMMIT");
+        expect_error(calling.join().unwrap(), "55000").message_has("renamed meanwhile");
+    });
+    assert_eq!(one::<i64>(&mut db.superuser(), "SELECT count(*) FROM lair.seen WHERE who <> 'nobody'", &[]), 0);
+}
+
+/// Whoever owns the database may rename public, too.
+fn schema_of_the_extension(db: &Db) {
+    let scene = world(db);
+    run(
+        &mut db.superuser(),
+        &format!(
+            "ALTER DATABASE {} OWNER TO {}; ALTER TABLE trap.b SET SCHEMA public; CREATE TABLE public.c (n int, thief uuid)",
+            db.name(),
+            scene.role
+        ),
+    );
+    let before: String = one(&mut db.superuser(), POLICY, &[]);
+    let mut thief = scene.thief();
+    run(
+        &mut thief,
+        "CREATE POLICY tenant_isolation ON lair.t AS RESTRICTIVE USING (thief = ANY ((SELECT fluxbase_tenant.reachable_tenant_ids())::uuid[]));
+         DROP POLICY IF EXISTS tenant_isolation ON lair.a; DROP POLICY IF EXISTS tenant_isolation ON lair.b; BEGIN; LOCK TABLE lair.a",
+    );
+    std::thread::scope(|scope| {
+        let calling =
+            scope.spawn(|| scene.thief().batch_execute("ALTER TABLE lair.t ATTACH PARTITION lair.c FOR VALUES IN (9)"));
+        somebody_waits(db);
+        run(&mut thief, "ALTER SCHEMA lair RENAME TO old; ALTER SCHEMA public RENAME TO lair; COMMIT");
+        drop(calling.join().unwrap());
+    });
+    assert_eq!(one::<String>(&mut db.superuser(), POLICY, &[]), before);
+    run(&mut db.superuser(), "ALTER SCHEMA lair RENAME TO public");
+}
+
+/// An event trigger of an administrator's names schemas of its own.
+fn code_of_others_inside_a_command(db: &Db) {
+    let _scene = world(db);
+    run(
+        &mut db.superuser(),
+        "CREATE SCHEMA audit; CREATE TABLE audit.log (tag text);
+         CREATE FUNCTION audit.note() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS
+         $$ BEGIN INSERT INTO audit.log VALUES (tg_tag); END $$;
+         CREATE EVENT TRIGGER note ON ddl_command_end EXECUTE FUNCTION audit.note();
+         CREATE TABLE jobs (n int) PARTITION BY LIST (n); SELECT tenant_protect('jobs');
+         CREATE TABLE jobs1 PARTITION OF jobs FOR VALUES IN (1); SELECT tenant_unprotect('jobs')",
+    );
+    assert!(one::<i64>(&mut db.superuser(), "SELECT count(*) FROM audit.log WHERE tag = 'CREATE POLICY'", &[]) >= 2);
 }

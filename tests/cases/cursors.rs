@@ -124,6 +124,8 @@ fn portals_that_are_materialised(db: &Db) {
         "OPEN c FOR EXECUTE 'EXPLAIN (ANALYZE, COSTS off, TIMING off) SELECT body FROM tenant_acme.notes WHERE n > 0'",
         "OPEN c FOR WITH w AS (UPDATE tenant_acme.notes SET body = body RETURNING body) SELECT body FROM w",
         "OPEN c FOR UPDATE orders SET item = item RETURNING item",
+        "OPEN c FOR EXECUTE 'EXECUTE prepared'",
+        "OPEN c FOR EXECUTE 'FETCH ALL FROM inner_one'",
     ] {
         for road in roads("stored") {
             let mut client = db.server();
@@ -133,7 +135,8 @@ fn portals_that_are_materialised(db: &Db) {
                 &format!(
                     "CREATE FUNCTION pg_temp.opened() RETURNS refcursor LANGUAGE plpgsql AS
                      $f$ DECLARE c refcursor := 'stored'; BEGIN {query}; RETURN c; END $f$;
-                     {}; SELECT pg_temp.opened(); FETCH stored; SAVEPOINT s; {road}",
+                     {}; PREPARE prepared AS SELECT item FROM orders; DECLARE inner_one CURSOR FOR SELECT body FROM tenant_acme.notes;
+                     SELECT pg_temp.opened(); FETCH stored; SAVEPOINT s; {road}",
                     local(world.member)
                 ),
             );

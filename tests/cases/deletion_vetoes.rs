@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::cases;
 use crate::support::fleet::until;
-use crate::support::people::{column, new_user, one, run};
+use crate::support::people::{one, run};
 use crate::support::removal::{bait, left, removed, reported, trigger};
 use crate::support::scene::Scene;
 use crate::support::{Db, expect_error, expect_refusal};
@@ -25,8 +25,6 @@ cases![
     rows_that_are_locked_or_not_yet_committed,
     the_id_of_a_tenant_that_is_not_quite_gone,
     grants_to_an_owner_role,
-    plain_tables_go_with_the_tenant,
-    tables_of_strangers_are_not_touched_in_the_session,
     policies_that_are_too_long_or_too_deep_to_read,
     names_of_schemas_that_are_not_committed,
 ];
@@ -283,73 +281,6 @@ fn grants_to_an_owner_role(db: &Db) {
     run(&mut superuser, &format!("CREATE POLICY p ON lair.gift TO {role} USING (true)"));
     run(&mut superuser, &format!("SELECT tenant_delete('{second}')"));
     assert_eq!(one::<i64>(&mut superuser, there, &[&role]), 0);
-}
-
-/// The twin of all of the above: in the caller's transaction, and back with it.
-fn plain_tables_go_with_the_tenant(db: &Db) {
-    let doomed = db.new_tenant("doomed", new_user());
-    let mut superuser = db.superuser();
-    run(
-        &mut superuser,
-        &format!(
-            "CREATE TABLE projects (id int PRIMARY KEY, stamp timestamptz); SELECT tenant_protect('projects');
-             ALTER TABLE projects ADD UNIQUE (tenant_id, id);
-             CREATE TABLE tasks (id int, project int) PARTITION BY LIST (id); CREATE TABLE tasks_all PARTITION OF tasks DEFAULT;
-             SELECT tenant_protect('tasks');
-             ALTER TABLE tasks ADD FOREIGN KEY (tenant_id, project) REFERENCES projects (tenant_id, id);
-             CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.stamp = now(); RETURN NEW; END $$;
-             CREATE TRIGGER stamp BEFORE UPDATE ON projects FOR EACH ROW EXECUTE FUNCTION stamp();
-             INSERT INTO projects VALUES (1, NULL, '{doomed}'); INSERT INTO tasks VALUES (1, 1, '{doomed}')"
-        ),
-    );
-    let rows = "SELECT (SELECT count(*) FROM projects) + (SELECT count(*) FROM tasks)";
-    run(&mut superuser, &format!("BEGIN; SELECT tenant_delete('{doomed}')"));
-    assert_eq!(one::<i64>(&mut superuser, rows, &[]), 0, "before the commit");
-    run(&mut superuser, "ROLLBACK");
-    assert_eq!(one::<i64>(&mut superuser, rows, &[]), 2);
-    assert_eq!(one::<i64>(&mut superuser, "SELECT count(*) FROM fluxbase_tenant.removals", &[]), 0);
-    run(&mut superuser, &format!("SELECT tenant_delete('{doomed}')"));
-    assert_eq!(one::<i64>(&mut superuser, rows, &[]), 0);
-    removed(db);
-    assert_eq!(
-        column::<String>(&mut superuser, "SELECT problem FROM tenant_check() WHERE severity = 'error'", &[]),
-        [""; 0]
-    );
-}
-
-/// Whatever its owner does to such a table meanwhile, whoever deletes a tenant does not come by.
-fn tables_of_strangers_are_not_touched_in_the_session(db: &Db) {
-    let scene = Scene::set(db);
-    let (doomed, other) = (db.new_tenant("doomed", scene.crook), db.new_tenant("other", scene.crook));
-    bait(&scene, "lair.bait", &[doomed, other]);
-    run(
-        &mut db.superuser(),
-        &format!(
-            "CREATE TABLE plain (id int PRIMARY KEY); SELECT tenant_protect('plain'); CREATE TABLE parent (id int PRIMARY KEY);
-             SELECT tenant_protect('parent'); GRANT REFERENCES ON parent TO {};
-             INSERT INTO plain VALUES (1, '{doomed}'), (2, '{other}'); INSERT INTO parent VALUES (1, '{doomed}'), (2, '{other}')",
-            scene.role
-        ),
-    );
-    // A key of a stranger's, with an index that helps nothing.
-    run(
-        &mut scene.thief(),
-        "CREATE TABLE lair.child (a int, b int REFERENCES public.parent ON DELETE CASCADE); CREATE INDEX ON lair.child USING brin (b);
-         INSERT INTO lair.child SELECT 1, 2 FROM generate_series(1, 10)",
-    );
-    let mut deleting = db.superuser();
-    run(&mut deleting, &format!("BEGIN; SELECT tenant_delete('{doomed}')"));
-    let here = |table: &str| format!("SELECT count(*) FROM {table} WHERE tenant_id = '{doomed}'");
-    assert_eq!(one::<i64>(&mut deleting, &here("plain"), &[]), 0);
-    for table in ["parent", "lair.bait"] {
-        assert_eq!(one::<i64>(&mut deleting, &here(table), &[]), 1, "{table}");
-    }
-    run(&mut deleting, "COMMIT");
-    removed(db);
-    for table in ["parent", "lair.bait"] {
-        assert_eq!(left(db, table, doomed), 0);
-        assert_eq!(left(db, table, other), 1);
-    }
 }
 
 /// Anybody may write a policy of our name.

@@ -1,6 +1,7 @@
 //! Tenant data is never dropped with the extension.
 
 use crate::cases;
+use crate::support::fleet::until;
 use crate::support::people::{column, new_user, one, reached, run};
 use crate::support::{Db, expect_error};
 
@@ -71,20 +72,12 @@ fn created_in_many_databases_at_once(db: &Db) {
     run(&mut leading, "BEGIN; CREATE EXTENSION fluxbase_tenant");
     std::thread::scope(|scope| {
         let following = scope.spawn(|| second.superuser().batch_execute("CREATE EXTENSION fluxbase_tenant"));
-        wait_until_waiting(db, second.name());
+        let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = $1 AND wait_event_type = 'Lock')";
+        until("the second one waits", || one::<bool>(&mut db.superuser(), waits, &[&second.name()]));
         run(&mut leading, "COMMIT");
         following.join().unwrap().unwrap();
     });
     second.new_tenant("acme", new_user());
-}
-
-/// Until a session of that database waits for a lock.
-fn wait_until_waiting(db: &Db, database: &str) {
-    let mut superuser = db.superuser();
-    let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = $1 AND wait_event_type = 'Lock')";
-    while !one::<bool>(&mut superuser, waits, &[&database]) {
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
 }
 
 fn only_a_superuser_creates_it(db: &Db) {

@@ -24,6 +24,7 @@ mod clients;
 mod clone;
 mod crash;
 mod cursors;
+mod deletion_session;
 mod deletion_vetoes;
 mod django;
 mod docs;
@@ -103,6 +104,7 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         ("clone", clone::cases()),
         ("crash", crash::cases()),
         ("cursors", cursors::cases()),
+        ("deletion_session", deletion_session::cases()),
         ("deletion_vetoes", deletion_vetoes::cases()),
         ("django", django::cases()),
         ("docs", docs::cases()),

@@ -1,0 +1,98 @@
+//! Which rows of shared tables go in the transaction that deletes a tenant, and which after it.
+
+use postgres::Client;
+
+use crate::cases;
+use crate::support::Db;
+use crate::support::people::{column, new_user, one, run};
+use crate::support::removal::{bait, left, removed};
+use crate::support::scene::Scene;
+
+cases![plain_tables_go_with_the_tenant, tables_of_strangers_are_not_touched_in_the_session, publications_of_all_tables,];
+
+/// In the caller's transaction, and back with it.
+fn plain_tables_go_with_the_tenant(db: &Db) {
+    let doomed = db.new_tenant("doomed", new_user());
+    let mut superuser = db.superuser();
+    run(
+        &mut superuser,
+        &format!(
+            "CREATE TABLE projects (id int PRIMARY KEY, stamp timestamptz); SELECT tenant_protect('projects');
+             ALTER TABLE projects ADD UNIQUE (tenant_id, id);
+             CREATE TABLE tasks (id int, project int) PARTITION BY LIST (id); CREATE TABLE tasks_all PARTITION OF tasks DEFAULT;
+             SELECT tenant_protect('tasks');
+             ALTER TABLE tasks ADD FOREIGN KEY (tenant_id, project) REFERENCES projects (tenant_id, id);
+             CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.stamp = now(); RETURN NEW; END $$;
+             CREATE TRIGGER stamp BEFORE UPDATE ON projects FOR EACH ROW EXECUTE FUNCTION stamp();
+             INSERT INTO projects VALUES (1, NULL, '{doomed}'); INSERT INTO tasks VALUES (1, 1, '{doomed}')"
+        ),
+    );
+    let rows = |client: &mut Client| -> [i64; 2] {
+        ["projects", "tasks"].map(|table| one(client, &format!("SELECT count(*) FROM {table}"), &[]))
+    };
+    run(&mut superuser, &format!("BEGIN; SELECT tenant_delete('{doomed}')"));
+    assert_eq!(rows(&mut superuser), [1, 0], "before the commit: what a key refers to is for the worker");
+    run(&mut superuser, "ROLLBACK");
+    assert_eq!(rows(&mut superuser), [1, 1]);
+    assert_eq!(one::<i64>(&mut superuser, "SELECT count(*) FROM fluxbase_tenant.removals", &[]), 0);
+    run(&mut superuser, &format!("SELECT tenant_delete('{doomed}')"));
+    removed(db);
+    assert_eq!(rows(&mut superuser), [0, 0]);
+    assert_eq!(
+        column::<String>(&mut superuser, "SELECT problem FROM tenant_check() WHERE severity = 'error'", &[]),
+        [""; 0]
+    );
+}
+
+/// Whatever its owner does to such a table meanwhile, whoever deletes a tenant does not come by.
+fn tables_of_strangers_are_not_touched_in_the_session(db: &Db) {
+    let scene = Scene::set(db);
+    let (doomed, other) = (db.new_tenant("doomed", scene.crook), db.new_tenant("other", scene.crook));
+    bait(&scene, "lair.bait", &[doomed, other]);
+    run(
+        &mut db.superuser(),
+        &format!(
+            "CREATE TABLE plain (id int PRIMARY KEY); SELECT tenant_protect('plain'); CREATE TABLE parent (id int PRIMARY KEY);
+             SELECT tenant_protect('parent'); GRANT REFERENCES ON parent TO {};
+             INSERT INTO plain VALUES (1, '{doomed}'), (2, '{other}'); INSERT INTO parent VALUES (1, '{doomed}'), (2, '{other}')",
+            scene.role
+        ),
+    );
+    // A key of a stranger's, with an index that helps nothing.
+    run(
+        &mut scene.thief(),
+        "CREATE TABLE lair.child (a int, b int REFERENCES public.parent ON DELETE CASCADE); CREATE INDEX ON lair.child USING brin (b);
+         INSERT INTO lair.child SELECT 1, 2 FROM generate_series(1, 10)",
+    );
+    let mut deleting = db.superuser();
+    run(&mut deleting, &format!("BEGIN; SELECT tenant_delete('{doomed}')"));
+    let here = |table: &str| format!("SELECT count(*) FROM {table} WHERE tenant_id = '{doomed}'");
+    assert_eq!(one::<i64>(&mut deleting, &here("plain"), &[]), 0);
+    for table in ["parent", "lair.bait"] {
+        assert_eq!(one::<i64>(&mut deleting, &here(table), &[]), 1, "{table}");
+    }
+    run(&mut deleting, "COMMIT");
+    removed(db);
+    for table in ["parent", "lair.bait"] {
+        assert_eq!(left(db, table, doomed), 0);
+        assert_eq!(left(db, table, other), 1);
+    }
+}
+
+/// As for a logical replica: what has no key of its own can be neither changed nor deleted then.
+fn publications_of_all_tables(db: &Db) {
+    let scene = Scene::set(db);
+    let doomed = db.new_tenant("doomed", scene.crook);
+    run(&mut scene.thief(), "CREATE TABLE lair.keyed (n int PRIMARY KEY)");
+    run(
+        &mut db.superuser(),
+        &format!(
+            "SELECT tenant_protect('lair.keyed'); CREATE PUBLICATION every FOR ALL TABLES; CREATE TABLE more (n int);
+             SELECT tenant_protect('more'); SELECT tenant_protect('more', 'tenant_id'); SELECT tenant_unprotect('more');
+             INSERT INTO lair.keyed VALUES (1, '{doomed}'); SELECT tenant_delete('{doomed}')"
+        ),
+    );
+    removed(db);
+    assert_eq!(left(db, "lair.keyed", doomed), 0);
+    run(&mut db.superuser(), "DROP PUBLICATION every");
+}
