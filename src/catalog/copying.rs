@@ -78,9 +78,9 @@ pub fn insistent_triggers(catalog: &Catalog, schema: &str) -> Result<Vec<Trigger
     )
 }
 
-/// Sequences of the same name go on where the source's are. A sequence's row holds no code of anybody's.
-pub fn set_sequences(catalog: &Catalog, from: &str, to: &str) -> Result<()> {
-    let pairs: Vec<(String, String)> = query(
+/// Sequences of the same name in both: source and target.
+pub fn sequences(catalog: &Catalog, from: &str, to: &str) -> Result<Vec<(String, String)>> {
+    query(
         catalog.scope(),
         "SELECT format('%I.%I', $1, s.relname), format('%I.%I', $2, t.relname)
          FROM pg_namespace f JOIN pg_class s ON s.relnamespace = f.oid AND s.relkind = 'S'
@@ -89,13 +89,7 @@ pub fn set_sequences(catalog: &Catalog, from: &str, to: &str) -> Result<()> {
          WHERE f.nspname = $1::text::name",
         &[from.into(), to.into()],
         |row| Ok((row.need(1)?, row.need(2)?)),
-    )?;
-    for (source, target) in pairs {
-        let target = pgrx::spi::quote_literal(target);
-        let set = format!("SELECT setval({target}::regclass, last_value, is_called) FROM {source}");
-        crate::pg::query_text(catalog.scope(), &set, |_| Ok(()))?;
-    }
-    Ok(())
+    )
 }
 
 /// Oldest first: one may read another.

@@ -120,6 +120,34 @@ pub fn has_index_on(catalog: &Catalog, oid: pg_sys::Oid, column: &str) -> Result
     )
 }
 
+/// A column's default, as the server keeps it.
+pub struct Default {
+    pub column: i16,
+    pub expression: String,
+}
+
+/// Those that use a sequence.
+pub fn defaults_with_sequences(catalog: &Catalog, table: pg_sys::Oid) -> Result<Vec<Default>> {
+    query(
+        catalog.scope(),
+        "SELECT d.adnum, d.adbin::text FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+         WHERE d.adrelid = $1 AND a.attgenerated = '' AND EXISTS (
+             SELECT 1 FROM pg_depend s JOIN pg_class c ON c.oid = s.refobjid AND c.relkind = 'S'
+             WHERE s.classid = 'pg_attrdef'::regclass AND s.objid = d.oid AND s.refclassid = 'pg_class'::regclass)",
+        &[table.into()],
+        |row| Ok(Default { column: row.need(1)?, expression: row.need(2)? }),
+    )
+}
+
+/// `fluxbase_tenant.nextval`.
+pub fn guarded_nextval(catalog: &Catalog) -> Result<pg_sys::Oid> {
+    let found: Vec<pg_sys::Oid> =
+        query(catalog.scope(), "SELECT 'fluxbase_tenant.nextval(regclass)'::regprocedure::oid", &[], |row| {
+            row.need(1)
+        })?;
+    found.into_iter().next().ok_or_else(|| Error::internal("a query without a row"))
+}
+
 /// The column, quoted, whose default is the current tenant.
 pub fn column_with_tenant_default(catalog: &Catalog, oid: pg_sys::Oid) -> Result<Option<String>> {
     let columns = query(

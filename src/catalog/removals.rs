@@ -46,6 +46,8 @@ pub fn any_of(catalog: &Catalog, tenant: Uuid) -> Result<bool> {
 
 /// What is due, marked as tried; what was tried least often goes first, so that nothing that never ends holds others up.
 pub fn next(catalog: &Catalog) -> Result<Option<Removal>> {
+    // Of tables that a restored dump did not have, there is nothing to remove.
+    query(catalog.scope(), "DELETE FROM fluxbase_tenant.removals WHERE relation::oid = 0", &[], |_| Ok(()))?;
     let due = query(
         catalog.scope(),
         concat!(

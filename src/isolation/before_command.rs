@@ -20,6 +20,7 @@ pub unsafe fn permit(statement: *mut pg_sys::Node) -> Result<()> {
     if OwnDdl::is_running() {
         return Ok(());
     }
+    keep_path_within_reach()?;
     // SAFETY: the tag tells the node's type.
     unsafe {
         match (*statement).type_ {
@@ -36,7 +37,11 @@ pub unsafe fn permit(statement: *mut pg_sys::Node) -> Result<()> {
             pg_sys::NodeTag::T_AlterDefaultPrivilegesStmt => keep_default_privileges(statement.cast()),
             // Its elements are commands that start no event trigger.
             pg_sys::NodeTag::T_CreateSchemaStmt => {
-                keep_schema_name((*statement.cast::<pg_sys::CreateSchemaStmt>()).schemaname)?;
+                let create = statement.cast::<pg_sys::CreateSchemaStmt>();
+                // Without a name it is that of the owner.
+                let named = (*create).schemaname.is_null() && !(*create).authrole.is_null();
+                let name = if named { pg_sys::get_rolespec_name((*create).authrole) } else { (*create).schemaname };
+                keep_schema_name(name)?;
                 lists::nodes::<pg_sys::Node>((*statement.cast::<pg_sys::CreateSchemaStmt>()).schemaElts)
                     .try_for_each(|element| permit(element))
             }
@@ -53,6 +58,19 @@ pub unsafe fn permit(statement: *mut pg_sys::Node) -> Result<()> {
             _ => keep_unlocked(&named_relations::locked_first(statement)),
         }
     }
+}
+
+/// Roles that may say who the user is search schemas out of reach, to be told what they forgot. What a command makes must not hang
+/// on anything there.
+fn keep_path_within_reach() -> Result<()> {
+    // SAFETY: a list of oids, or NIL.
+    let path = unsafe { lists::oids(pg_sys::fetch_search_path(false)) };
+    for schema in path {
+        if check::schema_is_out_of_reach(schema)? {
+            return Err(Error::OutOfReach { kind: "schema", name: check::schema_name(schema) });
+        }
+    }
+    Ok(())
 }
 
 const GROUPS: [&CStr; 4] =
@@ -88,7 +106,7 @@ fn keep_role(role: pg_sys::Oid, command: &str) -> Result<()> {
 /// Whoever has made a schema and not committed keeps everybody waiting who wants one of that name, a new tenant too.
 ///
 /// # Safety
-/// A C string, or null for the name of a role.
+/// A C string, or null.
 unsafe fn keep_schema_name(name: *const std::ffi::c_char) -> Result<()> {
     let prefix = settings::schema_prefix();
     if name.is_null() || prefix.is_empty() || roles::is_superuser(roles::current()) {
@@ -203,10 +221,7 @@ unsafe fn keep_extensions_out(options: *mut pg_sys::List) -> Result<()> {
     let schema = unsafe {
         match lists::nodes::<pg_sys::DefElem>(options).find(|option| CStr::from_ptr((**option).defname) == c"schema") {
             Some(option) => pg_sys::get_namespace_oid(pg_sys::defGetString(option), true),
-            None => match pg_sys::fetch_search_path(false).as_ref() {
-                Some(path) => (*path.elements).oid_value,
-                None => pg_sys::InvalidOid,
-            },
+            None => lists::oids(pg_sys::fetch_search_path(false)).first().copied().unwrap_or(pg_sys::InvalidOid),
         }
     };
     if is_kept(schema)? {

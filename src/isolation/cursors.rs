@@ -41,6 +41,8 @@ type Moment = (access::Moment, pg_sys::Oid);
 
 thread_local! {
     static OPENED: RefCell<Vec<Opened>> = const { RefCell::new(Vec::new()) };
+    /// The query of the portal without a name when the user changed.
+    static SUSPENDED: Cell<*mut pg_sys::QueryDesc> = const { Cell::new(std::ptr::null_mut()) };
     static LOOKED_AT: Cell<Option<Moment>> = const { Cell::new(None) };
 }
 
@@ -50,12 +52,10 @@ pub fn note_start() -> Result<()> {
     let Some(cursor) = Cursor::active().filter(|cursor| !is_known(*cursor)) else {
         return Ok(());
     };
-    let role = roles::current();
-    if identity::is_sandboxed() || check::bypasses_policies(role) {
+    if identity::is_sandboxed() || check::bypasses_policies(roles::current()) {
         return Ok(());
     }
-    // Whoever cannot be told reaches nothing.
-    let caller = Caller::of(role).unwrap_or(Caller::Nobody);
+    let caller = caller();
     if caller == Caller::Nobody {
         return Ok(());
     }
@@ -65,6 +65,15 @@ pub fn note_start() -> Result<()> {
     OPENED.with_borrow_mut(|all| all.push(opened));
     LOOKED_AT.set(None);
     Ok(())
+}
+
+/// Who opens or fetches; what runs as a tenant's owner role is that tenant's. Whoever cannot be told reaches nothing.
+fn caller() -> Caller {
+    let role = roles::current();
+    match identity::owner::tenant_of(role) {
+        Some(tenant) => Caller::Service(tenant),
+        None => Caller::of(role).unwrap_or(Caller::Nobody),
+    }
 }
 
 /// Whether there is any to look after, in a transaction that has not failed.
@@ -123,6 +132,7 @@ pub fn user_changes(user: Option<Uuid>) {
         && let Some(unnamed) = Cursor::unnamed()
     {
         unnamed.shut();
+        SUSPENDED.set(unnamed.query());
     }
     OPENED.with_borrow_mut(|all| {
         for opened in all.iter_mut().filter(|opened| opened.cursor.is_stored()) {
@@ -154,9 +164,19 @@ pub unsafe fn permit_fetch(name: *const std::ffi::c_char) -> Result<()> {
 
 /// Called where a query goes on that did not just start.
 pub fn permit_to_go_on(query: *mut pg_sys::QueryDesc) -> Result<()> {
-    match Cursor::active().filter(|cursor| cursor.runs(query)) {
+    if SUSPENDED.get() == query && !check::bypasses_policies(roles::current()) {
+        return Err(Error::OutOfReach { kind: "cursor", name: String::new() });
+    }
+    match Cursor::active().filter(|cursor| cursor.query() == query) {
         Some(cursor) => permit(cursor),
         None => Ok(()),
+    }
+}
+
+/// A query that starts is not the one that was there before, even if it is in the same place.
+pub fn forget_suspended(query: *mut pg_sys::QueryDesc) {
+    if SUSPENDED.get() == query {
+        SUSPENDED.set(std::ptr::null_mut());
     }
 }
 
@@ -219,7 +239,7 @@ fn change(cursor: Cursor, to: impl FnOnce(Option<Shut>) -> Option<Shut>) {
 impl Opened {
     /// Whether who calls now is who opened it, and reaches all that it may hold.
     fn is_callers(&self) -> Result<bool> {
-        let caller = Caller::of(roles::current()).unwrap_or(Caller::Nobody);
+        let caller = caller();
         let is_same = caller == self.caller
             || matches!((self.caller, caller), (Caller::User(then), Caller::InstanceAdmin { user: Some(now) }) if then == now);
         if !is_same {

@@ -5,12 +5,10 @@ use std::cell::Cell;
 use pgrx::prelude::*;
 
 use super::policies::{self, TenantTable};
-use super::relations;
+use super::{relations, sequences};
 use crate::catalog::Catalog;
 use crate::catalog::relations::LockedTable;
 use crate::error::{Error, Result};
-use crate::identity::SandboxIdentity;
-use crate::pg::sandbox::Sandbox;
 use crate::pg::{Row, execute, guc, query, roles};
 use crate::schema::TABLE_PRIVILEGES;
 
@@ -86,7 +84,7 @@ pub fn after_command(command: Command) -> Result<()> {
     if !objects.of_tenants && !objects.partitions && command != Command::Moves {
         return Ok(());
     }
-    let own = OwnDdl::begin();
+    let _own = OwnDdl::begin();
     let touched = touched(&catalog)?;
     for relation in &touched {
         if relation.given_to_all_owners && !caller_is_superuser {
@@ -122,12 +120,10 @@ pub fn after_command(command: Command) -> Result<()> {
             }
         }
     }
-    // From here on SQL of the tables' owners may run, whose DDL must be heard.
-    drop(own);
     touched
         .iter()
         .filter(|relation| matches!(relation.kind, 'r' | 'p'))
-        .try_for_each(|table| guard_sequences(&catalog, table))
+        .try_for_each(|table| sequences::guard_defaults(&catalog, table.oid))
 }
 
 /// Which looks at the command's objects are worth their cost: it may be one on any table of anybody's.
@@ -268,32 +264,6 @@ fn require_preload(relation: &Relation) -> Result<()> {
         format!("{kind} {} in a tenant schema needs the library preloaded", relation.name),
         "Row-level security does not cover it. Add fluxbase_tenant to session_preload_libraries, for all sessions.",
     ))
-}
-
-/// A serial column's default calls nextval with the inserting role's privileges, and that role has none on sequences of
-/// tenants: the default calls the checked one instead. It is written as the table's owner: parsing a default may run code
-/// of the owner's, such as the check of a domain in an array literal.
-fn guard_sequences(catalog: &Catalog, relation: &Relation) -> Result<()> {
-    let defaults: Vec<(pg_sys::Oid, String, String)> = query(
-        catalog.scope(),
-        "SELECT t.relowner, format('%I', a.attname), d.expression
-         FROM (SELECT oid, adrelid, adnum, pg_get_expr(adbin, adrelid) AS expression FROM pg_attrdef
-               WHERE adrelid = $1 OFFSET 0) d
-         JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum JOIN pg_class t ON t.oid = d.adrelid
-         WHERE d.expression ~ '(^|[^.])\\mnextval\\(' AND a.attgenerated = '' AND EXISTS (
-             SELECT 1 FROM pg_depend s JOIN pg_class c ON c.oid = s.refobjid AND c.relkind = 'S'
-             WHERE s.classid = 'pg_attrdef'::regclass AND s.objid = d.oid AND s.refclassid = 'pg_class'::regclass)",
-        &[relation.oid.into()],
-        |row| Ok((row.need(1)?, row.need(2)?, row.need(3)?)),
-    )?;
-    for (owner, column, expression) in defaults {
-        let guarded = expression.replace("nextval(", "fluxbase_tenant.nextval(");
-        let _tenant = SandboxIdentity::assume(relation.tenant)?;
-        let sandbox = Sandbox::enter(owner, &[])?;
-        let command = format!("ALTER TABLE {} ALTER COLUMN {column} SET DEFAULT {guarded}", relation.name);
-        sandbox.run(&command, "guarding the sequence of a default")?;
-    }
-    Ok(())
 }
 
 /// Tables that left their tenant's schema, by which everything but their policy knows them.

@@ -45,26 +45,27 @@ impl Cursor {
         unsafe { !(*self.0).holdStore.is_null() }
     }
 
-    /// Whether it is the one that runs this query.
-    pub fn runs(self, query: *mut pg_sys::QueryDesc) -> bool {
-        // SAFETY: the portal is there.
-        unsafe { (*self.0).queryDesc == query }
-    }
-
     /// Its statements, which are planned.
     pub fn statements(self) -> *mut pg_sys::List {
         // SAFETY: the portal is there.
         unsafe { (*self.0).stmts }
     }
 
-    /// Has the server refuse to run it, which it does for one that failed; false where it is in use.
+    /// Has the server refuse to run one that has its rows in store, as it does when all have been fetched by the protocol; false
+    /// where it is in use.
     pub fn shut(self) -> bool {
-        self.change(pg_sys::PortalStatus::PORTAL_READY, pg_sys::PortalStatus::PORTAL_FAILED)
+        self.is_stored() && self.change(pg_sys::PortalStatus::PORTAL_READY, pg_sys::PortalStatus::PORTAL_DONE)
     }
 
     /// After `shut`.
     pub fn open(self) {
-        self.change(pg_sys::PortalStatus::PORTAL_FAILED, pg_sys::PortalStatus::PORTAL_READY);
+        self.change(pg_sys::PortalStatus::PORTAL_DONE, pg_sys::PortalStatus::PORTAL_READY);
+    }
+
+    /// The query that a fetch runs on; null where there is none.
+    pub fn query(self) -> *mut pg_sys::QueryDesc {
+        // SAFETY: the portal is there.
+        unsafe { (*self.0).queryDesc }
     }
 
     fn change(self, from: pg_sys::PortalStatus::Type, to: pg_sys::PortalStatus::Type) -> bool {

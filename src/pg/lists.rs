@@ -43,3 +43,17 @@ pub unsafe fn retain<T>(list: *mut pg_sys::List, keep: impl Fn(*mut T) -> bool) 
     // The empty list is NIL.
     if kept == 0 { std::ptr::null_mut() } else { list }
 }
+
+/// The oids in a list of them; NIL is empty.
+///
+/// # Safety
+/// A list of oids, or NIL.
+pub unsafe fn oids(list: *mut pg_sys::List) -> Vec<pg_sys::Oid> {
+    // SAFETY: by the caller's promise; a list holds `length` cells.
+    unsafe {
+        list.as_ref().map_or(Vec::new(), |list| {
+            let cells = slice::from_raw_parts(list.elements, list.length as usize);
+            cells.iter().map(|cell| cell.oid_value).collect()
+        })
+    }
+}

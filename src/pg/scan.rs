@@ -73,16 +73,27 @@ unsafe fn find<T>(
     keys: &[Key],
     map: impl FnOnce(&Row) -> Result<T>,
 ) -> Result<Option<T>> {
-    // SAFETY: lookups by C string that find the table and its index, or are refused by table_open; what is opened is closed
-    // in turn, and by the end of the (sub)transaction after an error. The row is read before the scan ends.
+    // SAFETY: lookups by C string, InvalidOid for what is not there; what is opened is closed in turn, and by the end of the
+    // (sub)transaction after an error. The row is read before the scan ends.
     unsafe {
         let schema = pg_sys::get_namespace_oid(schema.as_ptr(), false);
-        let table =
-            pg_sys::table_open(pg_sys::get_relname_relid(table.as_ptr(), schema), pg_sys::AccessShareLock as i32);
+        let table = pg_sys::get_relname_relid(table.as_ptr(), schema);
+        // pg_upgrade creates what belongs to an extension one by one, indexes last.
+        if table == pg_sys::InvalidOid {
+            return Ok(None);
+        }
+        let table = pg_sys::table_open(table, pg_sys::AccessShareLock as i32);
         let index = pg_sys::get_relname_relid(index.as_ptr(), schema);
+        let has_index = index != pg_sys::InvalidOid;
         let mut conditions: Vec<_> = keys.iter().map(condition).collect();
-        let scan =
-            pg_sys::systable_beginscan(table, index, true, snapshot, conditions.len() as i32, conditions.as_mut_ptr());
+        let scan = pg_sys::systable_beginscan(
+            table,
+            index,
+            has_index,
+            snapshot,
+            conditions.len() as i32,
+            conditions.as_mut_ptr(),
+        );
         let tuple = pg_sys::systable_getnext(scan);
         let found = (!tuple.is_null()).then(|| map(&Row::of(tuple, (*table).rd_att)));
         pg_sys::systable_endscan(scan);

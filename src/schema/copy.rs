@@ -1,6 +1,6 @@
 //! The rows of one tenant's tables, copied into another's that were made by the same migrations.
 
-use pgrx::spi::quote_identifier;
+use pgrx::spi::{quote_identifier, quote_literal};
 
 use super::names::owner_role;
 use super::provision::owner_role_oid;
@@ -42,7 +42,7 @@ pub fn copy_rows(catalog: &Catalog, source: &Tenant, target: &Tenant) -> Result<
         execute(catalog.scope(), &format!("LOCK TABLE {} IN SHARE MODE", names.join(", ")))?;
         insert(owner, target, &tables)?;
     }
-    copying::set_sequences(catalog, from, to)?;
+    set_sequences(owner, target, &copying::sequences(catalog, from, to)?)?;
     {
         let _own = OwnDdl::begin();
         execute(catalog.scope(), &format!("REVOKE {read} FROM {reader}"))?;
@@ -66,6 +66,16 @@ fn insert(owner: pgrx::pg_sys::Oid, target: &Tenant, tables: &[Copied]) -> Resul
         sandbox.run(&command, PLACE)?;
     }
     Ok(())
+}
+
+/// They go on where the source's are. By name, which may have come to mean a view since it was read.
+fn set_sequences(owner: pgrx::pg_sys::Oid, target: &Tenant, sequences: &[(String, String)]) -> Result<()> {
+    let _identity = SandboxIdentity::assume(target.id)?;
+    let sandbox = Sandbox::enter_unforced(owner, &[(c"row_security", "on")])?;
+    sequences.iter().try_for_each(|(source, target)| {
+        let target = quote_literal(target);
+        sandbox.run(&format!("SELECT setval({target}::regclass, last_value, is_called) FROM {source}"), PLACE)
+    })
 }
 
 fn refresh(catalog: &Catalog, owner: pgrx::pg_sys::Oid, target: &Tenant) -> Result<()> {

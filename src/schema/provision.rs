@@ -57,26 +57,33 @@ pub fn rename(catalog: &Catalog, from: &str, to: &str) -> Result<()> {
     if from == to {
         return Ok(());
     }
-    let (from, to) = (quote_identifier(from), quote_identifier(to));
-    execute(catalog.scope(), &format!("ALTER SCHEMA {from} RENAME TO {to}"))?;
-    for command in renamed_in_settings(catalog, &from, &to)? {
-        execute(catalog.scope(), &command)?;
+    execute(catalog.scope(), &format!("ALTER SCHEMA {} RENAME TO {}", quote_identifier(from), quote_identifier(to)))?;
+    for Routine { signature, path } in routines_with_path(catalog, to)? {
+        let names = guc::names_in_list(&path)?;
+        if names.iter().any(|name| name == from) {
+            let renamed = names.iter().map(|name| quote_identifier(if name == from { to } else { name.as_str() }));
+            let path = renamed.collect::<Vec<_>>().join(", ");
+            execute(catalog.scope(), &format!("ALTER ROUTINE {signature} SET search_path = {path}"))?;
+        }
     }
     Ok(())
 }
 
+struct Routine {
+    signature: String,
+    /// As the author of a migration wrote it.
+    path: String,
+}
+
 /// A function with `SET search_path FROM CURRENT` has the name as text, which no rename reaches.
-fn renamed_in_settings(catalog: &Catalog, from: &str, to: &str) -> Result<Vec<String>> {
+fn routines_with_path(catalog: &Catalog, schema: &str) -> Result<Vec<Routine>> {
     query(
         catalog.scope(),
-        "SELECT format('ALTER ROUTINE %s SET search_path = %s', p.oid::regprocedure, (
-             SELECT string_agg(CASE s.name WHEN $1 THEN $2 ELSE s.name END, ', ' ORDER BY s.position)
-             FROM regexp_split_to_table(substr(c.setting, 13), ', ') WITH ORDINALITY AS s (name, position)))
-         FROM pg_proc p CROSS JOIN LATERAL unnest(p.proconfig) AS c (setting)
-         WHERE p.pronamespace = $2::regnamespace AND p.prokind <> 'a' AND c.setting LIKE 'search\\_path=%'
-           AND $1 = ANY (regexp_split_to_array(substr(c.setting, 13), ', '))",
-        &[from.into(), to.into()],
-        |row| row.need(1),
+        "SELECT p.oid::regprocedure::text, substr(c.setting, 13) FROM pg_proc p CROSS JOIN LATERAL unnest(p.proconfig) AS c (setting)
+         WHERE p.pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text::name) AND p.prokind <> 'a'
+           AND c.setting LIKE 'search\\_path=%'",
+        &[schema.into()],
+        |row| Ok(Routine { signature: row.need(1)?, path: row.need(2)? }),
     )
 }
 

@@ -55,8 +55,11 @@ fn remove_rows(caller: pg_sys::Oid, table: &SharedTable, tenant_id: Uuid) -> Res
         let touched = shared_tables::touched_by_delete(&Catalog::latest()?, table.oid)?;
         // Members write the rows that a key looks for, and each may take a while.
         let is_referred_to = touched.iter().any(|one| one.by_key);
+        let tables: Vec<_> = touched.iter().map(|one| one.table).collect();
+        let are_trusted = |catalog: &Catalog| shared_tables::are_trusted(catalog, tables.clone(), caller);
         if is_referred_to
             || touched.len() > MOST_LOCKS
+            || !are_trusted(&Catalog::latest()?)?
             || !locks::try_lock_for_writing(touched.iter().map(|one| one.table))
         {
             return Ok(());
@@ -64,11 +67,7 @@ fn remove_rows(caller: pg_sys::Oid, table: &SharedTable, tenant_id: Uuid) -> Res
         let parts = {
             let locked = Catalog::latest()?;
             let is_same = shared_tables::touched_by_delete(&locked, table.oid)? == touched;
-            let tables: Vec<_> = touched.iter().map(|one| one.table).collect();
-            if !is_same
-                || !shared_tables::are_trusted(&locked, tables.clone(), caller)?
-                || shared_tables::delete_runs_code(&locked, tables)?
-            {
+            if !is_same || !are_trusted(&locked)? || shared_tables::delete_runs_code(&locked, tables.clone())? {
                 return Ok(());
             }
             shared_tables::parts(&locked, table)?

@@ -4,6 +4,7 @@ use postgres::Client;
 use uuid::Uuid;
 
 use crate::cases;
+use crate::support::fleet::until;
 use crate::support::people::{column, new_user, one, run};
 use crate::support::{Db, expect_error};
 
@@ -17,6 +18,10 @@ cases![
     loops_of_procedures_that_commit,
     cursors_of_services_and_admins,
     cursors_in_transactions_that_fail,
+    closing_another_ones_cursor_gives_no_lock_back,
+    opened_and_fetched_in_one_command,
+    opened_as_a_tenants_owner,
+    objects_over_a_path_out_of_reach,
 ];
 
 struct World {
@@ -265,4 +270,83 @@ fn cursors_in_transactions_that_fail(db: &Db) {
         run(&mut client, end);
     }
     assert_eq!(column::<String>(&mut client, "FETCH held", &[]), ["secret 1"]);
+}
+
+/// The server takes a cursor that failed for one whose transaction did.
+fn closing_another_ones_cursor_gives_no_lock_back(db: &Db) {
+    let world = world(db);
+    let mut client = db.server();
+    run(
+        &mut client,
+        &format!(
+            "{}; DO $$ DECLARE c refcursor := 'mine'; r record; BEGIN
+                 OPEN c FOR UPDATE tenant_acme.notes SET body = body WHERE n = 1 RETURNING body; FETCH c INTO r; END $$;
+             SET LOCAL fluxbase_tenant.user_id = '{}'; CLOSE mine",
+            local(world.member),
+            world.stranger
+        ),
+    );
+    let held =
+        "SELECT count(*) FROM pg_locks WHERE relation = 'tenant_acme.notes'::regclass AND mode = 'RowExclusiveLock'";
+    assert_eq!(one::<i64>(&mut db.superuser(), held, &[]), 1);
+    run(&mut client, "COMMIT");
+}
+
+/// The membership ends between the two.
+fn opened_and_fetched_in_one_command(db: &Db) {
+    let world = world(db);
+    let mut client = db.as_user(world.member);
+    run(&mut client, "CREATE TEMP TABLE got (turn int, body text)");
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(move || {
+            client.batch_execute(
+                "DO $$ DECLARE c refcursor; r record; x text; BEGIN
+                     FOR i IN 1..2 LOOP
+                         c := 'c' || i; OPEN c FOR SELECT body FROM tenant_acme.notes;
+                         x := pg_sleep(CASE i WHEN 1 THEN 0 ELSE 2 END); FETCH c INTO r; INSERT INTO got VALUES (i, r.body);
+                     END LOOP; END $$",
+            )
+        });
+        let sleeps = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep')";
+        until("it sleeps", || one::<bool>(&mut db.superuser(), sleeps, &[]));
+        run(&mut db.admin(), &format!("SELECT tenant_remove_member('{}', '{}')", world.acme, world.member));
+        expect_error(reading.join().unwrap(), "42501");
+    });
+}
+
+/// By a function that runs as the owner: what it holds is the tenant's.
+fn opened_as_a_tenants_owner(db: &Db) {
+    let world = world(db);
+    db.migrate(
+        world.acme,
+        "CREATE FUNCTION opened() RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS
+         $f$ BEGIN EXECUTE 'DECLARE held CURSOR WITH HOLD FOR SELECT body FROM notes ORDER BY n'; END $f$",
+    );
+    let role = format!("boss_of_{}", db.name());
+    run(
+        &mut db.superuser(),
+        &format!("CREATE ROLE {role} LOGIN; GRANT fluxbase_tenant_server, fluxbase_tenant_admin TO {role}"),
+    );
+    let mut client = db.connect_as(&role, "");
+    run(&mut client, "SELECT tenant_acme.opened()");
+    refused(&mut client, &format!("{}; FETCH held", local(world.stranger)));
+    drop(client);
+    run(&mut db.superuser(), &format!("DROP ROLE {role}"));
+}
+
+/// Roles that may say who the user is search it, but make nothing of what is there.
+fn objects_over_a_path_out_of_reach(db: &Db) {
+    let world = world(db);
+    let mut client = db.as_user(world.stranger);
+    run(&mut client, "SET search_path = tenant_acme, public");
+    for statement in [
+        "CREATE TEMP VIEW v AS SELECT body FROM notes",
+        "CREATE TEMP TABLE t (n notes)",
+        "CREATE FUNCTION pg_temp.f(notes) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "DO $$ BEGIN CREATE TEMP VIEW v AS SELECT body FROM notes; END $$",
+    ] {
+        expect_error(client.batch_execute(statement), "42501").message_has("schema tenant_acme");
+    }
+    db.act_as(&mut client, Some(world.member));
+    run(&mut client, "CREATE TEMP VIEW v AS SELECT body FROM notes; CREATE TEMP TABLE t (n notes)");
 }

@@ -16,6 +16,7 @@ mod attacks_reads_writes;
 mod attacks_renaming;
 mod attacks_roles;
 mod attacks_shared_tables;
+mod attacks_superuser;
 mod cached_access;
 mod cached_own_changes;
 mod catalog_tables;
@@ -96,6 +97,7 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         ("attacks_renaming", attacks_renaming::cases()),
         ("attacks_roles", attacks_roles::cases()),
         ("attacks_shared_tables", attacks_shared_tables::cases()),
+        ("attacks_superuser", attacks_superuser::cases()),
         ("cached_access", cached_access::cases()),
         ("cached_own_changes", cached_own_changes::cases()),
         ("catalog_tables", catalog_tables::cases()),

@@ -12,6 +12,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::check::{self, Use};
+use crate::access::Moment;
 use crate::catalog::changes;
 use crate::error::{Error, Result};
 
@@ -41,8 +42,8 @@ static mut PREVIOUS: Previous = Previous {
 };
 
 thread_local! {
-    /// The query that was checked last, while nothing has happened since that could change who the caller is.
-    static JUST_STARTED: Cell<*mut pg_sys::QueryDesc> = const { Cell::new(std::ptr::null_mut()) };
+    /// The query that was checked last, and when, while nothing has happened since that could change who the caller is.
+    static JUST_STARTED: Cell<Option<(*mut pg_sys::QueryDesc, Moment)>> = const { Cell::new(None) };
 }
 
 pub fn install() {

@@ -7,6 +7,7 @@ use std::ffi::c_char;
 use pgrx::prelude::*;
 
 use super::{JUST_STARTED, PREVIOUS, Raise, are_within_reach, permit, probe};
+use crate::access::Moment;
 use crate::isolation::{cursors, planner, plans};
 use crate::pg::cursor::Cursor;
 
@@ -121,7 +122,8 @@ pub unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, fl
             settle_cursors((*query).operation != pg_sys::CmdType::CMD_SELECT);
         }
         PREVIOUS.executor_start.unwrap_or(standard_ExecutorStart)(query, flags);
-        JUST_STARTED.set(query);
+        cursors::forget_suspended(query);
+        JUST_STARTED.set(Some((query, Moment::now())));
         if Cursor::active().is_some() {
             note_cursor();
         }
@@ -167,7 +169,8 @@ extern "C-unwind" fn note_cursor() {
 unsafe fn check_again(query: *mut pg_sys::QueryDesc) {
     // SAFETY: by the caller's promise.
     unsafe {
-        let just_started = JUST_STARTED.replace(std::ptr::null_mut()) == query;
+        AcceptInvalidationMessages();
+        let just_started = JUST_STARTED.take() == Some((query, Moment::now()));
         if !just_started || (*query).already_executed {
             check_plan(query);
         }

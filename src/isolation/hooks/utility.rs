@@ -26,7 +26,7 @@ pub unsafe extern "C-unwind" fn utility(
     // own arguments.
     unsafe {
         // SET is a utility statement.
-        JUST_STARTED.set(std::ptr::null_mut());
+        JUST_STARTED.set(None);
         let command = (*statement).utilityStmt;
         commands::note(command);
         permit_command(command);
@@ -95,7 +95,7 @@ pub unsafe extern "C-unwind" fn object_access(
     match access {
         pg_sys::ObjectAccessType::OAT_FUNCTION_EXECUTE => {
             // set_config is a function, and one that a client may call without a query.
-            JUST_STARTED.set(std::ptr::null_mut());
+            JUST_STARTED.set(None);
             cursors::before_function(object).unwrap_or_raise();
             if check::function_is_out_of_reach(object, roles::current()).unwrap_or_raise() {
                 refuse("function", check::function_name(object));
