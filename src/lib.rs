@@ -45,7 +45,6 @@ extension_sql_file!("../sql/functions.sql", name = "functions", finalize);
 /// connection with session_preload_libraries.
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
-    identity::owner::note_loading();
     settings::define();
     catalog::changes::install();
     isolation::install();

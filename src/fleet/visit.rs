@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use pgrx::Uuid;
+use pgrx::prelude::*;
 
 use super::orders::{Orders, Plan};
 use super::outside::{self, Ran};
@@ -15,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::migrate::{self, Outcome, Outside};
 use crate::pg::guc::{self, Lifetime};
 use crate::pg::locks::{self, ObjectLock};
-use crate::pg::{pause, sandbox};
+use crate::pg::{pause, sandbox, temporary};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -50,6 +51,14 @@ enum Step {
 pub fn visit<'a>(orders: &Orders, visit: Visit<'a>, wait: Wait) -> Option<Visit<'a>> {
     let left = go(orders, visit, wait);
     locks::release_advisory();
+    // Of commands outside a transaction, which the next tenant's script would come by.
+    let drop_all = || {
+        temporary::drop_all();
+        Ok(())
+    };
+    if temporary::are_there() && transaction(drop_all).is_err() {
+        ereport!(FATAL, PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, "temporary objects of a migration cannot be dropped");
+    }
     left
 }
 

@@ -45,6 +45,11 @@ pub unsafe fn permit(statement: *mut pg_sys::Node) -> Result<()> {
                 lists::nodes::<pg_sys::Node>((*statement.cast::<pg_sys::CreateSchemaStmt>()).schemaElts)
                     .try_for_each(|element| permit(element))
             }
+            pg_sys::NodeTag::T_DropStmt
+                if (*statement.cast::<pg_sys::DropStmt>()).removeType == pg_sys::ObjectType::OBJECT_SCHEMA =>
+            {
+                keep_schemas((*statement.cast::<pg_sys::DropStmt>()).objects)
+            }
             pg_sys::NodeTag::T_RenameStmt
                 if (*statement.cast::<pg_sys::RenameStmt>()).renameType == pg_sys::ObjectType::OBJECT_SCHEMA =>
             {
@@ -118,6 +123,22 @@ unsafe fn keep_schema_name(name: *const std::ffi::c_char) -> Result<()> {
         return Err(Error::forbidden(
             format!("name a schema as those of tenants are named, \"{prefix}...\""),
             "Choose another name, or have a superuser create it.",
+        ));
+    }
+    Ok(())
+}
+
+/// The server locks a schema before it asks whose it is.
+///
+/// # Safety
+/// A list of String.
+unsafe fn keep_schemas(names: *mut pg_sys::List) -> Result<()> {
+    let role = roles::current();
+    // SAFETY: by the caller's promise.
+    if !roles::is_superuser(role) && unsafe { any_schema(names, role)? } {
+        return Err(Error::forbidden(
+            "drop a schema of a tenant or of the catalog",
+            "tenant_delete() does, for a tenant.",
         ));
     }
     Ok(())

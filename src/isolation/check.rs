@@ -139,7 +139,7 @@ fn is_kept_from(tenant: Uuid, role: pg_sys::Oid) -> Result<bool> {
         return Ok(false);
     }
     changes::catch_up();
-    Ok(!access::is_reachable(role, tenant)?)
+    Ok(identity::owner::tenant_of(role) != Some(tenant) && !access::is_reachable(role, tenant)?)
 }
 
 /// Whether the caller may use names in a schema: it is no tenant's, or a tenant's within reach.

@@ -20,6 +20,7 @@ pub mod sandbox;
 pub mod scan;
 mod spi;
 mod subtransaction;
+pub mod temporary;
 mod unwaited;
 
 pub use deadline::Deadline;

@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 use pgrx::prelude::*;
 
 use super::portals::Portals;
+use super::temporary::Temporary;
 use super::{alone, context, guc, spi};
 use crate::error::Result;
 
@@ -24,12 +25,14 @@ pub fn forget_place() {
 }
 
 /// While it lives, statements run as `owner`. SET ROLE and the like are refused, as are temporary tables, LISTEN, PREPARE and
-/// cursors WITH HOLD; settings changed inside are undone when it drops, and cursors opened inside are closed.
+/// cursors WITH HOLD; settings changed inside are undone when it drops, cursors opened inside are closed, and other temporary
+/// objects that are left are an error.
 pub struct Sandbox {
     previous_role: pg_sys::Oid,
     previous_context: i32,
     settings: Option<guc::Scope>,
     portals: Portals,
+    temporary: Temporary,
     _not_send: PhantomData<*const ()>,
 }
 
@@ -40,6 +43,7 @@ impl Sandbox {
         // SAFETY: reads two variables of the backend into locals.
         unsafe { pg_sys::GetUserIdAndSecContext(&mut previous_role, &mut previous_context) };
         let portals = Portals::now()?;
+        let temporary = Temporary::now()?;
         let scope = guc::Scope::open();
         for (name, value) in settings {
             scope.set(name, value)?;
@@ -47,7 +51,14 @@ impl Sandbox {
         let restricted = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
         // SAFETY: undone by Drop, and by transaction abort whatever happens.
         unsafe { pg_sys::SetUserIdAndSecContext(owner, previous_context | restricted as i32) };
-        Ok(Sandbox { previous_role, previous_context, settings: Some(scope), portals, _not_send: PhantomData })
+        Ok(Sandbox {
+            previous_role,
+            previous_context,
+            settings: Some(scope),
+            portals,
+            temporary,
+            _not_send: PhantomData,
+        })
     }
 
     /// As `enter`, and policies that are forced on the owner do not apply, as in the server's checks of foreign keys.
@@ -98,7 +109,7 @@ impl Drop for Sandbox {
         self.settings = None;
         // After an error the end of the (sub)transaction closes them.
         if !std::thread::panicking()
-            && let Err(error) = self.portals.close_others()
+            && let Err(error) = self.portals.close_others().and_then(|()| self.temporary.refuse_new())
         {
             ereport!(ERROR, error.sqlstate(), error.message());
         }

@@ -27,6 +27,8 @@ const CODE: &str = "CREATE TYPE mood AS ENUM ('sad', 'ok');
      CREATE FUNCTION prices() RETURNS TABLE (p text) LANGUAGE sql STABLE AS $f$ SELECT 'ran as ' || current_user $f$;
      CREATE FUNCTION counted() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT AS
      $f$ SELECT count(*) FROM notes $f$;
+     CREATE FUNCTION by_path() RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER AS
+     $f$ BEGIN RETURN (SELECT count(*) FROM notes); END $f$;
      CREATE SEQUENCE numbers; CREATE VIEW bodies AS SELECT body FROM notes;
      CREATE AGGREGATE product(int) (SFUNC = int4mul, STYPE = int, INITCOND = '1');
      CREATE OPERATOR === (FUNCTION = same, LEFTARG = int, RIGHTARG = int);
@@ -227,6 +229,29 @@ fn definer_functions_before_the_library_is_loaded(db: &Db) {
     }
     run(&mut thief, "ROLLBACK");
     expect_error(thief.query_one("SELECT tenant_victim.counted()", &[]), "42501");
+    // Nor in a parallel worker, which loads it for itself.
+    run(
+        &mut thief,
+        "CREATE TABLE lair.one AS SELECT 1 AS i; CREATE FUNCTION lair.w() RETURNS bigint LANGUAGE plpgsql STABLE PARALLEL SAFE AS
+         'BEGIN RETURN tenant_victim.counted(); END'",
+    );
+    let parallel = if db.major() >= 16 { "debug_parallel_query" } else { "force_parallel_mode" };
+    let mut thief = scene.thief();
+    run(&mut thief, &format!("SET {parallel} = on; SET parallel_leader_participation = off"));
+    let counted = thief.query_one("SELECT lair.w() FROM lair.one", &[]);
+    assert!(counted.map_or(true, |row| row.get::<_, i64>(0) == 0));
+    // Nor where a function of the thief's that runs as the thief has loaded it.
+    run(
+        &mut scene.thief(),
+        "CREATE FUNCTION lair.load() RETURNS uuid LANGUAGE sql SECURITY DEFINER AS 'SELECT public.tenant_current_user_id()';
+         CREATE FUNCTION lair.peek() RETURNS bigint LANGUAGE plpgsql AS
+         $$ BEGIN PERFORM lair.load(); RETURN (SELECT count(*) FROM tenant_victim.notes); EXCEPTION WHEN insufficient_privilege THEN RETURN 0; END $$;
+         CREATE VIEW lair.notes AS SELECT FROM (SELECT lair.peek() AS n) x WHERE n > 0; GRANT SELECT ON lair.notes TO PUBLIC",
+    );
+    let mut thief = scene.thief();
+    run(&mut thief, "SET search_path = lair");
+    let definer = "SELECT tenant_victim.by_path()";
+    assert!(thief.query_one(definer, &[]).map_or(true, |row| row.get::<_, i64>(0) == 0));
     assert_eq!(one::<i64>(&mut scene.owner(), "SELECT tenant_victim.counted()", &[]), 3);
 }
 

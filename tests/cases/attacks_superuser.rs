@@ -14,6 +14,9 @@ cases![
     sequences_swapped_while_a_tenant_is_cloned,
     defaults_of_copied_tables,
     defaults_of_tables_that_move_in,
+    types_left_in_the_session,
+    types_left_by_a_table_that_is_protected,
+    types_left_for_the_next_tenant,
 ];
 
 fn is_superuser(db: &Db, role: &str) -> bool {
@@ -113,4 +116,77 @@ fn defaults_of_tables_that_move_in(db: &Db) {
     run(&mut member, "INSERT INTO tenant_acme.kinds (d) VALUES ('x'); INSERT INTO tenant_acme.parts (p) VALUES (1)");
     assert_eq!(one::<i32>(&mut member, "SELECT a + b::int + c + e FROM tenant_acme.kinds", &[]), 1 + 1 + 9 + 1);
     expect_error(member.query("SELECT nextval('tenant_acme.kinds_a_seq')", &[]), "42501");
+}
+
+/// A temporary type is found in place of the server's own of its name.
+const EVIL: &str = "CREATE FUNCTION evil(v text) RETURNS boolean LANGUAGE plpgsql AS
+     $f$ BEGIN IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN ALTER ROLE {role} SUPERUSER; END IF; RETURN true; END $f$;
+     CREATE DOMAIN pg_temp.uuid AS pg_catalog.uuid CHECK (evil(value::pg_catalog.text))";
+
+fn types_left_in_the_session(db: &Db) {
+    let scene = Scene::set(db);
+    let evil = EVIL.replace("{role}", &scene.role);
+    for script in [
+        evil.clone(),
+        evil.replace("pg_temp.uuid", "uuid").replace(
+            "CREATE DOMAIN",
+            "SELECT set_config('search_path', 'pg_temp, ' || current_setting('search_path'), true); CREATE DOMAIN",
+        ),
+        "CREATE FUNCTION pg_temp.lower(text) RETURNS text LANGUAGE sql AS 'SELECT 1::text'".to_owned(),
+        "CREATE TYPE pg_temp.jsonb AS ENUM ('x')".to_owned(),
+    ] {
+        let mut superuser = db.superuser();
+        run(&mut superuser, "CREATE TEMP TABLE own (n int)");
+        let version: String = one(&mut superuser, "SELECT (count(*) + 1)::text FROM tenant_migration_list()", &[]);
+        let add = "SELECT tenant_migration_add($1, 'x', $2)::text";
+        one::<String>(&mut superuser, add, &[&version, &script]);
+        expect_error(superuser.batch_execute(&format!("SELECT tenant_migrate('{}')", scene.victim)), "42501")
+            .message_has("temporary");
+        run(&mut superuser, "SELECT '00000000-0000-0000-0000-0000000000a1'::uuid; SELECT '{}'::jsonb; TABLE own");
+        assert!(!is_superuser(db, &scene.role), "{script}");
+        run(&mut superuser, &format!("SELECT tenant_migration_remove('{version}')"));
+    }
+    // What is dropped again is nobody's matter, where the server lets it be.
+    if db.major() > 15 {
+        db.migrate(scene.victim, "CREATE DOMAIN pg_temp.d AS int; DROP DOMAIN pg_temp.d");
+    }
+}
+
+fn types_left_by_a_table_that_is_protected(db: &Db) {
+    let scene = Scene::set(db);
+    let evil = EVIL
+        .replace("{role}", &scene.role)
+        .replace("CREATE DOMAIN", "GRANT USAGE ON SCHEMA lair TO PUBLIC; CREATE DOMAIN")
+        .replace("evil(", "lair.evil(");
+    let (function, domain) = evil.split_once("; CREATE DOMAIN").unwrap();
+    run(
+        &mut scene.thief(),
+        &format!(
+            "{function}; CREATE TABLE lair.t (id int, tenant_id uuid); INSERT INTO lair.t VALUES (1);
+             CREATE FUNCTION lair.leave() RETURNS trigger LANGUAGE plpgsql AS $g$ BEGIN CREATE DOMAIN {domain}; RETURN NEW; END $g$;
+             CREATE TRIGGER leave BEFORE UPDATE ON lair.t FOR EACH ROW EXECUTE FUNCTION lair.leave()"
+        ),
+    );
+    let mut superuser = db.superuser();
+    run(&mut superuser, "CREATE TEMP TABLE own (n int)");
+    let protect = format!("SELECT tenant_protect('lair.t', existing_rows => '{}')", scene.thief);
+    expect_error(superuser.batch_execute(&protect), "42501");
+    run(&mut superuser, "SELECT '00000000-0000-0000-0000-0000000000a1'::uuid");
+    assert!(!is_superuser(db, &scene.role));
+}
+
+/// In one worker, one after the other; by a command outside a transaction, too.
+fn types_left_for_the_next_tenant(db: &Db) {
+    let scene = Scene::set(db);
+    let evil = "CREATE TABLE seen (who text);
+         CREATE FUNCTION leave(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $f$ BEGIN
+             IF current_schema() = 'tenant_thief' THEN CREATE DOMAIN pg_temp.uuid AS pg_catalog.uuid CHECK (value IS NULL); END IF;
+             RETURN n; EXCEPTION WHEN OTHERS THEN RETURN n; END $f$;
+         CREATE TABLE t AS SELECT 1 AS n";
+    db.add_migration("2", evil);
+    db.add_outside("3", "CREATE INDEX CONCURRENTLY ON t (leave(n))");
+    db.add_migration("4", "INSERT INTO seen SELECT '00000000-0000-0000-0000-0000000000a1'::uuid");
+    let told = db.migrate_all("retries => 0, parallel => 1");
+    assert!(told.iter().all(|line| line.contains("migrated")), "{told:?}");
+    assert_eq!(one::<i64>(&mut scene.owner(), "SELECT count(*) FROM tenant_victim.seen", &[]), 1);
 }

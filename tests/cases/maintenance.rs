@@ -11,6 +11,7 @@ cases![
     definer_functions_and_triggers,
     another_tenants_objects,
     suspended_tenants,
+    strangers_code_behind_a_cascade,
 ];
 
 const PEOPLE: &str = "CREATE TABLE people (id int PRIMARY KEY, email text);
@@ -118,4 +119,46 @@ fn suspended_tenants(db: &Db) {
     run(&mut db.admin(), &format!("SELECT tenant_suspend('{id}')"));
     maintain(db);
     expect_error(db.as_user(user).query("SELECT count(*) FROM tenant_acme.emails", &[]), "42501");
+}
+
+/// A cascade runs as the owner of the table that it comes to, with the search_path of whoever began it.
+fn strangers_code_behind_a_cascade(db: &Db) {
+    let scene = Scene::set(db);
+    run(
+        &mut db.superuser(),
+        "CREATE TABLE events (id int PRIMARY KEY); SELECT tenant_protect('events'); GRANT SELECT, INSERT, DELETE ON events TO fluxbase_tenant_user;
+         GRANT REFERENCES, SELECT ON events TO fluxbase_tenant_owner",
+    );
+    db.add_migration(
+        "2",
+        "CREATE TABLE log (x text); CREATE TABLE orders (id serial PRIMARY KEY, event int REFERENCES public.events ON DELETE CASCADE);
+         CREATE FUNCTION gone() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO log VALUES (now()::text); RETURN NULL; END';
+         CREATE TRIGGER gone BEFORE DELETE ON orders FOR EACH STATEMENT EXECUTE FUNCTION gone()",
+    );
+    run(&mut db.admin(), &format!("SELECT tenant_migrate('{}')", scene.victim));
+    let mut thief = scene.thief();
+    run(
+        &mut thief,
+        &format!(
+            "INSERT INTO events VALUES (1, '{}'); GRANT ALL ON SCHEMA lair TO PUBLIC; CREATE TABLE lair.loot (x text);
+             CREATE TABLE lair.log (x text); GRANT ALL ON lair.loot, lair.log TO PUBLIC;
+             CREATE FUNCTION lair.take() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 INSERT INTO lair.loot SELECT body FROM tenant_victim.notes; RETURN NEW;
+                 EXCEPTION WHEN insufficient_privilege THEN RETURN NEW; END $$;
+             CREATE TRIGGER take BEFORE INSERT ON lair.log FOR EACH ROW EXECUTE FUNCTION lair.take(); SET search_path = lair",
+            scene.thief
+        ),
+    );
+    let _ = thief.batch_execute("DELETE FROM public.events WHERE id = 1");
+    assert_eq!(one::<i64>(&mut db.superuser(), "SELECT count(*) FROM lair.loot", &[]), 0);
+    // A member's own cascade does all that it says.
+    run(
+        &mut scene.owner(),
+        &format!(
+            "INSERT INTO events VALUES (2, '{}'); INSERT INTO tenant_victim.orders (event) VALUES (2)",
+            scene.victim
+        ),
+    );
+    run(&mut scene.owner(), "SET search_path = tenant_victim; DELETE FROM public.events WHERE id = 2");
+    assert_eq!(one::<i64>(&mut scene.owner(), "SELECT count(*) FROM tenant_victim.log", &[]), 1);
 }
