@@ -122,20 +122,24 @@ pub fn has_index_on(catalog: &Catalog, oid: pg_sys::Oid, column: &str) -> Result
 
 /// A column's default, as the server keeps it.
 pub struct Default {
+    pub table: pg_sys::Oid,
     pub column: i16,
     pub expression: String,
 }
 
-/// Those that use a sequence.
+/// Those that use a sequence, of the table and of its partitions and children: ALTER TABLE reaches these, too.
 pub fn defaults_with_sequences(catalog: &Catalog, table: pg_sys::Oid) -> Result<Vec<Default>> {
     query(
         catalog.scope(),
-        "SELECT d.adnum, d.adbin::text FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
-         WHERE d.adrelid = $1 AND a.attgenerated = '' AND EXISTS (
+        "WITH RECURSIVE part (oid) AS (
+             SELECT $1 UNION SELECT i.inhrelid FROM part JOIN pg_inherits i ON i.inhparent = part.oid)
+         SELECT d.adrelid, d.adnum, d.adbin::text FROM part JOIN pg_attrdef d ON d.adrelid = part.oid
+         JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+         WHERE a.attgenerated = '' AND EXISTS (
              SELECT 1 FROM pg_depend s JOIN pg_class c ON c.oid = s.refobjid AND c.relkind = 'S'
              WHERE s.classid = 'pg_attrdef'::regclass AND s.objid = d.oid AND s.refclassid = 'pg_class'::regclass)",
         &[table.into()],
-        |row| Ok(Default { column: row.need(1)?, expression: row.need(2)? }),
+        |row| Ok(Default { table: row.need(1)?, column: row.need(2)?, expression: row.need(3)? }),
     )
 }
 

@@ -10,9 +10,9 @@ use pgrx::prelude::*;
 use super::ddl::OwnDdl;
 use super::{check, named_relations, relations};
 use crate::error::{Error, Result};
-use crate::ids;
 use crate::pg::{catalogs, lists, roles};
 use crate::settings;
+use crate::{access, identity, ids};
 
 /// # Safety
 /// A statement made by the parser.
@@ -20,6 +20,7 @@ pub unsafe fn permit(statement: *mut pg_sys::Node) -> Result<()> {
     if OwnDdl::is_running() {
         return Ok(());
     }
+    keep_owner_roles()?;
     keep_path_within_reach()?;
     // SAFETY: the tag tells the node's type.
     unsafe {
@@ -62,6 +63,17 @@ pub unsafe fn permit(statement: *mut pg_sys::Node) -> Result<()> {
             pg_sys::NodeTag::T_AlterPolicyStmt => keep_policies((*statement.cast::<pg_sys::AlterPolicyStmt>()).roles),
             _ => keep_unlocked(&named_relations::locked_first(statement)),
         }
+    }
+}
+
+/// What runs as a tenant's owner role in a session that does not reach the tenant, behind a key, commands nothing.
+fn keep_owner_roles() -> Result<()> {
+    let role = roles::current();
+    match identity::owner::tenant_of(role) {
+        Some(tenant) if !access::is_reached_by_session(role, tenant)? => {
+            Err(Error::forbidden("change the schema of this tenant", "Let a migration of the tenant do it."))
+        }
+        _ => Ok(()),
     }
 }
 

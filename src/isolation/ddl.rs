@@ -4,12 +4,14 @@ use std::cell::Cell;
 
 use pgrx::prelude::*;
 
+use super::check::relation_name;
 use super::policies::{self, TenantTable};
 use super::{relations, sequences};
 use crate::catalog::Catalog;
 use crate::catalog::relations::LockedTable;
 use crate::error::{Error, Result};
-use crate::pg::{Row, execute, guc, query, roles};
+use crate::ids;
+use crate::pg::{Row, catalogs, execute, guc, query, roles};
 use crate::schema::TABLE_PRIVILEGES;
 
 thread_local! {
@@ -78,6 +80,12 @@ pub fn after_command(command: Command) -> Result<()> {
     let caller_is_superuser = roles::is_superuser(roles::current());
     let catalog = Catalog::write()?;
     let objects = objects(&catalog)?;
+    if let Some(stray) = objects.stray.filter(|_| !caller_is_superuser) {
+        return Err(Error::forbidden(
+            format!("give {} to the owner role of a tenant", relation_name(stray)),
+            "It is in no schema of that tenant. A migration makes what it makes in the tenant's schema.",
+        ));
+    }
     if objects.tables {
         refuse_key_to_catalog(&catalog)?;
     }
@@ -131,6 +139,8 @@ struct Objects {
     tables: bool,
     of_tenants: bool,
     partitions: bool,
+    /// One that belongs to a tenant's owner role, and is not in its schema.
+    stray: Option<pg_sys::Oid>,
 }
 
 fn objects(catalog: &Catalog) -> Result<Objects> {
@@ -140,11 +150,16 @@ fn objects(catalog: &Catalog) -> Result<Objects> {
         &[],
         |row| Ok((row.need(1)?, row.need(2)?)),
     )?;
-    let mut objects = Objects { tables: false, of_tenants: false, partitions: false };
+    let mut objects = Objects { tables: false, of_tenants: false, partitions: false, stray: None };
     for (class, object) in found {
         if class == pg_sys::RelationRelationId {
             objects.tables = true;
-            objects.of_tenants |= relations::tenant_of_relation(object)?.is_some();
+            let tenant = relations::tenant_of_relation(object)?;
+            objects.of_tenants |= tenant.is_some();
+            let owner = ids::of_owner_role(&roles::name(catalogs::relation_owner(object)));
+            if owner.is_some() && owner != tenant {
+                objects.stray = Some(object);
+            }
             // SAFETY: lookups by oid, false and 0 where there is none.
             objects.partitions |= unsafe {
                 pg_sys::get_rel_relispartition(object)

@@ -9,7 +9,10 @@ use crate::pg::{lists, roles};
 
 /// # Safety
 /// A range table and, from PostgreSQL 16 on, the permissions that belong to it; NIL is empty. They outlive the answer.
-pub unsafe fn uses(range_table: *mut pg_sys::List, permissions: *mut pg_sys::List) -> impl Iterator<Item = Use> {
+pub unsafe fn uses(
+    range_table: *mut pg_sys::List,
+    permissions: *mut pg_sys::List,
+) -> impl Iterator<Item = Use> + Clone {
     let current = roles::current();
     // SAFETY: by the caller's promise.
     let entries = unsafe { lists::nodes::<pg_sys::RangeTblEntry>(range_table) };
@@ -112,7 +115,7 @@ unsafe fn permission_of(
 
 /// # Safety
 /// A planned statement that outlives the answer.
-pub unsafe fn uses_of_plan(plan: *mut pg_sys::PlannedStmt) -> impl Iterator<Item = Use> {
+pub unsafe fn uses_of_plan(plan: *mut pg_sys::PlannedStmt) -> impl Iterator<Item = Use> + Clone {
     // SAFETY: by the caller's promise.
     unsafe {
         #[cfg(feature = "pg15")]

@@ -36,7 +36,7 @@ pub fn guard_defaults(catalog: &Catalog, table: pg_sys::Oid) -> Result<()> {
         return Ok(());
     }
     let mut guard = Guard { nextval: relations::guarded_nextval(catalog)?, changed: false };
-    for Default { column, expression } in defaults {
+    for Default { table, column, expression } in defaults {
         let expression = CString::new(expression).map_err(|_| Error::internal("a zero byte in a default"))?;
         guard.changed = false;
         // SAFETY: what the server has made of a node, and a command of its own on a table that is there.

@@ -11,6 +11,18 @@ pub fn type_schema(name: pg_sys::Oid) -> pg_sys::Oid {
     of_row(pg_sys::SysCacheIdentifier::TYPEOID, name, schema).unwrap_or(pg_sys::InvalidOid)
 }
 
+/// The owner of a function; InvalidOid where there is no such function.
+pub fn function_owner(function: pg_sys::Oid) -> pg_sys::Oid {
+    let owner = |form: &pg_sys::FormData_pg_proc| form.proowner;
+    of_row(pg_sys::SysCacheIdentifier::PROCOID, function, owner).unwrap_or(pg_sys::InvalidOid)
+}
+
+/// The owner of a relation; InvalidOid where there is no such relation.
+pub fn relation_owner(relation: pg_sys::Oid) -> pg_sys::Oid {
+    let owner = |form: &pg_sys::FormData_pg_class| form.relowner;
+    of_row(pg_sys::SysCacheIdentifier::RELOID, relation, owner).unwrap_or(pg_sys::InvalidOid)
+}
+
 /// The owner of a function, if it is SECURITY DEFINER.
 pub fn definer(function: pg_sys::Oid) -> Option<pg_sys::Oid> {
     let definer = |form: &pg_sys::FormData_pg_proc| form.prosecdef.then_some(form.proowner);

@@ -18,15 +18,6 @@ impl Standing {
         standing
     }
 
-    /// Policies that are forced on the owner apply from now on; what was before.
-    pub fn force_policies() -> Self {
-        let before = Standing::now();
-        let context = before.context & !(pg_sys::SECURITY_NOFORCE_RLS as i32);
-        // SAFETY: what now() found, with less.
-        unsafe { pg_sys::SetUserIdAndSecContext(before.role, context) };
-        before
-    }
-
     pub fn resume(&self) {
         // SAFETY: what now() found.
         unsafe { pg_sys::SetUserIdAndSecContext(self.role, self.context) };

@@ -12,6 +12,8 @@ cases![
     another_tenants_objects,
     suspended_tenants,
     strangers_code_behind_a_cascade,
+    relations_of_owner_roles_elsewhere,
+    serial_columns_of_children,
 ];
 
 const PEOPLE: &str = "CREATE TABLE people (id int PRIMARY KEY, email text);
@@ -143,14 +145,25 @@ fn strangers_code_behind_a_cascade(db: &Db) {
             "INSERT INTO events VALUES (1, '{}'); GRANT ALL ON SCHEMA lair TO PUBLIC; CREATE TABLE lair.loot (x text);
              CREATE TABLE lair.log (x text); GRANT ALL ON lair.loot, lair.log TO PUBLIC;
              CREATE FUNCTION lair.take() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-                 INSERT INTO lair.loot SELECT body FROM tenant_victim.notes; RETURN NEW;
-                 EXCEPTION WHEN insufficient_privilege THEN RETURN NEW; END $$;
+                 INSERT INTO lair.loot VALUES (current_user); RETURN NEW; END $$;
              CREATE TRIGGER take BEFORE INSERT ON lair.log FOR EACH ROW EXECUTE FUNCTION lair.take(); SET search_path = lair",
             scene.thief
         ),
     );
-    let _ = thief.batch_execute("DELETE FROM public.events WHERE id = 1");
+    expect_error(thief.batch_execute("DELETE FROM public.events WHERE id = 1"), "42501").message_has("function take");
     assert_eq!(one::<i64>(&mut db.superuser(), "SELECT count(*) FROM lair.loot", &[]), 0);
+    // Nor does a rule that was put there by a superuser's word read more than the key is of.
+    run(
+        &mut db.superuser(),
+        &format!(
+            "CREATE TABLE lair.back (id int REFERENCES events ON DELETE CASCADE); ALTER TABLE lair.back OWNER TO {};
+             CREATE RULE spy AS ON DELETE TO lair.back DO ALSO INSERT INTO lair.loot SELECT body FROM tenant_victim.notes",
+            Db::owner_role(scene.victim)
+        ),
+    );
+    expect_error(thief.batch_execute("DELETE FROM public.events WHERE id = 1"), "42501");
+    assert_eq!(one::<i64>(&mut db.superuser(), "SELECT count(*) FROM lair.loot", &[]), 0);
+    run(&mut db.superuser(), "DROP TABLE lair.back");
     // A member's own cascade does all that it says.
     run(
         &mut scene.owner(),
@@ -161,4 +174,36 @@ fn strangers_code_behind_a_cascade(db: &Db) {
     );
     run(&mut scene.owner(), "SET search_path = tenant_victim; DELETE FROM public.events WHERE id = 2");
     assert_eq!(one::<i64>(&mut scene.owner(), "SELECT count(*) FROM tenant_victim.log", &[]), 1);
+}
+
+/// They would be code of the owner role's where others may write.
+fn relations_of_owner_roles_elsewhere(db: &Db) {
+    let scene = Scene::set(db);
+    let owner = Db::owner_role(scene.victim);
+    run(&mut db.superuser(), &format!("GRANT ALL ON SCHEMA lair TO {owner}"));
+    for script in [
+        "CREATE TABLE lair.mine (n int)",
+        "CREATE VIEW lair.mine AS SELECT * FROM notes",
+        "CREATE TABLE mine (n int); ALTER TABLE mine SET SCHEMA lair",
+    ] {
+        expect_error(db.try_migration(scene.victim, script), "42501");
+    }
+    db.migrate(scene.victim, "CREATE TABLE mine (n int); CREATE VIEW seen AS TABLE mine");
+}
+
+/// ALTER TABLE of a parent gives its children the default, too.
+fn serial_columns_of_children(db: &Db) {
+    db.add_migration(
+        "1",
+        "CREATE TABLE base (t text); CREATE TABLE heir (x int) INHERITS (base);
+         CREATE TABLE parts (k int, t text) PARTITION BY LIST (k); CREATE TABLE parts1 PARTITION OF parts FOR VALUES IN (1)",
+    );
+    db.add_migration("2", "ALTER TABLE base ADD COLUMN more serial; ALTER TABLE parts ADD COLUMN more serial");
+    let user = new_user();
+    db.new_tenant("acme", user);
+    run(
+        &mut db.as_user(user),
+        "INSERT INTO tenant_acme.base (t) VALUES ('x'); INSERT INTO tenant_acme.heir (t) VALUES ('x');
+         INSERT INTO tenant_acme.parts (k) VALUES (1); INSERT INTO tenant_acme.parts1 (k) VALUES (1)",
+    );
 }

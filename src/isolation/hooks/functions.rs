@@ -1,31 +1,17 @@
-//! Functions that the server calls on its own: of triggers, types, operators and indexes. It asks `needs_hook` as it prepares to
-//! call a function or to inline it, and calls `call` around each call of those that need it and of SECURITY DEFINER functions.
-//!
-//! Those of tenants are refused to whoever does not reach the tenant. And where the server checks a foreign key or follows it, as
-//! the owner of a table whose policies do not apply meanwhile, they apply again to the code that this comes by.
-
-use std::cell::RefCell;
+//! Functions that the server calls on its own: of triggers, types, operators and indexes. It asks `needs_hook` as it
+//! prepares to call a function or to inline it, and calls `call` around each call of those that need it and of SECURITY DEFINER
+//! functions.
 
 use pgrx::prelude::*;
 
 use super::{PREVIOUS, Raise, refuse};
 use crate::isolation::check;
-use crate::pg::catalogs;
-use crate::pg::roles::{self, Standing};
-
-thread_local! {
-    /// As whom code ran before each call that is going on.
-    static FORCED: RefCell<Vec<Option<Standing>>> = const { RefCell::new(Vec::new()) };
-}
+use crate::pg::{catalogs, roles};
 
 pub unsafe extern "C-unwind" fn needs_hook(function: pg_sys::Oid) -> bool {
     // SAFETY: the hook that was there, with its own argument.
     let is_needed = unsafe { PREVIOUS.needs_function_hook.is_some_and(|previous| previous(function)) };
-    is_needed || (is_others(function) && (roles::are_policies_unforced() || is_refused(function)))
-}
-
-fn is_others(function: pg_sys::Oid) -> bool {
-    function.to_u32() >= pg_sys::FirstNormalObjectId
+    is_needed || (function.to_u32() >= pg_sys::FirstNormalObjectId && is_refused(function))
 }
 
 #[pg_guard]
@@ -39,13 +25,11 @@ pub unsafe extern "C-unwind" fn call(
     function: *mut pg_sys::FmgrInfo,
     argument: *mut pg_sys::Datum,
 ) {
-    // SAFETY: the hook that was there, with its own arguments; a function that is about to be called, or was.
+    // SAFETY: the hook that was there, with its own arguments; a function that is about to be called.
     unsafe {
-        if is_others((*function).fn_oid) {
-            match event {
-                pg_sys::FmgrHookEventType::FHET_START => before_call((*function).fn_oid),
-                _ => after_call(),
-            }
+        if event == pg_sys::FmgrHookEventType::FHET_START && (*function).fn_oid.to_u32() >= pg_sys::FirstNormalObjectId
+        {
+            before_call((*function).fn_oid);
         }
         if let Some(previous) = PREVIOUS.function {
             previous(event, function, argument);
@@ -61,14 +45,5 @@ extern "C-unwind" fn before_call(function: pg_sys::Oid) {
     };
     if is_refused.unwrap_or_raise() {
         refuse("function", check::function_name(function));
-    }
-    let is_stranger = roles::are_policies_unforced() && roles::current() != roles::outer();
-    FORCED.with_borrow_mut(|calls| calls.push(is_stranger.then(Standing::force_policies)));
-}
-
-/// Also after an error.
-fn after_call() {
-    if let Some(Some(before)) = FORCED.with_borrow_mut(Vec::pop) {
-        before.resume();
     }
 }

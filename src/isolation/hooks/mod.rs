@@ -71,12 +71,12 @@ pub fn install() {
 }
 
 /// For what the permission hook does not see.
-fn permit(uses: impl Iterator<Item = Use>) {
+fn permit(uses: impl Iterator<Item = Use> + Clone) {
     changes::catch_up();
     are_within_reach(uses, true);
 }
 
-fn are_within_reach(uses: impl Iterator<Item = Use>, raise: bool) -> bool {
+fn are_within_reach(uses: impl Iterator<Item = Use> + Clone, raise: bool) -> bool {
     match check::out_of_reach(uses).unwrap_or_raise() {
         None => true,
         Some(relation) if raise => refuse("table", check::relation_name(relation)),
