@@ -293,7 +293,7 @@ finding (severity, object, problem, fix) AS (
                WHEN e.evtenabled IN ('D', 'R') THEN 'is disabled' ELSE 'is not enabled under every session_replication_role' END,
            CASE WHEN e.oid IS NULL THEN 'Create the extension in a copy of the database, and compare.'
                 ELSE format('ALTER EVENT TRIGGER %I ENABLE ALWAYS', wanted) END
-    FROM unnest('{fluxbase_tenant_before_command,fluxbase_tenant_after_command,fluxbase_tenant_after_drop}'::text[]) AS wanted
+    FROM unnest('{fluxbase_tenant_before_command,fluxbase_tenant_after_command,fluxbase_tenant_after_drop,fluxbase_tenant_after_any_command}'::text[]) AS wanted
     LEFT JOIN pg_event_trigger e ON e.evtname = wanted::name WHERE e.evtenabled IS DISTINCT FROM 'A'
     UNION ALL
     SELECT 'error', format('trigger %s on %s', wanted.name, c.oid::regclass), CASE WHEN t.tgenabled = 'O' THEN 'is not enabled under every session_replication_role' ELSE 'is missing or disabled' END

@@ -241,6 +241,8 @@ COMMENT ON FUNCTION fluxbase_tenant.before_command() IS
     'others than their owner.';
 COMMENT ON FUNCTION fluxbase_tenant.after_command() IS
     'Event trigger function: gives relations of tenants their policies, and refuses to weaken them.';
+COMMENT ON FUNCTION fluxbase_tenant.after_any_command() IS
+    'Event trigger: refuses objects that hang on what is in the schema of a tenant out of the caller''s reach.';
 COMMENT ON FUNCTION fluxbase_tenant.after_drop() IS
     'Event trigger function: refuses to drop the policy tenant_isolation.';
 COMMENT ON FUNCTION fluxbase_tenant.catalog_changed() IS
@@ -249,5 +251,7 @@ COMMENT ON EVENT TRIGGER fluxbase_tenant_before_command IS
     'roles of the extension and objects of tenants keep their privileges, and are not locked by others';
 COMMENT ON EVENT TRIGGER fluxbase_tenant_after_command IS
     'row-level security and policies for every table that comes to be in a tenant schema';
+COMMENT ON EVENT TRIGGER fluxbase_tenant_after_any_command IS
+    'no object of others hangs on what is in a tenant''s schema';
 COMMENT ON EVENT TRIGGER fluxbase_tenant_after_drop IS
     'the policy tenant_isolation goes with its table or not at all';

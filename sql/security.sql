@@ -128,6 +128,11 @@ CREATE EVENT TRIGGER fluxbase_tenant_after_drop ON sql_drop
     EXECUTE FUNCTION fluxbase_tenant.after_drop();
 ALTER EVENT TRIGGER fluxbase_tenant_after_drop ENABLE ALWAYS;
 
+-- After any command: no object of others hangs on what is in a tenant's schema.
+CREATE EVENT TRIGGER fluxbase_tenant_after_any_command ON ddl_command_end
+    EXECUTE FUNCTION fluxbase_tenant.after_any_command();
+ALTER EVENT TRIGGER fluxbase_tenant_after_any_command ENABLE ALWAYS;
+
 -- What answers about access depend on: a change reaches the caches of all sessions when it commits. For each row, since a
 -- subscriber of logical replication fires no other triggers for changes of rows. Of a tenant no other column matters to the
 -- caches, and a name or a version changes often.

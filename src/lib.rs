@@ -36,6 +36,7 @@ extension_sql_file!(
         before_command,
         after_command,
         after_drop,
+        after_any_command,
         catalog_changed
     ]
 );

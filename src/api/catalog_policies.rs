@@ -10,7 +10,7 @@ mod fluxbase_tenant {
     use crate::access;
     use crate::api::{Result, answer};
     use crate::catalog::{Catalog, changes};
-    use crate::isolation::{before_command, commands, ddl, recognize, sequences, support};
+    use crate::isolation::{before_command, commands, ddl, dependents, recognize, sequences, support};
     use crate::pg::roles;
 
     /// Planner support of reachable().
@@ -158,6 +158,15 @@ mod fluxbase_tenant {
             }
         };
         answer(|| ddl::after_command(command))
+    }
+
+    /// Event trigger: see `dependents`.
+    #[pg_extern(sql = r#"
+        CREATE FUNCTION fluxbase_tenant.after_any_command() RETURNS event_trigger
+        VOLATILE PARALLEL UNSAFE LANGUAGE c AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
+    "#)]
+    fn after_any_command(_fcinfo: pg_sys::FunctionCallInfo) -> Result<()> {
+        answer(dependents::refuse_out_of_reach)
     }
 
     /// Event trigger: see `ddl`.

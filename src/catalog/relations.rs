@@ -241,3 +241,34 @@ pub fn named_tenants(catalog: &Catalog, table: &str, column: &str) -> Result<Vec
 fn any(catalog: &Catalog, sql: &'static str, oid: pg_sys::Oid, column: &str) -> Result<bool> {
     Ok(!query(catalog.scope(), sql, &[oid.into(), column.into()], |_| Ok(()))?.is_empty())
 }
+
+/// The schemas of tenants, and of spares, that what the current DDL command made or changed depends on.
+pub fn schemas_hung_on(catalog: &Catalog) -> Result<Vec<pg_sys::Oid>> {
+    query(
+        catalog.scope(),
+        "WITH made AS (SELECT classid, objid FROM pg_event_trigger_ddl_commands() WHERE classid IS NOT NULL),
+              part AS (
+                  SELECT classid, objid FROM made
+                  UNION ALL SELECT 'pg_attrdef'::regclass, p.oid FROM made JOIN pg_attrdef p ON p.adrelid = objid
+                  UNION ALL SELECT 'pg_rewrite'::regclass, p.oid FROM made JOIN pg_rewrite p ON p.ev_class = objid
+                  UNION ALL SELECT 'pg_trigger'::regclass, p.oid FROM made JOIN pg_trigger p ON p.tgrelid = objid
+                  UNION ALL SELECT 'pg_policy'::regclass, p.oid FROM made JOIN pg_policy p ON p.polrelid = objid
+                  UNION ALL SELECT 'pg_constraint'::regclass, p.oid FROM made JOIN pg_constraint p ON p.conrelid = objid
+                  UNION ALL SELECT 'pg_constraint'::regclass, p.oid FROM made JOIN pg_constraint p ON p.contypid = objid
+                      WHERE classid = 'pg_type'::regclass)
+         SELECT DISTINCT n.oid FROM part JOIN pg_depend d ON d.classid = part.classid AND d.objid = part.objid
+         CROSS JOIN LATERAL (
+             SELECT d.refobjid WHERE d.refclassid = 'pg_namespace'::regclass
+             UNION ALL SELECT relnamespace FROM pg_class WHERE oid = d.refobjid AND d.refclassid = 'pg_class'::regclass
+             UNION ALL SELECT typnamespace FROM pg_type WHERE oid = d.refobjid AND d.refclassid = 'pg_type'::regclass
+             UNION ALL SELECT pronamespace FROM pg_proc WHERE oid = d.refobjid AND d.refclassid = 'pg_proc'::regclass
+             UNION ALL SELECT oprnamespace FROM pg_operator WHERE oid = d.refobjid AND d.refclassid = 'pg_operator'::regclass
+             UNION ALL SELECT collnamespace FROM pg_collation WHERE oid = d.refobjid AND d.refclassid = 'pg_collation'::regclass
+             UNION ALL SELECT cfgnamespace FROM pg_ts_config WHERE oid = d.refobjid AND d.refclassid = 'pg_ts_config'::regclass
+             UNION ALL SELECT dictnamespace FROM pg_ts_dict WHERE oid = d.refobjid AND d.refclassid = 'pg_ts_dict'::regclass
+         ) AS ref (schema)
+         JOIN pg_namespace n ON n.oid = ref.schema JOIN fluxbase_tenant.tenants t ON t.schema_name = n.nspname",
+        &[],
+        |row| row.need(1),
+    )
+}

@@ -6,6 +6,7 @@ mod check;
 pub mod commands;
 mod cursors;
 pub mod ddl;
+pub mod dependents;
 mod hooks;
 mod named_relations;
 mod pinned;

@@ -14,6 +14,7 @@ cases![
     functions_that_are_inlined,
     definer_functions_before_the_library_is_loaded,
     extensions_into_a_tenants_schema,
+    constants_by_number,
 ];
 
 const CODE: &str = "CREATE TYPE mood AS ENUM ('sad', 'ok');
@@ -282,4 +283,42 @@ fn extensions_into_a_tenants_schema(db: &Db) {
     let given = "SELECT count(*) FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.deptype = 'e'
                  WHERE p.pronamespace = 'tenant_victim'::regnamespace AND p.proowner <> 'postgres'::regrole";
     assert_eq!(one::<i64>(&mut db.superuser(), given, &[]), 0);
+}
+
+/// An oid is no name, and hangs what it is in on the object all the same.
+fn constants_by_number(db: &Db) {
+    let scene = world(db);
+    for object in [
+        "'{}.notes'::regclass",
+        "'{}'::regnamespace",
+        "'{}.mood'::regtype",
+        "'{}.price()'::regprocedure",
+        "'{}.bodies'::regclass",
+    ] {
+        let oid = |schema: &str| -> u32 {
+            one(&mut db.superuser(), &format!("SELECT {}::oid", object.replace("{}", schema)), &[])
+        };
+        let (victims, thiefs) = (oid("tenant_victim"), oid("tenant_thief"));
+        let kind = object.split("::").nth(1).unwrap();
+        for statement in [
+            "CREATE VIEW lair.o AS SELECT '{}'::KIND AS x; DROP VIEW lair.o",
+            "CREATE TEMP VIEW o AS SELECT '{}'::KIND AS x; DROP VIEW o",
+            "CREATE TABLE lair.o (x KIND DEFAULT '{}'::KIND); DROP TABLE lair.o",
+            "CREATE TABLE lair.o (x KIND); ALTER TABLE lair.o ALTER x SET DEFAULT '{}'::KIND; DROP TABLE lair.o",
+            "CREATE TABLE lair.o (x KIND CHECK (x::oid <> ('{}'::KIND)::oid)); DROP TABLE lair.o",
+            "CREATE TABLE lair.o (x int); CREATE INDEX ON lair.o ((x + ('{}'::KIND)::oid::int)); DROP TABLE lair.o",
+            "CREATE TABLE lair.o (x int); CREATE RULE r AS ON INSERT TO lair.o DO ALSO SELECT '{}'::KIND; DROP TABLE lair.o",
+            "CREATE FUNCTION lair.o() RETURNS KIND LANGUAGE sql BEGIN ATOMIC SELECT '{}'::KIND; END; DROP FUNCTION lair.o",
+            "CREATE FUNCTION lair.o(x KIND DEFAULT '{}'::KIND) RETURNS int LANGUAGE sql AS 'SELECT 1'; DROP FUNCTION lair.o",
+            "CREATE DOMAIN lair.o AS int CHECK (value <> ('{}'::KIND)::oid::int); DROP DOMAIN lair.o",
+            "CREATE TABLE lair.o (x int); CREATE POLICY p ON lair.o USING ('{}'::KIND IS NOT NULL); DROP TABLE lair.o",
+        ] {
+            let statement = statement.replace("KIND", kind);
+            let mut thief = scene.thief();
+            expect_error(thief.batch_execute(&statement.replace("{}", &victims.to_string())), "42501")
+                .message_has("tenant_victim");
+            let _ = thief.batch_execute("ROLLBACK; DROP TABLE IF EXISTS lair.o");
+            run(&mut scene.thief(), &statement.replace("{}", &thiefs.to_string()));
+        }
+    }
 }

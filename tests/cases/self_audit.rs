@@ -329,7 +329,9 @@ fn identity_that_anyone_may_claim(db: &Db) {
 fn extension_out_of_order(db: &Db) {
     let mut soil = Soil::new(db);
     let not_always = "is not enabled under every session_replication_role";
-    for trigger in ["fluxbase_tenant_before_command", "fluxbase_tenant_after_command", "fluxbase_tenant_after_drop"] {
+    for trigger in ["before_command", "after_command", "after_drop", "after_any_command"]
+        .map(|name| format!("fluxbase_tenant_{name}"))
+    {
         let object = format!("event trigger {trigger}");
         soil.mended(&format!("ALTER EVENT TRIGGER {trigger} DISABLE"), &[("error", &object, "is disabled")]);
         soil.mended(&format!("ALTER EVENT TRIGGER {trigger} ENABLE REPLICA"), &[("error", &object, "is disabled")]);
