@@ -181,7 +181,7 @@ pub fn define() {
     LOADING.set(true);
     let user = c"Current user of the application (uuid), empty for none.";
     define_uuid(USER_ID, user, &USER_ID_VALUE, user_id_assigned);
-    define_uuid(TENANT_ID, c"Current tenant (uuid), empty for none.", &TENANT_ID_VALUE, identity_assigned);
+    define_uuid(TENANT_ID, c"Current tenant (uuid), empty for none.", &TENANT_ID_VALUE, tenant_id_assigned);
     LOADING.set(false);
     define_kept(CHOICE, c"What tenant_set_current() chose, and for which user; kept by the extension.", &CHOICE_VALUE);
     define_kept(PATHS, c"What tenant_set_current() did to search_path; kept by the extension.", &PATHS_VALUE);
@@ -291,11 +291,28 @@ fn define_uuid(name: &'static CStr, short: &'static CStr, setting: &'static Text
     }
 }
 
-/// Called with the user that is set; see `on_user_change`.
-type Watcher = fn(Option<pgrx::Uuid>);
+/// What an identity setting is set to.
+#[derive(Clone, Copy)]
+pub enum Change {
+    User(Option<pgrx::Uuid>),
+    Tenant(Option<pgrx::Uuid>),
+}
+
+impl Change {
+    /// Whether it is something else than what is set.
+    pub fn is_another(self) -> bool {
+        match self {
+            Change::User(user) => user_id().is_ok_and(|before| before != user),
+            Change::Tenant(tenant) => tenant_id().is_ok_and(|before| before != tenant),
+        }
+    }
+}
+
+/// See `on_identity_change`.
+type Watcher = fn(Change);
 
 thread_local! {
-    static USER_WATCHER: Cell<Option<Watcher>> = const { Cell::new(None) };
+    static WATCHER: Cell<Option<Watcher>> = const { Cell::new(None) };
     static LOADING: Cell<bool> = const { Cell::new(false) };
     static IDENTITY_CHANGES: Cell<u64> = const { Cell::new(1) };
 }
@@ -310,19 +327,32 @@ unsafe extern "C-unwind" fn identity_assigned(_value: *const c_char, _extra: *mu
 
 #[pg_guard]
 unsafe extern "C-unwind" fn user_id_assigned(value: *const c_char, extra: *mut c_void) {
-    // SAFETY: the contract of assign hooks: null or a C string.
-    let user = unsafe {
+    // SAFETY: as the server calls it.
+    unsafe { assigned(Change::User, value, extra) };
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn tenant_id_assigned(value: *const c_char, extra: *mut c_void) {
+    // SAFETY: as the server calls it.
+    unsafe { assigned(Change::Tenant, value, extra) };
+}
+
+/// # Safety
+/// What the server passes to assign hooks.
+unsafe fn assigned(change: fn(Option<pgrx::Uuid>) -> Change, value: *const c_char, extra: *mut c_void) {
+    // SAFETY: by the caller's promise null or a C string.
+    let id = unsafe {
         identity_assigned(value, extra);
         if value.is_null() { None } else { ids::from_ascii(CStr::from_ptr(value).to_bytes()) }
     };
-    if let Some(watcher) = USER_WATCHER.get() {
-        watcher(user);
+    if let Some(watcher) = WATCHER.get() {
+        watcher(change(id));
     }
 }
 
-/// Has `watcher` told whenever the user in `fluxbase_tenant.user_id` is set, also where a value comes back. It must not fail.
-pub fn on_user_change(watcher: Watcher) {
-    USER_WATCHER.set(Some(watcher));
+/// Has `watcher` told whenever one of the two identity settings is set, also where a value comes back. It must not fail.
+pub fn on_identity_change(watcher: Watcher) {
+    WATCHER.set(Some(watcher));
 }
 
 /// Refuses at SET what `ids::parse` would refuse at every later statement. What was set before the library was loaded

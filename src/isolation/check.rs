@@ -229,8 +229,7 @@ pub fn bypasses_policies(role: pg_sys::Oid) -> bool {
     if known == role && then == changes {
         return bypasses;
     }
-    // SAFETY: a lookup by oid.
-    let bypasses = unsafe { pg_sys::has_bypassrls_privilege(role) };
+    let bypasses = roles::bypasses_policies(role);
     if changes::of_roles() == changes {
         BYPASSES.set((role, changes, bypasses));
     }

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::identity::{self, Caller};
 use crate::pg::cursor::Cursor;
 use crate::pg::{lists, roles};
-use crate::settings;
+use crate::settings::Change;
 
 /// A cursor, and what was so when it was opened.
 #[derive(Clone)]
@@ -30,8 +30,8 @@ struct Opened {
 /// Why a cursor is shut.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Shut {
-    /// Another user was set, as the setting said.
-    ByUser,
+    /// Another user or tenant was set, as the setting said.
+    BySetting,
     /// The caller was looked at.
     ByLook,
 }
@@ -67,13 +67,11 @@ pub fn note_start() -> Result<()> {
     Ok(())
 }
 
-/// Who opens or fetches; what runs as a tenant's owner role is that tenant's. Whoever cannot be told reaches nothing.
+/// Who opens or fetches; what runs as a tenant's owner role does so for the session. Whoever cannot be told reaches nothing.
 fn caller() -> Caller {
     let role = roles::current();
-    match identity::owner::tenant_of(role) {
-        Some(tenant) => Caller::Service(tenant),
-        None => Caller::of(role).unwrap_or(Caller::Nobody),
-    }
+    let role = if identity::owner::tenant_of(role).is_some() { roles::outer() } else { role };
+    Caller::of(role).unwrap_or(Caller::Nobody)
 }
 
 /// Whether there is any to look after, in a transaction that has not failed.
@@ -121,14 +119,14 @@ pub fn settle() -> Result<()> {
     Ok(())
 }
 
-/// Called as `fluxbase_tenant.user_id` gets a value, also at the end of a transaction, where nothing may fail.
-pub fn user_changes(user: Option<Uuid>) {
+/// Called as one of the settings that say who is calling gets a value, also at the end of a transaction, where nothing may fail.
+pub fn identity_changes(change: Change) {
     LOOKED_AT.set(None);
     if identity::is_sandboxed() || identity::is_by_foreign_settings() {
         return;
     }
     // The one without a name, which the protocol may suspend, is not kept account of.
-    if settings::user_id().is_ok_and(|before| before != user)
+    if change.is_another()
         && let Some(unnamed) = Cursor::unnamed()
     {
         unnamed.shut();
@@ -136,10 +134,14 @@ pub fn user_changes(user: Option<Uuid>) {
     }
     OPENED.with_borrow_mut(|all| {
         for opened in all.iter_mut().filter(|opened| opened.cursor.is_stored()) {
-            let is_users = opened.caller.user() == user;
+            let is_callers = match (change, opened.caller) {
+                (Change::User(user), caller) => caller.user() == user,
+                (Change::Tenant(tenant), Caller::Service(of)) => tenant == Some(of),
+                (Change::Tenant(_), _) => continue,
+            };
             match opened.shut {
-                None if !is_users && opened.cursor.shut() => opened.shut = Some(Shut::ByUser),
-                Some(Shut::ByUser) if is_users => {
+                None if !is_callers && opened.cursor.shut() => opened.shut = Some(Shut::BySetting),
+                Some(Shut::BySetting) if is_callers => {
                     opened.cursor.open();
                     opened.shut = None;
                 }

@@ -26,5 +26,5 @@ pub use hooks::in_force;
 /// Once per backend, from _PG_init.
 pub fn install() {
     hooks::install();
-    settings::on_user_change(cursors::user_changes);
+    settings::on_identity_change(cursors::identity_changes);
 }

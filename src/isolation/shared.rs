@@ -185,6 +185,10 @@ impl Work<'_> {
             for part in relations::partition_tree(self.catalog, oid)? {
                 let command = format!("ALTER TABLE {} ALTER COLUMN {column} SET DEFAULT {default}()", part.name);
                 pinned::execute(self.catalog, &part, &command)?;
+                // The function was found by name, in a schema that its owner may rename.
+                if relations::column_with_tenant_default(self.catalog, part.oid)?.as_deref() != Some(column.as_str()) {
+                    return Err(Error::conflict("the schema of the extension was renamed meanwhile", "Try again."));
+                }
             }
             self.steps.push(Step { object: self.column_object(), done: "default set to the current tenant" });
         }

@@ -53,6 +53,12 @@ pub fn is_superuser(role: pg_sys::Oid) -> bool {
     unsafe { pg_sys::superuser_arg(role) }
 }
 
+/// Superusers do, and roles with BYPASSRLS.
+pub fn bypasses_policies(role: pg_sys::Oid) -> bool {
+    // SAFETY: a lookup by oid.
+    unsafe { pg_sys::has_bypassrls_privilege(role) }
+}
+
 /// Superusers count as members of every role; an absent role has no members.
 pub fn is_member(role: pg_sys::Oid, of: &CStr) -> bool {
     by_name(of).is_some_and(|of| has_privileges_of(role, of))

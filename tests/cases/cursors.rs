@@ -21,6 +21,7 @@ cases![
     closing_another_ones_cursor_gives_no_lock_back,
     opened_and_fetched_in_one_command,
     opened_as_a_tenants_owner,
+    handed_over_by_a_definer_function,
     objects_over_a_path_out_of_reach,
 ];
 
@@ -332,6 +333,23 @@ fn opened_as_a_tenants_owner(db: &Db) {
     refused(&mut client, &format!("{}; FETCH held", local(world.stranger)));
     drop(client);
     run(&mut db.superuser(), &format!("DROP ROLE {role}"));
+}
+
+/// And fetched by the member who called, and the other way round.
+fn handed_over_by_a_definer_function(db: &Db) {
+    let world = world(db);
+    db.migrate(
+        world.acme,
+        "CREATE FUNCTION opened() RETURNS refcursor LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS
+         $f$ DECLARE c refcursor := 'handed'; BEGIN OPEN c FOR SELECT n FROM notes ORDER BY n; RETURN c; END $f$;
+         CREATE FUNCTION taken(c refcursor) RETURNS int LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS
+         $f$ DECLARE n int; BEGIN FETCH c INTO n; RETURN n; END $f$",
+    );
+    let mut client = db.as_user(world.member);
+    run(&mut client, "BEGIN; SELECT tenant_acme.opened()");
+    assert_eq!(one::<i32>(&mut client, "FETCH handed", &[]), 1);
+    assert_eq!(one::<i32>(&mut client, "SELECT tenant_acme.taken('handed')", &[]), 2);
+    run(&mut client, "COMMIT");
 }
 
 /// Roles that may say who the user is search it, but make nothing of what is there.
