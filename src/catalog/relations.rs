@@ -254,12 +254,17 @@ pub fn schemas_hung_on(catalog: &Catalog) -> Result<Vec<pg_sys::Oid>> {
                   UNION ALL SELECT 'pg_trigger'::regclass, p.oid FROM made JOIN pg_trigger p ON p.tgrelid = objid
                   UNION ALL SELECT 'pg_policy'::regclass, p.oid FROM made JOIN pg_policy p ON p.polrelid = objid
                   UNION ALL SELECT 'pg_constraint'::regclass, p.oid FROM made JOIN pg_constraint p ON p.conrelid = objid
+                  UNION ALL SELECT 'pg_class'::regclass, p.indexrelid FROM made JOIN pg_index p ON p.indrelid = objid
+                  UNION ALL SELECT 'pg_statistic_ext'::regclass, p.oid FROM made JOIN pg_statistic_ext p ON p.stxrelid = objid
+                  UNION ALL SELECT 'pg_publication_rel'::regclass, p.oid FROM made JOIN pg_publication_rel p ON objid IN (p.prpubid, p.prrelid)
                   UNION ALL SELECT 'pg_constraint'::regclass, p.oid FROM made JOIN pg_constraint p ON p.contypid = objid
                       WHERE classid = 'pg_type'::regclass)
          SELECT DISTINCT n.oid FROM part JOIN pg_depend d ON d.classid = part.classid AND d.objid = part.objid
          CROSS JOIN LATERAL (
              SELECT d.refobjid WHERE d.refclassid = 'pg_namespace'::regclass
              UNION ALL SELECT relnamespace FROM pg_class WHERE oid = d.refobjid AND d.refclassid = 'pg_class'::regclass
+             UNION ALL SELECT c.relnamespace FROM pg_class t JOIN pg_class c ON c.oid = substring(t.relname FROM '^pg_toast_(\\d+)')::oid
+                 WHERE t.oid = d.refobjid AND d.refclassid = 'pg_class'::regclass AND t.relnamespace = 'pg_toast'::regnamespace
              UNION ALL SELECT typnamespace FROM pg_type WHERE oid = d.refobjid AND d.refclassid = 'pg_type'::regclass
              UNION ALL SELECT pronamespace FROM pg_proc WHERE oid = d.refobjid AND d.refclassid = 'pg_proc'::regclass
              UNION ALL SELECT oprnamespace FROM pg_operator WHERE oid = d.refobjid AND d.refclassid = 'pg_operator'::regclass

@@ -143,11 +143,17 @@ pub unsafe fn uses_of_command(statement: *mut pg_sys::Node) -> Vec<Use> {
     }
 }
 
-/// The schema where EXPLAIN ANALYZE of a CREATE TABLE AS or SELECT INTO makes a table, of which event triggers do not hear.
+/// What EXPLAIN ANALYZE makes, of which event triggers do not hear.
+pub struct Explained {
+    pub schema: pg_sys::Oid,
+    pub is_materialized_view: bool,
+}
+
+/// Of a CREATE TABLE AS, SELECT INTO or CREATE MATERIALIZED VIEW.
 ///
 /// # Safety
 /// A utility statement.
-pub unsafe fn schema_of_explained_creation(statement: *mut pg_sys::Node) -> Option<pg_sys::Oid> {
+pub unsafe fn explained_creation(statement: *mut pg_sys::Node) -> Option<Explained> {
     // SAFETY: the tags tell the nodes' types; EXPLAIN holds an analyzed query, and that its command.
     unsafe {
         if !pgrx::is_a(statement, pg_sys::NodeTag::T_ExplainStmt) {
@@ -160,9 +166,12 @@ pub unsafe fn schema_of_explained_creation(statement: *mut pg_sys::Node) -> Opti
         }
         let runs = lists::nodes::<pg_sys::DefElem>((*explain).options)
             .any(|option| CStr::from_ptr((*option).defname) == c"analyze" && pg_sys::defGetBoolean(option));
-        let into = (*command.cast::<pg_sys::CreateTableAsStmt>()).into;
+        let create = command.cast::<pg_sys::CreateTableAsStmt>();
+        let into = (*create).into;
+        let is_materialized_view = (*create).objtype == pg_sys::ObjectType::OBJECT_MATVIEW;
         let is_temporary = (*(*into).rel).relpersistence == pg_sys::RELPERSISTENCE_TEMP as std::ffi::c_char;
-        (runs && !is_temporary).then(|| pg_sys::RangeVarGetCreationNamespace((*into).rel))
+        let schema = || pg_sys::RangeVarGetCreationNamespace((*into).rel);
+        (runs && !is_temporary).then(|| Explained { schema: schema(), is_materialized_view })
     }
 }
 

@@ -299,7 +299,7 @@ fn constants_by_number(db: &Db) {
             one(&mut db.superuser(), &format!("SELECT {}::oid", object.replace("{}", schema)), &[])
         };
         let (victims, thiefs) = (oid("tenant_victim"), oid("tenant_thief"));
-        let kind = object.split("::").nth(1).unwrap();
+        let kind = object.rsplit("::").next().unwrap();
         for statement in [
             "CREATE VIEW lair.o AS SELECT '{}'::KIND AS x; DROP VIEW lair.o",
             "CREATE TEMP VIEW o AS SELECT '{}'::KIND AS x; DROP VIEW o",
@@ -312,6 +312,8 @@ fn constants_by_number(db: &Db) {
             "CREATE FUNCTION lair.o(x KIND DEFAULT '{}'::KIND) RETURNS int LANGUAGE sql AS 'SELECT 1'; DROP FUNCTION lair.o",
             "CREATE DOMAIN lair.o AS int CHECK (value <> ('{}'::KIND)::oid::int); DROP DOMAIN lair.o",
             "CREATE TABLE lair.o (x int); CREATE POLICY p ON lair.o USING ('{}'::KIND IS NOT NULL); DROP TABLE lair.o",
+            "CREATE TABLE lair.o (x int); CREATE STATISTICS lair.s ON x, (('{}'::KIND)::oid::int + x) FROM lair.o; DROP TABLE lair.o",
+            "CREATE TABLE lair.o (x int); ALTER TABLE lair.o ADD EXCLUDE ((x + ('{}'::KIND)::oid::int) WITH =); DROP TABLE lair.o",
         ] {
             let statement = statement.replace("KIND", kind);
             let mut thief = scene.thief();

@@ -150,7 +150,7 @@ fn strangers_code_behind_a_cascade(db: &Db) {
             scene.thief
         ),
     );
-    expect_error(thief.batch_execute("DELETE FROM public.events WHERE id = 1"), "42501").message_has("function take");
+    expect_error(thief.batch_execute("DELETE FROM public.events WHERE id = 1"), "42501").message_has("log");
     assert_eq!(one::<i64>(&mut db.superuser(), "SELECT count(*) FROM lair.loot", &[]), 0);
     // Nor does a rule that was put there by a superuser's word read more than the key is of.
     run(

@@ -130,7 +130,11 @@ fn tables_without_rights_to_the_catalog(db: &Db) {
     let id = db.new_tenant("acme", new_user());
     run(&mut db.superuser(), "GRANT CREATE, USAGE ON SCHEMA tenant_acme TO app_outsider");
     let mut outsider = db.outsider();
-    run(&mut outsider, "CREATE TABLE tenant_acme.theirs (n int)");
+    // Whoever does not reach the tenant leaves nothing there, whatever was granted.
+    expect_error(outsider.batch_execute("CREATE TABLE tenant_acme.theirs (n int)"), "42501");
+    let mut service = db.superuser();
+    run(&mut service, &format!("SET fluxbase_tenant.tenant_id = '{id}'; SET SESSION AUTHORIZATION app_outsider"));
+    run(&mut service, "CREATE TABLE tenant_acme.theirs (n int)");
     db.assert_tables_are_protected(id);
     expect_error(outsider.query("SELECT * FROM tenant_acme.theirs", &[]), "42501");
 }

@@ -42,8 +42,8 @@ pub unsafe extern "C-unwind" fn utility(
         .unwrap_or_raise();
         // A cursor on EXPLAIN, EXECUTE or the like has its rows in store.
         cursors::note_start().unwrap_or_raise();
-        if let Some(schema) = plans::schema_of_explained_creation((*statement).utilityStmt) {
-            check::refuse_unheard_creation(schema).unwrap_or_raise();
+        if let Some(made) = plans::explained_creation((*statement).utilityStmt) {
+            check::refuse_unheard_creation(made.schema, made.is_materialized_view).unwrap_or_raise();
         }
         match PREVIOUS.utility {
             Some(previous) => pg_guard_ffi_boundary(|| {
