@@ -1,4 +1,5 @@
--- The audit behind tenant_check(). $1 and $2: the settings that the current user and tenant are read from.
+-- The audit behind tenant_check(). $1 and $2: the settings that the current user and tenant are read from; $3: the schema of the
+-- extension's functions, quoted, for whoever runs a fix may have others of these names first on the path.
 -- severity 'error': tenants are not kept apart, or the catalog has lost something. 'warning': neither, by what may change.
 -- It locks no table of others: pg_get_expr(), pg_partition_tree() and their like would wait for whoever is changing one.
 WITH RECURSIVE
@@ -19,7 +20,7 @@ relation AS (
 shared AS (
     SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name, coalesce(p.in_force AND a.attnum IS NOT NULL, false) AS is_sound,
            s.relation IS NOT NULL OR c.relispartition AS is_listed, coalesce(a.attnum, b.attnum) AS tenant_column,
-           format('SELECT tenant_protect(%L, %L)', format('%I.%I', n.nspname, c.relname),
+           format('SELECT %s.tenant_protect(%L::regclass, %L::name)', $3, format('%I.%I', n.nspname, c.relname),
                   coalesce(a.attname, s.tenant_column, 'tenant_id')) AS protect
     FROM (SELECT relation::oid AS oid FROM fluxbase_tenant.shared_tables
           UNION
@@ -93,22 +94,22 @@ finding (severity, object, problem, fix) AS (
            'Restore it from a backup, or delete the tenant with tenant_delete().'
     FROM tenant WHERE schema IS NULL
     UNION ALL
-    SELECT 'error', 'tenant ' || slug, 'owner role ' || owner_name || ' does not exist', format('SELECT tenant_repair(%L)', id)
+    SELECT 'error', 'tenant ' || slug, 'owner role ' || owner_name || ' does not exist', format('SELECT %s.tenant_repair(%L::uuid)', $3, id)
     FROM tenant WHERE owner IS NULL
     UNION ALL
-    SELECT 'error', 'schema ' || quote_ident(schema_name), 'is owned by ' || nspowner::regrole, format('SELECT tenant_repair(%L)', id)
+    SELECT 'error', 'schema ' || quote_ident(schema_name), 'is owned by ' || nspowner::regrole, format('SELECT %s.tenant_repair(%L::uuid)', $3, id)
     FROM tenant WHERE schema IS NOT NULL AND nspowner IS DISTINCT FROM owner
     UNION ALL
-    SELECT 'error', 'role ' || r.rolname, 'owner role of a tenant has attributes beyond an owner''s', format('SELECT tenant_repair(%L)', t.id)
+    SELECT 'error', 'role ' || r.rolname, 'owner role of a tenant has attributes beyond an owner''s', format('SELECT %s.tenant_repair(%L::uuid)', $3, t.id)
     FROM tenant t JOIN pg_roles r ON r.oid = t.owner
     WHERE r.rolcanlogin OR r.rolsuper OR r.rolbypassrls OR r.rolcreatedb OR r.rolcreaterole OR r.rolreplication
     UNION ALL
-    SELECT 'error', 'role ' || t.owner_name, 'owner role of a tenant has the member ' || m.member::regrole, format('SELECT tenant_repair(%L)', t.id)
+    SELECT 'error', 'role ' || t.owner_name, 'owner role of a tenant has the member ' || m.member::regrole, format('SELECT %s.tenant_repair(%L::uuid)', $3, t.id)
     FROM tenant t JOIN pg_auth_members m ON m.roleid = t.owner
     -- Relations of tenants
     UNION ALL
     SELECT 'error', 'table ' || name, 'row-level security or the policy tenant_isolation is missing or changed',
-           format('SELECT tenant_repair(%L)', tenant)
+           format('SELECT %s.tenant_repair(%L::uuid)', $3, tenant)
     FROM relation r WHERE relkind IN ('r', 'p') AND NOT EXISTS (
         SELECT 1 FROM fluxbase_tenant.isolation_policies p WHERE p.relation = r.oid AND p.in_force AND p.tenant_id = r.tenant)
     UNION ALL
@@ -123,7 +124,7 @@ finding (severity, object, problem, fix) AS (
     UNION ALL
     SELECT DISTINCT 'error', CASE relkind WHEN 'm' THEN 'materialized view ' ELSE 'foreign table ' END || name,
            'is granted to ' || CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END
-           || ', who may read its statistics', format('SELECT tenant_repair(%L)', tenant)
+           || ', who may read its statistics', format('SELECT %s.tenant_repair(%L::uuid)', $3, tenant)
     FROM relation, aclexplode(relacl) a WHERE relkind IN ('m', 'f') AND a.grantee <> relowner
     UNION ALL
     SELECT CASE WHEN o.rolsuper THEN 'warning' ELSE 'error' END, 'extension ' || quote_ident(e.extname),
@@ -147,18 +148,18 @@ finding (severity, object, problem, fix) AS (
     WHERE r.relkind IN ('r', 'p', 'f') AND a.grantee <> r.relowner AND a.privilege_type IN ('TRUNCATE', 'TRIGGER')
     UNION ALL
     SELECT 'error', 'sequence ' || name, 'is granted to ' || CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END,
-           format('SELECT tenant_repair(%L)', tenant)
+           format('SELECT %s.tenant_repair(%L::uuid)', $3, tenant)
     FROM relation, aclexplode(relacl) a WHERE relkind = 'S' AND a.grantee <> relowner
     UNION ALL
     SELECT 'error', CASE relkind WHEN 'v' THEN 'view ' ELSE 'table ' END || name, 'is owned by ' || relowner::regrole,
-           format('SELECT tenant_repair(%L)', tenant)
+           format('SELECT %s.tenant_repair(%L::uuid)', $3, tenant)
     FROM relation r JOIN tenant t ON t.id = r.tenant WHERE relkind <> 'S' AND relowner IS DISTINCT FROM t.owner
       AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = r.oid AND d.deptype = 'e')
     UNION ALL
     SELECT CASE WHEN o.rolsuper OR o.rolbypassrls THEN 'error' ELSE 'warning' END, 'function ' || p.oid::regprocedure,
            CASE WHEN o.rolsuper OR o.rolbypassrls THEN 'SECURITY DEFINER function of a role that bypasses row-level security'
                 ELSE 'SECURITY DEFINER function without a search_path of its own' END,
-           CASE WHEN o.rolsuper OR o.rolbypassrls THEN format('SELECT tenant_repair(%L)', t.id)
+           CASE WHEN o.rolsuper OR o.rolbypassrls THEN format('SELECT %s.tenant_repair(%L::uuid)', $3, t.id)
                 ELSE format('ALTER ROUTINE %s SET search_path = %I, pg_temp', p.oid::regprocedure, t.schema_name) END
     FROM tenant t JOIN pg_proc p ON p.pronamespace = t.schema JOIN pg_roles o ON o.oid = p.proowner
     WHERE p.prosecdef AND (o.rolsuper OR o.rolbypassrls OR NOT EXISTS (

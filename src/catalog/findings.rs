@@ -1,6 +1,6 @@
 //! What is wrong with an installation, as far as catalogs and settings show it. One query, in sql/check.sql.
 
-use super::Catalog;
+use super::{Catalog, relations};
 use crate::error::Result;
 use crate::pg::query;
 use crate::settings;
@@ -29,7 +29,11 @@ pub fn list(catalog: &Catalog) -> Result<Vec<Finding>> {
     query(
         catalog.scope(),
         include_str!("../../sql/check.sql"),
-        &[settings::user_id_setting().into(), settings::tenant_id_setting().into()],
+        &[
+            settings::user_id_setting().into(),
+            settings::tenant_id_setting().into(),
+            relations::extension_schema(catalog)?.into(),
+        ],
         |row| Ok(Finding { severity: row.need(1)?, object: row.need(2)?, problem: row.need(3)?, fix: row.need(4)? }),
     )
 }

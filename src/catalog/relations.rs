@@ -158,18 +158,45 @@ pub fn column_with_tenant_default(catalog: &Catalog, oid: pg_sys::Oid) -> Result
         catalog.scope(),
         "SELECT quote_ident(a.attname) FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
          JOIN pg_depend f ON f.classid = 'pg_attrdef'::regclass AND f.objid = d.oid AND f.refclassid = 'pg_proc'::regclass
-         JOIN pg_proc p ON p.oid = f.refobjid AND p.proname = 'tenant_current_id'
-         JOIN pg_extension e ON e.extname = 'fluxbase_tenant' AND e.extnamespace = p.pronamespace
-         WHERE d.adrelid = $1",
-        &[oid.into()],
+         WHERE d.adrelid = $1 AND f.refobjid = $2 AND a.attgenerated = ''",
+        &[oid.into(), current_tenant_function(catalog)?.into()],
         |row| row.need(1),
     )?;
     Ok(columns.into_iter().next())
 }
 
-/// `tenant_current_id`, qualified by the schema that the extension was installed in.
-pub fn current_tenant_function(catalog: &Catalog) -> Result<String> {
-    Ok(format!("{}.tenant_current_id", extension_schema(catalog)?))
+/// The extension's `tenant_current_id()`, whatever else has its name.
+pub fn current_tenant_function(catalog: &Catalog) -> Result<pg_sys::Oid> {
+    let found: Vec<pg_sys::Oid> = query(
+        catalog.scope(),
+        "SELECT p.oid FROM pg_extension e
+         JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
+         JOIN pg_proc p ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid
+         WHERE e.extname = 'fluxbase_tenant' AND p.proname = 'tenant_current_id' AND p.pronargs = 0",
+        &[],
+        |row| row.need(1),
+    )?;
+    found.into_iter().next().ok_or_else(|| Error::internal("a query without a row"))
+}
+
+/// A column of a table or of one of its partitions or children.
+pub struct Column {
+    pub table: pg_sys::Oid,
+    pub number: i16,
+    pub is_generated: bool,
+}
+
+/// The table's own, and those of its partitions and children.
+pub fn column_everywhere(catalog: &Catalog, table: pg_sys::Oid, column: &str) -> Result<Vec<Column>> {
+    query(
+        catalog.scope(),
+        "WITH RECURSIVE part (oid) AS (
+             SELECT $1 UNION SELECT i.inhrelid FROM part JOIN pg_inherits i ON i.inhparent = part.oid)
+         SELECT a.attrelid, a.attnum, a.attgenerated <> '' FROM part JOIN pg_attribute a ON a.attrelid = part.oid
+         WHERE a.attname = $2::text::name AND a.attnum > 0 AND NOT a.attisdropped",
+        &[table.into(), column.into()],
+        |row| Ok(Column { table: row.need(1)?, number: row.need(2)?, is_generated: row.need(3)? }),
+    )
 }
 
 /// Quoted.

@@ -10,6 +10,7 @@ use super::check;
 use crate::catalog::Catalog;
 use crate::catalog::relations::{self, Default};
 use crate::error::{Error, Result};
+use crate::pg::defaults;
 
 unsafe extern "C-unwind" {
     // In commands/sequence.h, which pgrx's bindings leave out.
@@ -39,20 +40,12 @@ pub fn guard_defaults(catalog: &Catalog, table: pg_sys::Oid) -> Result<()> {
     for Default { table, column, expression } in defaults {
         let expression = CString::new(expression).map_err(|_| Error::internal("a zero byte in a default"))?;
         guard.changed = false;
-        // SAFETY: what the server has made of a node, and a command of its own on a table that is there.
+        // SAFETY: what the server has made of a node.
         unsafe {
             let expression = pg_sys::stringToNode(expression.as_ptr()).cast::<pg_sys::Node>();
             visit(expression, std::ptr::from_mut(&mut guard).cast());
             if guard.changed {
-                let command = pg_sys::palloc0(size_of::<pg_sys::AlterTableCmd>()).cast::<pg_sys::AlterTableCmd>();
-                (*command).type_ = pg_sys::NodeTag::T_AlterTableCmd;
-                (*command).subtype = pg_sys::AlterTableType::AT_CookedColumnDefault;
-                (*command).num = column;
-                (*command).def = expression;
-                // No command for event triggers: the server would note it as part of one that has ended.
-                pg_sys::EventTriggerInhibitCommandCollection();
-                pg_sys::AlterTableInternal(table, pg_sys::lappend(std::ptr::null_mut(), command.cast()), false);
-                pg_sys::EventTriggerUndoInhibitCommandCollection();
+                defaults::set(table, column, expression)?;
             }
         }
     }

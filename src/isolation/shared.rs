@@ -12,8 +12,8 @@ use crate::catalog::shared_tables::{self, LooseKey};
 use crate::catalog::{Catalog, relations, removals, tenants};
 use crate::error::{Error, Result};
 use crate::identity::SandboxIdentity;
-use crate::pg::roles;
 use crate::pg::sandbox::Sandbox;
+use crate::pg::{defaults, roles};
 
 /// One thing that `protect` or `unprotect` did.
 pub struct Step {
@@ -181,14 +181,16 @@ impl Work<'_> {
             self.run(&command, self.column_object(), "set not null")?;
         }
         if relations::column_with_tenant_default(self.catalog, oid)?.as_deref() != Some(column.as_str()) {
-            let default = relations::current_tenant_function(self.catalog)?;
-            for part in relations::partition_tree(self.catalog, oid)? {
-                let command = format!("ALTER TABLE {} ALTER COLUMN {column} SET DEFAULT {default}()", part.name);
-                pinned::execute(self.catalog, &part, &command)?;
-                // The function was found by name, in a schema that its owner may rename.
-                if relations::column_with_tenant_default(self.catalog, part.oid)?.as_deref() != Some(column.as_str()) {
-                    return Err(Error::conflict("the schema of the extension was renamed meanwhile", "Try again."));
+            let call = defaults::call(relations::current_tenant_function(self.catalog)?);
+            for part in relations::column_everywhere(self.catalog, oid, plain)? {
+                if part.is_generated {
+                    return Err(Error::invalid(
+                        format!("column {column} is a generated column"),
+                        "Name another column; the tenant of a row is its own value.",
+                    ));
                 }
+                // SAFETY: a call of our own making.
+                unsafe { defaults::set(part.table, part.number, call)? };
             }
             self.steps.push(Step { object: self.column_object(), done: "default set to the current tenant" });
         }

@@ -6,6 +6,7 @@ pub mod catalogs;
 pub mod context;
 pub mod cursor;
 mod deadline;
+pub mod defaults;
 mod elevated;
 pub mod guc;
 mod jsonb;

@@ -1,6 +1,8 @@
 //! Rows deleted one by one and by the table's oid, as the server's own replication does it: no name that may come to mean
 //! something else, no planner that evaluates what is in indexes, no rules.
 
+use std::time::Instant;
+
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, Uuid};
 
@@ -16,6 +18,8 @@ pub struct Rows<'a> {
     /// A B-tree that begins with the column, or InvalidOid.
     pub index: pg_sys::Oid,
     pub id: Uuid,
+    /// When to give up, with an error.
+    pub until: Option<Instant>,
 }
 
 /// Triggers of rows that fire when they are deleted; those of foreign keys always do.
@@ -117,6 +121,9 @@ impl Rows<'_> {
             while seen < limit && !pg_sys::systable_getnext(scan).is_null() {
                 run((*scan).slot);
                 seen += 1;
+                if self.until.is_some_and(|until| Instant::now() > until) {
+                    return Err(Error::conflict("the rows take too long", "Try again."));
+                }
                 pgrx::check_for_interrupts!();
             }
             pg_sys::systable_endscan(scan);

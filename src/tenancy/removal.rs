@@ -38,18 +38,18 @@ pub fn remove_what_is_elsewhere(catalog: &Catalog, tenant_id: Uuid) -> Result<()
     for table in &tables {
         removals::request(catalog, tenant_id, Some(table.oid))?;
     }
-    let started = Instant::now();
+    let until = Instant::now() + PATIENCE_WITH_ALL;
     for table in &tables {
-        if started.elapsed() > PATIENCE_WITH_ALL {
+        if Instant::now() > until {
             break;
         }
-        remove_rows(catalog.caller_role(), table, tenant_id)?;
+        remove_rows(catalog.caller_role(), table, tenant_id, until)?;
     }
     Ok(())
 }
 
 /// What it may not do, and whatever the server refuses, is left to the worker.
-fn remove_rows(caller: pg_sys::Oid, table: &SharedTable, tenant_id: Uuid) -> Result<()> {
+fn remove_rows(caller: pg_sys::Oid, table: &SharedTable, tenant_id: Uuid, until: Instant) -> Result<()> {
     attempt_any(|| {
         // By oid, and by what is committed now at every isolation level: names and triggers may change until there is a lock.
         let touched = shared_tables::touched_by_delete(&Catalog::latest()?, table.oid)?;
@@ -79,7 +79,8 @@ fn remove_rows(caller: pg_sys::Oid, table: &SharedTable, tenant_id: Uuid) -> Res
         let _nobody = SandboxIdentity::nobody()?;
         for part in &parts {
             let _sandbox = Sandbox::enter_unforced(part.owner, &[(c"lock_timeout", PATIENCE)])?;
-            let rows = rows(table, part, tenant_id);
+            // Members may lock each row, and the server waits for one after another.
+            let rows = Rows { until: Some(until), ..rows(table, part, tenant_id) };
             if rows.count(MOST_ROWS + 1)? > MOST_ROWS {
                 return Err(Error::conflict("too many rows", "The worker removes them."));
             }
@@ -99,5 +100,6 @@ pub fn rows<'a>(table: &'a SharedTable, part: &Part, tenant_id: Uuid) -> Rows<'a
         number: part.column,
         index: part.index,
         id: tenant_id,
+        until: None,
     }
 }

@@ -12,6 +12,7 @@ cases![
     partitions_that_are_attached,
     tables_of_a_superusers,
     schema_of_the_extension,
+    default_of_the_column,
     code_of_others_inside_a_command,
 ];
 
@@ -141,6 +142,57 @@ fn schema_of_the_extension(db: &Db) {
     });
     assert_eq!(one::<String>(&mut db.superuser(), POLICY, &[]), before);
     run(&mut db.superuser(), "ALTER SCHEMA lair RENAME TO public");
+}
+
+/// Whoever owns the database may put functions and casts beside the extension's.
+fn default_of_the_column(db: &Db) {
+    let scene = world(db);
+    run(
+        &mut db.superuser(),
+        &format!(
+            "ALTER DATABASE {} OWNER TO {}; CREATE TABLE trap.bills (n int, tenant_id uuid NOT NULL);
+             GRANT SELECT ON trap.bills TO {}; GRANT USAGE ON SCHEMA trap TO PUBLIC",
+            db.name(),
+            scene.role,
+            scene.role
+        ),
+    );
+    let mut thief = scene.thief();
+    run(
+        &mut thief,
+        "CREATE SCHEMA nest; GRANT USAGE ON SCHEMA nest TO PUBLIC; CREATE TYPE nest.egg AS (n int);
+         CREATE TABLE nest.seen (who text); GRANT INSERT ON nest.seen TO PUBLIC;
+         CREATE FUNCTION nest.tenant_current_id() RETURNS nest.egg LANGUAGE plpgsql AS
+         $$ BEGIN INSERT INTO nest.seen VALUES (current_user); RETURN ROW(1)::nest.egg; END $$;
+         CREATE FUNCTION public.tenant_current_id(nest.egg) RETURNS uuid LANGUAGE sql AS 'SELECT gen_random_uuid()';
+         CREATE CAST (nest.egg AS uuid) WITH FUNCTION public.tenant_current_id(nest.egg) AS ASSIGNMENT;
+         BEGIN; SELECT count(*) FROM trap.bills",
+    );
+    std::thread::scope(|scope| {
+        let calling = scope.spawn(|| db.superuser().batch_execute("SELECT tenant_protect('trap.bills')"));
+        somebody_waits(db);
+        run(
+            &mut thief,
+            "ALTER SCHEMA public RENAME TO old; ALTER SCHEMA nest RENAME TO public; COMMIT;
+             ALTER SCHEMA public RENAME TO nest; ALTER SCHEMA old RENAME TO public",
+        );
+        calling.join().unwrap().unwrap();
+    });
+    let default = "SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = 'trap.bills'::regclass";
+    assert_eq!(one::<String>(&mut db.superuser(), default, &[]), "tenant_current_id()");
+    run(
+        &mut db.superuser(),
+        &format!("SET fluxbase_tenant.tenant_id = '{}'; INSERT INTO trap.bills VALUES (1)", scene.victim),
+    );
+    assert_eq!(one::<i64>(&mut db.superuser(), "SELECT count(*) FROM nest.seen", &[]), 0);
+    assert_eq!(
+        one::<i64>(
+            &mut db.superuser(),
+            &format!("SELECT count(*) FROM trap.bills WHERE tenant_id = '{}'", scene.victim),
+            &[]
+        ),
+        1
+    );
 }
 
 /// An event trigger of an administrator's names schemas of its own.

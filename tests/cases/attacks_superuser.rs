@@ -5,7 +5,7 @@ use postgres::Client;
 
 use crate::cases;
 use crate::support::fleet::until;
-use crate::support::people::{new_user, one, run};
+use crate::support::people::{column, new_user, one, run};
 use crate::support::scene::Scene;
 use crate::support::{Db, expect_error};
 
@@ -17,6 +17,7 @@ cases![
     types_left_in_the_session,
     types_left_by_a_table_that_is_protected,
     types_left_for_the_next_tenant,
+    fixes_of_the_audit,
 ];
 
 fn is_superuser(db: &Db, role: &str) -> bool {
@@ -189,4 +190,41 @@ fn types_left_for_the_next_tenant(db: &Db) {
     let told = db.migrate_all("retries => 0, parallel => 1");
     assert!(told.iter().all(|line| line.contains("migrated")), "{told:?}");
     assert_eq!(one::<i64>(&mut scene.owner(), "SELECT count(*) FROM tenant_victim.seen", &[]), 1);
+}
+
+/// Superusers run them as they are printed, with whatever comes first on their path.
+fn fixes_of_the_audit(db: &Db) {
+    let scene = Scene::set(db);
+    run(
+        &mut db.superuser(),
+        &format!(
+            "ALTER DATABASE {} OWNER TO {role}; ALTER SCHEMA tenant_victim OWNER TO CURRENT_USER;
+             CREATE TABLE jobs (n int); SELECT tenant_protect('jobs'); DROP POLICY tenant_isolation ON jobs",
+            db.name(),
+            role = scene.role
+        ),
+    );
+    run(
+        &mut scene.thief(),
+        "CREATE SCHEMA first; GRANT USAGE ON SCHEMA first TO PUBLIC; CREATE TABLE first.seen (who text);
+         CREATE FUNCTION first.note() RETURNS text LANGUAGE plpgsql AS
+         $$ BEGIN INSERT INTO first.seen VALUES (current_user); RETURN 'noted'; END $$;
+         CREATE FUNCTION first.tenant_repair(uuid) RETURNS text LANGUAGE sql AS 'SELECT first.note()';
+         CREATE FUNCTION public.tenant_repair(text) RETURNS text LANGUAGE sql AS 'SELECT first.note()';
+         CREATE FUNCTION first.tenant_protect(regclass, name) RETURNS text LANGUAGE sql AS 'SELECT first.note()';
+         CREATE FUNCTION public.tenant_protect(text, text) RETURNS text LANGUAGE sql AS 'SELECT first.note()'",
+    );
+    let mut superuser = db.superuser();
+    let errors = "SELECT fix FROM public.tenant_check() WHERE severity = 'error' AND fix LIKE 'SELECT %'";
+    let fixes: Vec<String> = column(&mut superuser, errors, &[]);
+    assert!(
+        ["tenant_repair", "tenant_protect"].iter().all(|call| fixes.iter().any(|fix| fix.contains(call))),
+        "{fixes:?}"
+    );
+    run(&mut superuser, "SET search_path = first, public");
+    for fix in &fixes {
+        run(&mut superuser, fix);
+    }
+    assert_eq!(column::<String>(&mut superuser, "SELECT who FROM first.seen", &[]), [""; 0]);
+    assert_eq!(column::<String>(&mut superuser, errors, &[]), [""; 0]);
 }

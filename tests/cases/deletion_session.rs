@@ -8,7 +8,13 @@ use crate::support::people::{column, new_user, one, run};
 use crate::support::removal::{bait, left, removed};
 use crate::support::scene::Scene;
 
-cases![plain_tables_go_with_the_tenant, tables_of_strangers_are_not_touched_in_the_session, publications_of_all_tables,];
+cases![
+    plain_tables_go_with_the_tenant,
+    tables_of_strangers_are_not_touched_in_the_session,
+    rows_locked_one_after_another,
+    owner_roles_with_many_grants,
+    publications_of_all_tables,
+];
 
 /// In the caller's transaction, and back with it.
 fn plain_tables_go_with_the_tenant(db: &Db) {
@@ -76,6 +82,57 @@ fn tables_of_strangers_are_not_touched_in_the_session(db: &Db) {
     for table in ["parent", "lair.bait"] {
         assert_eq!(left(db, table, doomed), 0);
         assert_eq!(left(db, table, other), 1);
+    }
+}
+
+/// Each lock is let go before the patience with it ends; the deletion does not wait for all of them.
+fn rows_locked_one_after_another(db: &Db) {
+    let doomed = db.new_tenant("doomed", new_user());
+    run(
+        &mut db.superuser(),
+        &format!(
+            "CREATE TABLE notes (id int); SELECT tenant_protect('notes');
+             INSERT INTO notes SELECT n, '{doomed}' FROM generate_series(1, 20) n"
+        ),
+    );
+    let mut holder = db.superuser();
+    run(&mut holder, "BEGIN");
+    for id in (1..=20).rev() {
+        run(&mut holder, &format!("SAVEPOINT s{id}; SELECT FROM notes WHERE id = {id} FOR UPDATE"));
+    }
+    let mut deleting = db.superuser();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for id in 1..=20 {
+                run(&mut holder, &format!("SELECT pg_sleep(0.15); ROLLBACK TO s{id}"));
+            }
+            run(&mut holder, "COMMIT");
+        });
+        run(&mut deleting, &format!("BEGIN; SELECT tenant_delete('{doomed}')"));
+    });
+    assert_eq!(one::<i64>(&mut deleting, "SELECT count(*) FROM notes", &[]), 20);
+    run(&mut deleting, "COMMIT");
+    removed(db);
+    assert_eq!(left(db, "notes", doomed), 0);
+}
+
+/// Each may be locked. A few cost nobody much and go at once.
+fn owner_roles_with_many_grants(db: &Db) {
+    let scene = Scene::set(db);
+    for (grants, is_left) in [(2, false), (5, true)] {
+        let doomed = db.new_tenant("doomed", scene.crook);
+        let role = format!("fluxbase_tenant_{}", doomed.simple());
+        for number in 0..grants {
+            let table = format!("lair.t{grants}{number}");
+            run(&mut scene.thief(), &format!("CREATE TABLE {table} (n int); GRANT SELECT ON {table} TO {role}"));
+        }
+        let mut deleting = db.superuser();
+        let there = format!("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}')");
+        run(&mut deleting, &format!("BEGIN; SELECT tenant_delete('{doomed}')"));
+        assert_eq!(one::<bool>(&mut deleting, &there, &[]), is_left, "{grants} grants");
+        run(&mut deleting, "COMMIT");
+        removed(db);
+        assert!(!one::<bool>(&mut deleting, &there, &[]));
     }
 }
 
