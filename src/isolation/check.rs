@@ -146,7 +146,7 @@ pub fn function_is_out_of_reach(function: pg_sys::Oid, role: pg_sys::Oid) -> Res
         Some(owned) if tenant == Some(owned) => Ok(false),
         // A cascade runs as the owner of the table that it comes to, in a session that may not reach the tenant: no code of
         // strangers comes with it.
-        Some(owned) if tenant.is_none() && function.to_u32() >= pg_sys::FirstNormalObjectId => {
+        Some(owned) if tenant.is_none() && !relations::is_servers_own(function) => {
             Ok(!roles::is_superuser(catalogs::function_owner(function)) && !access::is_reached_by_session(role, owned)?)
         }
         _ => tenant.map_or(Ok(false), |tenant| is_kept_from(tenant, role)),
@@ -177,9 +177,11 @@ fn is_kept_from(tenant: Uuid, role: pg_sys::Oid) -> Result<bool> {
 pub fn schema_is_out_of_reach(schema: pg_sys::Oid) -> Result<bool> {
     let role = roles::current();
     match relations::tenant_of_schema(schema)? {
-        Some(tenant) if !bypasses_policies(role) && !roles::owns(pg_sys::NamespaceRelationId, schema, role) => {
-            Ok(!access::is_reachable(role, tenant)?)
-        }
+        Some(tenant) if !bypasses_policies(role) => match access::is_reachable(role, tenant) {
+            Ok(true) => Ok(false),
+            _ if roles::owns(pg_sys::NamespaceRelationId, schema, role) => Ok(false),
+            reachable => Ok(!reachable?),
+        },
         _ => Ok(false),
     }
 }

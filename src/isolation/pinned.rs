@@ -43,6 +43,10 @@ pub fn execute(catalog: &Catalog, table: &LockedTable, command: &str) -> Result<
     execute_by_name(catalog.scope(), command)
 }
 
+pub fn is_any() -> bool {
+    PINNED.get().is_some()
+}
+
 /// Called as a schema that a statement names has been found, whose name is what the statement says.
 pub fn permit(schema: pg_sys::Oid) -> Result<()> {
     let Some(pinned) = PINNED.get().filter(|pinned| pinned.oid != schema) else {

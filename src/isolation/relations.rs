@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
 use pgrx::{Uuid, pg_sys};
 
 use crate::catalog::{changes, tenants};
@@ -14,7 +15,7 @@ const CAPACITY: usize = 4096;
 #[derive(Default)]
 struct Schemas {
     generation: u64,
-    tenants: HashMap<pg_sys::Oid, Option<Uuid>>,
+    tenants: HashMap<pg_sys::Oid, Option<Uuid>, RandomState>,
 }
 
 thread_local! {
@@ -63,17 +64,21 @@ fn known(relation: pg_sys::Oid, changes: u64) -> (usize, Option<Option<Uuid>>) {
     (slot_of, (slot.relation == relation && slot.changes == changes).then_some(slot.tenant))
 }
 
+/// Whether an object was there when the database was created: no tenant's.
+pub fn is_servers_own(object: pg_sys::Oid) -> bool {
+    object.to_u32() < pg_sys::FirstNormalObjectId
+}
+
 /// Whether the answer about the schema is one to keep.
 fn is_remembered(schema: pg_sys::Oid) -> bool {
-    schema.to_u32() < pg_sys::FirstNormalObjectId
+    is_servers_own(schema)
         || SCHEMAS.with_borrow(|schemas| {
             Some(schemas.generation) == changes::generation() && schemas.tenants.contains_key(&schema)
         })
 }
 
 pub fn tenant_of_function(function: pg_sys::Oid) -> Result<Option<Uuid>> {
-    // The server's own.
-    if function.to_u32() < pg_sys::FirstNormalObjectId {
+    if is_servers_own(function) {
         return Ok(None);
     }
     // SAFETY: a lookup by oid, InvalidOid where there is none.
@@ -81,7 +86,7 @@ pub fn tenant_of_function(function: pg_sys::Oid) -> Result<Option<Uuid>> {
 }
 
 pub fn tenant_of_schema(schema: pg_sys::Oid) -> Result<Option<Uuid>> {
-    if schema.to_u32() < pg_sys::FirstNormalObjectId {
+    if is_servers_own(schema) {
         return Ok(None);
     }
     let Some(generation) = changes::generation() else {

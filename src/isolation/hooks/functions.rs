@@ -5,13 +5,13 @@
 use pgrx::prelude::*;
 
 use super::{PREVIOUS, Raise, refuse};
-use crate::isolation::check;
+use crate::isolation::{check, relations};
 use crate::pg::{catalogs, roles};
 
 pub unsafe extern "C-unwind" fn needs_hook(function: pg_sys::Oid) -> bool {
     // SAFETY: the hook that was there, with its own argument.
     let is_needed = unsafe { PREVIOUS.needs_function_hook.is_some_and(|previous| previous(function)) };
-    is_needed || (function.to_u32() >= pg_sys::FirstNormalObjectId && is_refused(function))
+    is_needed || (!relations::is_servers_own(function) && is_refused(function))
 }
 
 #[pg_guard]
@@ -27,8 +27,7 @@ pub unsafe extern "C-unwind" fn call(
 ) {
     // SAFETY: the hook that was there, with its own arguments; a function that is about to be called.
     unsafe {
-        if event == pg_sys::FmgrHookEventType::FHET_START && (*function).fn_oid.to_u32() >= pg_sys::FirstNormalObjectId
-        {
+        if event == pg_sys::FmgrHookEventType::FHET_START && !relations::is_servers_own((*function).fn_oid) {
             before_call((*function).fn_oid);
         }
         if let Some(previous) = PREVIOUS.function {

@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 
 use super::{JUST_STARTED, PREVIOUS, Raise, permit, refuse};
 use crate::catalog::changes;
-use crate::isolation::{before_command, check, commands, cursors, pinned, plans};
+use crate::isolation::{before_command, check, commands, cursors, pinned, plans, relations};
 use crate::pg::roles;
 
 #[pg_guard]
@@ -78,7 +78,7 @@ unsafe fn permit_command(command: *mut pg_sys::Node) {
     }
 }
 
-#[pg_guard]
+/// Each query comes by here for the functions that it calls, so this one is without a guard: see `queries`.
 pub unsafe extern "C-unwind" fn object_access(
     access: pg_sys::ObjectAccessType::Type,
     class: pg_sys::Oid,
@@ -89,26 +89,38 @@ pub unsafe extern "C-unwind" fn object_access(
     // SAFETY: the hook that was there, with its own arguments.
     unsafe {
         if let Some(previous) = PREVIOUS.object_access {
-            pg_guard_ffi_boundary(|| previous(access, class, object, sub_object, argument));
+            previous(access, class, object, sub_object, argument);
         }
     }
     match access {
         pg_sys::ObjectAccessType::OAT_FUNCTION_EXECUTE => {
             // set_config is a function, and one that a client may call without a query.
             JUST_STARTED.set(None);
-            cursors::before_function(object).unwrap_or_raise();
-            if check::function_is_out_of_reach(object, roles::current()).unwrap_or_raise() {
-                refuse("function", check::function_name(object));
+            if !relations::is_servers_own(object) || cursors::are_open() {
+                before_function(object);
             }
         }
         // SAFETY: what the server passes with it.
-        pg_sys::ObjectAccessType::OAT_NAMESPACE_SEARCH => unsafe { search_schema(object, &mut *argument.cast()) },
+        pg_sys::ObjectAccessType::OAT_NAMESPACE_SEARCH => unsafe {
+            if !relations::is_servers_own(object) || pinned::is_any() {
+                search_schema(object, &mut *argument.cast());
+            }
+        },
         _ => {}
     }
 }
 
+#[pg_guard]
+extern "C-unwind" fn before_function(function: pg_sys::Oid) {
+    cursors::before_function(function).unwrap_or_raise();
+    if check::function_is_out_of_reach(function, roles::current()).unwrap_or_raise() {
+        refuse("function", check::function_name(function));
+    }
+}
+
 /// A schema is searched: because a statement names it, or because it is on the search_path, from where it is dropped.
-fn search_schema(schema: pg_sys::Oid, search: &mut pg_sys::ObjectAccessNamespaceSearch) {
+#[pg_guard]
+extern "C-unwind" fn search_schema(schema: pg_sys::Oid, search: &mut pg_sys::ObjectAccessNamespaceSearch) {
     if !search.result {
         return;
     }
