@@ -10,7 +10,7 @@ use std::ffi::CStr;
 
 use pgrx::prelude::*;
 
-use crate::pg::guc;
+use crate::pg::{caches, guc};
 
 /// The table that stands for all: few statements use it, and an invalidation makes the server plan those again.
 const WATCHED: &CStr = c"instance_admins";
@@ -94,6 +94,7 @@ fn advance() {
     RELATION_CHANGES.set(RELATION_CHANGES.get() + 1);
     // Which schemas are searched depends on what the caller reaches.
     guc::find_search_path_again();
+    caches::forget_folded();
 }
 
 #[pg_guard]

@@ -94,6 +94,17 @@ pub fn contains(catalog: &Catalog, table: pg_sys::Oid) -> Result<bool> {
     Ok(!found.is_empty())
 }
 
+/// Whether a table has the policy of shared tables, as their partitions do too.
+pub fn is_protected(catalog: &Catalog, table: pg_sys::Oid) -> Result<bool> {
+    let found = query(
+        catalog.scope(),
+        "SELECT 1 FROM fluxbase_tenant.isolation_policies WHERE relation = $1 AND tenant_column IS NOT NULL",
+        &[table.into()],
+        |_| Ok(()),
+    )?;
+    Ok(!found.is_empty())
+}
+
 /// The tables that hold the rows of a shared table. A foreign table among them has rows elsewhere, a temporary one rows that
 /// only its session can see.
 pub fn parts(catalog: &Catalog, table: &SharedTable) -> Result<Vec<Part>> {

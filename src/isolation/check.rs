@@ -7,7 +7,7 @@ use pgrx::{Uuid, pg_sys};
 
 use super::relations;
 use crate::access;
-use crate::catalog::{self, Catalog, changes};
+use crate::catalog::{self, Catalog, changes, shared_tables};
 use crate::error::{Error, Result};
 use crate::identity;
 use crate::ids;
@@ -20,6 +20,8 @@ use crate::settings;
 pub struct Use {
     pub relation: pg_sys::Oid,
     pub role: Option<pg_sys::Oid>,
+    /// Used by a view or a rule, whose owner that role is.
+    pub is_by_view: bool,
     /// A materialized view or a foreign table, which no policy covers. Where it is a tenant's the server asks for no
     /// privilege on it, see `planner`.
     pub is_unguarded: bool,
@@ -53,12 +55,15 @@ pub fn out_of_reach(uses: impl Iterator<Item = Use> + Clone) -> Result<Option<pg
     }
     let mut exempt: Vec<Uuid> = Vec::new();
     let mut look = Look::default();
-    for Use { relation, role, is_unguarded } in uses {
+    for Use { relation, role, is_by_view, is_unguarded } in uses {
+        let named = role.is_some();
+        let role = role.unwrap_or(current);
+        if unforced && is_by_view && lacks_policies(relation, role) {
+            return Ok(Some(relation));
+        }
         if relations::is_known_to_have_no_tenant(relation) {
             continue;
         }
-        let named = role.is_some();
-        let role = role.unwrap_or(current);
         // Row-level security does not apply: to superusers and BYPASSRLS roles, and to the checks of foreign keys, which
         // the server runs as the table's owner.
         let is_exempt = bypasses_policies(role) || (unforced && roles::owns_relation(relation, role));
@@ -86,6 +91,11 @@ pub fn out_of_reach(uses: impl Iterator<Item = Use> + Clone) -> Result<Option<pg
     Ok(None)
 }
 
+/// Whether policies of the relation are to be forced on the role, which owns it, and are not.
+fn lacks_policies(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    catalogs::has_forced_policies(relation) && !bypasses_policies(role) && roles::owns_relation(relation, role)
+}
+
 /// The server checks and follows a foreign key as the owner of the table that it comes to, in a session that may not reach that
 /// tenant. Its own query uses that one table; what a trigger or a rule makes of it may use superusers' besides, and no stranger's.
 fn beyond_the_key(uses: impl Iterator<Item = Use>, owned: Uuid) -> Result<Option<pg_sys::Oid>> {
@@ -105,12 +115,12 @@ fn beyond_the_key(uses: impl Iterator<Item = Use>, owned: Uuid) -> Result<Option
 /// Adds what the views among them read: LOCK TABLE locks that too.
 pub fn with_what_views_read(uses: Vec<Use>) -> Result<Vec<Use>> {
     let mut all = Vec::new();
-    for Use { relation, role, is_unguarded } in uses {
-        all.push(Use { relation, role, is_unguarded });
+    for used @ Use { relation, .. } in uses {
+        all.push(used);
         // SAFETY: a lookup by oid.
         if unsafe { pg_sys::get_rel_relkind(relation) } as u8 == pg_sys::RELKIND_VIEW {
             let read = catalog::relations::read_by_view(&Catalog::latest()?, relation)?;
-            all.extend(read.into_iter().map(|relation| Use { relation, role, is_unguarded }));
+            all.extend(read.into_iter().map(|relation| Use { relation, ..used }));
         }
     }
     Ok(all)
@@ -139,8 +149,26 @@ fn works_with_tenants(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     roles::is_member(role, c"fluxbase_tenant_user") || roles::owns_relation(relation, role)
 }
 
+/// Whether a relation is a shared table, or a partition of one, that is not the role's own.
+pub fn is_shared_with_others(relation: pg_sys::Oid, role: pg_sys::Oid) -> Result<bool> {
+    Ok(catalogs::has_forced_policies(relation)
+        && !bypasses_policies(role)
+        && !roles::owns_relation(relation, role)
+        && changes::generation().is_some()
+        && shared_tables::is_protected(&Catalog::latest()?, relation)?)
+}
+
+/// Whether a function of the server's own is anybody's to call.
+pub fn is_harmless(function: pg_sys::Oid) -> bool {
+    relations::is_servers_own(function) && function.to_u32() != pg_sys::F_PG_GET_OBJECT_ADDRESS
+}
+
 /// For a role that is about to call it.
 pub fn function_is_out_of_reach(function: pg_sys::Oid, role: pg_sys::Oid) -> Result<bool> {
+    // It locks a schema by its name, asks for no privilege, and keeps the lock until the transaction ends.
+    if function.to_u32() == pg_sys::F_PG_GET_OBJECT_ADDRESS {
+        return Ok(changes::generation().is_some() && !bypasses_policies(role));
+    }
     let tenant = relations::tenant_of_function(function)?;
     match identity::owner::tenant_of(role) {
         Some(owned) if tenant == Some(owned) => Ok(false),

@@ -1,12 +1,14 @@
 //! Keeps tenants apart: policies on every table from its birth, and checks where a query starts, so that the policies
 //! cost nothing per row.
 
+mod barrier;
 pub mod before_command;
 mod check;
 pub mod commands;
 mod cursors;
 pub mod ddl;
 pub mod dependents;
+mod forced;
 mod hooks;
 mod named_relations;
 mod pinned;
@@ -19,6 +21,7 @@ pub mod sequences;
 pub mod shared;
 pub mod support;
 
+use crate::pg::caches;
 use crate::settings;
 
 pub use hooks::in_force;
@@ -26,5 +29,8 @@ pub use hooks::in_force;
 /// Once per backend, from _PG_init.
 pub fn install() {
     hooks::install();
-    settings::on_identity_change(cursors::identity_changes);
+    settings::on_identity_change(|change| {
+        cursors::identity_changes(change);
+        caches::forget_folded();
+    });
 }

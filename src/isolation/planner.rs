@@ -12,29 +12,32 @@ use pgrx::prelude::*;
 use pgrx::{IntoDatum, Uuid, direct_function_call};
 
 use super::check::Look;
-use super::{plans, relations, support};
+use super::{barrier, plans, relations, support};
 use crate::catalog::changes;
 use crate::error::Result;
 use crate::pg::{lists, roles};
 
-/// What policies of tenants' tables call.
+/// What policies of tenants' tables call, and the catalog's schema.
 #[derive(Clone, Copy)]
-struct Functions {
+struct Extension {
     reachable: pg_sys::Oid,
     installed: pg_sys::Oid,
+    schema: pg_sys::Oid,
 }
 
-/// By what others had committed when the server's messages were last taken in.
+/// By what others had committed when the server's messages were last taken in. Policies are lifted where the check at the start is in
+/// force; those of the catalog stay, behind a barrier.
 ///
 /// # Safety
 /// A query as the planner gets it, which may be written to, as the planner does.
-pub unsafe fn lift_policies(query: *mut pg_sys::Query) -> Result<()> {
+pub unsafe fn lift_policies(query: *mut pg_sys::Query, is_checked_at_start: bool) -> Result<()> {
     // SAFETY: by the caller's promise.
     unsafe {
-        let Some(functions) = functions() else {
+        let Some(extension) = extension() else {
             return Ok(());
         };
-        let mut lift = Lift { functions, current: roles::current(), look: Look::default(), outcome: Ok(()) };
+        let current = roles::current();
+        let mut lift = Lift { extension, is_checked_at_start, current, look: Look::default(), outcome: Ok(()) };
         lift.visit(query);
         lift.outcome
     }
@@ -58,7 +61,8 @@ pub unsafe fn lift_privileges(plan: *mut pg_sys::PlannedStmt) -> Result<()> {
 }
 
 struct Lift {
-    functions: Functions,
+    extension: Extension,
+    is_checked_at_start: bool,
     current: pg_sys::Oid,
     look: Look,
     /// The first error. The walk goes on through C code.
@@ -75,10 +79,6 @@ impl Lift {
             if !(*query).hasRowSecurity || self.outcome.is_err() {
                 return;
             }
-            if let Err(error) = self.lift_of(query) {
-                self.outcome = Err(error);
-                return;
-            }
             for entry in lists::nodes::<pg_sys::RangeTblEntry>((*query).rtable) {
                 if (*entry).rtekind == pg_sys::RTEKind::RTE_SUBQUERY {
                     self.visit((*entry).subquery);
@@ -90,6 +90,12 @@ impl Lift {
             if (*query).hasSubLinks {
                 let rest = pg_sys::QTW_IGNORE_RT_SUBQUERIES | pg_sys::QTW_IGNORE_CTE_SUBQUERIES;
                 pg_sys::query_tree_walker(query, Some(visit_queries_in), std::ptr::from_mut(self).cast(), rest as i32);
+            }
+            // Last, for a barrier is a query with policies too.
+            if self.outcome.is_ok()
+                && let Err(error) = self.lift_of(query)
+            {
+                self.outcome = Err(error);
             }
         }
     }
@@ -118,18 +124,21 @@ impl Lift {
                     continue;
                 };
                 let Some(tenant) = relations::tenant_of_relation((*entry).relid)? else {
+                    if target != Some(index) && pg_sys::get_rel_namespace((*entry).relid) == self.extension.schema {
+                        barrier::put(query, entry, index as i32 + 1)?;
+                    }
                     continue;
                 };
-                if !self.look.reaches(role, tenant)? {
+                if !self.is_checked_at_start || !self.look.reaches(role, tenant)? {
                     continue;
                 }
-                let functions = self.functions;
+                let extension = self.extension;
                 (*entry).securityQuals =
-                    lists::retain((*entry).securityQuals, |condition| !functions.is_met(condition, tenant));
+                    lists::retain((*entry).securityQuals, |condition| !extension.is_met(condition, tenant));
                 if has_checks {
                     let checks = (*query).withCheckOptions;
                     (*query).withCheckOptions = lists::retain(checks, |check: *mut pg_sys::WithCheckOption| {
-                        (*check).kind == pg_sys::WCOKind::WCO_VIEW_CHECK || !functions.is_met((*check).qual, tenant)
+                        (*check).kind == pg_sys::WCOKind::WCO_VIEW_CHECK || !extension.is_met((*check).qual, tenant)
                     });
                 }
             }
@@ -138,7 +147,7 @@ impl Lift {
     }
 }
 
-impl Functions {
+impl Extension {
     /// Whether a policy's condition is one of ours, and true for whoever reaches the tenant.
     ///
     /// # Safety
@@ -174,21 +183,23 @@ unsafe extern "C-unwind" fn visit_queries_in(node: *mut pg_sys::Node, lift: *mut
 }
 
 thread_local! {
-    static FUNCTIONS: Cell<(u64, Option<Functions>)> = const { Cell::new((0, None)) };
+    static EXTENSION: Cell<(u64, Option<Extension>)> = const { Cell::new((0, None)) };
 }
 
-/// `None` where the extension is not installed in this database.
-fn functions() -> Option<Functions> {
+/// `None` where it is not installed in this database.
+fn extension() -> Option<Extension> {
     let generation = changes::generation()?;
-    let (known_in, known) = FUNCTIONS.get();
+    let (known_in, known) = EXTENSION.get();
     if known_in == generation {
         return known;
     }
+    // SAFETY: a lookup by C string; missing_ok.
+    let schema = unsafe { pg_sys::get_namespace_oid(c"fluxbase_tenant".as_ptr(), true) };
     let found = find("fluxbase_tenant.reachable(pg_catalog.uuid)")
         .zip(find("fluxbase_tenant.installed()"))
-        .map(|(reachable, installed)| Functions { reachable, installed });
+        .map(|(reachable, installed)| Extension { reachable, installed, schema });
     if found.is_some() && changes::generation() == Some(generation) {
-        FUNCTIONS.set((generation, found));
+        EXTENSION.set((generation, found));
     }
     found
 }

@@ -5,6 +5,8 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 
 use super::check::Use;
+#[cfg(not(feature = "pg15"))]
+use crate::pg::nodes;
 use crate::pg::{lists, roles};
 
 /// # Safety
@@ -21,10 +23,14 @@ pub unsafe fn uses(
         // A view is a subquery that keeps the view's oid for its permissions.
         let relation = (*entry).relid;
         let is_relation = matches!((*entry).rtekind, pg_sys::RTEKind::RTE_RELATION | pg_sys::RTEKind::RTE_SUBQUERY);
-        (is_relation && relation != pg_sys::InvalidOid).then(|| Use {
-            relation,
-            role: acting_role(entry, permissions, current),
-            is_unguarded: is_unguarded(entry),
+        (is_relation && relation != pg_sys::InvalidOid).then(|| {
+            let named = named_role(entry, permissions);
+            Use {
+                relation,
+                role: named.map(|role| if role == pg_sys::InvalidOid { current } else { role }),
+                is_by_view: named.is_some_and(|role| role != pg_sys::InvalidOid),
+                is_unguarded: is_unguarded(entry),
+            }
         })
     })
 }
@@ -64,6 +70,65 @@ pub unsafe fn ask_no_privilege(plan: *mut pg_sys::PlannedStmt, entry: *mut pg_sy
         if let Some(permission) = permission_of(entry, (*plan).permInfos) {
             (*permission).requiredPerms = 0;
         }
+    }
+}
+
+/// Whether a query reads columns of an entry's table that every table has, such as `ctid`.
+///
+/// # Safety
+/// A query and an entry of its range table.
+pub unsafe fn uses_system_columns(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry) -> bool {
+    // SAFETY: by the caller's promise; a set of numbers of columns, from the lowest on.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        let columns = {
+            let _ = query;
+            (*entry).selectedCols
+        };
+        #[cfg(not(feature = "pg15"))]
+        let columns = match permission_of(entry, (*query).rteperminfos) {
+            Some(permission) => (*permission).selectedCols,
+            None => return false,
+        };
+        // 0 stands for the whole row.
+        let first = pg_sys::bms_next_member(columns, -1);
+        (0..-pg_sys::FirstLowInvalidHeapAttributeNumber).contains(&first)
+    }
+}
+
+/// Has another query ask for the permissions on an entry that has moved there and is its only one.
+///
+/// # Safety
+/// A query, a copy of an entry of its range table, and the other query.
+#[cfg(feature = "pg15")]
+pub unsafe fn move_permission(_: *mut pg_sys::Query, _: *mut pg_sys::RangeTblEntry, _: *mut pg_sys::Query) {}
+
+/// # Safety
+/// As above.
+#[cfg(not(feature = "pg15"))]
+pub unsafe fn move_permission(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry, to: *mut pg_sys::Query) {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        if let Some(permission) = permission_of(entry, (*query).rteperminfos) {
+            (*to).rteperminfos = nodes::one(nodes::copy(permission).cast());
+            (*entry).perminfoindex = 1;
+        }
+    }
+}
+
+/// # Safety
+/// An entry of a range table.
+pub unsafe fn ask_no_permission(entry: *mut pg_sys::RangeTblEntry) {
+    // SAFETY: by the caller's promise.
+    #[cfg(feature = "pg15")]
+    unsafe {
+        (*entry).requiredPerms = 0;
+        (*entry).checkAsUser = pg_sys::InvalidOid;
+    }
+    // SAFETY: as above.
+    #[cfg(not(feature = "pg15"))]
+    unsafe {
+        (*entry).perminfoindex = 0;
     }
 }
 
@@ -143,6 +208,18 @@ pub unsafe fn uses_of_command(statement: *mut pg_sys::Node) -> Vec<Use> {
     }
 }
 
+/// Whether it is a LOCK that others who read or write would wait for, or who take the same.
+///
+/// # Safety
+/// A utility statement.
+pub unsafe fn locks_others_out(statement: *mut pg_sys::Node) -> bool {
+    // SAFETY: the tag tells the node's type.
+    unsafe {
+        pgrx::is_a(statement, pg_sys::NodeTag::T_LockStmt)
+            && (*statement.cast::<pg_sys::LockStmt>()).mode > pg_sys::RowExclusiveLock as i32
+    }
+}
+
 /// What EXPLAIN ANALYZE makes, of which event triggers do not hear.
 pub struct Explained {
     pub schema: pg_sys::Oid,
@@ -191,7 +268,7 @@ unsafe fn named(names: *mut pg_sys::List) -> Vec<Use> {
                 )
             })
             .filter(|relation| *relation != pg_sys::InvalidOid)
-            .map(|relation| Use { relation, role: Some(roles::current()), is_unguarded: false })
+            .map(|relation| Use { relation, role: Some(roles::current()), is_by_view: false, is_unguarded: false })
             .collect()
     }
 }

@@ -1,5 +1,6 @@
 //! Columns of the server's catalogs that it has no function for.
 
+use pgrx::PgRelation;
 use pgrx::prelude::*;
 
 use super::spi::Row;
@@ -23,10 +24,40 @@ pub fn relation_owner(relation: pg_sys::Oid) -> pg_sys::Oid {
     of_row(pg_sys::SysCacheIdentifier::RELOID, relation, owner).unwrap_or(pg_sys::InvalidOid)
 }
 
+/// Whether a relation has policies that are forced on its owner too.
+pub fn has_forced_policies(relation: pg_sys::Oid) -> bool {
+    let forced = |form: &pg_sys::FormData_pg_class| form.relrowsecurity && form.relforcerowsecurity;
+    of_row(pg_sys::SysCacheIdentifier::RELOID, relation, forced).unwrap_or(false)
+}
+
 /// The owner of a function, if it is SECURITY DEFINER.
 pub fn definer(function: pg_sys::Oid) -> Option<pg_sys::Oid> {
     let definer = |form: &pg_sys::FormData_pg_proc| form.prosecdef.then_some(form.proowner);
     of_row(pg_sys::SysCacheIdentifier::PROCOID, function, definer).flatten()
+}
+
+/// The columns of a table as the target list of a query that reads it, in which it has this number.
+///
+/// # Safety
+/// A table that is locked.
+pub unsafe fn all_columns(table: pg_sys::Oid, number: i32) -> *mut pg_sys::List {
+    let mut targets = std::ptr::null_mut();
+    // SAFETY: by the caller's promise.
+    unsafe {
+        let relation = PgRelation::open(table);
+        for column in relation.tuple_desc().iter() {
+            let value: *mut pg_sys::Node = if column.attisdropped {
+                pg_sys::makeNullConst(pg_sys::INT4OID, -1, pg_sys::InvalidOid).cast()
+            } else {
+                let (kind, modifier, collation) = (column.atttypid, column.atttypmod, column.attcollation);
+                pg_sys::makeVar(number, column.attnum, kind, modifier, collation, 0).cast()
+            };
+            let name = pg_sys::pstrdup(column.attname.data.as_ptr());
+            let target = pg_sys::makeTargetEntry(value.cast(), column.attnum, name, false);
+            targets = pg_sys::lappend(targets, target.cast());
+        }
+    }
+    targets
 }
 
 fn of_row<F, T>(cache: pg_sys::SysCacheIdentifier::Type, object: pg_sys::Oid, read: impl FnOnce(&F) -> T) -> Option<T> {

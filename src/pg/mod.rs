@@ -14,6 +14,7 @@ mod latch;
 pub mod lists;
 pub mod locks;
 mod name;
+pub mod nodes;
 mod portals;
 pub mod roles;
 pub mod rows;

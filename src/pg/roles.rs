@@ -5,6 +5,7 @@ use std::ffi::CStr;
 use pgrx::prelude::*;
 
 /// As whom code runs, and how restricted.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
     role: pg_sys::Oid,
     context: i32,
@@ -16,6 +17,11 @@ impl Standing {
         // SAFETY: reads two variables of the backend.
         unsafe { pg_sys::GetUserIdAndSecContext(&mut standing.role, &mut standing.context) };
         standing
+    }
+
+    /// The same without what keeps policies from being forced on a table's owner.
+    pub fn with_policies_forced(self) -> Self {
+        Standing { context: self.context & !(pg_sys::SECURITY_NOFORCE_RLS as i32), ..self }
     }
 
     pub fn resume(&self) {

@@ -15,6 +15,7 @@ cases![
     definer_functions_before_the_library_is_loaded,
     extensions_into_a_tenants_schema,
     constants_by_number,
+    schemas_locked_by_name,
 ];
 
 const CODE: &str = "CREATE TYPE mood AS ENUM ('sad', 'ok');
@@ -323,4 +324,21 @@ fn constants_by_number(db: &Db) {
             run(&mut scene.thief(), &statement.replace("{}", &thiefs.to_string()));
         }
     }
+}
+
+/// The server's function locks a schema that it is given the name of until the transaction ends, and asks for no privilege.
+fn schemas_locked_by_name(db: &Db) {
+    let scene = Scene::set(db);
+    let lock = "SELECT pg_get_object_address('schema', '{tenant_victim}', '{}')";
+    let mut thief = scene.thief();
+    for statement in
+        [lock.to_owned(), format!("DO $$ BEGIN PERFORM ({lock}); END $$"), format!("PREPARE p AS {lock}; EXECUTE p")]
+    {
+        run(&mut thief, "BEGIN");
+        expect_error(thief.batch_execute(&statement), "42501").message_has("pg_get_object_address");
+        run(&mut thief, "ROLLBACK");
+    }
+    let address: String = one(&mut db.superuser(), &format!("SELECT ({lock})::text"), &[]);
+    assert!(address.starts_with('('), "{address}");
+    run(&mut db.admin(), &format!("SELECT tenant_delete('{}')", scene.victim));
 }

@@ -10,6 +10,7 @@ use crate::support::{Db, expect_error};
 cases![
     held_cursors_left_behind,
     prepared_statements_left_behind,
+    plans_with_what_a_function_found,
     temporary_objects_left_behind,
     temporary_objects_named_like_a_tenants,
     search_path_left_behind,
@@ -91,6 +92,60 @@ fn prepared_statements_left_behind(db: &Db) {
 }
 
 /// A temporary view asks who reads it; a temporary table is the session's, as any copy of rows is.
+/// A function that claims to be immutable is called as a query is planned, and the plan is kept with what it found.
+fn plans_with_what_a_function_found(db: &Db) {
+    let scene = Scene::set(db);
+    db.add_migration(
+        "2",
+        "CREATE FUNCTION found() RETURNS text LANGUAGE plpgsql IMMUTABLE SET search_path FROM CURRENT AS
+         'BEGIN RETURN (SELECT max(body) FROM notes); END'",
+    );
+    run(&mut db.admin(), &format!("SELECT tenant_migrate('{}')", scene.victim));
+    run(
+        &mut db.superuser(),
+        "CREATE FUNCTION elsewhere() RETURNS text LANGUAGE plpgsql IMMUTABLE AS
+         'BEGIN RETURN (SELECT max(body) FROM tenant_victim.notes); END';
+         CREATE FUNCTION simple() RETURNS text LANGUAGE plpgsql AS
+         'DECLARE found text; BEGIN found := public.elsewhere(); RETURN found; END'",
+    );
+    for statement in ["SELECT tenant_victim.found()", "SELECT public.elsewhere()", "SELECT public.simple()"] {
+        let mut pooled = Pooled::new(&scene);
+        run(&mut pooled.client, "SET plan_cache_mode = force_generic_plan");
+        // Planned by who may see it, and used by them again.
+        pooled.victims(&format!("PREPARE kept AS {statement}"));
+        for _ in 0..2 {
+            pooled.victims("EXECUTE kept");
+        }
+        let prepared = pooled.client.prepare(statement).ok();
+        expect_error(pooled.thiefs("EXECUTE kept"), "42501");
+        drop(prepared);
+        let _ = pooled.client.batch_execute("ROLLBACK");
+        expect_error(pooled.client.batch_execute("EXECUTE kept"), "42501");
+        pooled.victims("EXECUTE kept");
+    }
+    // Nor after a removal, nor for another role of the same session, nor where settings of others say who it is.
+    let member = db.new_member(scene.victim);
+    let mut session = db.as_user(member);
+    let kept = "EXECUTE kept";
+    run(&mut session, "PREPARE kept AS SELECT public.elsewhere(); EXECUTE kept");
+    run(&mut db.admin(), &format!("SELECT tenant_remove_member('{}', '{member}')", scene.victim));
+    expect_error(session.batch_execute(kept), "42501");
+    let mut superuser = db.superuser();
+    run(&mut superuser, &format!("PREPARE kept AS SELECT public.elsewhere(); EXECUTE kept; SET ROLE {}", scene.role));
+    expect_error(superuser.batch_execute(kept), "42501");
+    let mut session = db.superuser();
+    run(
+        &mut session,
+        &format!(
+            "SET fluxbase_tenant.user_id_setting = 'app.person'; SET SESSION AUTHORIZATION {}; SET app.person = '{}';
+             PREPARE kept AS SELECT public.elsewhere(); EXECUTE kept; SET app.person = '{}'",
+            scene.role, scene.owner, scene.crook
+        ),
+    );
+    expect_error(session.batch_execute(kept), "42501");
+    run(&mut session, &format!("SET app.person = '{}'; EXECUTE kept", scene.owner));
+}
+
 fn temporary_objects_left_behind(db: &Db) {
     let scene = Scene::set(db);
     let mut pooled = Pooled::new(&scene);

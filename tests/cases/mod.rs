@@ -2,8 +2,10 @@
 //! unused code, which the compiler reports.
 
 mod atomicity;
+mod attacks_catalog;
 mod attacks_deletion;
 mod attacks_identity;
+mod attacks_keys;
 mod attacks_migrations;
 mod attacks_names;
 mod attacks_oracles;
@@ -83,8 +85,10 @@ use crate::support::Case;
 pub fn all() -> Vec<(&'static str, Vec<Case>)> {
     vec![
         ("atomicity", atomicity::cases()),
+        ("attacks_catalog", attacks_catalog::cases()),
         ("attacks_deletion", attacks_deletion::cases()),
         ("attacks_identity", attacks_identity::cases()),
+        ("attacks_keys", attacks_keys::cases()),
         ("attacks_migrations", attacks_migrations::cases()),
         ("attacks_names", attacks_names::cases()),
         ("attacks_oracles", attacks_oracles::cases()),

@@ -5,13 +5,13 @@
 use pgrx::prelude::*;
 
 use super::{PREVIOUS, Raise, refuse};
-use crate::isolation::{check, relations};
+use crate::isolation::{check, forced, relations};
 use crate::pg::{catalogs, roles};
 
 pub unsafe extern "C-unwind" fn needs_hook(function: pg_sys::Oid) -> bool {
     // SAFETY: the hook that was there, with its own argument.
     let is_needed = unsafe { PREVIOUS.needs_function_hook.is_some_and(|previous| previous(function)) };
-    is_needed || (!relations::is_servers_own(function) && is_refused(function))
+    is_needed || (!relations::is_servers_own(function) && (roles::are_policies_unforced() || is_refused(function)))
 }
 
 #[pg_guard]
@@ -32,6 +32,10 @@ pub unsafe extern "C-unwind" fn call(
         }
         if let Some(previous) = PREVIOUS.function {
             previous(event, function, argument);
+        }
+        match event {
+            pg_sys::FmgrHookEventType::FHET_START => forced::enter(function),
+            event => forced::leave(function, event == pg_sys::FmgrHookEventType::FHET_END),
         }
     }
 }

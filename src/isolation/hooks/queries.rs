@@ -8,7 +8,9 @@ use pgrx::prelude::*;
 
 use super::{JUST_STARTED, PREVIOUS, Raise, are_within_reach, permit, probe};
 use crate::access::Moment;
+use crate::identity;
 use crate::isolation::{cursors, planner, plans};
+use crate::pg::caches;
 use crate::pg::cursor::Cursor;
 
 // SAFETY: as the server declares them.
@@ -82,7 +84,11 @@ pub unsafe extern "C-unwind" fn plan(
             AcceptInvalidationMessages();
             before_planning(query);
         }
+        let before = caches::reads();
         let plan = PREVIOUS.planner.unwrap_or(standard_planner)(query, text, options, params);
+        if caches::reads() != before {
+            caches::note_folded(plan);
+        }
         if plans::unguarded(plan).next().is_some() {
             after_planning(plan);
         }
@@ -100,16 +106,14 @@ unsafe extern "C-unwind" fn after_planning(plan: *mut pg_sys::PlannedStmt) {
     }
 }
 
-/// What the permission hook checks needs no policy.
+/// What the permission hook checks needs no policy; policies of the catalog come before all else.
 ///
 /// # Safety
 /// `query` is the argument of a planner hook.
 #[pg_guard]
 unsafe extern "C-unwind" fn before_planning(query: *mut pg_sys::Query) {
-    if probe::in_force() {
-        // SAFETY: by the caller's promise; the planner may write to it.
-        unsafe { planner::lift_policies(query) }.unwrap_or_raise();
-    }
+    // SAFETY: by the caller's promise; the planner may write to it.
+    unsafe { planner::lift_policies(query, probe::in_force()) }.unwrap_or_raise();
 }
 
 pub unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags: i32) {
@@ -118,8 +122,14 @@ pub unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, fl
         if !probe::known_to_be_in_force() {
             before_start(query);
         }
+        if caches::have_folded() {
+            forget_folded();
+        }
         if cursors::are_open() {
             settle_cursors((*query).operation != pg_sys::CmdType::CMD_SELECT);
+        }
+        if !(*(*query).plannedstmt).relationOids.is_null() {
+            caches::count_read();
         }
         PREVIOUS.executor_start.unwrap_or(standard_ExecutorStart)(query, flags);
         cursors::forget_suspended(query);
@@ -127,6 +137,14 @@ pub unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, fl
         if Cursor::active().is_some() {
             note_cursor();
         }
+    }
+}
+
+/// Settings of others change unnoticed: there a plan that holds what was found is used once.
+#[pg_guard]
+extern "C-unwind" fn forget_folded() {
+    if identity::is_by_foreign_settings() {
+        caches::forget_folded();
     }
 }
 

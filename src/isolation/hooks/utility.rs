@@ -72,9 +72,22 @@ pub unsafe extern "C-unwind" fn utility(
 /// A utility statement.
 unsafe fn permit_command(command: *mut pg_sys::Node) {
     // SAFETY: by the caller's promise.
-    let uses = unsafe { plans::uses_of_command(command) };
-    if !uses.is_empty() {
-        permit(check::with_what_views_read(uses).unwrap_or_raise().into_iter());
+    let (uses, is_exclusive) = unsafe { (plans::uses_of_command(command), plans::locks_others_out(command)) };
+    if uses.is_empty() {
+        return;
+    }
+    let uses = check::with_what_views_read(uses).unwrap_or_raise();
+    permit(uses.iter().copied());
+    if is_exclusive {
+        uses.iter().for_each(|used| keep_for_others(used.relation));
+    }
+}
+
+/// A lock that keeps others from a shared table is its owner's to take, as it is to empty it.
+#[pg_guard]
+extern "C-unwind" fn keep_for_others(relation: pg_sys::Oid) {
+    if check::is_shared_with_others(relation, roles::current()).unwrap_or_raise() {
+        refuse("table", check::relation_name(relation));
     }
 }
 
@@ -96,10 +109,12 @@ pub unsafe extern "C-unwind" fn object_access(
         pg_sys::ObjectAccessType::OAT_FUNCTION_EXECUTE => {
             // set_config is a function, and one that a client may call without a query.
             JUST_STARTED.set(None);
-            if !relations::is_servers_own(object) || cursors::are_open() {
+            if !check::is_harmless(object) || cursors::are_open() {
                 before_function(object);
             }
         }
+        // Of each table that is emptied, whoever named it or not.
+        pg_sys::ObjectAccessType::OAT_TRUNCATE => keep_for_others(object),
         // SAFETY: what the server passes with it.
         pg_sys::ObjectAccessType::OAT_NAMESPACE_SEARCH => unsafe {
             if !relations::is_servers_own(object) || pinned::is_any() {

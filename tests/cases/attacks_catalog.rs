@@ -1,0 +1,115 @@
+//! The catalog's own tables: their policies hide rows of others, and nothing tells what is in these.
+
+use std::io::Read;
+
+use postgres::Client;
+
+use crate::cases;
+use crate::support::people::{column, one, run};
+use crate::support::scene::Scene;
+use crate::support::tables::plan;
+use crate::support::{Db, expect_error};
+
+cases![conditions_that_are_asked_before_the_policy, queries_of_every_form];
+
+/// Conditions on indexed columns with operators that the server trusts.
+fn conditions_that_are_asked_before_the_policy(db: &Db) {
+    let scene = Scene::set(db);
+    let there = [
+        ("tenants", "slug = 'victim' AND deleted_at IS NULL"),
+        ("tenants", "slug >= 'victim' AND slug < 'victin' AND deleted_at IS NULL"),
+        ("tenants", "schema_name = 'tenant_victim'"),
+        ("tenants", &format!("id = '{}'", scene.victim)),
+        ("members", &format!("user_id = '{}'", scene.owner)),
+        ("members", &format!("tenant_id = '{}'", scene.victim)),
+    ];
+    // The same with what is not there.
+    let nothing = [
+        "slug = 'nobody' AND deleted_at IS NULL",
+        "slug >= 'nobody' AND slug < 'nobodz' AND deleted_at IS NULL",
+        "schema_name = 'tenant_nobody'",
+        "id = '01920000-0000-7000-8000-000000000001'",
+        "user_id = '01920000-0000-7000-8000-000000000001'",
+        "tenant_id = '01920000-0000-7000-8000-000000000001'",
+    ];
+    for settings in ["SET enable_seqscan = off", "SET enable_seqscan = off; SET enable_bitmapscan = off"] {
+        for ((table, condition), nothing) in there.iter().zip(nothing) {
+            let told = |condition: &str| told(&mut scene.thief(), settings, table, condition);
+            assert_eq!(told(condition), told(nothing), "{condition}");
+        }
+    }
+    // Who may see the row finds it so.
+    let mut owner = scene.owner();
+    let found = "SELECT count(*) FROM fluxbase_tenant.tenants WHERE slug = 'victim' AND deleted_at IS NULL";
+    assert_eq!(one::<i64>(&mut owner, found, &[]), 1);
+    assert_eq!(one::<i64>(&mut scene.thief(), found, &[]), 0);
+}
+
+/// What a query lets its author know beside its rows: plan, counts and estimates, counters, predicate locks.
+fn told(client: &mut Client, settings: &str, table: &str, condition: &str) -> Vec<String> {
+    run(client, &format!("{settings}; BEGIN ISOLATION LEVEL SERIALIZABLE"));
+    let query = format!("SELECT FROM fluxbase_tenant.{table} WHERE {condition}");
+    let mut told: Vec<String> =
+        column(client, &format!("EXPLAIN (ANALYZE, TIMING off, SUMMARY off, BUFFERS off) {query}"), &[]);
+    told.retain(|line| !line.contains("Filter: (") && !line.contains("Cond: ("));
+    run(client, &query);
+    let counters = "SELECT format('%s %s %s', relname, coalesce(seq_tup_read, 0), coalesce(idx_tup_fetch, 0)) \
+                    FROM pg_stat_xact_all_tables WHERE schemaname = 'fluxbase_tenant' ORDER BY relname";
+    told.extend(column::<String>(client, counters, &[]));
+    let locks = "SELECT format('%s %s', locktype, count(*)) FROM pg_locks \
+                 WHERE pid = pg_backend_pid() AND mode = 'SIReadLock' GROUP BY locktype ORDER BY 1";
+    told.extend(column::<String>(client, locks, &[]));
+    run(client, "ROLLBACK");
+    told
+}
+
+fn queries_of_every_form(db: &Db) {
+    let scene = Scene::set(db);
+    let slugs = |client: &mut Client, query: &str| column::<String>(client, query, &[]);
+    for query in [
+        "SELECT slug FROM fluxbase_tenant.tenants",
+        "SELECT t.slug FROM fluxbase_tenant.tenants t JOIN fluxbase_tenant.members m ON m.tenant_id = t.id",
+        "SELECT (t).slug FROM fluxbase_tenant.tenants t",
+        "SELECT to_jsonb(t) ->> 'slug' FROM fluxbase_tenant.tenants t",
+        "WITH w AS (TABLE fluxbase_tenant.tenants) SELECT slug FROM w",
+        "SELECT (SELECT slug FROM fluxbase_tenant.tenants LIMIT 1)",
+        "SELECT slug FROM fluxbase_tenant.tenants TABLESAMPLE system (100)",
+        "SELECT slug FROM fluxbase_tenant.tenants WHERE id IN (SELECT tenant_id FROM fluxbase_tenant.members) ORDER BY slug",
+        "SELECT slug FROM fluxbase_tenant.members m LEFT JOIN LATERAL (SELECT slug FROM fluxbase_tenant.tenants t WHERE t.id = m.tenant_id) t ON true",
+        "SELECT slug FROM lair.slugs",
+        "EXECUTE slugs",
+    ] {
+        for (mut client, expected) in [(scene.thief(), "thief"), (scene.owner(), "victim")] {
+            if query.contains("lair") {
+                run(
+                    &mut scene.thief(),
+                    "CREATE OR REPLACE VIEW lair.slugs WITH (security_invoker = false) AS SELECT slug FROM fluxbase_tenant.tenants;
+                     GRANT SELECT ON lair.slugs TO PUBLIC",
+                );
+            }
+            run(&mut client, "PREPARE slugs AS SELECT slug FROM fluxbase_tenant.tenants");
+            assert_eq!(slugs(&mut client, query), [expected], "{query}");
+        }
+    }
+    assert_eq!(
+        column::<String>(&mut db.admin(), "SELECT slug FROM fluxbase_tenant.tenants ORDER BY slug", &[]),
+        ["thief", "victim"]
+    );
+    let mut copied = String::new();
+    let mut thief = scene.thief();
+    let mut copy = thief.copy_out("COPY fluxbase_tenant.tenants (slug) TO STDOUT").unwrap();
+    copy.read_to_string(&mut copied).unwrap();
+    assert_eq!(copied, "thief\n");
+    for refused in [
+        "SELECT ctid FROM fluxbase_tenant.tenants",
+        "SELECT slug FROM fluxbase_tenant.tenants WHERE xmin::text <> '0'",
+        "SELECT slug FROM fluxbase_tenant.tenants FOR UPDATE",
+        "UPDATE fluxbase_tenant.tenants SET name = 'x'",
+        "DELETE FROM fluxbase_tenant.tenants",
+    ] {
+        expect_error(scene.thief().batch_execute(refused), "42501");
+    }
+    assert!(
+        plan(&mut scene.thief(), "SELECT slug FROM fluxbase_tenant.tenants WHERE slug = 'x'").contains("Subquery Scan")
+    );
+}
