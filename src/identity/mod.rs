@@ -1,5 +1,6 @@
 //! Who is calling, and for which tenant.
 
+pub mod definers;
 pub mod owner;
 mod source;
 
@@ -72,11 +73,14 @@ impl Caller {
     }
 }
 
-/// Whether both the role whose privileges count and the session's own are members of fluxbase_tenant_admin. A view or a
-/// SECURITY DEFINER function of such a role makes nobody an instance admin, and code of others that runs for an admin does not
-/// act as one.
+/// Whether the role whose privileges count, the one that runs and the session's own are all members of fluxbase_tenant_admin. A view
+/// or a SECURITY DEFINER function of such a role makes nobody an instance admin, and code of others that runs for an admin does
+/// not act as one. A superuser, who counts as a member, may be maintaining the table of whoever calls.
 fn is_of_admins(role: pg_sys::Oid) -> bool {
-    [role, roles::outer()].into_iter().all(|role| roles::is_member(role, c"fluxbase_tenant_admin"))
+    let is_admin = |role| roles::is_member(role, c"fluxbase_tenant_admin");
+    !roles::is_called_in_maintenance()
+        && [role, roles::of_caller(), roles::outer()].into_iter().all(is_admin)
+        && definers::are_all(is_admin)
 }
 
 /// Whether a setting that is not the extension's own says who is calling.

@@ -9,7 +9,7 @@ use super::relations;
 use crate::access;
 use crate::catalog::{self, Catalog, changes, shared_tables};
 use crate::error::{Error, Result};
-use crate::identity;
+use crate::identity::{self, definers};
 use crate::ids;
 use crate::pg::{catalogs, roles};
 use crate::settings;
@@ -181,12 +181,13 @@ pub fn function_is_out_of_reach(function: pg_sys::Oid, role: pg_sys::Oid) -> Res
     }
 }
 
-/// The same for a SECURITY DEFINER function, which runs as its owner already: it is called by the session's role, and what a
-/// tenant's owner role owns is that tenant's wherever it is.
+/// The same for a SECURITY DEFINER function, which runs as its owner already: it is called by the session's role, or by another such
+/// function's owner. What a tenant's owner role owns is that tenant's wherever it is.
 pub fn definer_function_is_out_of_reach(function: pg_sys::Oid, owner: pg_sys::Oid) -> Result<bool> {
-    let role = roles::outer();
+    let role = definers::running().unwrap_or_else(roles::outer);
     if let Some(tenant) = ids::of_owner_role(&roles::name(owner))
-        && is_kept_from(tenant, role)?
+        && role != owner
+        && (is_kept_from(tenant, role)? || !definers::may_begin(function, owner))
     {
         return Ok(true);
     }

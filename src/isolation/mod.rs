@@ -3,12 +3,12 @@
 
 mod barrier;
 pub mod before_command;
+mod calls;
 mod check;
 pub mod commands;
 mod cursors;
 pub mod ddl;
 pub mod dependents;
-mod forced;
 mod hooks;
 mod named_relations;
 mod pinned;

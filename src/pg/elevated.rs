@@ -6,7 +6,8 @@ use std::marker::PhantomData;
 
 use pgrx::prelude::*;
 
-use super::{guc, roles};
+use super::guc;
+use super::roles::Standing;
 use crate::error::{Error, Result};
 
 /// What the statements of a scope see.
@@ -24,8 +25,8 @@ pub enum Snapshot {
 /// While it lives, SQL runs as the bootstrap superuser under `search_path = pg_catalog, pg_temp`, inside one SPI
 /// connection. Dropping it puts the caller's role, settings and security context back.
 pub struct Elevated {
-    caller: pg_sys::Oid,
-    security_context: i32,
+    caller: Standing,
+    before: Option<(Standing, Standing)>,
     snapshot: Snapshot,
     settings: Option<guc::Scope>,
     pushed_snapshot: bool,
@@ -35,30 +36,20 @@ pub struct Elevated {
 
 impl Elevated {
     pub fn open(snapshot: Snapshot) -> Result<Self> {
-        let caller = roles::current();
-        let mut user = pg_sys::InvalidOid;
-        let mut security_context = 0;
-        // SAFETY: reads two variables of the backend into locals.
-        unsafe { pg_sys::GetUserIdAndSecContext(&mut user, &mut security_context) };
         // SAFETY: connects this backend to SPI; an error unwinds before anything was changed.
         if unsafe { pg_sys::SPI_connect() } != pg_sys::SPI_OK_CONNECT as i32 {
             return Err(Error::internal("SPI_connect failed"));
         }
+        // Undone by Drop, and by transaction abort whatever happens.
+        let caller = Standing::now();
         let mut scope = Elevated {
             caller,
-            security_context,
+            before: caller.elevate(),
             snapshot,
             settings: None,
             pushed_snapshot: false,
             _not_send: PhantomData,
         };
-        // SAFETY: undone by Drop, and by transaction abort whatever happens. LOCAL_USERID_CHANGE refuses SET ROLE inside.
-        unsafe {
-            pg_sys::SetUserIdAndSecContext(
-                pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID),
-                security_context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32,
-            );
-        }
         let settings = scope.settings.insert(guc::Scope::open());
         settings.set(c"search_path", "pg_catalog, pg_temp")?;
         // How our own SQL reads, and what it reads of the server's, is not the caller's to change.
@@ -89,7 +80,7 @@ impl Elevated {
 
     /// The role that called, whose membership decides about instance admins.
     pub fn caller(&self) -> pg_sys::Oid {
-        self.caller
+        self.caller.role()
     }
 
     pub fn snapshot(&self) -> Snapshot {
@@ -100,10 +91,10 @@ impl Elevated {
 impl Drop for Elevated {
     fn drop(&mut self) {
         self.settings = None;
-        // SAFETY: what open() found. After an error SPI's stack may hold connections above this one, and the end of the
+        self.caller.resume_caller(self.before);
+        // SAFETY: what open() did. After an error SPI's stack may hold connections above this one, and the end of the
         // (sub)transaction cleans them all; finishing here would pop somebody else's.
         unsafe {
-            pg_sys::SetUserIdAndSecContext(self.caller, self.security_context);
             if !std::thread::panicking() {
                 if self.pushed_snapshot {
                     pg_sys::PopActiveSnapshot();

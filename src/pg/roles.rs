@@ -1,5 +1,6 @@
 //! Database roles: which one is calling, and what it is a member of.
 
+use std::cell::Cell;
 use std::ffi::CStr;
 
 use pgrx::prelude::*;
@@ -11,12 +12,45 @@ pub struct Standing {
     context: i32,
 }
 
+thread_local! {
+    /// The extension's own SQL, and who asked for it.
+    static ELEVATED: Cell<Option<(Standing, Standing)>> = const { Cell::new(None) };
+}
+
 impl Standing {
     pub fn now() -> Self {
         let mut standing = Standing { role: pg_sys::InvalidOid, context: 0 };
         // SAFETY: reads two variables of the backend.
         unsafe { pg_sys::GetUserIdAndSecContext(&mut standing.role, &mut standing.context) };
         standing
+    }
+
+    /// Who asked for the extension's own SQL, where that is what runs.
+    pub fn of_caller() -> Self {
+        let now = Standing::now();
+        match ELEVATED.get() {
+            Some((elevated, caller)) if elevated == now => caller,
+            _ => now,
+        }
+    }
+
+    /// From now on the extension's own SQL runs, as the bootstrap superuser; SET ROLE is refused. Answers with what `resume_caller` is
+    /// to put back.
+    pub(super) fn elevate(self) -> Option<(Self, Self)> {
+        let role = pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID);
+        let elevated = Standing { role, context: self.context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32 };
+        let caller = Standing::of_caller();
+        elevated.resume();
+        ELEVATED.replace(Some((elevated, caller)))
+    }
+
+    pub(super) fn resume_caller(self, before: Option<(Self, Self)>) {
+        ELEVATED.set(before);
+        self.resume();
+    }
+
+    pub(super) fn role(self) -> pg_sys::Oid {
+        self.role
     }
 
     /// The same without what keeps policies from being forced on a table's owner.
@@ -30,6 +64,11 @@ impl Standing {
     }
 }
 
+/// The same, and where the extension's own SQL runs that of who asked for it.
+pub fn of_caller() -> pg_sys::Oid {
+    Standing::of_caller().role
+}
+
 /// The role whose privileges count at this point: current_user.
 pub fn current() -> pg_sys::Oid {
     GetUserId()
@@ -39,6 +78,13 @@ pub fn current() -> pg_sys::Oid {
 /// DEFINER functions and the like.
 pub fn outer() -> pg_sys::Oid {
     GetOuterUserId()
+}
+
+/// Whether somebody's SECURITY DEFINER function or the like runs within maintenance, such as ANALYZE, which runs the functions of a
+/// table as its owner, whoever gave the command.
+pub fn is_called_in_maintenance() -> bool {
+    let both = (pg_sys::SECURITY_RESTRICTED_OPERATION | pg_sys::SECURITY_LOCAL_USERID_CHANGE) as i32;
+    Standing::of_caller().context & both == both
 }
 
 /// Whether policies that are forced on the owner do not apply at this point, as in the server's checks of foreign keys.

@@ -6,6 +6,7 @@ mod attacks_catalog;
 mod attacks_deletion;
 mod attacks_identity;
 mod attacks_keys;
+mod attacks_maintenance;
 mod attacks_migrations;
 mod attacks_names;
 mod attacks_oracles;
@@ -89,6 +90,7 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         ("attacks_deletion", attacks_deletion::cases()),
         ("attacks_identity", attacks_identity::cases()),
         ("attacks_keys", attacks_keys::cases()),
+        ("attacks_maintenance", attacks_maintenance::cases()),
         ("attacks_migrations", attacks_migrations::cases()),
         ("attacks_names", attacks_names::cases()),
         ("attacks_oracles", attacks_oracles::cases()),

@@ -2,10 +2,12 @@
 //! prepares to call a function or to inline it, and calls `call` around each call of those that need it and of SECURITY DEFINER
 //! functions.
 
+use std::cell::Cell;
+
 use pgrx::prelude::*;
 
 use super::{PREVIOUS, Raise, refuse};
-use crate::isolation::{check, forced, relations};
+use crate::isolation::{calls, check, relations};
 use crate::pg::{catalogs, roles};
 
 pub unsafe extern "C-unwind" fn needs_hook(function: pg_sys::Oid) -> bool {
@@ -27,26 +29,36 @@ pub unsafe extern "C-unwind" fn call(
 ) {
     // SAFETY: the hook that was there, with its own arguments; a function that is about to be called.
     unsafe {
-        if event == pg_sys::FmgrHookEventType::FHET_START && !relations::is_servers_own((*function).fn_oid) {
+        let is_start = event == pg_sys::FmgrHookEventType::FHET_START;
+        if is_start && !relations::is_servers_own((*function).fn_oid) {
             before_call((*function).fn_oid);
         }
         if let Some(previous) = PREVIOUS.function {
             previous(event, function, argument);
         }
-        match event {
-            pg_sys::FmgrHookEventType::FHET_START => forced::enter(function),
-            event => forced::leave(function, event == pg_sys::FmgrHookEventType::FHET_END),
+        if is_start {
+            // Nothing fails from here on to the call.
+            calls::enter(function, DEFINER.take());
+        } else {
+            calls::leave(function, event == pg_sys::FmgrHookEventType::FHET_END);
         }
     }
 }
 
+thread_local! {
+    /// From `before_call`, of the function that begins, if it is SECURITY DEFINER: its owner.
+    static DEFINER: Cell<Option<pg_sys::Oid>> = const { Cell::new(None) };
+}
+
 #[pg_guard]
 extern "C-unwind" fn before_call(function: pg_sys::Oid) {
-    let is_refused = match catalogs::definer(function) {
+    let definer = catalogs::definer(function);
+    let is_refused = match definer {
         Some(owner) => check::definer_function_is_out_of_reach(function, owner),
         None => check::function_is_out_of_reach(function, roles::current()),
     };
     if is_refused.unwrap_or_raise() {
         refuse("function", check::function_name(function));
     }
+    DEFINER.set(definer);
 }

@@ -7,6 +7,7 @@ use pgrx::prelude::*;
 
 use super::{JUST_STARTED, PREVIOUS, Raise, permit, refuse};
 use crate::catalog::changes;
+use crate::identity::definers;
 use crate::isolation::{before_command, check, commands, cursors, pinned, plans, relations};
 use crate::pg::roles;
 
@@ -131,6 +132,7 @@ extern "C-unwind" fn before_function(function: pg_sys::Oid) {
     if check::function_is_out_of_reach(function, roles::current()).unwrap_or_raise() {
         refuse("function", check::function_name(function));
     }
+    definers::note_call(function);
 }
 
 /// A schema is searched: because a statement names it, or because it is on the search_path, from where it is dropped.

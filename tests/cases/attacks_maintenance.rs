@@ -1,0 +1,193 @@
+//! Code that maintenance runs in a superuser's session, as the owner of the table: index expressions and types of attackers. What they
+//! come by is theirs to reach or not, whoever gave the command.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use postgres::Client;
+
+use crate::cases;
+use crate::support::people::{column, one, run};
+use crate::support::scene::Scene;
+use crate::support::{Cluster, Db, expect_error};
+
+cases![
+    definer_functions,
+    triggers_of_a_former_member,
+    views_and_functions_of_admins,
+    automatic_analyze,
+    differences_of_ranges
+];
+
+/// An index on `lair.t` that runs `body` once, with `lair.loot` to write to.
+fn lay_mine(thief: &mut Client, body: &str) {
+    run(
+        thief,
+        &format!(
+            "CREATE TABLE IF NOT EXISTS lair.loot (what text);
+             CREATE TABLE lair.t (x int) WITH (autovacuum_enabled = off);
+             CREATE FUNCTION lair.f(x int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN x; END';
+             CREATE INDEX t_f ON lair.t (lair.f(x));
+             INSERT INTO lair.t SELECT generate_series(1, 50);
+             CREATE FUNCTION lair.g(x int) RETURNS int LANGUAGE plpgsql AS $g$ BEGIN
+                 IF x = 1 AND current_setting('application_name') <> 'own' THEN
+                     BEGIN {body}; EXCEPTION WHEN others THEN INSERT INTO lair.loot VALUES (sqlstate); END;
+                 END IF;
+                 RETURN x; END $g$;
+             CREATE OR REPLACE FUNCTION lair.f(x int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN lair.g(x); END'"
+        ),
+    );
+}
+
+fn loot(scene: &Scene) -> Vec<String> {
+    column(&mut scene.thief(), "DELETE FROM lair.loot RETURNING what", &[])
+}
+
+const COMMANDS: [&str; 4] =
+    ["ANALYZE lair.t", "REINDEX TABLE lair.t", "VACUUM (FULL, ANALYZE) lair.t", "CLUSTER lair.t USING t_f"];
+
+const DEFINERS: &str = "CREATE TABLE audit (what text);
+     CREATE FUNCTION listed() RETURNS SETOF text LANGUAGE sql STABLE SECURITY DEFINER SET search_path FROM CURRENT AS 'SELECT body FROM notes';
+     CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS
+         'BEGIN INSERT INTO audit VALUES (NEW.what); NEW.what := (SELECT max(body) FROM notes); RETURN NEW; END';
+     CREATE FUNCTION apart(a int, b int) RETURNS float8 LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path FROM CURRENT AS
+         'BEGIN RETURN (SELECT 4711 + count(*) FROM notes); END'";
+
+fn with_definers(db: &Db) -> Scene<'_> {
+    let scene = Scene::set(db);
+    db.add_migration("2", DEFINERS);
+    for tenant in [scene.victim, scene.thief] {
+        run(&mut db.admin(), &format!("SELECT tenant_migrate('{tenant}')"));
+    }
+    scene
+}
+
+fn definer_functions(db: &Db) {
+    let scene = with_definers(db);
+    lay_mine(&mut scene.thief(), "INSERT INTO lair.loot SELECT tenant_victim.listed()");
+    for command in COMMANDS {
+        run(&mut db.superuser(), command);
+        let looted = loot(&scene);
+        assert!(looted.iter().all(|what| what == "42501") && !looted.is_empty(), "{command}: {looted:?}");
+    }
+    // The tenant's own, on the tenant's own table.
+    db.add_migration(
+        "3",
+        "CREATE FUNCTION counted(e text) RETURNS text LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path FROM CURRENT AS
+             'BEGIN RETURN e || (SELECT count(*) FROM notes); END';
+         CREATE TABLE people AS SELECT 'x' AS name FROM generate_series(1, 5); CREATE INDEX ON people (counted(name));
+         CREATE MATERIALIZED VIEW listing AS SELECT listed() AS what",
+    );
+    run(&mut db.admin(), &format!("SELECT tenant_migrate('{}')", scene.victim));
+    run(
+        &mut db.superuser(),
+        "ANALYZE tenant_victim.people; REINDEX TABLE tenant_victim.people; REFRESH MATERIALIZED VIEW tenant_victim.listing",
+    );
+    assert_eq!(one::<i64>(&mut db.superuser(), "SELECT count(*) FROM tenant_victim.listing", &[]), 3);
+}
+
+fn triggers_of_a_former_member(db: &Db) {
+    let scene = with_definers(db);
+    run(&mut db.admin(), &format!("SELECT tenant_add_member('{}', '{}')", scene.victim, scene.crook));
+    let mut thief = scene.thief();
+    run(
+        &mut thief,
+        "CREATE TABLE lair.loot (what text);
+         CREATE TRIGGER noted BEFORE INSERT ON lair.loot FOR EACH ROW EXECUTE FUNCTION tenant_victim.noted()",
+    );
+    lay_mine(&mut thief, "INSERT INTO lair.loot VALUES ('forged')");
+    // As a member's it does what it says.
+    run(&mut thief, "INSERT INTO lair.loot VALUES ('written by a member')");
+    assert_eq!(loot(&scene), ["tenant_victim secret"]);
+    run(&mut db.admin(), &format!("SELECT tenant_remove_member('{}', '{}')", scene.victim, scene.crook));
+    for command in COMMANDS {
+        // The insert of the error fails too, and so the command.
+        assert!(db.superuser().batch_execute(command).is_err(), "{command}");
+    }
+    // Nor by a function of the former member's that a superuser calls.
+    run(
+        &mut scene.thief(),
+        "CREATE FUNCTION lair.harmless() RETURNS void LANGUAGE sql SECURITY DEFINER AS $$ INSERT INTO lair.loot VALUES ('forged') $$",
+    );
+    expect_error(db.superuser().batch_execute("SELECT lair.harmless()"), "42501");
+    assert!(loot(&scene).is_empty());
+    let audit: Vec<String> = column(&mut db.superuser(), "SELECT what FROM tenant_victim.audit", &[]);
+    assert_eq!(audit, ["written by a member"]);
+}
+
+fn views_and_functions_of_admins(db: &Db) {
+    let scene = Scene::set(db);
+    let ops = format!("ops_of_{}", db.name());
+    run(
+        &mut db.superuser(),
+        &format!(
+            "CREATE ROLE {ops} LOGIN IN ROLE fluxbase_tenant_admin; CREATE SCHEMA ops AUTHORIZATION {ops}; GRANT USAGE ON SCHEMA ops TO PUBLIC;
+             SET ROLE {ops}; CREATE VIEW ops.report AS SELECT body FROM tenant_victim.notes; GRANT SELECT ON ops.report TO PUBLIC;
+             CREATE FUNCTION ops.reported() RETURNS SETOF text LANGUAGE sql SECURITY DEFINER AS 'SELECT body FROM tenant_victim.notes';
+             CREATE FUNCTION ops.suspend() RETURNS text LANGUAGE sql SECURITY DEFINER AS
+                 $$ SELECT slug FROM public.tenant_suspend('{}') $$;
+             CREATE MATERIALIZED VIEW ops.daily AS SELECT body FROM tenant_victim.notes",
+            scene.victim
+        ),
+    );
+    for (number, way) in
+        ["SELECT body FROM ops.report", "SELECT ops.reported()", "SELECT ops.suspend()"].into_iter().enumerate()
+    {
+        run(&mut scene.thief(), "DROP TABLE IF EXISTS lair.t; DROP FUNCTION IF EXISTS lair.f, lair.g");
+        lay_mine(&mut scene.thief(), &format!("INSERT INTO lair.loot {way}"));
+        for command in COMMANDS {
+            run(&mut db.superuser(), command);
+            let looted = loot(&scene);
+            assert!(looted.iter().all(|what| what == "42501" || what == "28000"), "{number} {command}: {looted:?}");
+        }
+    }
+    run(
+        &mut scene.thief(),
+        "CREATE FUNCTION lair.harmless() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM ops.reported()'",
+    );
+    expect_error(db.superuser().batch_execute("SELECT lair.harmless()"), "42501");
+    // Their own.
+    let mut admin = db.connect_as(&ops, "");
+    assert_eq!(one::<i64>(&mut admin, "SELECT count(*) FROM ops.report", &[]), 3);
+    for mut client in [admin, db.superuser()] {
+        run(&mut client, "REFRESH MATERIALIZED VIEW ops.daily");
+        assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM ops.daily", &[]), 3);
+    }
+}
+
+/// It does not load session_preload_libraries: the functions of the extension are what loads the library, inside.
+fn automatic_analyze(db: &Db) {
+    let cluster = Cluster::start(db.install(), &["autovacuum_naptime = 1"]);
+    let db = &Db::new(&cluster);
+    let scene = with_definers(db);
+    lay_mine(&mut scene.thief(), "INSERT INTO lair.loot SELECT tenant_victim.listed()");
+    run(
+        &mut db.superuser(),
+        "ALTER TABLE lair.t SET (autovacuum_enabled = on, autovacuum_analyze_threshold = 1, autovacuum_analyze_scale_factor = 0);
+         SET application_name = own; UPDATE lair.t SET x = x WHERE x > 1",
+    );
+    let mut looted = Vec::new();
+    while looted.is_empty() {
+        sleep(Duration::from_millis(100));
+        looted = loot(&scene);
+    }
+    assert_eq!(looted, ["42501"]);
+}
+
+/// From PostgreSQL 17 on a role reads in pg_stats how long the ranges in its column are, as a function of the type says.
+fn differences_of_ranges(db: &Db) {
+    let scene = with_definers(db);
+    run(&mut db.admin(), &format!("SELECT tenant_add_member('{}', '{}')", scene.victim, scene.crook));
+    run(&mut scene.thief(), "CREATE TYPE lair.r AS RANGE (subtype = int4, subtype_diff = tenant_victim.apart)");
+    run(
+        &mut scene.thief(),
+        "CREATE TABLE lair.t (r lair.r) WITH (autovacuum_enabled = off); INSERT INTO lair.t SELECT lair.r(i, i + 1) FROM generate_series(1, 10) i;
+         ANALYZE lair.t",
+    );
+    let told = "SELECT count(*) FROM pg_statistic WHERE starelid = 'lair.t'::regclass AND stavalues1::text || stavalues2::text LIKE '%4714%'";
+    assert_eq!(one::<i64>(&mut db.superuser(), told, &[]), 1, "as a member");
+    run(&mut db.superuser(), "DELETE FROM pg_statistic WHERE starelid = 'lair.t'::regclass");
+    run(&mut db.admin(), &format!("SELECT tenant_remove_member('{}', '{}')", scene.victim, scene.crook));
+    assert!(db.superuser().batch_execute("ANALYZE lair.t").is_err());
+    assert_eq!(one::<i64>(&mut db.superuser(), told, &[]), 0);
+}
