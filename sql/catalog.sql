@@ -40,7 +40,7 @@ COMMENT ON TABLE fluxbase_tenant.tenants IS 'one row per customer; members see t
 COMMENT ON COLUMN fluxbase_tenant.tenants.status IS 'active, suspended, deleted or spare; follows from suspended_at, deleted_at and spare';
 COMMENT ON COLUMN fluxbase_tenant.tenants.spare IS 'made beforehand for tenant_create(), and no tenant yet';
 COMMENT ON COLUMN fluxbase_tenant.tenants.schema_version IS 'highest migration version applied to the tenant schema';
-COMMENT ON COLUMN fluxbase_tenant.tenants.applied IS 'how many migrations are applied: fewer than are registered means pending';
+COMMENT ON COLUMN fluxbase_tenant.tenants.applied IS 'sum of the revisions of what is applied: less than that of all migrations means pending';
 
 CREATE TABLE fluxbase_tenant.members (
     id          uuid PRIMARY KEY,
@@ -70,6 +70,7 @@ CREATE TABLE fluxbase_tenant.migrations (
     down          text,
     transactional boolean NOT NULL DEFAULT true,
     repeatable    boolean NOT NULL DEFAULT false,
+    revision      integer NOT NULL DEFAULT 1,
     checksum      text NOT NULL CONSTRAINT migrations_checksum_check CHECK (checksum ~ '^[0-9a-f]{64}$'),
     created_at    timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
@@ -77,6 +78,7 @@ COMMENT ON TABLE fluxbase_tenant.migrations IS 'scripts that make up every tenan
 COMMENT ON COLUMN fluxbase_tenant.migrations.sort_key IS 'orders versions: numbers by value, then texts, then repeatable ones';
 COMMENT ON COLUMN fluxbase_tenant.migrations.transactional IS 'false: runs outside a transaction, statement by statement';
 COMMENT ON COLUMN fluxbase_tenant.migrations.repeatable IS 'true: may change, and is applied again when it has';
+COMMENT ON COLUMN fluxbase_tenant.migrations.revision IS 'how many texts a repeatable one has had';
 COMMENT ON COLUMN fluxbase_tenant.migrations.checksum IS 'SHA-256 of up and down with line endings folded to LF';
 
 CREATE TABLE fluxbase_tenant.applied_migrations (

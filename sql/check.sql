@@ -235,10 +235,14 @@ finding (severity, object, problem, fix) AS (
            CASE WHEN coalesce(l.applied, 0) = t.applied THEN ', which are others' ELSE '' END),
            'Restore fluxbase_tenant.applied_migrations from a backup: the next migration would apply again what is missing there.'
     FROM fluxbase_tenant.tenants t
-    LEFT JOIN (SELECT a.tenant_id, count(*) AS applied, max(m.sort_key) FILTER (WHERE NOT m.repeatable) AS newest
-               FROM fluxbase_tenant.applied_migrations a JOIN fluxbase_tenant.migrations m ON m.version = a.version
-               WHERE a.checksum = m.checksum OR NOT m.repeatable GROUP BY a.tenant_id) l ON l.tenant_id = t.id
-    WHERE coalesce(l.applied, 0) <> t.applied OR t.schema_version IS DISTINCT FROM (
+    LEFT JOIN (SELECT a.tenant_id, sum(m.revision) FILTER (WHERE a.checksum = m.checksum OR NOT m.repeatable) AS applied,
+                      -- The row counts a text that was replaced until the tenant is migrated again.
+                      sum(m.revision - 1) FILTER (WHERE a.checksum <> m.checksum AND m.repeatable) AS former,
+                      -- And knows nothing yet of one that came back.
+                      sum(m.revision - 1) FILTER (WHERE a.checksum = m.checksum AND m.repeatable) AS back,
+                      max(m.sort_key) FILTER (WHERE NOT m.repeatable) AS newest
+               FROM fluxbase_tenant.applied_migrations a JOIN fluxbase_tenant.migrations m ON m.version = a.version GROUP BY a.tenant_id) l ON l.tenant_id = t.id
+    WHERE t.applied NOT BETWEEN coalesce(l.applied, 0) - coalesce(l.back, 0) AND coalesce(l.applied, 0) + coalesce(l.former, 0) OR t.schema_version IS DISTINCT FROM (
         SELECT m.version FROM fluxbase_tenant.migrations m WHERE m.sort_key = l.newest)
     UNION ALL
     SELECT 'warning', CASE WHEN r.relation IS NULL THEN 'owner roles' ELSE 'table ' || r.relation END,

@@ -37,7 +37,12 @@ pub fn record(catalog: &Catalog, tenant: Uuid, migration: &Migration, applied_by
 pub fn progress(catalog: &Catalog) -> Result<Vec<Progress>> {
     query(
         catalog.scope(),
-        "SELECT t.id, t.slug, t.schema_version, (SELECT count(*) FROM fluxbase_tenant.migrations) - t.applied,
+        "SELECT t.id, t.slug, t.schema_version,
+                CASE WHEN t.applied < (SELECT sum(revision) FROM fluxbase_tenant.migrations) THEN
+                    (SELECT count(*) FROM fluxbase_tenant.migrations m WHERE NOT EXISTS (
+                        SELECT 1 FROM fluxbase_tenant.applied_migrations a
+                        WHERE a.tenant_id = t.id AND a.version = m.version
+                        AND (a.checksum = m.checksum OR NOT m.repeatable))) ELSE 0 END,
                 (SELECT format('%s, %s of %s statements done', u.version, u.statements_done, u.statements)
                  FROM fluxbase_tenant.unfinished_migrations u WHERE u.tenant_id = t.id),
                 (SELECT CASE r.status WHEN 'failed' THEN concat_ws(', at ', r.error, r.place) END

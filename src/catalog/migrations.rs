@@ -93,6 +93,17 @@ pub fn by_sort_key(catalog: &Catalog, sort_key: &str) -> Result<Option<Migration
     .map(|rows| rows.into_iter().next())
 }
 
+/// As `by_sort_key`, and makes others wait who would change it, and nobody who applies it.
+pub fn lock_for_change(catalog: &Catalog, sort_key: &str) -> Result<Option<Migration>> {
+    query(
+        catalog.scope(),
+        concat!("SELECT ", columns!(), " FROM fluxbase_tenant.migrations m WHERE m.sort_key = $1 FOR NO KEY UPDATE"),
+        &[sort_key.into()],
+        migration,
+    )
+    .map(|rows| rows.into_iter().next())
+}
+
 /// As `by_sort_key`, and waits for those who apply it, and makes them wait.
 pub fn lock(catalog: &Catalog, sort_key: &str) -> Result<Option<Migration>> {
     query(
@@ -138,7 +149,8 @@ pub fn replace(catalog: &Catalog, new: NewMigration) -> Result<Option<Migration>
     query(
         catalog.scope(),
         concat!(
-            "UPDATE fluxbase_tenant.migrations m SET name = $3, up = $4, down = $5, transactional = $6, checksum = $8
+            "UPDATE fluxbase_tenant.migrations m SET name = $3, up = $4, down = $5, transactional = $6, checksum = $8,
+                 revision = revision + (checksum <> $8)::int
              WHERE version = $1 AND sort_key = $2 AND repeatable AND $7 RETURNING ",
             columns!()
         ),

@@ -31,7 +31,7 @@ pub fn take_stale(catalog: &Catalog) -> Result<Option<Tenant>> {
             "SELECT ",
             columns!(),
             " FROM fluxbase_tenant.tenants t
-             WHERE t.spare AND t.applied < (SELECT count(*) FROM fluxbase_tenant.migrations) LIMIT 1
+             WHERE t.spare AND t.applied < (SELECT sum(revision) FROM fluxbase_tenant.migrations) LIMIT 1
              FOR NO KEY UPDATE SKIP LOCKED"
         ),
         &[],

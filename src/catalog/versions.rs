@@ -12,7 +12,7 @@ pub fn set_schema_version(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>>
         catalog.scope(),
         concat!(
             "UPDATE fluxbase_tenant.tenants t SET updated_at = now(),
-             applied = (SELECT count(*) FROM fluxbase_tenant.applied_migrations a
+             applied = (SELECT coalesce(sum(m.revision), 0) FROM fluxbase_tenant.applied_migrations a
               JOIN fluxbase_tenant.migrations m ON m.version = a.version
               WHERE a.tenant_id = t.id AND (a.checksum = m.checksum OR NOT m.repeatable)),
              schema_version = (SELECT a.version FROM fluxbase_tenant.applied_migrations a
@@ -26,24 +26,16 @@ pub fn set_schema_version(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>>
     .map(|rows| rows.into_iter().next())
 }
 
-/// Every tenant, as `lock` does; always in one order. Who comes after that at an isolation level that would not see what
-/// is done meanwhile is refused by the server.
-pub fn lock_all(catalog: &Catalog) -> Result<()> {
-    query(catalog.scope(), "SELECT 1 FROM fluxbase_tenant.tenants ORDER BY id FOR NO KEY UPDATE", &[], |_| Ok(()))?;
-    Ok(())
-}
-
-/// After a repeatable migration has changed, with all tenants locked: those that applied it as it was lack it now.
-pub fn recount_applied(catalog: &Catalog) -> Result<()> {
+/// For a tenant that lacks nothing, though its row says so: a repeatable migration has got a text back that it had before.
+pub fn recount(catalog: &Catalog, id: Uuid) -> Result<()> {
     query(
         catalog.scope(),
         "UPDATE fluxbase_tenant.tenants t SET applied = c.applied
-         FROM (SELECT t.id, (SELECT count(*) FROM fluxbase_tenant.applied_migrations a
-                             JOIN fluxbase_tenant.migrations m ON m.version = a.version
-                             WHERE a.tenant_id = t.id AND (a.checksum = m.checksum OR NOT m.repeatable)) AS applied
-               FROM fluxbase_tenant.tenants t) c
-         WHERE c.id = t.id",
-        &[],
+         FROM (SELECT coalesce(sum(m.revision), 0) AS applied FROM fluxbase_tenant.applied_migrations a
+               JOIN fluxbase_tenant.migrations m ON m.version = a.version
+               WHERE a.tenant_id = $1 AND (a.checksum = m.checksum OR NOT m.repeatable)) c
+         WHERE t.id = $1 AND t.applied < c.applied",
+        &[id.into()],
         |_| Ok(()),
     )?;
     Ok(())
@@ -55,9 +47,10 @@ pub fn ids_with_pending(catalog: &Catalog, up_to: Option<&str>) -> Result<Vec<Uu
     query(
         catalog.scope(),
         "SELECT t.id FROM fluxbase_tenant.tenants t
-         WHERE t.deleted_at IS NULL AND NOT t.spare AND t.applied < (SELECT count(*) FROM fluxbase_tenant.migrations)
-           AND ($1 IS NULL OR EXISTS (
-               SELECT 1 FROM fluxbase_tenant.migrations m WHERE m.sort_key <= $1 AND NOT EXISTS (
+         WHERE t.deleted_at IS NULL AND NOT t.spare AND t.applied < (SELECT sum(revision) FROM fluxbase_tenant.migrations)
+           -- Of tenants that lack a text that a repeatable migration no longer has, not all lack something.
+           AND (($1 IS NULL AND NOT EXISTS (SELECT 1 FROM fluxbase_tenant.migrations WHERE revision > 1)) OR EXISTS (
+               SELECT 1 FROM fluxbase_tenant.migrations m WHERE ($1 IS NULL OR m.sort_key <= $1) AND NOT EXISTS (
                    SELECT 1 FROM fluxbase_tenant.applied_migrations a
                    WHERE a.tenant_id = t.id AND a.version = m.version
                    AND (a.checksum = m.checksum OR NOT m.repeatable))))

@@ -42,6 +42,9 @@ pub fn migrate(
     let up_to = target_key(catalog, target)?;
     let mut pending = migrations::pending(catalog, tenant.id, up_to.as_deref())?;
     if pending.is_empty() {
+        if up_to.is_none() {
+            versions::recount(catalog, tenant.id)?;
+        }
         return Ok(Outcome { tenant, from_version, applied: 0, next: None });
     }
     let first_outside = pending.iter().position(|migration| !migration.transactional);

@@ -5,7 +5,7 @@ use pgrx::prelude::*;
 use super::version::Version;
 use super::{lock, script};
 use crate::catalog::migrations::{self, Migration, NewMigration};
-use crate::catalog::{Catalog, applied, tenants, unfinished, versions};
+use crate::catalog::{Catalog, applied, tenants, unfinished};
 use crate::error::{Error, Result};
 use crate::pg::context;
 
@@ -74,11 +74,9 @@ pub fn register(catalog: &Catalog, new: &Registration) -> Result<(Migration, Don
     match migrations::by_sort_key(catalog, &version.sort_key)? {
         // Without a lock: who applies it may be waiting for a tenant, as we may be for another version's sake.
         Some(there) if is_unchanged(&there) => return Ok((there, Done::Unchanged)),
-        // Who is applying the former text must have counted it before we count.
-        Some(there) if there.repeatable => versions::lock_all(catalog)?,
         _ => {}
     }
-    match migrations::lock(catalog, &version.sort_key)? {
+    match migrations::lock_for_change(catalog, &version.sort_key)? {
         Some(there) if is_unchanged(&there) => Ok((there, Done::Unchanged)),
         Some(there) if there.version != version.text => Err(Error::conflict(
             format!("migration version \"{}\" is the same number as \"{}\"", version.text, there.version),
@@ -86,7 +84,6 @@ pub fn register(catalog: &Catalog, new: &Registration) -> Result<(Migration, Don
         )),
         Some(there) if there.repeatable => {
             let replaced = migrations::replace(catalog, row(new.transactional.unwrap_or(there.transactional)))?;
-            versions::recount_applied(catalog)?;
             let replaced = replaced.ok_or_else(|| Error::internal("a migration that was there is gone"))?;
             Ok((replaced, Done::Changed))
         }

@@ -90,6 +90,11 @@ impl ObjectLock {
         Ok(ObjectLock::of_table(c"fleet_runs", leader.into(), number))
     }
 
+    /// Held by whoever counts the tenants and adds one, for no longer than that takes.
+    pub fn of_limit() -> Self {
+        ObjectLock::of_table(c"tenant_limit", pg_sys::InvalidOid, 0)
+    }
+
     /// Held by whoever removes what deleted tenants left.
     pub fn of_removals() -> Self {
         ObjectLock::of_table(c"removals", pg_sys::InvalidOid, 0)
@@ -148,6 +153,19 @@ impl ObjectLock {
             &[PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE],
         )?;
         Ok(released.is_some())
+    }
+
+    /// While nobody else holds it.
+    pub fn with<T>(self, act: impl FnOnce() -> T) -> T {
+        struct Held(ObjectLock);
+        impl Drop for Held {
+            fn drop(&mut self) {
+                self.0.release();
+            }
+        }
+        self.hold(true);
+        let _held = Held(self);
+        act()
     }
 
     pub fn release(&self) {

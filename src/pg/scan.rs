@@ -1,4 +1,4 @@
-//! A row of the extension's own tables, found by an index without SQL: the executor takes longer to start than a row takes to
+//! Rows of the extension's own tables and the server's, found without SQL: the executor takes longer to start than a row takes to
 //! find, and hooks that resolve names must not resolve any.
 
 use std::ffi::CStr;
@@ -27,6 +27,12 @@ impl Key {
     pub fn uuid(column: i16, value: Uuid) -> Result<Self> {
         let value = value.into_datum().ok_or_else(|| Error::internal("a uuid is never NULL"))?;
         Ok(Key { column, equal: pg_sys::F_UUID_EQ, value })
+    }
+
+    /// Of a column without a collation of its own.
+    pub fn text(column: i16, value: &str) -> Result<Self> {
+        let value = value.into_datum().ok_or_else(|| Error::internal("a text is never NULL"))?;
+        Ok(Key { column, equal: pg_sys::F_TEXTEQ, value })
     }
 
     pub fn name(column: i16, value: &CStr) -> Result<Self> {
@@ -65,8 +71,44 @@ pub fn committed<T>(index: &Index, keys: &[Key], map: impl FnOnce(&Row) -> Resul
     unsafe { find(index, std::ptr::null_mut(), keys, map) }
 }
 
+/// Whether a row has these keys, also by a transaction that has not ended: one that may yet add it, or take it away.
+pub fn is_taken(index: &Index, keys: &[Key]) -> Result<bool> {
+    let mut snapshot = uncommitted();
+    // SAFETY: a snapshot of this kind has no contents.
+    unsafe { find(index, &mut snapshot, keys, |_| Ok(())) }.map(|found| found.is_some())
+}
+
+/// The rows of a table, with those that a transaction that has not ended may yet add or take away; one that is being changed comes
+/// twice.
+pub fn all_uncommitted<T>(schema: &CStr, table: &CStr, mut map: impl FnMut(&Row) -> Result<T>) -> Result<Vec<T>> {
+    let mut snapshot = uncommitted();
+    let mut rows = Vec::new();
+    // SAFETY: as in `find`.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(schema.as_ptr(), false);
+        let lock = pg_sys::AccessShareLock as i32;
+        let table = pg_sys::table_open(pg_sys::get_relname_relid(table.as_ptr(), schema), lock);
+        let (no_index, no_keys) = (pg_sys::InvalidOid, std::ptr::null_mut());
+        let scan = pg_sys::systable_beginscan(table, no_index, false, &mut snapshot, 0, no_keys);
+        loop {
+            let tuple = pg_sys::systable_getnext(scan);
+            if tuple.is_null() {
+                break;
+            }
+            rows.push(map(&Row::of(tuple, (*table).rd_att))?);
+        }
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(table, lock);
+    }
+    Ok(rows)
+}
+
+fn uncommitted() -> pg_sys::SnapshotData {
+    pg_sys::SnapshotData { snapshot_type: pg_sys::SnapshotType::SNAPSHOT_DIRTY, ..Default::default() }
+}
+
 /// # Safety
-/// A registered snapshot, or null.
+/// A registered snapshot, one without contents, or null.
 unsafe fn find<T>(
     Index { schema, table, index }: &Index,
     snapshot: pg_sys::Snapshot,
@@ -108,6 +150,10 @@ fn condition(key: &Key) -> pg_sys::ScanKeyData {
     unsafe {
         let equal = pg_sys::BTEqualStrategyNumber as u16;
         pg_sys::ScanKeyInit(&mut condition, key.column, equal, key.equal.into(), key.value);
+        // As the index is sorted.
+        if key.equal == pg_sys::F_TEXTEQ {
+            condition.sk_collation = pg_sys::DEFAULT_COLLATION_OID;
+        }
     }
     condition
 }

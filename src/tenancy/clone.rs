@@ -2,7 +2,7 @@
 
 use pgrx::Uuid;
 
-use super::create::{assign, provision, refuse_beyond_limit};
+use super::create::{assign, provision};
 use crate::access::{Need, authorize};
 use crate::catalog::tenants::{Status, Tenant};
 use crate::catalog::{Catalog, unfinished};
@@ -35,7 +35,6 @@ pub fn clone(catalog: &Catalog, wanted: Cloning) -> Result<Tenant> {
     let slug = wanted.slug.as_deref().map(Slug::parse).transpose()?;
     let name = wanted.name.unwrap_or_else(|| source.name.clone());
     let name = schema::tenant_name(&name)?;
-    refuse_beyond_limit(catalog)?;
     // Others that migrate the source would change what is being copied.
     migrate::take_lock(&source)?;
     let user = access.caller.user();

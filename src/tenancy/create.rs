@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::identity::Caller;
 use crate::migrate::Outside;
 use crate::pg::Jsonb;
+use crate::pg::locks::ObjectLock;
 use crate::schema::{self, Slug};
 use crate::settings::{self, CreatePolicy};
 use crate::{ids, migrate};
@@ -34,7 +35,6 @@ pub fn create(catalog: &Catalog, wanted: Creation) -> Result<Tenant> {
     if let Some(metadata) = &wanted.metadata {
         require_object(metadata)?;
     }
-    refuse_beyond_limit(catalog)?;
     if let Some(id) = wanted.id {
         refuse_unfinished_removal(catalog, id)?;
     }
@@ -69,16 +69,26 @@ pub fn provision(
 ) -> Result<Tenant> {
     let id = id.unwrap_or_else(ids::new);
     let tenant = name_it(slug, name, id, |slug| {
-        let schema_name = schema::schema_name(catalog, slug, id, None)?;
+        let schema_name = schema::schema_name(slug, id, None)?;
         let new = NewTenant { id, slug: slug.as_str(), name, schema_name: &schema_name, metadata: metadata.clone() };
-        let inserted = tenants::insert(catalog, new)?;
-        if inserted.is_none() && tenants::id_exists(catalog, id)? {
-            return Err(Error::conflict(format!("tenant {id} already exists"), "Choose another id, or leave it out."));
+        refuse_taken(id)?;
+        let insert = || tenants::insert(catalog, new);
+        // A spare is no tenant yet.
+        let inserted = if slug.as_str() == tenants::spare_slug(id) { insert() } else { within_limit(insert) }?;
+        if inserted.is_none() {
+            refuse_taken(id)?;
         }
         Ok(inserted)
     })?;
     schema::create(catalog, &tenant)?;
     Ok(tenant)
+}
+
+fn refuse_taken(id: Uuid) -> Result<()> {
+    if tenants::id_is_taken(id)? {
+        return Err(Error::conflict(format!("tenant {id} already exists"), "Choose another id, or leave it out."));
+    }
+    Ok(())
 }
 
 /// Self-service callers create for themselves, and choose no id: whether an id is taken is not theirs to learn.
@@ -106,15 +116,22 @@ fn authorize_create(catalog: &Catalog, wanted: &Creation) -> Result<Caller> {
     }
 }
 
-pub(super) fn refuse_beyond_limit(catalog: &Catalog) -> Result<()> {
+/// Adds a tenant to those that count. Who does so at the same time waits until it is done, and not until it is committed: those that
+/// may yet be are counted too.
+pub(super) fn within_limit<T>(add: impl FnOnce() -> Result<T>) -> Result<T> {
     let limit = settings::max_tenants();
-    if limit > 0 && tenants::count_serialized(catalog)? >= limit {
-        return Err(Error::conflict(
-            format!("tenant limit of {limit} reached"),
-            "Delete a tenant, or have fluxbase_tenant.max_tenants raised.",
-        ));
+    if limit == 0 {
+        return add();
     }
-    Ok(())
+    ObjectLock::of_limit().with(|| {
+        if tenants::count_with_uncommitted()? >= limit {
+            return Err(Error::conflict(
+                format!("tenant limit of {limit} reached"),
+                "Delete a tenant, or have fluxbase_tenant.max_tenants raised.",
+            ));
+        }
+        add()
+    })
 }
 
 /// What is left of a deleted tenant would become the new one's.
@@ -135,6 +152,8 @@ fn name_it(
     id: Uuid,
     try_slug: impl Fn(&Slug) -> Result<Option<Tenant>>,
 ) -> Result<Tenant> {
+    // Nobody waits for a transaction that may come to take a slug, or to free it.
+    let try_slug = |slug: &Slug| if tenants::slug_is_taken(slug.as_str())? { Ok(None) } else { try_slug(slug) };
     if let Some(slug) = slug {
         return try_slug(&slug)?.ok_or_else(|| Error::SlugTaken { slug: slug.as_str().into() });
     }

@@ -9,7 +9,7 @@ mod spares;
 
 pub use clone::{Cloning, clone};
 pub use create::{Creation, create, provision};
-use create::{refuse_beyond_limit, require_object};
+use create::{require_object, within_limit};
 pub use removal::rows as rows_of_deleted_tenant;
 pub use spares::{Filled, fill, fill_one, is_short, unregister_migration};
 
@@ -91,14 +91,13 @@ pub fn restore(catalog: &Catalog, tenant_id: Uuid) -> Result<Tenant> {
     if access.tenant.status != Status::Deleted {
         return Err(Error::conflict("tenant is not deleted", "See tenant_list_deleted() for those that are."));
     }
-    refuse_beyond_limit(catalog)?;
     let slug = access.tenant.slug;
-    if tenants::by_slug(catalog, &slug)?.is_some() {
+    if tenants::slug_is_taken(&slug)? {
         return Err(Error::SlugReused { slug });
     }
     // A transaction that took the slug may have committed since. What is caught here is raised again in better words, so
     // that the transaction ends all the same.
-    PgTryBuilder::new(|| tenants::mark_restored(catalog, tenant_id))
+    PgTryBuilder::new(|| within_limit(|| tenants::mark_restored(catalog, tenant_id)))
         .catch_when(PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION, |_| Err(Error::SlugReused { slug: slug.clone() }))
         .execute()?
         .ok_or_else(Error::tenant_not_found)

@@ -2,7 +2,7 @@
 
 use pgrx::{PgSqlErrorCode, Uuid};
 
-use super::create::provision;
+use super::create::{provision, within_limit};
 use super::destroy;
 use crate::access::require_instance_admin;
 use crate::catalog::migrations::Migration;
@@ -34,14 +34,12 @@ pub fn rename(
     name: &str,
     metadata: Option<Jsonb>,
 ) -> Result<Option<Tenant>> {
-    if tenants::by_slug(catalog, slug.as_str())?.is_some() {
-        return Ok(None);
-    }
-    let schema_name = schema::schema_name(catalog, slug, spare.id, Some(&spare.schema_name))?;
+    let schema_name = schema::schema_name(slug, spare.id, Some(&spare.schema_name))?;
     let new = NewTenant { id: spare.id, slug: slug.as_str(), name, schema_name: &schema_name, metadata };
     // A transaction that took the slug may have committed since.
     let Some(tenant) =
-        attempt(|| spares::become_tenant(catalog, &new), &[PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION])?.flatten()
+        within_limit(|| attempt(|| spares::become_tenant(catalog, &new), &[PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION]))?
+            .flatten()
     else {
         return Ok(None);
     };
@@ -82,7 +80,7 @@ pub fn fill_one(catalog: &Catalog, wanted: i32, filled: &mut Filled) -> Result<b
         return Ok(false);
     }
     let id = ids::new();
-    let slug = Slug::parse(&format!("spare-{}", ids::hex(id)))?;
+    let slug = Slug::parse(&tenants::spare_slug(id))?;
     let tenant = provision(catalog, Some(id), Some(slug), "spare", None)?;
     ready(catalog, tenant)?;
     filled.made += 1;

@@ -101,17 +101,15 @@ fn create_in_a_terminated_session_leaves_nothing(db: &Db) {
 }
 
 fn create_waiting_for_a_lock_leaves_nothing(db: &Db) {
-    let (first, second) = (Uuid::new_v4(), Uuid::new_v4());
-    let mut holder = db.admin();
-    run(&mut holder, "BEGIN");
-    holder.query_one(CREATE, &[&first]).unwrap();
+    let id = Uuid::new_v4();
+    let mut holder = db.superuser();
+    run(&mut holder, "BEGIN; LOCK TABLE fluxbase_tenant.tenants IN SHARE MODE");
     let mut waiter = db.admin();
     run(&mut waiter, "SET lock_timeout = '200ms'");
-    expect_error(waiter.query(CREATE, &[&second]), "55P03");
+    expect_error(waiter.query(CREATE, &[&id]), "55P03");
     run(&mut holder, "ROLLBACK");
-    leaves_nothing(db, first);
-    leaves_nothing(db, second);
-    waiter.query_one(CREATE, &[&second]).unwrap();
+    leaves_nothing(db, id);
+    waiter.query_one(CREATE, &[&id]).unwrap();
 }
 
 fn refused_create_leaves_nothing(db: &Db) {

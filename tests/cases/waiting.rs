@@ -4,10 +4,18 @@ use postgres::Client;
 use uuid::Uuid;
 
 use crate::cases;
-use crate::support::Db;
 use crate::support::people::{new_user, one, run};
+use crate::support::{Db, expect_refusal};
 
-cases![no_call_waits_for_another_tenants, tenants_from_spares_do_not_wait, two_sessions_create_at_once];
+cases![
+    no_call_waits_for_another_tenants,
+    tenants_from_spares_do_not_wait,
+    two_sessions_create_at_once,
+    slugs_that_somebody_holds,
+    schemas_that_somebody_is_creating,
+    a_limit_of_tenants,
+    a_repeatable_migration_that_changes,
+];
 
 /// One side of a pair: tenants in each state that a call needs, and a user who is in the first.
 struct Side {
@@ -183,4 +191,100 @@ fn two_sessions_create_at_once(db: &Db) {
     assert_eq!(one::<i64>(&mut gone, stale, &[]), 0);
     let held = "SELECT count(*) FROM pg_locks WHERE locktype = 'object' AND pid = pg_backend_pid()";
     assert_eq!(one::<i64>(&mut gone, held, &[]), 0);
+}
+
+/// A client that waits for nobody.
+fn impatient(db: &Db) -> Client {
+    let mut client = db.superuser();
+    run(&mut client, "SET lock_timeout = '400ms'");
+    client
+}
+
+fn slugs_that_somebody_holds(db: &Db) {
+    let tenant = db.new_tenant("test", new_user());
+    run(&mut db.superuser(), "SELECT tenant_spares_fill(1)");
+    let mut client = impatient(db);
+    // Changed, about to be freed, about to be taken.
+    for (number, open) in [
+        format!("tenant_update('{tenant}', 'Test')"),
+        format!("tenant_soft_delete('{tenant}')"),
+        "tenant_create('next', 'Next')".into(),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (name, slug, free) = if number < 2 { ("Test", "test", "test-2") } else { ("Next", "next", "next-2") };
+        let mut holder = db.superuser();
+        run(&mut holder, &format!("BEGIN; SELECT {open}"));
+        for from_spare in [false, true] {
+            run(&mut client, &format!("BEGIN; SELECT tenant_spares_fill({})", i32::from(from_spare)));
+            let made = format!("SELECT slug FROM tenant_create(name => '{name}')");
+            assert_eq!(one::<String>(&mut client, &made, &[]), free, "{open}");
+            let taken = client.batch_execute(&format!("SELECT tenant_create('{slug}', 'X')"));
+            expect_refusal(taken, "conflict").message_has("is taken");
+            run(&mut client, "ROLLBACK");
+        }
+        run(&mut holder, "ROLLBACK");
+    }
+    run(&mut client, "SELECT tenant_create('next', 'Next')");
+}
+
+fn schemas_that_somebody_is_creating(db: &Db) {
+    let mut holder = db.superuser();
+    run(&mut holder, "BEGIN; CREATE SCHEMA cust_acme");
+    let mut client = impatient(db);
+    run(&mut client, "SET fluxbase_tenant.schema_prefix = 'cust_'");
+    let id: Uuid = one(&mut client, "SELECT id FROM tenant_create('acme', 'Acme')", &[]);
+    assert!(db.schema_of(id).starts_with("cust_acme_"));
+    run(&mut holder, "ROLLBACK");
+}
+
+/// It is kept by counting those that may yet be, not by letting nobody in.
+fn a_limit_of_tenants(db: &Db) {
+    db.configure("fluxbase_tenant.max_tenants", "3");
+    let tenant = db.new_tenant("one", new_user());
+    let mut holder = db.superuser();
+    run(
+        &mut holder,
+        &format!("BEGIN; SELECT tenant_create('two', 'Two'); SELECT tenant_update('{tenant}', 'Other name')"),
+    );
+    let mut client = impatient(db);
+    run(&mut client, "SELECT tenant_create('three', 'Three')");
+    let refused = |client: &mut Client| {
+        expect_refusal(client.batch_execute("SELECT tenant_create('more', 'More')"), "conflict")
+            .message_has("limit of 3")
+    };
+    refused(&mut client);
+    // A spare is no tenant, and one that is being made is none.
+    let mut filling = db.superuser();
+    run(&mut holder, "ROLLBACK");
+    run(&mut filling, "BEGIN; SELECT tenant_spares_fill(1)");
+    run(&mut client, "SELECT tenant_create('four', 'Four')");
+    run(&mut filling, "COMMIT");
+    refused(&mut client);
+    let deleted: Uuid =
+        one(&mut client, "SELECT id FROM tenant_delete((SELECT id FROM tenant_get_by_slug('four')))", &[]);
+    assert_ne!(deleted, tenant);
+    run(&mut client, "SELECT tenant_create('five', 'Five')");
+}
+
+/// It waits for no tenant that somebody has changed, nor keeps the others from being changed.
+fn a_repeatable_migration_that_changes(db: &Db) {
+    let add =
+        |n: i32| format!("SELECT tenant_migration_add('R__v', 'v', 'CREATE OR REPLACE VIEW v AS SELECT {n} AS n')");
+    run(&mut db.superuser(), &add(1));
+    let (first, second) = (db.new_tenant("first", new_user()), db.new_tenant("second", new_user()));
+    let member = db.new_member(second);
+    let mut holder = db.as_user(member);
+    run(&mut holder, &format!("BEGIN; SELECT tenant_leave('{second}')"));
+    let mut deploying = impatient(db);
+    run(&mut deploying, &format!("BEGIN; {}", add(2)));
+    run(&mut impatient(db), &format!("SELECT tenant_add_member('{first}', '{}')", new_user()));
+    run(&mut deploying, "COMMIT");
+    run(&mut holder, "COMMIT");
+    let pending = "SELECT sum(pending)::bigint FROM tenant_migration_status()";
+    assert_eq!(one::<i64>(&mut db.superuser(), pending, &[]), 2);
+    run(&mut db.superuser(), "SELECT tenant_migrate_all()");
+    assert_eq!(one::<i64>(&mut db.superuser(), pending, &[]), 0);
+    assert_eq!(one::<i32>(&mut db.superuser(), "SELECT n FROM tenant_second.v", &[]), 2);
 }

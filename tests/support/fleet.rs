@@ -73,8 +73,6 @@ const LEFT: &str = "
     UNION ALL SELECT format('%s: %s', slug, unfinished) FROM tenant_migration_status() WHERE unfinished IS NOT NULL
     UNION ALL SELECT format('%s: %s', slug, last_error) FROM tenant_migration_status() WHERE last_error IS NOT NULL
     UNION ALL SELECT format('invalid: %s', indexrelid::regclass) FROM pg_index WHERE NOT indisvalid
-    UNION ALL SELECT format('wrong count: %s', slug) FROM fluxbase_tenant.tenants t
-              WHERE applied <> (SELECT count(*) FROM fluxbase_tenant.applied_migrations a WHERE a.tenant_id = t.id)
     UNION ALL SELECT severity || ': ' || object || ': ' || problem FROM tenant_check() WHERE severity = 'error'";
 
 /// On the tenants' roles, schemas and tables, by sessions in this database; a lock on a role belongs to no database.
