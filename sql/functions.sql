@@ -196,7 +196,7 @@ COMMENT ON FUNCTION @extschema@.tenant_migrate_all(text, integer, text[], interv
 COMMENT ON FUNCTION @extschema@.tenant_drift(uuid) IS
     'What differs in a tenant''s schema from what its ledger says it should be, found by replaying the ledger into a scratch '
     'schema that is rolled back; NULL: of all tenants that are not deleted. Returns a row for each thing: object, problem '
-    '(missing, unexpected, different, unfinished), expected, found; no rows: no drift. Instance admins. Errors: forbidden, '
+    '(missing, unexpected, different, unfinished; locked where somebody else keeps a tenant of the fleet from being compared), expected, found; no rows: no drift. Instance admins. Errors: forbidden, '
     'not_found, and that of a migration that fails in an empty schema.';
 COMMENT ON FUNCTION @extschema@.tenant_migration_progress() IS
     'How far each tenant_migrate_all() is that is under way, for \watch; rate in tenants per second. Instance admins. '

@@ -54,6 +54,9 @@ pub fn authorize(catalog: &Catalog, need: Need, tenant_id: Option<Uuid>, action:
         None if need == Need::SoftDelete || need == Need::Leave => chosen_tenant_id()?,
         None => current_tenant_id(catalog, caller)?.ok_or_else(no_current_tenant)?,
     };
+    if !is_concerned(caller, tenant_id)? {
+        return Err(Error::tenant_not_found());
+    }
     let access = decide(catalog, caller, need, tenants::by_id(catalog, tenant_id)?, action)?;
     if need == Need::See {
         return Ok(access);
@@ -61,6 +64,17 @@ pub fn authorize(catalog: &Catalog, need: Need, tenant_id: Option<Uuid>, action:
     // Lock only what the caller may change, so that an outsider can neither hold nor feel a lock; then decide again, for
     // what was true before the wait may not be true after it.
     decide(catalog, caller, need, tenants::lock(catalog, tenant_id)?, action)
+}
+
+/// Whether the tenant, if it is there, may be the caller's to know. The answer takes as long for one that is there as for one that is
+/// not: nothing of it is read.
+fn is_concerned(caller: Caller, tenant_id: Uuid) -> Result<bool> {
+    Ok(match caller {
+        Caller::InstanceAdmin { .. } => true,
+        Caller::User(user) => members::role(tenant_id, user)?.is_some(),
+        Caller::Service(id) => id == tenant_id,
+        Caller::Nobody => false,
+    })
 }
 
 fn decide(catalog: &Catalog, caller: Caller, need: Need, tenant: Option<Tenant>, action: &str) -> Result<Access> {

@@ -163,14 +163,14 @@ pub fn try_lock(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>> {
 }
 
 /// Deleted tenants have no slug to be found by.
-pub fn by_slug(catalog: &Catalog, slug: &str) -> Result<Option<Tenant>> {
-    query(
+pub fn id_by_slug(catalog: &Catalog, slug: &str) -> Result<Option<Uuid>> {
+    let found = query(
         catalog.scope(),
-        concat!("SELECT ", columns!(), " FROM fluxbase_tenant.tenants t WHERE t.slug = $1 AND t.deleted_at IS NULL"),
+        "SELECT id FROM fluxbase_tenant.tenants WHERE slug = $1 AND deleted_at IS NULL",
         &[slug.into()],
-        tenant,
-    )
-    .map(only)
+        |row| row.need(1),
+    )?;
+    Ok(found.into_iter().next())
 }
 
 pub fn list(catalog: &Catalog) -> Result<Vec<Tenant>> {

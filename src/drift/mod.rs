@@ -39,6 +39,8 @@ const DISTURBED: [PgSqlErrorCode; 2] =
     [PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, PgSqlErrorCode::ERRCODE_INTERNAL_ERROR];
 /// Shorter than deadlock_timeout, so that nobody else's migration is ended for our sake.
 const PATIENCE: &str = "100ms";
+/// With a tenant that has to be looked at closer.
+const PATIENCE_WITH_ONE: &str = "2s";
 
 /// Of all tenants that are not deleted, oldest first.
 pub fn of_fleet(catalog: &Catalog) -> Result<Vec<Drift>> {
@@ -49,7 +51,7 @@ pub fn of_fleet(catalog: &Catalog) -> Result<Vec<Drift>> {
         // What was read of a tenant is given back before the next: memory, and the locks of what views are made of.
         let seen = attempt(|| rolled_back(|| is_as_expected(catalog, &mut scratches, &tenant)), &DISTURBED)?;
         if seen != Some(true) {
-            found.extend(look(catalog, &mut scratches, tenant.id)?);
+            found.extend(look_briefly(catalog, &mut scratches, &tenant)?);
         }
     }
     Ok(found)
@@ -68,6 +70,26 @@ fn is_as_expected(catalog: &Catalog, scratches: &mut Scratches, tenant: &Tenant)
     };
     let expected = scratches.expected(catalog, ledger, tenant.id)?;
     Ok(found.is_some() && expected.is_some_and(|expected| expected.hash == found))
+}
+
+/// As `look`, without waiting long for who has locked the tenant or one of its tables.
+fn look_briefly(catalog: &Catalog, scratches: &mut Scratches, tenant: &Tenant) -> Result<Vec<Drift>> {
+    // A caller who has set lock_timeout gets its error.
+    if guc::get("lock_timeout")?.is_some_and(|own| own != "0") {
+        return look(catalog, scratches, tenant.id);
+    }
+    let look = || {
+        let patience = guc::Scope::open();
+        patience.set(c"lock_timeout", PATIENCE_WITH_ONE)?;
+        look(catalog, scratches, tenant.id)
+    };
+    Ok(attempt(look, &DISTURBED[..1])?.unwrap_or_else(|| vec![locked(tenant)]))
+}
+
+fn locked(tenant: &Tenant) -> Drift {
+    let object = format!("schema {}", tenant.schema_name);
+    let (tenant_id, slug) = (tenant.id, tenant.slug.clone());
+    Drift { tenant_id, slug, object, problem: "locked", expected: None, found: None }
 }
 
 /// While nobody migrates the tenant.

@@ -77,8 +77,12 @@ fn work() {
         match transaction(|| removals::next(&Catalog::write()?)) {
             Ok(Some(removal)) => {
                 let outcome = attempt(&removal);
-                let noted = transaction(|| note(&Catalog::write()?, &removal, outcome.as_ref().err()));
-                if noted.is_err() {
+                let noted = transaction(|| {
+                    guc::set(c"lock_timeout", LOCK_TIMEOUT, Lifetime::Transaction)?;
+                    note(&Catalog::write()?, &removal, outcome.as_ref().err())
+                });
+                // Somebody may be taking the table from the shared ones, and take long to commit.
+                if noted.is_err_and(|failure| !failure.may_pass) {
                     return;
                 }
             }

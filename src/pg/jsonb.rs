@@ -18,6 +18,39 @@ impl Jsonb {
     }
 }
 
+impl Jsonb {
+    /// In bytes, as the server stores it before it compresses it.
+    pub fn size(&self) -> usize {
+        self.0.len()
+    }
+
+    /// How many arrays and objects are in one another at most.
+    pub fn depth(&self) -> usize {
+        use pg_sys::JsonbIteratorToken::{WJB_BEGIN_ARRAY, WJB_BEGIN_OBJECT, WJB_DONE, WJB_END_ARRAY, WJB_END_OBJECT};
+        let Some(datum) = self.clone().into_datum() else {
+            return 0;
+        };
+        let (mut depth, mut deepest) = (0, 0);
+        // SAFETY: a jsonb; the container follows the varlena's header. The iterator goes in and out of what is in it, and ends.
+        unsafe {
+            let jsonb: *mut pg_sys::Jsonb = datum.cast_mut_ptr();
+            let mut iterator = pg_sys::JsonbIteratorInit(&raw mut (*jsonb).root);
+            let mut value = pg_sys::JsonbValue::default();
+            loop {
+                match pg_sys::JsonbIteratorNext(&mut iterator, &mut value, false) {
+                    WJB_BEGIN_ARRAY | WJB_BEGIN_OBJECT => depth += 1,
+                    WJB_END_ARRAY | WJB_END_OBJECT => depth -= 1,
+                    WJB_DONE => break,
+                    _ => {}
+                }
+                deepest = deepest.max(depth);
+            }
+            pg_sys::pfree(jsonb.cast());
+        }
+        deepest
+    }
+}
+
 impl FromDatum for Jsonb {
     unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _typoid: pg_sys::Oid) -> Option<Self> {
         if is_null {

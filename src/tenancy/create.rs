@@ -33,7 +33,7 @@ pub fn create(catalog: &Catalog, wanted: Creation) -> Result<Tenant> {
     let name = schema::tenant_name(name)?;
     let slug = wanted.slug.as_deref().map(Slug::parse).transpose()?;
     if let Some(metadata) = &wanted.metadata {
-        require_object(metadata)?;
+        require_metadata(metadata)?;
     }
     if let Some(id) = wanted.id {
         refuse_unfinished_removal(catalog, id)?;
@@ -165,9 +165,22 @@ fn name_it(
     Err(Error::SlugTaken { slug: Slug::from_name(name, id, 0).as_str().into() })
 }
 
-pub(super) fn require_object(metadata: &Jsonb) -> Result<()> {
-    if metadata.is_object() {
-        return Ok(());
+/// What a dump can be restored with: the server writes values that it cannot read again.
+const MOST_LEVELS: usize = 6000;
+const MOST_BYTES: usize = 16 << 20;
+
+pub(super) fn require_metadata(metadata: &Jsonb) -> Result<()> {
+    if !metadata.is_object() {
+        return Err(Error::invalid("metadata must be a JSON object", "Wrap the value, as in {\"key\": value}."));
     }
-    Err(Error::invalid("metadata must be a JSON object", "Wrap the value, as in {\"key\": value}."))
+    if metadata.size() > MOST_BYTES {
+        return Err(Error::invalid("metadata is larger than 16 MB", "Keep what is large in a table of the tenant's."));
+    }
+    if metadata.depth() > MOST_LEVELS {
+        return Err(Error::invalid(
+            format!("metadata is nested deeper than {MOST_LEVELS} levels"),
+            "A dump of it could not be restored.",
+        ));
+    }
+    Ok(())
 }

@@ -9,7 +9,7 @@ mod spares;
 
 pub use clone::{Cloning, clone};
 pub use create::{Creation, create, provision};
-use create::{require_object, within_limit};
+use create::{require_metadata, within_limit};
 pub use removal::rows as rows_of_deleted_tenant;
 pub use spares::{Filled, fill, fill_one, is_short, unregister_migration};
 
@@ -26,7 +26,7 @@ use crate::{ids, migrate};
 /// An outsider learns from no slug whether it is in use.
 pub fn find_by_slug(catalog: &Catalog, slug: &str) -> Result<Access> {
     let id = match Slug::parse(slug).ok() {
-        Some(slug) => tenants::by_slug(catalog, slug.as_str())?.map(|tenant| tenant.id),
+        Some(slug) => tenants::id_by_slug(catalog, slug.as_str())?,
         None => None,
     };
     // A nil id belongs to no tenant that could be created by accident, and is authorized like any other.
@@ -43,7 +43,7 @@ pub fn update(
     let access = authorize(catalog, Need::Manage, tenant_id, "update this tenant")?;
     let name = name.as_deref().map(schema::tenant_name).transpose()?;
     if let Some(metadata) = &metadata {
-        require_object(metadata)?;
+        require_metadata(metadata)?;
     }
     tenants::update(catalog, access.tenant.id, name, metadata)?.ok_or_else(Error::tenant_not_found)
 }

@@ -16,6 +16,7 @@ cases![
     a_migration_cannot_tell_or_keep_the_scratch_tenant,
     tenants_under_way_are_waited_for_only_where_they_differ,
     tables_that_are_being_altered,
+    tables_that_somebody_keeps_locked,
     tenants_that_come_and_go,
     refused_where_nothing_can_be_written,
     schemas_of_tenants_are_on_no_search_path,
@@ -228,6 +229,27 @@ fn tables_that_are_being_altered(db: &Db) {
         run(&mut migrating, "COMMIT");
         assert!(told.join().expect("it was told").is_empty());
     });
+}
+
+/// By a member, in a transaction that stays open.
+fn tables_that_somebody_keeps_locked(db: &Db) {
+    db.add_migration("1", "CREATE TABLE a (n int CHECK (n > 0)); CREATE VIEW v AS SELECT n FROM a");
+    let user = new_user();
+    let acme = db.new_tenant("acme", user);
+    db.new_tenant("other", new_user());
+    run(&mut db.superuser(), "ALTER TABLE tenant_other.a ADD COLUMN extra int");
+    let mut member = db.as_user(user);
+    run(&mut member, "BEGIN; LOCK TABLE tenant_acme.a");
+    let mut admin = db.admin();
+    assert_eq!(
+        told(&mut admin, "tenant_drift()"),
+        ["acme: schema tenant_acme locked", "other: column a.extra unexpected"]
+    );
+    run(&mut admin, "SET lock_timeout = '300ms'");
+    expect_error(admin.query("SELECT * FROM tenant_drift()", &[]), "55P03");
+    expect_error(admin.query("SELECT * FROM tenant_drift($1)", &[&acme]), "55P03");
+    run(&mut member, "ROLLBACK");
+    assert_eq!(told(&mut admin, "tenant_drift()"), ["other: column a.extra unexpected"]);
 }
 
 fn tenants_that_come_and_go(db: &Db) {

@@ -217,6 +217,27 @@ fn large_and_deep_metadata(db: &Db) {
     let deep = format!("{{\"a\": {}1{}}}", "[".repeat(5000), "]".repeat(5000));
     let create = "SELECT metadata::text FROM tenant_create('deep', 'Deep', $1::text::jsonb)";
     assert_eq!(one::<String>(&mut admin, create, &[&deep]), deep);
+
+    // Made by functions of the server's, which cannot read it again: a dump with it could not be restored.
+    run(
+        &mut admin,
+        "CREATE TEMPORARY TABLE built AS SELECT jsonb_build_object('k', (repeat('[', 5000) || '1' || repeat(']', 5000))::jsonb) AS value",
+    );
+    for _ in 0..100 {
+        run(
+            &mut admin,
+            &format!("UPDATE built SET value = {}value{}", "jsonb_build_object('k', ".repeat(90), ")".repeat(90)),
+        );
+    }
+    for call in [
+        "tenant_create('deeper', 'Deeper', value)",
+        "tenant_update((SELECT id FROM tenant_get_by_slug('deep')), 'Deep', value)",
+    ] {
+        let refused = admin.query(&format!("SELECT {call} FROM built"), &[]);
+        expect_refusal(refused, "invalid_argument").message("metadata is nested deeper than 6000 levels");
+    }
+    let huge = "SELECT tenant_create('huge', 'Huge', jsonb_build_object('k', repeat('x', 17000000)))";
+    expect_refusal(admin.query(huge, &[]), "invalid_argument").message("metadata is larger than 16 MB");
 }
 
 fn uuids_that_are_none(db: &Db) {

@@ -58,6 +58,7 @@ pub fn told(client: &mut Client, call: &str) -> Vec<String> {
             match &*problem {
                 "missing" => assert!(expected.is_some() && found.is_none()),
                 "unexpected" => assert!(expected.is_none() && found.is_some()),
+                "locked" => assert!(expected.is_none() && found.is_none()),
                 _ => assert!(expected.is_some() && expected != found, "{object}: {expected:?}"),
             }
             format!("{slug}: {object} {problem}")
