@@ -33,6 +33,8 @@ const BATCH_LIMIT: Duration = Duration::from_secs(60);
 /// After which other removals have their turn.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Objects that one transaction drops.
+const PIECES: usize = 200;
 const PLACE: &str = "removing the rows of a deleted tenant";
 
 thread_local! {
@@ -101,6 +103,7 @@ fn note(catalog: &Catalog, removal: &Removal, failure: Option<&Failure>) -> Resu
 
 fn attempt(removal: &Removal) -> Attempted<()> {
     let Some(oid) = removal.table else {
+        drop_what_hangs(removal.tenant_id)?;
         return transaction(|| {
             if schema::drop_owner_role(&Catalog::write()?, removal.tenant_id, LOCK_TIMEOUT)? {
                 return Ok(());
@@ -145,6 +148,18 @@ fn attempt(removal: &Removal) -> Attempted<()> {
         Ok(())
     })?;
     remove()
+}
+
+/// In pieces, so that neither the depth nor the number of objects matters.
+fn drop_what_hangs(tenant: Uuid) -> Attempted<()> {
+    let hanging = transaction(|| schema::hanging(&Catalog::write()?, tenant))?;
+    hanging.chunks(PIECES).try_for_each(|pieces| {
+        transaction(|| {
+            guc::set(c"lock_timeout", LOCK_TIMEOUT, Lifetime::Transaction)?;
+            schema::drop_hanging(pieces);
+            Ok(())
+        })
+    })
 }
 
 /// With what the owner wants to happen when a row is deleted; where that keeps rows from being deleted, without it.

@@ -3,9 +3,6 @@
 use pgrx::PgRelation;
 use pgrx::prelude::*;
 
-use super::spi::Row;
-use crate::error::Result;
-
 /// The schema of a type; InvalidOid where there is no such type.
 pub fn type_schema(name: pg_sys::Oid) -> pg_sys::Oid {
     let schema = |form: &pg_sys::FormData_pg_type| form.typnamespace;
@@ -71,41 +68,4 @@ fn of_row<F, T>(cache: pg_sys::SysCacheIdentifier::Type, object: pg_sys::Oid, re
         pg_sys::ReleaseSysCache(row);
         Some(answer)
     }
-}
-
-/// Which pgrx's bindings leave out; so do they the numbers of columns refclassid and refobjid, 4 and 5.
-const PG_DEPEND: u32 = 2608;
-const PG_DEPEND_REFERENCE_INDEX: u32 = 2674;
-
-/// Class and oid of the objects in a schema, but for those that are part of another one there; as of now, as the server reads its
-/// own catalogs.
-pub fn what_is_in_schema(schema: pg_sys::Oid) -> Result<Vec<(pg_sys::Oid, pg_sys::Oid)>> {
-    let keys = [(4, pg_sys::NamespaceRelationId), (5, schema)];
-    let mut conditions = keys.map(|(column, oid)| {
-        let mut condition = pg_sys::ScanKeyData::default();
-        let equal = pg_sys::BTEqualStrategyNumber as u16;
-        // SAFETY: fills the structure that it is given; the function is one of the server's own.
-        unsafe { pg_sys::ScanKeyInit(&mut condition, column, equal, pg_sys::F_OIDEQ.into(), oid.into()) };
-        condition
-    });
-    let mut found = Vec::new();
-    // SAFETY: a table of the server's and its index; what is opened is closed in turn, and by the end of the (sub)transaction after
-    // an error; a row is read before the next one.
-    unsafe {
-        let lock = pg_sys::AccessShareLock as i32;
-        let table = pg_sys::table_open(PG_DEPEND.into(), lock);
-        let (index, keys) = (PG_DEPEND_REFERENCE_INDEX.into(), conditions.as_mut_ptr());
-        let scan = pg_sys::systable_beginscan(table, index, true, std::ptr::null_mut(), 2, keys);
-        loop {
-            let tuple = pg_sys::systable_getnext(scan);
-            if tuple.is_null() {
-                break;
-            }
-            let row = Row::of(tuple, (*table).rd_att);
-            found.push((row.need(1)?, row.need(2)?));
-        }
-        pg_sys::systable_endscan(scan);
-        pg_sys::table_close(table, lock);
-    }
-    Ok(found)
 }

@@ -7,6 +7,7 @@ pub mod context;
 pub mod cursor;
 mod deadline;
 pub mod defaults;
+pub mod dependencies;
 mod elevated;
 pub mod guc;
 mod jsonb;

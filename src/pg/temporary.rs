@@ -2,7 +2,7 @@
 
 use pgrx::prelude::*;
 
-use super::catalogs;
+use super::dependencies;
 use crate::error::{Error, Result};
 
 /// The objects in the session's temporary schema when it was made.
@@ -15,7 +15,7 @@ impl Temporary {
             return Ok(Temporary(Vec::new()));
         }
         // Types of rows and the like hang on those.
-        catalogs::what_is_in_schema(schema).map(Temporary)
+        dependencies::what_is_in_schema(schema).map(Temporary)
     }
 
     /// Where there are others now.

@@ -29,11 +29,21 @@ const MOST_ROWS: u64 = 10_000;
 /// Tables that the deleting transaction locks for the sake of one shared table.
 const MOST_LOCKS: usize = 1000;
 
-/// After the tenant's row and schema are gone.
-pub fn remove_what_is_elsewhere(catalog: &Catalog, tenant_id: Uuid) -> Result<()> {
+/// The worker drops it with its owner role.
+pub fn leave_schema(catalog: &Catalog, tenant_id: Uuid) -> Result<()> {
+    removals::request(catalog, tenant_id, None)
+}
+
+/// After the schema is gone.
+pub fn remove_owner_role(catalog: &Catalog, tenant_id: Uuid) -> Result<()> {
     if schema::owner_role_is_burdened(catalog, tenant_id)? || !schema::drop_owner_role(catalog, tenant_id, PATIENCE)? {
         removals::request(catalog, tenant_id, None)?;
     }
+    Ok(())
+}
+
+/// After the tenant's row is gone.
+pub fn remove_rows_elsewhere(catalog: &Catalog, tenant_id: Uuid) -> Result<()> {
     let tables = shared_tables::list(catalog)?;
     for table in &tables {
         removals::request(catalog, tenant_id, Some(table.oid))?;

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::cases;
 use crate::support::fleet::until;
-use crate::support::people::{one, run};
+use crate::support::people::{column, one, run};
 use crate::support::removal::{bait, left, removed, reported, trigger};
 use crate::support::scene::Scene;
 use crate::support::{Db, expect_error, expect_refusal};
@@ -27,6 +27,7 @@ cases![
     grants_to_an_owner_role,
     policies_that_are_too_long_or_too_deep_to_read,
     names_of_schemas_that_are_not_committed,
+    views_that_hang_on_the_tenant,
 ];
 
 fn trigger_that_raises(db: &Db) {
@@ -327,4 +328,44 @@ fn names_of_schemas_that_are_not_committed(db: &Db) {
     }
     run(&mut scene.thief(), "CREATE SCHEMA tenants; ALTER SCHEMA tenants RENAME TO nest");
     run(&mut db.superuser(), "CREATE SCHEMA tenant_of_a_superusers");
+}
+
+/// Views of a member's, each on the one before: the server drops them one within the other, and gives up where they are many.
+fn views_that_hang_on_the_tenant(db: &Db) {
+    let scene = Scene::set(db);
+    let member = "SELECT tenant_add_member('{}', '{}')".replacen("{}", &scene.victim.to_string(), 1);
+    run(&mut db.admin(), &member.replace("{}", &scene.crook.to_string()));
+    let mut thief = scene.thief();
+    run(
+        &mut thief,
+        "CREATE VIEW lair.v0 AS SELECT id FROM tenant_victim.notes;
+         CREATE TABLE lair.kept (n int DEFAULT length('tenant_victim.notes'::regclass::text), row tenant_victim.notes);
+         CREATE VIEW lair.on_kept AS SELECT n FROM lair.kept;
+         INSERT INTO lair.kept VALUES (1)",
+    );
+    run(
+        &mut thief,
+        "DO $$ BEGIN FOR i IN 1..600 LOOP
+             EXECUTE format('CREATE VIEW lair.v%s AS SELECT a.id FROM lair.v%s a JOIN tenant_victim.notes USING (id)', i, i - 1);
+         END LOOP; END $$",
+    );
+    let deleted: String = one(&mut db.admin(), "SELECT slug FROM tenant_delete($1)", &[&scene.victim]);
+    assert_eq!(deleted, "victim");
+    for sql in ["SELECT count(*) FROM tenant_victim.notes", "SELECT count(*) FROM lair.v0"] {
+        let seen = scene.thief().query_one(sql, &[]).map_or(0, |row| row.get::<_, i64>(0));
+        assert_eq!(seen, 0, "{sql}");
+    }
+    let left = "SELECT count(*) FROM pg_namespace WHERE nspname = 'tenant_victim'";
+    until("the schema is gone", || one::<i64>(&mut db.superuser(), left, &[]) == 0);
+    until("the role is gone", || db.traces(scene.victim, "tenant_victim") == 0);
+    let views: Vec<String> = column(
+        &mut db.superuser(),
+        "SELECT relname::text FROM pg_class WHERE relnamespace = 'lair'::regnamespace",
+        &[],
+    );
+    assert_eq!(views.iter().filter(|name| name.starts_with('v')).count(), 0);
+    // No more than depends on it: the table has lost its column, and kept its rows and what else hangs on it.
+    assert_eq!(one::<i32>(&mut db.superuser(), "SELECT n FROM lair.on_kept", &[]), 1);
+    let reported = "SELECT count(*) FROM tenant_check() WHERE problem LIKE '%deleted tenants are left%'";
+    assert_eq!(one::<i64>(&mut db.superuser(), reported, &[]), 0);
 }

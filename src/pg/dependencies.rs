@@ -1,0 +1,165 @@
+//! What depends on what, as the server's table pg_depend has it; as of now, as the server reads its own catalogs.
+
+use std::collections::{HashMap, HashSet};
+
+use pgrx::pg_sys;
+
+use super::spi::Row;
+use crate::error::Result;
+
+// Which pgrx's bindings leave out.
+const PG_DEPEND: u32 = 2608;
+const DEPENDER_INDEX: u32 = 2673;
+const REFERENCE_INDEX: u32 = 2674;
+
+/// An object of the server's, or a column of one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Object {
+    pub class: pg_sys::Oid,
+    pub oid: pg_sys::Oid,
+    column: i32,
+}
+
+struct Dependency {
+    depender: Object,
+    referred: Object,
+    kind: u8,
+}
+
+/// It is a part of what it depends on, and is dropped as that is.
+const INTERNAL: u8 = b'i';
+
+impl Object {
+    pub fn schema(oid: pg_sys::Oid) -> Self {
+        Object { class: pg_sys::NamespaceRelationId, oid, column: 0 }
+    }
+
+    /// Drops it and what is left that depends on it. Runs no code of its owner's.
+    pub fn drop_cascade(self) {
+        let address = pg_sys::ObjectAddress { classId: self.class, objectId: self.oid, objectSubId: self.column };
+        // SAFETY: an object that was just found; an error of the server if it is gone meanwhile.
+        unsafe { pg_sys::performDeletion(&address, pg_sys::DropBehavior::DROP_CASCADE, 0) };
+    }
+
+    fn dependents(self) -> Result<Vec<Dependency>> {
+        let mut found = rows(REFERENCE_INDEX, [(4, self.class), (5, self.oid)])?;
+        found.retain(|dependency| self.column == 0 || dependency.referred.column == self.column);
+        Ok(found)
+    }
+
+    /// What it is a part of, or itself.
+    fn whole(mut self) -> Result<Self> {
+        while let Some(part) = rows(DEPENDER_INDEX, [(1, self.class), (2, self.oid)])?
+            .into_iter()
+            .find(|dependency| dependency.kind == INTERNAL && dependency.depender.column == self.column)
+        {
+            self = part.referred;
+        }
+        Ok(self)
+    }
+}
+
+/// Class and oid of the objects in a schema, but for those that are part of another one there.
+pub fn what_is_in_schema(schema: pg_sys::Oid) -> Result<Vec<(pg_sys::Oid, pg_sys::Oid)>> {
+    let found = Object::schema(schema).dependents()?;
+    Ok(found.into_iter().map(|dependency| (dependency.depender.class, dependency.depender.oid)).collect())
+}
+
+/// Objects elsewhere that depend on what is in a schema, by others in between or not. No more than `most` and one; each comes before
+/// what it depends on.
+pub fn hanging_on_schema(schema: pg_sys::Oid, most: usize) -> Result<Vec<Object>> {
+    let root = Object::schema(schema);
+    let mut inside = HashSet::from([root]);
+    let mut outside = HashSet::new();
+    // By what of it each was found.
+    let mut depend_on: HashMap<Object, Vec<Object>> = HashMap::new();
+    let mut to_do = vec![(root, root)];
+    while let Some((object, whole)) = to_do.pop() {
+        for Dependency { depender, kind, .. } in object.dependents()? {
+            if kind == INTERNAL {
+                to_do.push((depender, whole));
+                continue;
+            }
+            let depending = depender.whole()?;
+            let is_inside = object == root || (kind != b'n' && inside.contains(&whole));
+            let is_new = if is_inside {
+                inside.insert(depending)
+            } else {
+                !inside.contains(&depending) && outside.insert(depending)
+            };
+            if !is_inside && depending != whole {
+                depend_on.entry(whole).or_default().push(depending);
+            }
+            if is_new {
+                to_do.push((depending, depending));
+                if depending != depender {
+                    to_do.push((depender, depending));
+                }
+            }
+        }
+        if outside.len() > inside.len().saturating_add(most) {
+            break;
+        }
+    }
+    outside.retain(|object| !inside.contains(object));
+    Ok(in_order(&outside, &depend_on).into_iter().take(most.saturating_add(1)).collect())
+}
+
+/// Those on which nothing depends first. Of a circle any.
+fn in_order(objects: &HashSet<Object>, depend_on: &HashMap<Object, Vec<Object>>) -> Vec<Object> {
+    let mut order = Vec::with_capacity(objects.len());
+    let mut seen = HashSet::new();
+    for start in objects {
+        // An object, and how many of those that depend on it have been looked at.
+        let mut path = vec![(*start, 0)];
+        if !seen.insert(*start) {
+            continue;
+        }
+        while let Some((object, next)) = path.last_mut() {
+            let depending = depend_on.get(object).and_then(|all| all.get(*next)).copied();
+            *next += 1;
+            match depending {
+                Some(depending) if objects.contains(&depending) && seen.insert(depending) => path.push((depending, 0)),
+                Some(_) => {}
+                None => {
+                    order.push(*object);
+                    path.pop();
+                }
+            }
+        }
+    }
+    order
+}
+
+fn rows(index: u32, keys: [(i16, pg_sys::Oid); 2]) -> Result<Vec<Dependency>> {
+    let mut conditions = keys.map(|(column, oid)| {
+        let mut condition = pg_sys::ScanKeyData::default();
+        let equal = pg_sys::BTEqualStrategyNumber as u16;
+        // SAFETY: fills the structure that it is given; the function is one of the server's own.
+        unsafe { pg_sys::ScanKeyInit(&mut condition, column, equal, pg_sys::F_OIDEQ.into(), oid.into()) };
+        condition
+    });
+    let mut found = Vec::new();
+    // SAFETY: a table of the server's and its index; what is opened is closed in turn, and by the end of the (sub)transaction after
+    // an error; a row is read before the next one.
+    unsafe {
+        let lock = pg_sys::AccessShareLock as i32;
+        let table = pg_sys::table_open(PG_DEPEND.into(), lock);
+        let (index, keys) = (index.into(), conditions.as_mut_ptr());
+        let scan = pg_sys::systable_beginscan(table, index, true, std::ptr::null_mut(), 2, keys);
+        loop {
+            let tuple = pg_sys::systable_getnext(scan);
+            if tuple.is_null() {
+                break;
+            }
+            let row = Row::of(tuple, (*table).rd_att);
+            let object = |first: i32| -> Result<Object> {
+                Ok(Object { class: row.need(first)?, oid: row.need(first + 1)?, column: row.need(first + 2)? })
+            };
+            found.push(Dependency { depender: object(1)?, referred: object(4)?, kind: row.need::<i8>(7)? as u8 });
+        }
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(table, lock);
+    }
+    Ok(found)
+}
