@@ -26,6 +26,15 @@ pub enum CreatePolicy {
     Authenticated,
 }
 
+/// Which tenant is current when none is named.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PostgresGucEnum)]
+pub enum DefaultTenant {
+    #[name = c"oldest_membership"]
+    OldestMembership,
+    #[name = c"none"]
+    None,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PostgresGucEnum)]
 pub enum SchemaNaming {
     #[name = c"slug"]
@@ -47,12 +56,17 @@ static USER_ID_SETTING: Text = Text::new(Some(USER_ID));
 static TENANT_ID_SETTING: Text = Text::new(Some(TENANT_ID));
 static SCHEMA_PREFIX: Text = Text::new(Some(c"tenant_"));
 static CREATE_POLICY: GucSetting<CreatePolicy> = GucSetting::<CreatePolicy>::new(CreatePolicy::InstanceAdmin);
+static DEFAULT_TENANT: GucSetting<DefaultTenant> = GucSetting::<DefaultTenant>::new(DefaultTenant::OldestMembership);
 static SCHEMA_NAMING: GucSetting<SchemaNaming> = GucSetting::<SchemaNaming>::new(SchemaNaming::Slug);
 static MAX_TENANTS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static SPARE_TENANTS: GucSetting<i32> = GucSetting::<i32>::new(0);
 
 pub fn create_policy() -> CreatePolicy {
     CREATE_POLICY.get()
+}
+
+pub fn default_tenant() -> DefaultTenant {
+    DEFAULT_TENANT.get()
 }
 
 pub fn schema_naming() -> SchemaNaming {
@@ -210,6 +224,14 @@ pub fn define() {
         c"Who may create tenants.",
         c"instance_admin, or authenticated for self-service sign-up by any current user.",
         &CREATE_POLICY,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_enum_guc(
+        c"fluxbase_tenant.default_tenant",
+        c"Which tenant is current when none is named.",
+        c"oldest_membership, or none: whoever is admin of a tenant may add any user to it.",
+        &DEFAULT_TENANT,
         GucContext::Suset,
         GucFlags::default(),
     );

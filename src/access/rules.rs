@@ -18,6 +18,7 @@ use crate::catalog::{Catalog, members, tenants};
 use crate::error::{Error, Result};
 use crate::identity::{self, Caller};
 use crate::pg::roles;
+use crate::settings::{self, DefaultTenant};
 
 /// What an operation on a tenant asks of its caller.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -250,12 +251,12 @@ fn role_in(catalog: &Catalog, caller: Caller, need: Need, tenant: &Tenant) -> Re
     })
 }
 
-/// The setting; the claim; for a user, the oldest membership.
+/// The setting; the claim; for a user, the oldest membership, if that is the default.
 fn current_tenant_id(catalog: &Catalog, caller: Caller) -> Result<Option<Uuid>> {
     if let Some(id) = identity::tenant()? {
         return Ok(Some(id));
     }
-    match caller.user() {
+    match caller.user().filter(|_| settings::default_tenant() == DefaultTenant::OldestMembership) {
         Some(user) => Ok(tenants::list_of_user(catalog, user)?.into_iter().next().map(|(tenant, _)| tenant.id)),
         None => Ok(None),
     }

@@ -16,7 +16,7 @@ use crate::catalog::Catalog;
 use crate::error::Result;
 use crate::ids;
 use crate::pg::{guc, roles};
-use crate::settings::{self, Choice};
+use crate::settings::{self, Choice, DefaultTenant};
 
 /// The caller of a function or a query. Exactly one of these, decided in one place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -111,7 +111,8 @@ pub fn tenant() -> Result<Option<Uuid>> {
     }
 }
 
-/// Whether `tenant_set_current` chose the tenant for somebody else than the current user, who may not have it.
+/// Whether `tenant_set_current` chose the tenant for somebody else than the current user, who may not have it, or takes none that was not
+/// chosen for them.
 fn is_choice_of_another(tenant: Uuid) -> Result<bool> {
     let Some(choice) = Choice::kept().filter(|choice| choice.tenant == tenant) else {
         return Ok(false);
@@ -119,7 +120,8 @@ fn is_choice_of_another(tenant: Uuid) -> Result<bool> {
     let Some(user) = user()?.filter(|user| *user != choice.user) else {
         return Ok(false);
     };
-    let is_another = !access::is_active_member_or_instance_admin(user, tenant)?;
+    let is_another =
+        settings::default_tenant() == DefaultTenant::None || !access::is_active_member_or_instance_admin(user, tenant)?;
     if is_another {
         warn_of_choice();
     }

@@ -1,11 +1,12 @@
 //! The current tenant of a session: chosen by those who may, with its schema first in search_path, for as long as said.
 
+use postgres::Client;
 use postgres::types::Type;
 use uuid::Uuid;
 
 use crate::cases;
 use crate::support::people::{column, new_user, one, run};
-use crate::support::{Db, expect_refusal};
+use crate::support::{Db, expect_error, expect_refusal};
 
 cases![
     set_current_by_slug_id_and_text,
@@ -24,6 +25,7 @@ cases![
     untrusted_role_with_a_user_may_choose,
     current_is_a_row_or_none,
     current_comes_from_setting_then_oldest_membership,
+    nobody_works_for_a_tenant_that_they_did_not_choose,
     has_access_and_has_role_answer_for_each_caller,
     questions_work_in_the_applications_own_policies,
 ];
@@ -299,6 +301,39 @@ fn current_comes_from_setting_then_oldest_membership(db: &Db) {
     assert_eq!(one::<Uuid>(&mut client, ID, &[]), a);
     run(&mut db.admin(), &format!("SELECT tenant_soft_delete('{a}')"));
     assert_eq!(one::<Uuid>(&mut client, ID, &[]), b);
+}
+
+/// With `default_tenant = none`: any admin of a tenant may add any user to it, and leave a choice behind on a connection.
+fn nobody_works_for_a_tenant_that_they_did_not_choose(db: &Db) {
+    let (victim, crook) = (new_user(), new_user());
+    let (own, evil) = (db.new_tenant("own", victim), db.new_tenant("evil", crook));
+    run(
+        &mut db.superuser(),
+        "CREATE TABLE events (happened text); GRANT SELECT, INSERT ON events TO fluxbase_tenant_user; SELECT tenant_protect('events')",
+    );
+    let adopt = format!("SELECT tenant_add_member('{evil}', '{victim}')");
+    run(&mut db.as_user(crook), &adopt);
+    run(
+        &mut db.superuser(),
+        &format!("UPDATE fluxbase_tenant.members SET created_at = '2000-01-01' WHERE tenant_id = '{evil}'"),
+    );
+    let current = "SELECT tenant_current_id()";
+    let current = |client: &mut Client| one::<Option<Uuid>>(client, current, &[]);
+    assert_eq!(current(&mut db.as_user(victim)), Some(evil));
+    db.configure("fluxbase_tenant.default_tenant", "none");
+    let mut client = db.server();
+    run(
+        &mut client,
+        &format!("BEGIN; SET LOCAL fluxbase_tenant.user_id = '{crook}'; SELECT tenant_set_current('evil'); COMMIT"),
+    );
+    db.act_as(&mut client, Some(victim));
+    assert_eq!(current(&mut client), None);
+    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM tenant_list_mine()", &[]), 2);
+    expect_error(client.batch_execute("INSERT INTO events VALUES ('secret')"), "42501");
+    run(&mut client, "SELECT tenant_set_current('own'); INSERT INTO events VALUES ('secret')");
+    assert_eq!(current(&mut client), Some(own));
+    assert_eq!(one::<i64>(&mut db.as_user(crook), "SELECT count(*) FROM events", &[]), 0);
+    expect_error(client.batch_execute("SET fluxbase_tenant.default_tenant = 'oldest_membership'"), "42501");
 }
 
 fn has_access_and_has_role_answer_for_each_caller(db: &Db) {
