@@ -15,6 +15,7 @@ pub mod removals;
 pub mod shared_tables;
 pub mod spares;
 pub mod standings;
+pub mod taken;
 pub mod tenants;
 pub mod unfinished;
 pub mod versions;

@@ -1,14 +1,12 @@
 //! Table `tenants`.
 
-use std::collections::HashSet;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::{Uuid, pg_sys};
 
 use super::{Catalog, changes};
 use crate::error::{Error, Result};
-use crate::ids;
 use crate::pg::scan::{self, Index, Key};
 use crate::pg::{Jsonb, Name, Row, execute_on_latest, query};
 
@@ -98,10 +96,8 @@ pub(super) fn tenant(row: &Row) -> Result<Tenant> {
     })
 }
 
-const BY_ID: Index = Index { schema: c"fluxbase_tenant", table: c"tenants", index: c"tenants_pkey" };
-const BY_SLUG: Index = Index { schema: c"fluxbase_tenant", table: c"tenants", index: c"tenants_slug_key" };
-const SCHEMAS: Index = Index { schema: c"pg_catalog", table: c"pg_namespace", index: c"pg_namespace_nspname_index" };
-const BY_SCHEMA_NAME: Index =
+pub(super) const BY_ID: Index = Index { schema: c"fluxbase_tenant", table: c"tenants", index: c"tenants_pkey" };
+pub(super) const BY_SCHEMA_NAME: Index =
     Index { schema: c"fluxbase_tenant", table: c"tenants", index: c"tenants_schema_name_key" };
 
 /// As `tenant()`, where the columns are those of the table.
@@ -334,44 +330,10 @@ pub fn id_exists(catalog: &Catalog, id: Uuid) -> Result<bool> {
     Ok(by_id(catalog, id)?.is_some())
 }
 
-/// What a spare is called until it is a tenant.
-pub fn spare_slug(id: Uuid) -> String {
-    format!("spare-{}", ids::hex(id))
-}
-
-/// Whether there is a tenant with the id, or a transaction that has not ended is adding one.
-pub fn id_is_taken(id: Uuid) -> Result<bool> {
-    scan::is_taken(&BY_ID, &[Key::uuid(1, id)?])
-}
-
-/// Whether another tenant has the slug, or a transaction that has not ended is giving it to one.
-pub fn slug_is_taken(slug: &str) -> Result<bool> {
-    scan::is_taken(&BY_SLUG, &[Key::text(2, slug)?])
-}
-
-/// The same for a schema's name, which others may have taken too.
-pub fn schema_is_taken(schema: &str) -> Result<bool> {
-    let name = CString::new(schema).map_err(|_| Error::internal("a zero byte in a schema name"))?;
-    Ok(scan::is_taken(&BY_SCHEMA_NAME, &[Key::name(4, &name)?])? || scan::is_taken(&SCHEMAS, &[Key::name(2, &name)?])?)
-}
-
 /// Waits until no other transaction that did this is running.
 pub fn serialize(catalog: &Catalog) -> Result<()> {
     query(catalog.scope(), "UPDATE fluxbase_tenant.tenant_limit SET taken = taken + 1", &[], |_| Ok(()))?;
     Ok(())
-}
-
-/// How many tenants there are, deleted ones not counted, or may be when all that are running have committed.
-pub fn count_with_uncommitted() -> Result<i64> {
-    let id = |row: &Row| {
-        let id: Uuid = row.need(1)?;
-        // A spare that is being made is no spare yet by its status.
-        let is_spare = row.need::<String>(2)? == spare_slug(id);
-        let lives = matches!(Status::parse(&row.need::<String>(5)?)?, Status::Active | Status::Suspended);
-        Ok((lives && !is_spare).then_some(id))
-    };
-    let ids = scan::all_uncommitted(c"fluxbase_tenant", c"tenants", id)?;
-    Ok(ids.into_iter().flatten().collect::<HashSet<_>>().len() as i64)
 }
 
 /// The tenant whose schema this is, as committed now; runs no SQL.

@@ -2,7 +2,7 @@
 
 use pgrx::Uuid;
 
-use crate::catalog::tenants;
+use crate::catalog::taken;
 use crate::error::{Error, Result};
 use crate::ids;
 use crate::settings::{self, SchemaNaming};
@@ -74,7 +74,7 @@ pub fn tenant_name(text: &str) -> Result<&str> {
 
 /// A free schema name for a new tenant; its own, if it has one already, counts as free.
 pub fn schema_name(slug: &Slug, id: Uuid, own: Option<&str>) -> Result<String> {
-    let is_free = |name: &str| -> Result<bool> { Ok(own == Some(name) || !tenants::schema_is_taken(name)?) };
+    let is_free = |name: &str| -> Result<bool> { Ok(own == Some(name) || !taken::schema(name)?) };
     let prefix = settings::schema_prefix();
     let hex = ids::hex(id);
     let base = match settings::schema_naming() {

@@ -5,7 +5,7 @@ use pgrx::Uuid;
 use super::spares::rename;
 use crate::access::Role;
 use crate::catalog::tenants::{self, NewTenant, Tenant};
-use crate::catalog::{Catalog, members, removals, spares};
+use crate::catalog::{Catalog, members, removals, spares, taken};
 use crate::error::{Error, Result};
 use crate::identity::Caller;
 use crate::migrate::Outside;
@@ -74,7 +74,7 @@ pub fn provision(
         refuse_taken(id)?;
         let insert = || tenants::insert(catalog, new);
         // A spare is no tenant yet.
-        let inserted = if slug.as_str() == tenants::spare_slug(id) { insert() } else { within_limit(insert) }?;
+        let inserted = if slug.as_str() == taken::spare_slug(id) { insert() } else { within_limit(insert) }?;
         if inserted.is_none() {
             refuse_taken(id)?;
         }
@@ -85,7 +85,7 @@ pub fn provision(
 }
 
 fn refuse_taken(id: Uuid) -> Result<()> {
-    if tenants::id_is_taken(id)? {
+    if taken::id(id)? {
         return Err(Error::conflict(format!("tenant {id} already exists"), "Choose another id, or leave it out."));
     }
     Ok(())
@@ -124,7 +124,7 @@ pub(super) fn within_limit<T>(add: impl FnOnce() -> Result<T>) -> Result<T> {
         return add();
     }
     ObjectLock::of_limit().with(|| {
-        if tenants::count_with_uncommitted()? >= limit {
+        if taken::count()? >= limit {
             return Err(Error::conflict(
                 format!("tenant limit of {limit} reached"),
                 "Delete a tenant, or have fluxbase_tenant.max_tenants raised.",
@@ -153,7 +153,7 @@ fn name_it(
     try_slug: impl Fn(&Slug) -> Result<Option<Tenant>>,
 ) -> Result<Tenant> {
     // Nobody waits for a transaction that may come to take a slug, or to free it.
-    let try_slug = |slug: &Slug| if tenants::slug_is_taken(slug.as_str())? { Ok(None) } else { try_slug(slug) };
+    let try_slug = |slug: &Slug| if taken::slug(slug.as_str())? { Ok(None) } else { try_slug(slug) };
     if let Some(slug) = slug {
         return try_slug(&slug)?.ok_or_else(|| Error::SlugTaken { slug: slug.as_str().into() });
     }

@@ -14,8 +14,8 @@ pub use removal::rows as rows_of_deleted_tenant;
 pub use spares::{Filled, fill, fill_one, is_short, unregister_migration};
 
 use crate::access::{Access, Need, authorize};
-use crate::catalog::Catalog;
 use crate::catalog::tenants::{self, Status, Tenant};
+use crate::catalog::{Catalog, taken};
 use crate::error::{Error, Result};
 use crate::identity::Caller;
 use crate::migrate::{Outcome, Outside};
@@ -98,7 +98,7 @@ pub fn restore(catalog: &Catalog, tenant_id: Uuid) -> Result<Tenant> {
         return Err(Error::conflict("tenant is not deleted", "See tenant_list_deleted() for those that are."));
     }
     let slug = access.tenant.slug;
-    if tenants::slug_is_taken(&slug)? {
+    if taken::slug(&slug)? {
         return Err(Error::SlugReused { slug });
     }
     // A transaction that took the slug may have committed since. What is caught here is raised again in better words, so

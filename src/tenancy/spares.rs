@@ -7,7 +7,7 @@ use super::destroy;
 use crate::access::require_instance_admin;
 use crate::catalog::migrations::Migration;
 use crate::catalog::tenants::{self, NewTenant, Tenant};
-use crate::catalog::{Catalog, spares};
+use crate::catalog::{Catalog, spares, taken};
 use crate::error::{Error, Result};
 use crate::migrate::{self, Outside};
 use crate::pg::locks::ObjectLock;
@@ -80,7 +80,7 @@ pub fn fill_one(catalog: &Catalog, wanted: i32, filled: &mut Filled) -> Result<b
         return Ok(false);
     }
     let id = ids::new();
-    let slug = Slug::parse(&tenants::spare_slug(id))?;
+    let slug = Slug::parse(&taken::spare_slug(id))?;
     let tenant = provision(catalog, Some(id), Some(slug), "spare", None)?;
     ready(catalog, tenant)?;
     filled.made += 1;

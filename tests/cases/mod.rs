@@ -18,6 +18,7 @@ mod attacks_privileges;
 mod attacks_reads_writes;
 mod attacks_renaming;
 mod attacks_roles;
+mod attacks_shared_locks;
 mod attacks_shared_tables;
 mod attacks_superuser;
 mod cached_access;
@@ -102,6 +103,7 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         ("attacks_reads_writes", attacks_reads_writes::cases()),
         ("attacks_renaming", attacks_renaming::cases()),
         ("attacks_roles", attacks_roles::cases()),
+        ("attacks_shared_locks", attacks_shared_locks::cases()),
         ("attacks_shared_tables", attacks_shared_tables::cases()),
         ("attacks_superuser", attacks_superuser::cases()),
         ("cached_access", cached_access::cases()),

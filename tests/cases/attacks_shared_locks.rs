@@ -1,0 +1,64 @@
+//! What members could do to everybody's rows in a shared table without reading one: keep others out, and empty it.
+
+use crate::cases;
+use crate::support::people::{one, run};
+use crate::support::scene::Scene;
+use crate::support::{Db, expect_error};
+
+cases![locks_that_keep_others_out, truncate];
+
+/// A shared table for everybody, and the thief who may write to it.
+fn shared_by_all(db: &Db, grants: &str) {
+    run(
+        &mut db.superuser(),
+        &format!(
+            "CREATE TABLE events (id serial PRIMARY KEY, happened text) PARTITION BY RANGE (id);
+             CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM (0) TO (1000);
+             GRANT {grants} ON events, events_1 TO fluxbase_tenant_user;
+             CREATE VIEW recent AS SELECT * FROM events; GRANT {grants} ON recent TO fluxbase_tenant_user;
+             SELECT tenant_protect('events')"
+        ),
+    );
+}
+
+/// UPDATE, which members need, is enough for every lock.
+fn locks_that_keep_others_out(db: &Db) {
+    let scene = Scene::set(db);
+    shared_by_all(db, "SELECT, INSERT, UPDATE, DELETE");
+    run(&mut scene.thief(), "CREATE TABLE lair.own (id int)");
+    for mode in ["SHARE UPDATE EXCLUSIVE", "SHARE", "SHARE ROW EXCLUSIVE", "EXCLUSIVE", "ACCESS EXCLUSIVE"] {
+        for table in ["events", "ONLY events", "events_1", "lair.own, events", "recent"] {
+            let lock = format!("BEGIN; LOCK TABLE {table} IN {mode} MODE NOWAIT");
+            expect_error(scene.thief().batch_execute(&lock), "42501");
+        }
+        run(&mut scene.thief(), &format!("BEGIN; LOCK TABLE lair.own IN {mode} MODE; ROLLBACK"));
+        run(&mut db.superuser(), &format!("BEGIN; LOCK TABLE events, events_1 IN {mode} MODE; ROLLBACK"));
+    }
+    for mode in ["ACCESS SHARE", "ROW SHARE", "ROW EXCLUSIVE"] {
+        run(&mut scene.thief(), &format!("BEGIN; LOCK TABLE events, events_1, recent IN {mode} MODE; ROLLBACK"));
+    }
+    run(&mut db.superuser(), &format!("ALTER TABLE events OWNER TO {}", scene.role));
+    run(&mut scene.thief(), "BEGIN; LOCK TABLE ONLY events; ROLLBACK");
+}
+
+/// It takes every tenant's rows, past the policies.
+fn truncate(db: &Db) {
+    let scene = Scene::set(db);
+    shared_by_all(db, "ALL");
+    let both =
+        format!("INSERT INTO events (happened, tenant_id) VALUES ('x', '{}'), ('y', '{}')", scene.victim, scene.thief);
+    run(&mut db.superuser(), &both);
+    run(
+        &mut db.superuser(),
+        &format!("CREATE TABLE lair.keys (id int PRIMARY KEY); ALTER TABLE lair.keys OWNER TO {}", scene.role),
+    );
+    run(&mut db.superuser(), "ALTER TABLE events ADD COLUMN key int REFERENCES lair.keys");
+    for statement in ["TRUNCATE events", "TRUNCATE ONLY events_1", "TRUNCATE events_1", "TRUNCATE lair.keys CASCADE"] {
+        expect_error(scene.thief().batch_execute(statement), "42501");
+    }
+    assert_eq!(one::<i64>(&mut db.superuser(), "SELECT count(*) FROM events", &[]), 2);
+    run(&mut scene.thief(), "DELETE FROM events");
+    assert_eq!(one::<i64>(&mut db.superuser(), "SELECT count(*) FROM events", &[]), 1);
+    run(&mut db.superuser(), "TRUNCATE events");
+    assert_eq!(one::<i64>(&mut db.superuser(), "SELECT count(*) FROM events", &[]), 0);
+}
