@@ -171,6 +171,7 @@ pub fn is_reachable(database_role: pg_sys::Oid, tenant_id: Uuid) -> Result<bool>
     }
     let now = cache::Moment::now();
     if !identity::is_sandboxed()
+        && !roles::is_maintenance_of_others()
         && let Some(known) = cache::verdict(now, tenant_id)
     {
         return Ok(known);
@@ -180,7 +181,7 @@ pub fn is_reachable(database_role: pg_sys::Oid, tenant_id: Uuid) -> Result<bool>
     }
     let caller = Caller::of(database_role)?;
     let reaches = has_access_as(caller, tenant_id, Role::Member)?;
-    if caller.is_by_own_settings() {
+    if caller.is_by_own_settings() && !roles::is_maintenance_of_others() {
         cache::keep_verdict(now, tenant_id, reaches);
     }
     Ok(reaches)

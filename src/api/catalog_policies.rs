@@ -86,7 +86,7 @@ mod fluxbase_tenant {
     /// The tenants whose catalog rows the caller sees; called by the catalog's policies.
     #[pg_extern(stable, parallel_safe, cost = 100)]
     fn visible_tenant_ids() -> Result<Vec<Uuid>> {
-        answer(|| access::visible_tenant_ids(&Catalog::read()?))
+        answer(|| access::visible_tenant_ids(&Catalog::latest()?))
     }
 
     /// The tenants whose rows the caller reaches now; called by the policy tenant_isolation of shared tables.

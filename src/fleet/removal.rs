@@ -17,6 +17,7 @@ use crate::catalog::shared_tables::{self, Part, SharedTable};
 use crate::catalog::{Catalog, tenants};
 use crate::error::{Error, Result};
 use crate::identity::SandboxIdentity;
+use crate::pg::dependencies::Object;
 use crate::pg::guc::{self, Lifetime};
 use crate::pg::locks::{self, ObjectLock};
 use crate::pg::rows::{Rows, Triggers};
@@ -153,13 +154,21 @@ fn attempt(removal: &Removal) -> Attempted<()> {
 /// In pieces, so that neither the depth nor the number of objects matters.
 fn drop_what_hangs(tenant: Uuid) -> Attempted<()> {
     let hanging = transaction(|| schema::hanging(&Catalog::write()?, tenant))?;
-    hanging.chunks(PIECES).try_for_each(|pieces| {
+    let drop = |pieces: &[Object]| {
         transaction(|| {
             guc::set(c"lock_timeout", LOCK_TIMEOUT, Lifetime::Transaction)?;
-            schema::drop_hanging(pieces);
-            Ok(())
+            schema::drop_hanging(&Catalog::write()?, tenant, pieces)
         })
-    })
+    };
+    let started = Instant::now();
+    let is_in_time = || started.elapsed() < ATTEMPT_LIMIT;
+    for pieces in hanging.chunks(PIECES).take_while(|_| is_in_time()) {
+        if drop(pieces).is_err() {
+            // One that cannot be dropped keeps no other; what is left is told by the end of it all.
+            pieces.chunks(1).take_while(|_| is_in_time()).for_each(|piece| drop(piece).unwrap_or_default());
+        }
+    }
+    Ok(())
 }
 
 /// With what the owner wants to happen when a row is deleted; where that keeps rows from being deleted, without it.

@@ -19,6 +19,10 @@ thread_local! {
     static CALLED_BY_OWNERS: RefCell<HashSet<pg_sys::Oid, RandomState>> = RefCell::default();
 }
 
+pub fn is_any() -> bool {
+    RUNNING.with_borrow(|running| !running.is_empty())
+}
+
 /// The owner of the one that was begun last.
 pub fn running() -> Option<pg_sys::Oid> {
     RUNNING.with_borrow(|running| running.last().copied())

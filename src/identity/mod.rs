@@ -43,6 +43,10 @@ impl Caller {
         if let Some(tenant) = SANDBOX.get() {
             return Ok(Caller::Service(tenant));
         }
+        // Whoever is set as user is so for what the session does itself.
+        if roles::is_maintenance_of_others() && !roles::is_superuser(role) && !is_of_admins(role) {
+            return Ok(Caller::Nobody);
+        }
         if let Some(user) = user()? {
             return Ok(if access::is_instance_admin(user)? {
                 Caller::InstanceAdmin { user: Some(user) }
@@ -78,9 +82,13 @@ impl Caller {
 /// not act as one. A superuser, who counts as a member, may be maintaining the table of whoever calls.
 fn is_of_admins(role: pg_sys::Oid) -> bool {
     let is_admin = |role| roles::is_member(role, c"fluxbase_tenant_admin");
+    let session = roles::outer();
     !roles::is_called_in_maintenance()
-        && [role, roles::of_caller(), roles::outer()].into_iter().all(is_admin)
-        && definers::are_all(is_admin)
+        && is_admin(role)
+        && is_admin(session)
+        && (role == session || is_admin(roles::of_caller()))
+        // A tenant's function was asked about as it began.
+        && definers::are_all(|owner| is_admin(owner) || owner::is_owner_role(owner))
 }
 
 /// Whether a setting that is not the extension's own says who is calling.

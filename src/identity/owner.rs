@@ -14,6 +14,10 @@ thread_local! {
     static OWNED: Cell<(pg_sys::Oid, u64, Option<Uuid>)> = const { Cell::new((pg_sys::InvalidOid, 0, None)) };
 }
 
+pub fn is_owner_role(role: pg_sys::Oid) -> bool {
+    ids::of_owner_role(&roles::name(role)).is_some()
+}
+
 /// The tenant that code works for which runs as this role now.
 pub fn tenant_of(role: pg_sys::Oid) -> Option<Uuid> {
     if role != roles::current() {

@@ -18,6 +18,10 @@ pub unsafe fn put(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry, 
         if plans::uses_system_columns(query, entry) {
             return Err(Error::forbidden("read system columns of the catalog", "Name the columns that the table has."));
         }
+        // Its arguments may mean columns of queries around this one.
+        if !(*entry).tablesample.is_null() {
+            return Err(Error::forbidden("read a sample of the catalog", "Read it without TABLESAMPLE."));
+        }
         let table = copy(entry);
         (*table).inFromCl = true;
         change_numbers((*table).securityQuals.cast(), place, 1, 0);
@@ -40,10 +44,7 @@ pub unsafe fn put(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry, 
         // The planner makes no estimates from statistics of its columns.
         (*entry).security_barrier = true;
         (*entry).securityQuals = std::ptr::null_mut();
-        (*entry).tablesample = std::ptr::null_mut();
-        (*entry).relid = pg_sys::InvalidOid;
-        (*entry).relkind = 0;
-        (*entry).rellockmode = 0;
+        // As where a view was, it keeps the table's oid and lock: the oid gives the type of its whole row.
         (*entry).inh = false;
         plans::ask_no_permission(entry);
     }

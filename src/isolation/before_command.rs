@@ -358,7 +358,9 @@ unsafe fn kept_from(name: *mut pg_sys::RangeVar, role: pg_sys::Oid) -> Result<Op
         let relation = resolve(name);
         (relation, pg_sys::get_rel_namespace(relation))
     };
-    let is_kept = relation != pg_sys::InvalidOid && is_kept(schema)? && !roles::owns_relation(relation, role);
+    let is_kept = relation != pg_sys::InvalidOid
+        && (((relations::is_servers_own(relation) || is_kept(schema)?) && !roles::owns_relation(relation, role))
+            || (check::is_shared_with_others(relation, role)? && !roles::may_hang_on(relation, role)));
     Ok(is_kept.then_some(relation))
 }
 

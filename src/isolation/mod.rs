@@ -10,6 +10,7 @@ mod cursors;
 pub mod ddl;
 pub mod dependents;
 mod hooks;
+mod inlined;
 mod named_relations;
 mod pinned;
 mod planner;

@@ -26,19 +26,62 @@ struct Dependency {
     kind: u8,
 }
 
-/// It is a part of what it depends on, and is dropped as that is.
-const INTERNAL: u8 = b'i';
+/// It is a part of what it depends on, and is dropped as that is: so are a partition's index and the like.
+const PARTS: [u8; 2] = [b'i', b'P'];
+const OF_EXTENSION: u8 = b'e';
 
 impl Object {
     pub fn schema(oid: pg_sys::Oid) -> Self {
         Object { class: pg_sys::NamespaceRelationId, oid, column: 0 }
     }
 
-    /// Drops it and what is left that depends on it. Runs no code of its owner's.
-    pub fn drop_cascade(self) {
+    /// Drops it and what is left that depends on it, if it is still there. Runs no code of its owner's. An extension that it was put
+    /// into stays, for others may use that.
+    pub fn drop_cascade(self) -> Result<()> {
+        if self.dependencies()?.is_empty() {
+            return Ok(());
+        }
         let address = pg_sys::ObjectAddress { classId: self.class, objectId: self.oid, objectSubId: self.column };
-        // SAFETY: an object that was just found; an error of the server if it is gone meanwhile.
-        unsafe { pg_sys::performDeletion(&address, pg_sys::DropBehavior::DROP_CASCADE, 0) };
+        self.leave_extension()?;
+        // SAFETY: an object that is there; an error of the server if it is gone meanwhile.
+        unsafe {
+            pg_sys::CommandCounterIncrement();
+            pg_sys::performDeletion(&address, pg_sys::DropBehavior::DROP_CASCADE, 0);
+        }
+        Ok(())
+    }
+
+    /// With its parts: DROP would take the extension along.
+    fn leave_extension(self) -> Result<()> {
+        if self.is_of_extension()? {
+            let kind = OF_EXTENSION as std::ffi::c_char;
+            // SAFETY: deletes the rows that say so.
+            unsafe { pg_sys::deleteDependencyRecordsForClass(self.class, self.oid, pg_sys::ExtensionRelationId, kind) };
+        }
+        let parts = self.dependents()?.into_iter().filter(|dependency| PARTS.contains(&dependency.kind));
+        parts.map(|dependency| dependency.depender).try_for_each(Object::leave_extension)
+    }
+
+    /// Until the end of the transaction nobody changes what it depends on; of a function nobody without being noticed.
+    pub fn lock(self) {
+        let mode = pg_sys::AccessExclusiveLock as pg_sys::LOCKMODE;
+        // SAFETY: a lock on an oid, in a transaction; whether the object is there is looked at afterwards.
+        unsafe {
+            if self.class == pg_sys::RelationRelationId {
+                pg_sys::LockRelationOid(self.oid, mode);
+            } else {
+                pg_sys::LockDatabaseObject(self.class, self.oid, 0, mode);
+            }
+        }
+    }
+
+    /// DROP would take the extension along, or refuse.
+    pub fn is_of_extension(self) -> Result<bool> {
+        Ok(self.dependencies()?.iter().any(|dependency| dependency.kind == OF_EXTENSION))
+    }
+
+    fn dependencies(self) -> Result<Vec<Dependency>> {
+        rows(DEPENDER_INDEX, [(1, self.class), (2, self.oid)])
     }
 
     fn dependents(self) -> Result<Vec<Dependency>> {
@@ -49,9 +92,10 @@ impl Object {
 
     /// What it is a part of, or itself.
     fn whole(mut self) -> Result<Self> {
-        while let Some(part) = rows(DEPENDER_INDEX, [(1, self.class), (2, self.oid)])?
+        while let Some(part) = self
+            .dependencies()?
             .into_iter()
-            .find(|dependency| dependency.kind == INTERNAL && dependency.depender.column == self.column)
+            .find(|dependency| PARTS.contains(&dependency.kind) && dependency.depender.column == self.column)
         {
             self = part.referred;
         }
@@ -76,7 +120,7 @@ pub fn hanging_on_schema(schema: pg_sys::Oid, most: usize) -> Result<Vec<Object>
     let mut to_do = vec![(root, root)];
     while let Some((object, whole)) = to_do.pop() {
         for Dependency { depender, kind, .. } in object.dependents()? {
-            if kind == INTERNAL {
+            if PARTS.contains(&kind) {
                 to_do.push((depender, whole));
                 continue;
             }

@@ -2,7 +2,7 @@
 
 use pgrx::pgrx_sql_entity_graph::metadata::{ArgumentError, Returns, ReturnsError, SqlMapping, SqlTranslatable};
 use pgrx::prelude::*;
-use pgrx::{FromDatum, IntoDatum};
+use pgrx::{FromDatum, IntoDatum, direct_function_call_as_datum};
 
 #[derive(Clone, Debug)]
 pub struct Jsonb(Vec<u8>);
@@ -24,22 +24,29 @@ impl Jsonb {
         self.0.len()
     }
 
-    /// How many arrays and objects are in one another at most.
-    pub fn depth(&self) -> usize {
-        use pg_sys::JsonbIteratorToken::{WJB_BEGIN_ARRAY, WJB_BEGIN_OBJECT, WJB_DONE, WJB_END_ARRAY, WJB_END_OBJECT};
-        let Some(datum) = self.clone().into_datum() else {
-            return 0;
+    /// How many arrays and objects are in one another at most, and how many characters its numbers take: some bytes may stand for a
+    /// hundred thousand digits. What is beyond `most` is not counted.
+    pub fn depth_and_digits(&self, most: usize) -> (usize, usize) {
+        use pg_sys::JsonbIteratorToken::{
+            WJB_BEGIN_ARRAY, WJB_BEGIN_OBJECT, WJB_DONE, WJB_ELEM, WJB_END_ARRAY, WJB_END_OBJECT, WJB_VALUE,
         };
-        let (mut depth, mut deepest) = (0, 0);
-        // SAFETY: a jsonb; the container follows the varlena's header. The iterator goes in and out of what is in it, and ends.
+        let Some(datum) = self.clone().into_datum() else {
+            return (0, 0);
+        };
+        let (mut depth, mut deepest, mut digits) = (0, 0, 0);
+        // SAFETY: a jsonb; the container follows the varlena's header. The iterator goes in and out of what is in it, and ends; the
+        // kind of a value tells which field of the union is in use.
         unsafe {
             let jsonb: *mut pg_sys::Jsonb = datum.cast_mut_ptr();
             let mut iterator = pg_sys::JsonbIteratorInit(&raw mut (*jsonb).root);
             let mut value = pg_sys::JsonbValue::default();
-            loop {
+            while digits <= most {
                 match pg_sys::JsonbIteratorNext(&mut iterator, &mut value, false) {
                     WJB_BEGIN_ARRAY | WJB_BEGIN_OBJECT => depth += 1,
                     WJB_END_ARRAY | WJB_END_OBJECT => depth -= 1,
+                    WJB_ELEM | WJB_VALUE if value.type_ == pg_sys::jbvType::jbvNumeric => {
+                        digits += length_of_number(value.val.numeric);
+                    }
                     WJB_DONE => break,
                     _ => {}
                 }
@@ -47,7 +54,22 @@ impl Jsonb {
             }
             pg_sys::pfree(jsonb.cast());
         }
-        deepest
+        (deepest, digits)
+    }
+}
+
+/// # Safety
+/// A numeric.
+unsafe fn length_of_number(number: pg_sys::Numeric) -> usize {
+    // SAFETY: by the caller's promise; the server makes a C string of it.
+    unsafe {
+        let text = direct_function_call_as_datum(pg_sys::numeric_out, &[Some(number.into())]);
+        text.map_or(0, |text| {
+            let text: *mut std::ffi::c_char = text.cast_mut_ptr();
+            let length = std::ffi::CStr::from_ptr(text).to_bytes().len();
+            pg_sys::pfree(text.cast());
+            length
+        })
     }
 }
 

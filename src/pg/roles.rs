@@ -21,7 +21,7 @@ impl Standing {
     pub fn now() -> Self {
         let mut standing = Standing { role: pg_sys::InvalidOid, context: 0 };
         // SAFETY: reads two variables of the backend.
-        unsafe { pg_sys::GetUserIdAndSecContext(&mut standing.role, &mut standing.context) };
+        unsafe { GetUserIdAndSecContext(&mut standing.role, &mut standing.context) };
         standing
     }
 
@@ -80,6 +80,16 @@ pub fn outer() -> pg_sys::Oid {
     GetOuterUserId()
 }
 
+/// Whether maintenance runs code of somebody else than the session's role.
+pub fn is_maintenance_of_others() -> bool {
+    let Standing { role, context } = Standing::of_caller();
+    let has = |flag: u32| context & flag as i32 != 0;
+    has(pg_sys::SECURITY_RESTRICTED_OPERATION)
+        && role != outer()
+        // In maintenance of one's own tables a function of somebody else's may have been called.
+        && (!has(pg_sys::SECURITY_LOCAL_USERID_CHANGE) || bypasses_policies(outer()))
+}
+
 /// Whether somebody's SECURITY DEFINER function or the like runs within maintenance, such as ANALYZE, which runs the functions of a
 /// table as its owner, whoever gave the command.
 pub fn is_called_in_maintenance() -> bool {
@@ -98,6 +108,7 @@ unsafe extern "C" {
     safe fn GetUserId() -> pg_sys::Oid;
     safe fn GetOuterUserId() -> pg_sys::Oid;
     safe fn InNoForceRLSOperation() -> bool;
+    fn GetUserIdAndSecContext(role: *mut pg_sys::Oid, context: *mut i32);
 }
 
 pub fn is_superuser(role: pg_sys::Oid) -> bool {
@@ -134,6 +145,13 @@ pub fn by_name(name: &CStr) -> Option<pg_sys::Oid> {
     // SAFETY: a lookup by C string; missing_ok.
     let oid = unsafe { pg_sys::get_role_oid(name.as_ptr(), true) };
     (oid != pg_sys::InvalidOid).then_some(oid)
+}
+
+/// Whether the role was granted TRIGGER or REFERENCES on a relation.
+pub fn may_hang_on(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    let either = (pg_sys::ACL_TRIGGER | pg_sys::ACL_REFERENCES) as pg_sys::AclMode;
+    // SAFETY: a lookup by two oids.
+    unsafe { pg_sys::pg_class_aclcheck(relation, role, either) == pg_sys::AclResult::ACLCHECK_OK }
 }
 
 /// The role's name; its oid where it is gone.

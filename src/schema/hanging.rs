@@ -1,5 +1,6 @@
 //! What others hung on a tenant's schema while they were members: DROP SCHEMA takes it along, but for too much of it.
 
+use std::collections::HashSet;
 use std::ffi::CString;
 
 use pgrx::spi::quote_identifier;
@@ -16,12 +17,18 @@ use crate::pg::{execute, query};
 /// Objects elsewhere that DROP SCHEMA takes along. It looks at one that depends on another one within the other, and locks all.
 const MOST_HANGING: usize = 500;
 
-/// Whether so much of others' hangs on the schema that to drop it is for the background, piece by piece.
+/// Whether so much of others' hangs on the schema, or what DROP refuses to take along, that to drop it is for the background, piece by
+/// piece.
 pub fn is_burdened(tenant: &Tenant) -> Result<bool> {
     let name = CString::new(&*tenant.schema_name).map_err(|_| Error::internal("a zero byte in a schema name"))?;
     // SAFETY: a lookup by C string; missing_ok.
     let schema = unsafe { pg_sys::get_namespace_oid(name.as_ptr(), true) };
-    Ok(schema != pg_sys::InvalidOid && dependencies::hanging_on_schema(schema, MOST_HANGING)?.len() > MOST_HANGING)
+    if schema == pg_sys::InvalidOid {
+        return Ok(false);
+    }
+    let hanging = dependencies::hanging_on_schema(schema, MOST_HANGING)?;
+    let are_of_extensions = hanging.iter().copied().map(Object::is_of_extension).collect::<Result<Vec<_>>>()?;
+    Ok(hanging.len() > MOST_HANGING || are_of_extensions.contains(&true))
 }
 
 /// Nobody uses it from now on.
@@ -44,7 +51,10 @@ pub fn hanging(catalog: &Catalog, tenant_id: Uuid) -> Result<Vec<Object>> {
     Ok(hanging)
 }
 
-pub fn drop_hanging(objects: &[Object]) {
+/// Those of the objects that still hang on the tenant: their owners may have changed them.
+pub fn drop_hanging(catalog: &Catalog, tenant_id: Uuid, objects: &[Object]) -> Result<()> {
     let _own = OwnDdl::begin();
-    objects.iter().copied().for_each(Object::drop_cascade);
+    objects.iter().copied().for_each(Object::lock);
+    let hanging: HashSet<_> = hanging(catalog, tenant_id)?.into_iter().collect();
+    objects.iter().copied().filter(|object| hanging.contains(object)).try_for_each(Object::drop_cascade)
 }

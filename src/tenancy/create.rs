@@ -173,10 +173,11 @@ pub(super) fn require_metadata(metadata: &Jsonb) -> Result<()> {
     if !metadata.is_object() {
         return Err(Error::invalid("metadata must be a JSON object", "Wrap the value, as in {\"key\": value}."));
     }
-    if metadata.size() > MOST_BYTES {
+    let (depth, digits) = metadata.depth_and_digits(MOST_BYTES);
+    if metadata.size() > MOST_BYTES || digits > MOST_BYTES {
         return Err(Error::invalid("metadata is larger than 16 MB", "Keep what is large in a table of the tenant's."));
     }
-    if metadata.depth() > MOST_LEVELS {
+    if depth > MOST_LEVELS {
         return Err(Error::invalid(
             format!("metadata is nested deeper than {MOST_LEVELS} levels"),
             "A dump of it could not be restored.",

@@ -10,7 +10,7 @@ use crate::support::scene::Scene;
 use crate::support::tables::plan;
 use crate::support::{Db, expect_error};
 
-cases![conditions_that_are_asked_before_the_policy, queries_of_every_form];
+cases![conditions_that_are_asked_before_the_policy, functions_put_in_place_of_their_call, queries_of_every_form];
 
 /// Conditions on indexed columns with operators that the server trusts.
 fn conditions_that_are_asked_before_the_policy(db: &Db) {
@@ -45,6 +45,54 @@ fn conditions_that_are_asked_before_the_policy(db: &Db) {
     assert_eq!(one::<i64>(&mut scene.thief(), found, &[]), 0);
 }
 
+/// The planner puts their query in after the extension has looked at the whole.
+fn functions_put_in_place_of_their_call(db: &Db) {
+    let scene = Scene::set(db);
+    run(
+        &mut scene.thief(),
+        "SET check_function_bodies = off;
+         CREATE VIEW lair.slugs AS SELECT slug, deleted_at FROM fluxbase_tenant.tenants;
+         CREATE FUNCTION lair.plain() RETURNS SETOF fluxbase_tenant.tenants LANGUAGE sql STABLE AS 'SELECT * FROM fluxbase_tenant.tenants';
+         CREATE FUNCTION lair.by_view() RETURNS SETOF lair.slugs LANGUAGE sql STABLE AS 'SELECT * FROM lair.slugs';
+         CREATE FUNCTION lair.nested() RETURNS SETOF lair.slugs LANGUAGE sql STABLE AS 'SELECT slug, deleted_at FROM lair.plain()';
+         CREATE FUNCTION lair.unnamed() RETURNS SETOF text LANGUAGE sql STABLE AS 'SELECT slug FROM tenants WHERE deleted_at IS NULL'",
+    );
+    for function in ["lair.plain()", "lair.by_view()", "lair.nested()", "lair.unnamed() AS slug"] {
+        for form in [
+            "SELECT count(*) FROM {} WHERE slug = '$'",
+            "WITH w AS (SELECT * FROM {} WHERE slug = '$') SELECT count(*) FROM w",
+            "SELECT (SELECT count(*) FROM {} WHERE slug = '$')",
+            "SELECT count(*) FROM (SELECT * FROM {} OFFSET 0) s WHERE slug = '$'",
+        ] {
+            let query = form.replace("{}", function);
+            let told = |slug: &str| {
+                let mut thief = scene.thief();
+                run(&mut thief, "SET enable_seqscan = off; SET search_path = public, fluxbase_tenant");
+                let explain = format!(
+                    "EXPLAIN (ANALYZE, TIMING off, SUMMARY off, BUFFERS off, COSTS off) {}",
+                    query.replace('$', slug)
+                );
+                column::<String>(&mut thief, &explain, &[]).join("\n").replace(slug, "$")
+            };
+            assert_eq!(told("victim"), told("nobody"), "{query}");
+            let mut owner = scene.owner();
+            run(
+                &mut scene.thief(),
+                "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA lair TO PUBLIC; GRANT SELECT ON lair.slugs TO PUBLIC",
+            );
+            run(&mut owner, "SET search_path = public, fluxbase_tenant");
+            assert_eq!(one::<i64>(&mut owner, &query.replace('$', "victim"), &[]), 1, "{query}");
+        }
+    }
+    // Others are still put in.
+    run(
+        &mut scene.thief(),
+        "CREATE FUNCTION lair.notes() RETURNS SETOF tenant_thief.notes LANGUAGE sql STABLE AS 'SELECT * FROM tenant_thief.notes'",
+    );
+    let plan = plan(&mut scene.thief(), "SELECT * FROM lair.notes() WHERE id = 1");
+    assert!(plan.contains("notes_pkey") && !plan.contains("Function Scan"), "{plan}");
+}
+
 /// What a query lets its author know beside its rows: plan, counts and estimates, counters, predicate locks.
 fn told(client: &mut Client, settings: &str, table: &str, condition: &str) -> Vec<String> {
     run(client, &format!("{settings}; BEGIN ISOLATION LEVEL SERIALIZABLE"));
@@ -73,7 +121,6 @@ fn queries_of_every_form(db: &Db) {
         "SELECT to_jsonb(t) ->> 'slug' FROM fluxbase_tenant.tenants t",
         "WITH w AS (TABLE fluxbase_tenant.tenants) SELECT slug FROM w",
         "SELECT (SELECT slug FROM fluxbase_tenant.tenants LIMIT 1)",
-        "SELECT slug FROM fluxbase_tenant.tenants TABLESAMPLE system (100)",
         "SELECT slug FROM fluxbase_tenant.tenants WHERE id IN (SELECT tenant_id FROM fluxbase_tenant.members) ORDER BY slug",
         "SELECT slug FROM fluxbase_tenant.members m LEFT JOIN LATERAL (SELECT slug FROM fluxbase_tenant.tenants t WHERE t.id = m.tenant_id) t ON true",
         "SELECT slug FROM lair.slugs",
@@ -95,6 +142,17 @@ fn queries_of_every_form(db: &Db) {
         column::<String>(&mut db.admin(), "SELECT slug FROM fluxbase_tenant.tenants ORDER BY slug", &[]),
         ["thief", "victim"]
     );
+    run(&mut scene.thief(), "CREATE TABLE lair.mine AS SELECT id, slug, 0 AS n FROM fluxbase_tenant.tenants");
+    for (statement, expected) in [
+        (
+            "UPDATE lair.mine SET n = 1 FROM fluxbase_tenant.tenants t WHERE t.id = mine.id RETURNING to_jsonb(t) ->> 'slug'",
+            "thief",
+        ),
+        ("SELECT (t).slug FROM lair.mine, fluxbase_tenant.tenants t WHERE t.id = mine.id FOR UPDATE OF mine", "thief"),
+        ("DELETE FROM lair.mine USING fluxbase_tenant.tenants t WHERE t.id = mine.id RETURNING (t).slug", "thief"),
+    ] {
+        assert_eq!(slugs(&mut scene.thief(), statement), [expected], "{statement}");
+    }
     let mut copied = String::new();
     let mut thief = scene.thief();
     let mut copy = thief.copy_out("COPY fluxbase_tenant.tenants (slug) TO STDOUT").unwrap();
@@ -104,6 +162,10 @@ fn queries_of_every_form(db: &Db) {
         "SELECT ctid FROM fluxbase_tenant.tenants",
         "SELECT slug FROM fluxbase_tenant.tenants WHERE xmin::text <> '0'",
         "SELECT slug FROM fluxbase_tenant.tenants FOR UPDATE",
+        "SELECT slug FROM fluxbase_tenant.tenants TABLESAMPLE system (100)",
+        "SELECT (SELECT (SELECT count(*) FROM fluxbase_tenant.members TABLESAMPLE system (length(a.t)::real)) FROM (SELECT 5::int8 AS c) b)
+         FROM (VALUES ('x'::text)) a(t)",
+        "SELECT c FROM (VALUES (100::real)) v(x), LATERAL (SELECT count(*) c FROM fluxbase_tenant.members TABLESAMPLE bernoulli (x)) s",
         "UPDATE fluxbase_tenant.tenants SET name = 'x'",
         "DELETE FROM fluxbase_tenant.tenants",
     ] {

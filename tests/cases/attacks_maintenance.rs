@@ -70,6 +70,25 @@ fn definer_functions(db: &Db) {
         let looted = loot(&scene);
         assert!(looted.iter().all(|what| what == "42501") && !looted.is_empty(), "{command}: {looted:?}");
     }
+    // A user who is set in the session is so for what the session does itself.
+    run(&mut scene.thief(), "DROP TABLE lair.t; DROP FUNCTION lair.f, lair.g");
+    lay_mine(&mut scene.thief(), "INSERT INTO lair.loot SELECT body FROM tenant_victim.notes");
+    for identity in ["user_id", "tenant_id"] {
+        let id = if identity == "user_id" { scene.owner } else { scene.victim };
+        for command in COMMANDS {
+            let mut superuser = db.superuser();
+            run(
+                &mut superuser,
+                &format!("SET fluxbase_tenant.{identity} = '{id}'; SELECT count(*) FROM tenant_victim.notes"),
+            );
+            run(&mut superuser, command);
+            let looted = loot(&scene);
+            assert!(
+                looted.iter().all(|what| what == "42501") && !looted.is_empty(),
+                "{identity} {command}: {looted:?}"
+            );
+        }
+    }
     // The tenant's own, on the tenant's own table.
     db.add_migration(
         "3",
@@ -143,9 +162,19 @@ fn views_and_functions_of_admins(db: &Db) {
     }
     run(
         &mut scene.thief(),
-        "CREATE FUNCTION lair.harmless() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM ops.reported()'",
+        "CREATE FUNCTION lair.harmless() RETURNS SETOF bigint LANGUAGE plpgsql SECURITY DEFINER AS
+             'BEGIN RETURN QUERY SELECT (SELECT count(*) FROM ops.reported()) FROM pg_class LIMIT 1; END'",
     );
-    expect_error(db.superuser().batch_execute("SELECT lair.harmless()"), "42501");
+    run(&mut db.superuser(), "ALTER FUNCTION ops.reported() PARALLEL SAFE");
+    let parallel = if db.major() < 16 { "force_parallel_mode" } else { "debug_parallel_query" };
+    for mode in ["off", "on"] {
+        for mut client in [db.superuser(), db.connect_as(&ops, "")] {
+            run(&mut client, &format!("SET {parallel} = {mode}"));
+            let reported = client.query("SELECT lair.harmless()", &[]).map_or(0, |rows| rows[0].get::<_, i64>(0));
+            assert_eq!(reported, 0, "{mode}");
+            assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM ops.reported()", &[]), 3);
+        }
+    }
     // Their own.
     let mut admin = db.connect_as(&ops, "");
     assert_eq!(one::<i64>(&mut admin, "SELECT count(*) FROM ops.report", &[]), 3);

@@ -5,7 +5,7 @@ use crate::support::people::{one, run};
 use crate::support::scene::Scene;
 use crate::support::{Db, expect_error};
 
-cases![locks_that_keep_others_out, truncate];
+cases![locks_that_keep_others_out, commands_that_lock_before_they_check, truncate];
 
 /// A shared table for everybody, and the thief who may write to it.
 fn shared_by_all(db: &Db, grants: &str) {
@@ -39,6 +39,33 @@ fn locks_that_keep_others_out(db: &Db) {
     }
     run(&mut db.superuser(), &format!("ALTER TABLE events OWNER TO {}", scene.role));
     run(&mut scene.thief(), "BEGIN; LOCK TABLE ONLY events; ROLLBACK");
+}
+
+/// The server would wait for the lock, others behind it, and then say that it is not the caller's to do.
+fn commands_that_lock_before_they_check(db: &Db) {
+    let scene = Scene::set(db);
+    shared_by_all(db, "SELECT, INSERT");
+    run(&mut scene.thief(), "CREATE TABLE lair.parent (LIKE events) PARTITION BY LIST (id)");
+    let mut holder = db.superuser();
+    run(&mut holder, "BEGIN; INSERT INTO events (happened, tenant_id) SELECT 'x', id FROM tenant_list() LIMIT 1");
+    for command in [
+        "CREATE RULE r AS ON INSERT TO events DO NOTHING",
+        "ALTER TABLE lair.parent ATTACH PARTITION events_1 FOR VALUES IN (1)",
+        "CREATE TRIGGER t AFTER INSERT ON events EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+        "CREATE TABLE lair.k (i int REFERENCES events)",
+        "CREATE TABLE lair.k (i int); ALTER TABLE lair.k ADD FOREIGN KEY (i) REFERENCES events",
+        "COMMENT ON TABLE events IS 'x'",
+        "CREATE POLICY p ON events USING (true)",
+        "ALTER TABLE events ADD COLUMN x int",
+    ] {
+        let mut thief = scene.thief();
+        run(&mut thief, "SET lock_timeout = '300ms'");
+        expect_error(thief.batch_execute(command), "42501");
+    }
+    run(&mut holder, "ROLLBACK");
+    // Whoever was granted it may.
+    run(&mut db.superuser(), &format!("GRANT REFERENCES, TRIGGER ON events TO {}", scene.role));
+    run(&mut scene.thief(), "CREATE TABLE lair.k (i int REFERENCES events)");
 }
 
 /// It takes every tenant's rows, past the policies.

@@ -12,6 +12,7 @@ cases![
     another_tenants_objects,
     suspended_tenants,
     strangers_code_behind_a_cascade,
+    settings_made_behind_a_cascade,
     relations_of_owner_roles_elsewhere,
     serial_columns_of_children,
 ];
@@ -121,6 +122,37 @@ fn suspended_tenants(db: &Db) {
     run(&mut db.admin(), &format!("SELECT tenant_suspend('{id}')"));
     maintain(db);
     expect_error(db.as_user(user).query("SELECT count(*) FROM tenant_acme.emails", &[]), "42501");
+}
+
+/// A tenant's trigger sets them in the session of another tenant's user, who writes on.
+fn settings_made_behind_a_cascade(db: &Db) {
+    let scene = Scene::set(db);
+    run(
+        &mut db.superuser(),
+        "CREATE TABLE people (id int PRIMARY KEY); INSERT INTO people VALUES (1), (2);
+         GRANT SELECT, DELETE ON people TO fluxbase_tenant_user; GRANT SELECT, REFERENCES ON people TO fluxbase_tenant_owner",
+    );
+    db.add_migration(
+        "2",
+        "CREATE TABLE ref (id int REFERENCES public.people ON DELETE CASCADE);
+         CREATE FUNCTION plain() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN PERFORM set_config('search_path', 'lair', false); SET work_mem = '77MB'; RETURN OLD; END $$;
+         CREATE FUNCTION with_path() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog AS
+             $$ BEGIN SET work_mem = '78MB'; PERFORM set_config('lair.x', 'left', false); RETURN OLD; END $$;
+         CREATE TRIGGER a BEFORE DELETE ON ref FOR EACH ROW EXECUTE FUNCTION plain();
+         CREATE TRIGGER b BEFORE DELETE ON ref FOR EACH ROW EXECUTE FUNCTION with_path();",
+    );
+    run(&mut db.admin(), &format!("SELECT tenant_migrate('{}')", scene.thief));
+    run(&mut db.superuser(), "INSERT INTO tenant_thief.ref VALUES (1), (2)");
+    let settings = "SELECT concat_ws('|', current_setting('search_path'), current_setting('work_mem'), coalesce(current_setting('lair.x', true), ''))";
+    let mut victim = scene.owner();
+    let before: String = one(&mut victim, settings, &[]);
+    run(&mut victim, "DELETE FROM people WHERE id = 1");
+    assert_eq!(one::<String>(&mut victim, settings, &[]), before);
+    run(&mut victim, "BEGIN; SET LOCAL work_mem = '9MB'; DELETE FROM people WHERE id = 2");
+    assert_eq!(one::<String>(&mut victim, "SELECT current_setting('work_mem')", &[]), "9MB");
+    run(&mut victim, "COMMIT");
+    assert_eq!(one::<i64>(&mut db.superuser(), "SELECT count(*) FROM tenant_thief.ref", &[]), 0);
 }
 
 /// A cascade runs as the owner of the table that it comes to, with the search_path of whoever began it.

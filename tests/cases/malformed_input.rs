@@ -236,6 +236,9 @@ fn large_and_deep_metadata(db: &Db) {
         let refused = admin.query(&format!("SELECT {call} FROM built"), &[]);
         expect_refusal(refused, "invalid_argument").message("metadata is nested deeper than 6000 levels");
     }
+    // Some bytes each, and 131,072 digits.
+    let digits = "SELECT tenant_create('digits', 'Digits', (SELECT jsonb_build_object('a', jsonb_agg(1e131071::numeric)) FROM generate_series(1, 200)))";
+    expect_refusal(admin.query(digits, &[]), "invalid_argument").message("metadata is larger than 16 MB");
     let huge = "SELECT tenant_create('huge', 'Huge', jsonb_build_object('k', repeat('x', 17000000)))";
     expect_refusal(admin.query(huge, &[]), "invalid_argument").message("metadata is larger than 16 MB");
 }

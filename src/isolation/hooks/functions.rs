@@ -7,13 +7,15 @@ use std::cell::Cell;
 use pgrx::prelude::*;
 
 use super::{PREVIOUS, Raise, refuse};
-use crate::isolation::{calls, check, relations};
+use crate::isolation::{calls, check, inlined, relations};
 use crate::pg::{catalogs, roles};
 
 pub unsafe extern "C-unwind" fn needs_hook(function: pg_sys::Oid) -> bool {
     // SAFETY: the hook that was there, with its own argument.
     let is_needed = unsafe { PREVIOUS.needs_function_hook.is_some_and(|previous| previous(function)) };
-    is_needed || (!relations::is_servers_own(function) && (roles::are_policies_unforced() || is_refused(function)))
+    is_needed
+        || (!relations::is_servers_own(function)
+            && (roles::are_policies_unforced() || inlined::are_kept_out() || is_refused(function)))
 }
 
 #[pg_guard]

@@ -4,14 +4,15 @@
 
 use std::ffi::c_char;
 
+use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::prelude::*;
 
 use super::{JUST_STARTED, PREVIOUS, Raise, are_within_reach, permit, probe};
 use crate::access::Moment;
-use crate::identity;
-use crate::isolation::{cursors, planner, plans};
-use crate::pg::caches;
+use crate::identity::{self, definers};
+use crate::isolation::{cursors, inlined, planner, plans};
 use crate::pg::cursor::Cursor;
+use crate::pg::{caches, guc, nodes, roles};
 
 // SAFETY: as the server declares them.
 unsafe extern "C-unwind" {
@@ -84,8 +85,14 @@ pub unsafe extern "C-unwind" fn plan(
             AcceptInvalidationMessages();
             before_planning(query);
         }
+        // Workers do not know which functions run.
+        let options = if definers::is_any() { options & !(pg_sys::CURSOR_OPT_PARALLEL_OK as i32) } else { options };
         let before = caches::reads();
-        let plan = PREVIOUS.planner.unwrap_or(standard_planner)(query, text, options, params);
+        let plan = if inlined::has_functions(query) {
+            plan_with_functions(query, text, options, params)
+        } else {
+            go_on_to_plan(query, text, options, params)
+        };
         if caches::reads() != before {
             caches::note_folded(plan);
         }
@@ -94,6 +101,66 @@ pub unsafe extern "C-unwind" fn plan(
         }
         plan
     }
+}
+
+/// # Safety
+/// As for a planner hook.
+unsafe fn go_on_to_plan(
+    query: *mut pg_sys::Query,
+    text: *const c_char,
+    options: i32,
+    params: pg_sys::ParamListInfo,
+) -> *mut pg_sys::PlannedStmt {
+    // SAFETY: the hook that was there, or the server's own function, with its own arguments.
+    unsafe { PREVIOUS.planner.unwrap_or(standard_planner)(query, text, options, params) }
+}
+
+/// A function's query that is put in place of its call has come by no hook.
+///
+/// # Safety
+/// As for a planner hook.
+unsafe fn plan_with_functions(
+    query: *mut pg_sys::Query,
+    text: *const c_char,
+    options: i32,
+    params: pg_sys::ParamListInfo,
+) -> *mut pg_sys::PlannedStmt {
+    // SAFETY: by the caller's promise; the planner writes to the query, and not to the copy.
+    unsafe {
+        let (copy, read) = (copied(query), tables_of_catalog(query));
+        let plan = go_on_to_plan(query, text, options, params);
+        if !reads_more_of_catalog(plan, read) {
+            return plan;
+        }
+        let before = inlined::keep_out(true);
+        let plan = go_on_to_plan(copy, text, options, params);
+        inlined::keep_out(before);
+        plan
+    }
+}
+
+/// # Safety
+/// The argument of a planner hook.
+#[pg_guard]
+unsafe extern "C-unwind" fn copied(query: *mut pg_sys::Query) -> *mut pg_sys::Query {
+    // SAFETY: by the caller's promise.
+    unsafe { nodes::copy(query) }
+}
+
+/// # Safety
+/// The argument of a planner hook.
+#[pg_guard]
+unsafe extern "C-unwind" fn tables_of_catalog(query: *mut pg_sys::Query) -> usize {
+    // SAFETY: by the caller's promise.
+    unsafe { inlined::tables_of_catalog(query) }
+}
+
+/// # Safety
+/// The answer of a planner hook.
+#[pg_guard]
+unsafe extern "C-unwind" fn reads_more_of_catalog(plan: *mut pg_sys::PlannedStmt, than: usize) -> bool {
+    // SAFETY: by the caller's promise.
+    unsafe { inlined::tables_of_catalog_in((*plan).rtable) > than }
 }
 
 /// # Safety
@@ -195,6 +262,35 @@ unsafe fn check_again(query: *mut pg_sys::QueryDesc) {
     }
 }
 
+/// Whether the query is the server's own, which follows a foreign key to a tenant's table, maybe in a session of another tenant's.
+fn is_behind_key() -> bool {
+    roles::are_policies_unforced() && identity::owner::tenant_of(roles::current()).is_some()
+}
+
+/// What triggers of the tenant set for the session ends with the query.
+#[pg_guard]
+extern "C-unwind" fn run_behind_key(query: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64) {
+    let _settings = guc::Scope::open();
+    // SAFETY: the arguments of an executor hook; the server never runs such a query in parts.
+    unsafe { pg_guard_ffi_boundary(|| go_on_to_run(query, direction, count, true)) };
+}
+
+/// # Safety
+/// As for an executor hook; there is no `once` from PostgreSQL 18 on.
+unsafe fn go_on_to_run(query: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64, once: bool) {
+    // SAFETY: the hook that was there, or the server's own function, with its own arguments.
+    #[cfg(not(feature = "pg18"))]
+    unsafe {
+        PREVIOUS.executor_run.unwrap_or(standard_ExecutorRun)(query, direction, count, once);
+    }
+    // SAFETY: as above.
+    #[cfg(feature = "pg18")]
+    unsafe {
+        let _ = once;
+        PREVIOUS.executor_run.unwrap_or(standard_ExecutorRun)(query, direction, count);
+    }
+}
+
 #[cfg(not(feature = "pg18"))]
 pub unsafe extern "C-unwind" fn executor_run(
     query: *mut pg_sys::QueryDesc,
@@ -202,11 +298,8 @@ pub unsafe extern "C-unwind" fn executor_run(
     count: u64,
     once: bool,
 ) {
-    // SAFETY: by the hook's contract; the hook that was there, or the server's own function, with its own arguments.
-    unsafe {
-        check_again(query);
-        PREVIOUS.executor_run.unwrap_or(standard_ExecutorRun)(query, direction, count, once);
-    }
+    // SAFETY: by the hook's contract.
+    unsafe { run(query, direction, count, once) };
 }
 
 #[cfg(feature = "pg18")]
@@ -215,9 +308,20 @@ pub unsafe extern "C-unwind" fn executor_run(
     direction: pg_sys::ScanDirection::Type,
     count: u64,
 ) {
-    // SAFETY: by the hook's contract; the hook that was there, or the server's own function, with its own arguments.
+    // SAFETY: by the hook's contract.
+    unsafe { run(query, direction, count, true) };
+}
+
+/// # Safety
+/// As for an executor hook.
+unsafe fn run(query: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64, once: bool) {
+    // SAFETY: by the caller's promise.
     unsafe {
         check_again(query);
-        PREVIOUS.executor_run.unwrap_or(standard_ExecutorRun)(query, direction, count);
+        if is_behind_key() {
+            run_behind_key(query, direction, count);
+        } else {
+            go_on_to_run(query, direction, count, once);
+        }
     }
 }
