@@ -24,6 +24,8 @@ pub unsafe fn put(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry, 
         }
         let table = copy(entry);
         (*table).inFromCl = true;
+        // Of a table it says nothing to the server, and it is kept in the plan.
+        (*table).security_barrier = true;
         change_numbers((*table).securityQuals.cast(), place, 1, 0);
         let inner = make::<pg_sys::Query>(pg_sys::NodeTag::T_Query);
         (*inner).commandType = pg_sys::CmdType::CMD_SELECT;
@@ -49,6 +51,15 @@ pub unsafe fn put(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry, 
         plans::ask_no_permission(entry);
     }
     Ok(())
+}
+
+/// Whether a table in a plan is in such a subquery.
+///
+/// # Safety
+/// An entry of a range table.
+pub unsafe fn is_behind(entry: *mut pg_sys::RangeTblEntry) -> bool {
+    // SAFETY: by the caller's promise.
+    unsafe { (*entry).security_barrier }
 }
 
 /// # Safety

@@ -6,7 +6,7 @@ use std::ffi::c_void;
 
 use pgrx::prelude::*;
 
-use super::relations;
+use super::{barrier, relations};
 use crate::pg::lists;
 
 thread_local! {
@@ -78,47 +78,19 @@ unsafe extern "C-unwind" fn find_functions(node: *mut pg_sys::Node, context: *mu
     }
 }
 
-/// How often the query reads tables of the catalog, behind a barrier or not.
+/// Whether a plan reads a table of the catalog that is not behind a barrier.
 ///
 /// # Safety
-/// As for `has_functions`.
-pub unsafe fn tables_of_catalog(query: *mut pg_sys::Query) -> usize {
-    let mut count = 0usize;
-    // SAFETY: by the caller's promise; the context is the count.
-    unsafe { count_tables(query.cast(), (&raw mut count).cast()) };
-    count
-}
-
-/// # Safety
-/// Called by the server's tree walkers with a node, or null, and the count.
-#[pg_guard]
-unsafe extern "C-unwind" fn count_tables(node: *mut pg_sys::Node, count: *mut c_void) -> bool {
-    // SAFETY: by the contract of walkers; the tag tells the node's type.
-    unsafe {
-        if node.is_null() {
-            return false;
-        }
-        if pgrx::is_a(node, pg_sys::NodeTag::T_Query) {
-            let query = node.cast::<pg_sys::Query>();
-            *count.cast::<usize>() += tables_of_catalog_in((*query).rtable);
-            return pg_sys::query_tree_walker(query, Some(count_tables), count, 0);
-        }
-        pg_sys::expression_tree_walker(node, Some(count_tables), count)
-    }
-}
-
-/// # Safety
 /// A range table.
-pub unsafe fn tables_of_catalog_in(range_table: *mut pg_sys::List) -> usize {
+pub unsafe fn reads_catalog(range_table: *mut pg_sys::List) -> bool {
     // SAFETY: lookups by C string and by oid; missing_ok.
     unsafe {
         let catalog = pg_sys::get_namespace_oid(c"fluxbase_tenant".as_ptr(), true);
-        lists::nodes::<pg_sys::RangeTblEntry>(range_table)
-            .filter(|entry| {
-                (**entry).rtekind == pg_sys::RTEKind::RTE_RELATION
-                    && catalog != pg_sys::InvalidOid
-                    && pg_sys::get_rel_namespace((**entry).relid) == catalog
-            })
-            .count()
+        lists::nodes::<pg_sys::RangeTblEntry>(range_table).any(|entry| {
+            (*entry).rtekind == pg_sys::RTEKind::RTE_RELATION
+                && !barrier::is_behind(entry)
+                && catalog != pg_sys::InvalidOid
+                && pg_sys::get_rel_namespace((*entry).relid) == catalog
+        })
     }
 }

@@ -62,6 +62,7 @@ fn functions_put_in_place_of_their_call(db: &Db) {
             "SELECT count(*) FROM {} WHERE slug = '$'",
             "WITH w AS (SELECT * FROM {} WHERE slug = '$') SELECT count(*) FROM w",
             "SELECT (SELECT count(*) FROM {} WHERE slug = '$')",
+            "SELECT count(*) FROM {} WHERE slug = '$' AND (true OR EXISTS (SELECT FROM fluxbase_tenant.tenants))",
             "SELECT count(*) FROM (SELECT * FROM {} OFFSET 0) s WHERE slug = '$'",
         ] {
             let query = form.replace("{}", function);

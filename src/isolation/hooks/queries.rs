@@ -127,9 +127,9 @@ unsafe fn plan_with_functions(
 ) -> *mut pg_sys::PlannedStmt {
     // SAFETY: by the caller's promise; the planner writes to the query, and not to the copy.
     unsafe {
-        let (copy, read) = (copied(query), tables_of_catalog(query));
+        let copy = copied(query);
         let plan = go_on_to_plan(query, text, options, params);
-        if !reads_more_of_catalog(plan, read) {
+        if !reads_catalog(plan) {
             return plan;
         }
         let before = inlined::keep_out(true);
@@ -148,19 +148,11 @@ unsafe extern "C-unwind" fn copied(query: *mut pg_sys::Query) -> *mut pg_sys::Qu
 }
 
 /// # Safety
-/// The argument of a planner hook.
-#[pg_guard]
-unsafe extern "C-unwind" fn tables_of_catalog(query: *mut pg_sys::Query) -> usize {
-    // SAFETY: by the caller's promise.
-    unsafe { inlined::tables_of_catalog(query) }
-}
-
-/// # Safety
 /// The answer of a planner hook.
 #[pg_guard]
-unsafe extern "C-unwind" fn reads_more_of_catalog(plan: *mut pg_sys::PlannedStmt, than: usize) -> bool {
+unsafe extern "C-unwind" fn reads_catalog(plan: *mut pg_sys::PlannedStmt) -> bool {
     // SAFETY: by the caller's promise.
-    unsafe { inlined::tables_of_catalog_in((*plan).rtable) > than }
+    unsafe { inlined::reads_catalog((*plan).rtable) }
 }
 
 /// # Safety
