@@ -304,3 +304,14 @@ pub fn schemas_hung_on(catalog: &Catalog) -> Result<Vec<pg_sys::Oid>> {
         |row| row.need(1),
     )
 }
+
+/// Whether a function is that of a cast or an operator.
+pub fn compares_or_casts(catalog: &Catalog, function: pg_sys::Oid) -> Result<bool> {
+    let found = query(
+        catalog.scope(),
+        "SELECT 1 FROM pg_cast WHERE castfunc = $1 UNION ALL SELECT 1 FROM pg_operator WHERE oprcode = $1 LIMIT 1",
+        &[function.into()],
+        |_| Ok(()),
+    )?;
+    Ok(!found.is_empty())
+}

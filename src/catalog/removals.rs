@@ -90,10 +90,11 @@ pub fn done(catalog: &Catalog, removal: &Removal) -> Result<()> {
     Ok(())
 }
 
+/// Of a text that somebody's code chose, the beginning.
 pub fn failed(catalog: &Catalog, removal: &Removal, error: &str) -> Result<()> {
     query(
         catalog.scope(),
-        "UPDATE fluxbase_tenant.removals SET error = $3
+        "UPDATE fluxbase_tenant.removals SET error = left($3, 1000)
          WHERE tenant_id = $1 AND relation::oid IS NOT DISTINCT FROM $2::oid",
         &[removal.tenant_id.into(), removal.table.into(), error.into()],
         |_| Ok(()),

@@ -17,6 +17,7 @@ use crate::catalog::fingerprints::{self, Names};
 use crate::catalog::tenants::{self, Tenant};
 use crate::catalog::{Catalog, unfinished};
 use crate::error::{Error, Result};
+use crate::pg::locks::with_patience;
 use crate::pg::{attempt, guc, rolled_back};
 use crate::schema;
 
@@ -51,7 +52,8 @@ pub fn of_fleet(catalog: &Catalog) -> Result<Vec<Drift>> {
         // What was read of a tenant is given back before the next: memory, and the locks of what views are made of.
         let seen = attempt(|| rolled_back(|| is_as_expected(catalog, &mut scratches, &tenant)), &DISTURBED)?;
         if seen != Some(true) {
-            found.extend(look_briefly(catalog, &mut scratches, &tenant)?);
+            let look = || look(catalog, &mut scratches, tenant.id);
+            found.extend(with_patience(PATIENCE_WITH_ONE, look)?.unwrap_or_else(|| vec![locked(&tenant)]));
         }
     }
     Ok(found)
@@ -70,20 +72,6 @@ fn is_as_expected(catalog: &Catalog, scratches: &mut Scratches, tenant: &Tenant)
     };
     let expected = scratches.expected(catalog, ledger, tenant.id)?;
     Ok(found.is_some() && expected.is_some_and(|expected| expected.hash == found))
-}
-
-/// As `look`, without waiting long for who has locked the tenant or one of its tables.
-fn look_briefly(catalog: &Catalog, scratches: &mut Scratches, tenant: &Tenant) -> Result<Vec<Drift>> {
-    // A caller who has set lock_timeout gets its error.
-    if guc::get("lock_timeout")?.is_some_and(|own| own != "0") {
-        return look(catalog, scratches, tenant.id);
-    }
-    let look = || {
-        let patience = guc::Scope::open();
-        patience.set(c"lock_timeout", PATIENCE_WITH_ONE)?;
-        look(catalog, scratches, tenant.id)
-    };
-    Ok(attempt(look, &DISTURBED[..1])?.unwrap_or_else(|| vec![locked(tenant)]))
 }
 
 fn locked(tenant: &Tenant) -> Drift {

@@ -10,13 +10,13 @@ use foldhash::fast::RandomState;
 use pgrx::pg_sys;
 
 use super::{is_sandboxed, owner};
-use crate::pg::roles;
+use crate::pg::{own_transaction, roles};
 
 thread_local! {
     /// Their owners, the last begun last.
     static RUNNING: RefCell<Vec<pg_sys::Oid>> = const { RefCell::new(Vec::new()) };
-    /// Functions that code of an owner role calls in maintenance.
-    static CALLED_BY_OWNERS: RefCell<HashSet<pg_sys::Oid, RandomState>> = RefCell::default();
+    /// Functions that code of an owner role calls in maintenance, and in which transaction: ANALYZE has one for each table.
+    static CALLED_BY_OWNERS: RefCell<(pg_sys::LocalTransactionId, HashSet<pg_sys::Oid, RandomState>)> = RefCell::default();
 }
 
 pub fn is_any() -> bool {
@@ -44,14 +44,26 @@ pub fn end() {
 /// Called as an expression with a function is prepared, which the current role may call.
 pub fn note_call(function: pg_sys::Oid) {
     if owner::tenant_of(roles::current()).is_some() && roles::bypasses_policies(roles::outer()) {
-        CALLED_BY_OWNERS.with_borrow_mut(|called| called.insert(function));
+        CALLED_BY_OWNERS.with_borrow_mut(|(within, called)| {
+            if *within != own_transaction() {
+                called.clear();
+                *within = own_transaction();
+            }
+            called.insert(function);
+        });
     }
+}
+
+/// Called as a command begins: what is called in it is called by whoever owns what it maintains.
+pub fn begin_command() {
+    CALLED_BY_OWNERS.with_borrow_mut(|(_, called)| called.clear());
 }
 
 /// Whether a function of a tenant's owner role may begin, for all that the session says. In maintenance it is called by that role's own
 /// code: an expression, or another function of the role's. A trigger there, or what a type of a stranger calls, is not.
 pub fn may_begin(function: pg_sys::Oid, owner: pg_sys::Oid) -> bool {
-    is_own_doing(owner) || CALLED_BY_OWNERS.with_borrow(|called| called.contains(&function))
+    is_own_doing(owner)
+        || CALLED_BY_OWNERS.with_borrow(|(within, called)| *within == own_transaction() && called.contains(&function))
 }
 
 /// Whether code that runs as a tenant's owner role does so on its own account.

@@ -83,7 +83,9 @@ pub fn out_of_reach(uses: impl Iterator<Item = Use> + Clone) -> Result<Option<pg
             continue;
         };
         if is_exempt {
-            exempt.push(tenant);
+            if catalogs::has_children(relation) {
+                exempt.push(tenant);
+            }
         } else if (named || !exempt.contains(&tenant)) && !look.reaches(role, tenant)? {
             return Ok(Some(relation));
         }
@@ -179,6 +181,16 @@ pub fn function_is_out_of_reach(function: pg_sys::Oid, role: pg_sys::Oid) -> Res
         }
         _ => tenant.map_or(Ok(false), |tenant| is_kept_from(tenant, role)),
     }
+}
+
+/// Whether the server would call a stranger's function as the owner of a table, to check or follow a foreign key: the cast of a type that
+/// the stranger made for the other side of the key, or an operator.
+pub fn is_brought_by_a_key(function: pg_sys::Oid) -> Result<bool> {
+    let owner = catalogs::function_owner(function);
+    Ok(roles::are_policies_unforced()
+        && owner != roles::current()
+        && !roles::is_superuser(owner)
+        && catalog::relations::compares_or_casts(&Catalog::latest()?, function)?)
 }
 
 /// The same for a SECURITY DEFINER function, which runs as its owner already: it is called by the session's role, or by another such

@@ -7,19 +7,23 @@ use std::ffi::c_void;
 use pgrx::prelude::*;
 
 use super::{barrier, relations};
-use crate::pg::lists;
+use crate::pg::{lists, own_transaction};
 
 thread_local! {
-    static KEPT_OUT: Cell<bool> = const { Cell::new(false) };
+    static KEPT_OUT: Cell<Option<pg_sys::LocalTransactionId>> = const { Cell::new(None) };
 }
 
-/// Has functions called and not put in; answers with how it was.
-pub fn keep_out(keep_out: bool) -> bool {
-    KEPT_OUT.replace(keep_out)
+/// Has functions called and not put in, until `put_back` or an error ends the transaction; answers with how it was.
+pub fn keep_out() -> Option<pg_sys::LocalTransactionId> {
+    KEPT_OUT.replace(Some(own_transaction()))
+}
+
+pub fn put_back(before: Option<pg_sys::LocalTransactionId>) {
+    KEPT_OUT.set(before);
 }
 
 pub fn are_kept_out() -> bool {
-    KEPT_OUT.get()
+    KEPT_OUT.get().is_some_and(|within| within == own_transaction())
 }
 
 /// Whether a query has functions of others in FROM. Every query comes by here.
@@ -47,7 +51,7 @@ unsafe fn calls_others(functions: *mut pg_sys::List) -> bool {
     unsafe {
         lists::nodes::<pg_sys::RangeTblFunction>(functions).any(|function| {
             let call = (*function).funcexpr;
-            pgrx::is_a(call, pg_sys::NodeTag::T_FuncExpr)
+            (*call).type_ == pg_sys::NodeTag::T_FuncExpr
                 && !relations::is_servers_own((*call.cast::<pg_sys::FuncExpr>()).funcid)
         })
     }
@@ -55,27 +59,39 @@ unsafe fn calls_others(functions: *mut pg_sys::List) -> bool {
 
 /// # Safety
 /// As for `has_functions`.
-#[pg_guard]
-unsafe extern "C-unwind" fn sub_links_have_functions(query: *mut pg_sys::Query) -> bool {
+unsafe fn sub_links_have_functions(query: *mut pg_sys::Query) -> bool {
     let rest = (pg_sys::QTW_IGNORE_RT_SUBQUERIES | pg_sys::QTW_IGNORE_CTE_SUBQUERIES) as i32;
     // SAFETY: by the caller's promise; the walker uses no context.
-    unsafe { pg_sys::query_tree_walker(query, Some(find_functions), std::ptr::null_mut(), rest) }
+    unsafe { walk_query(query, find_functions, std::ptr::null_mut(), rest) }
 }
 
+/// Without a guard, as the hooks are: queries may be deep, and a guard takes more of the stack than the rest.
+///
 /// # Safety
 /// Called by the server's tree walkers with a node, or null.
-#[pg_guard]
 unsafe extern "C-unwind" fn find_functions(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
     // SAFETY: by the contract of walkers; the tag tells the node's type.
     unsafe {
         if node.is_null() {
             false
-        } else if pgrx::is_a(node, pg_sys::NodeTag::T_Query) {
+        } else if (*node).type_ == pg_sys::NodeTag::T_Query {
             has_functions(node.cast())
         } else {
-            pg_sys::expression_tree_walker(node, Some(find_functions), context)
+            walk_expression(node, find_functions, context)
         }
     }
+}
+
+type Walker = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut c_void) -> bool;
+
+// SAFETY: as the server declares them; pgrx's own declarations guard against errors.
+unsafe extern "C-unwind" {
+    #[cfg_attr(feature = "pg15", link_name = "expression_tree_walker")]
+    #[cfg_attr(not(feature = "pg15"), link_name = "expression_tree_walker_impl")]
+    fn walk_expression(node: *mut pg_sys::Node, walker: Walker, context: *mut c_void) -> bool;
+    #[cfg_attr(feature = "pg15", link_name = "query_tree_walker")]
+    #[cfg_attr(not(feature = "pg15"), link_name = "query_tree_walker_impl")]
+    fn walk_query(query: *mut pg_sys::Query, walker: Walker, context: *mut c_void, flags: i32) -> bool;
 }
 
 /// Whether a plan reads a table of the catalog that is not behind a barrier.

@@ -15,7 +15,7 @@ pub use apply::{Outcome, Outside, apply, migrate, replay, target_key};
 pub use files::{Loaded, load};
 pub use lock::take as take_lock;
 pub use markers::Sections;
-pub use register::{Registration, register, unregister};
+pub use register::{Registration, being_applied, refuse_applied, register, unregister};
 pub use rollback::rollback;
 pub use sandbox::{owner, run as run_in_sandbox, search_path};
 pub use script::Script;

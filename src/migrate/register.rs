@@ -8,6 +8,7 @@ use crate::catalog::migrations::{self, Migration, NewMigration};
 use crate::catalog::{Catalog, applied, tenants, unfinished};
 use crate::error::{Error, Result};
 use crate::pg::context;
+use crate::pg::locks::with_patience;
 
 /// A migration to be registered.
 pub struct Registration<'a> {
@@ -99,18 +100,34 @@ pub fn register(catalog: &Catalog, new: &Registration) -> Result<(Migration, Don
     }
 }
 
-/// What a tenant has applied stays: its ledger refers to it.
-pub fn unregister(catalog: &Catalog, version: &str) -> Result<Migration> {
-    let version = Version::parse(version)?;
-    let migration = migrations::lock(catalog, &version.sort_key)?.ok_or(Error::NotFound { what: "migration" })?;
-    // By what is committed now, at every isolation level: whoever applied it held the migration.
-    let tenants = applied::tenants_with(&Catalog::latest()?, &migration.version)?;
+/// With transactions that have applied it and not ended.
+const PATIENCE: &str = "2s";
+
+pub fn being_applied(version: &str) -> Error {
+    Error::conflict(
+        format!("migration version \"{version}\" is being applied by transactions that have not ended"),
+        "Try again later, or end them: pg_blocking_pids() tells which they are while another call waits with lock_timeout set.",
+    )
+}
+
+pub fn refuse_applied(version: &str, tenants: i64) -> Result<()> {
     if tenants > 0 {
         return Err(Error::conflict(
-            format!("migration version \"{}\" is applied to {tenants} tenants", migration.version),
+            format!("migration version \"{version}\" is applied to {tenants} tenants"),
             "Register what is to be changed as a new version.",
         ));
     }
+    Ok(())
+}
+
+/// What a tenant has applied stays: its ledger refers to it.
+pub fn unregister(catalog: &Catalog, version: &str) -> Result<Migration> {
+    let version = Version::parse(version)?;
+    let there = || Error::NotFound { what: "migration" };
+    let locked = with_patience(PATIENCE, || migrations::lock(catalog, &version.sort_key))?;
+    let migration = locked.ok_or_else(|| being_applied(&version.text))?.ok_or_else(there)?;
+    // By what is committed now, at every isolation level: whoever applied it held the migration.
+    refuse_applied(&migration.version, applied::tenants_with(&Catalog::latest()?, &migration.version)?)?;
     for id in unfinished::tenants_with(catalog, &migration.version)? {
         if let Some(tenant) = tenants::by_id(catalog, id)? {
             lock::take(&tenant)?;

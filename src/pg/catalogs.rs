@@ -27,6 +27,12 @@ pub fn has_forced_policies(relation: pg_sys::Oid) -> bool {
     of_row(pg_sys::SysCacheIdentifier::RELOID, relation, forced).unwrap_or(false)
 }
 
+/// Whether a relation has, or had, partitions or children.
+pub fn has_children(relation: pg_sys::Oid) -> bool {
+    let has_children = |form: &pg_sys::FormData_pg_class| form.relhassubclass;
+    of_row(pg_sys::SysCacheIdentifier::RELOID, relation, has_children).unwrap_or(false)
+}
+
 /// The owner of a function, if it is SECURITY DEFINER.
 pub fn definer(function: pg_sys::Oid) -> Option<pg_sys::Oid> {
     let definer = |form: &pg_sys::FormData_pg_proc| form.prosecdef.then_some(form.proowner);

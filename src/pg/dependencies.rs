@@ -53,13 +53,31 @@ impl Object {
 
     /// With its parts: DROP would take the extension along.
     fn leave_extension(self) -> Result<()> {
-        if self.is_of_extension()? {
-            let kind = OF_EXTENSION as std::ffi::c_char;
-            // SAFETY: deletes the rows that say so.
-            unsafe { pg_sys::deleteDependencyRecordsForClass(self.class, self.oid, pg_sys::ExtensionRelationId, kind) };
+        for object in self.with_parts()? {
+            if object.is_itself_of_extension()? {
+                let (extension, kind) = (pg_sys::ExtensionRelationId, OF_EXTENSION as std::ffi::c_char);
+                // SAFETY: deletes the rows that say so.
+                unsafe { pg_sys::deleteDependencyRecordsForClass(object.class, object.oid, extension, kind) };
+            }
         }
-        let parts = self.dependents()?.into_iter().filter(|dependency| PARTS.contains(&dependency.kind));
-        parts.map(|dependency| dependency.depender).try_for_each(Object::leave_extension)
+        Ok(())
+    }
+
+    /// Itself, what is a part of it, parts of these, and so on.
+    fn with_parts(self) -> Result<Vec<Object>> {
+        let mut all = vec![self];
+        let mut seen = HashSet::from([self]);
+        let mut next = 0;
+        while let Some(object) = all.get(next).copied() {
+            let parts = object.dependents()?.into_iter().filter(|dependency| PARTS.contains(&dependency.kind));
+            all.extend(parts.map(|dependency| dependency.depender).filter(|part| seen.insert(*part)));
+            next += 1;
+        }
+        Ok(all)
+    }
+
+    fn is_itself_of_extension(self) -> Result<bool> {
+        Ok(self.dependencies()?.iter().any(|dependency| dependency.kind == OF_EXTENSION))
     }
 
     /// Until the end of the transaction nobody changes what it depends on; of a function nobody without being noticed.
@@ -75,9 +93,14 @@ impl Object {
         }
     }
 
-    /// DROP would take the extension along, or refuse.
+    /// It or a part of it: DROP would take the extension along, or refuse.
     pub fn is_of_extension(self) -> Result<bool> {
-        Ok(self.dependencies()?.iter().any(|dependency| dependency.kind == OF_EXTENSION))
+        for object in self.with_parts()? {
+            if object.is_itself_of_extension()? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn dependencies(self) -> Result<Vec<Dependency>> {
@@ -109,18 +132,32 @@ pub fn what_is_in_schema(schema: pg_sys::Oid) -> Result<Vec<(pg_sys::Oid, pg_sys
     Ok(found.into_iter().map(|dependency| (dependency.depender.class, dependency.depender.oid)).collect())
 }
 
-/// Objects elsewhere that depend on what is in a schema, by others in between or not. No more than `most` and one; each comes before
-/// what it depends on.
-pub fn hanging_on_schema(schema: pg_sys::Oid, most: usize) -> Result<Vec<Object>> {
+/// Objects elsewhere that depend on what is in a schema, by others in between or not.
+pub struct Hanging {
+    /// Each comes before what it depends on.
+    pub objects: Vec<Object>,
+    /// What is dropped with them, as parts of theirs.
+    pub parts: usize,
+    /// False where the search came to an end before.
+    pub are_all: bool,
+}
+
+/// Somewhat more than `most` are not looked for.
+pub fn hanging_on_schema(schema: pg_sys::Oid, most: usize) -> Result<Hanging> {
     let root = Object::schema(schema);
     let mut inside = HashSet::from([root]);
     let mut outside = HashSet::new();
     // By what of it each was found.
     let mut depend_on: HashMap<Object, Vec<Object>> = HashMap::new();
+    let mut parts: HashMap<Object, usize> = HashMap::new();
     let mut to_do = vec![(root, root)];
+    let mut seen_parts = 0usize;
+    let mut are_all = true;
     while let Some((object, whole)) = to_do.pop() {
         for Dependency { depender, kind, .. } in object.dependents()? {
             if PARTS.contains(&kind) {
+                *parts.entry(whole).or_default() += 1;
+                seen_parts += 1;
                 to_do.push((depender, whole));
                 continue;
             }
@@ -141,12 +178,16 @@ pub fn hanging_on_schema(schema: pg_sys::Oid, most: usize) -> Result<Vec<Object>
                 }
             }
         }
-        if outside.len() > inside.len().saturating_add(most) {
+        // What turns out to be inside counts until then, and has parts too.
+        let limit = inside.len().saturating_add(most);
+        if outside.len() > limit || seen_parts > limit.saturating_mul(8) {
+            are_all = false;
             break;
         }
     }
     outside.retain(|object| !inside.contains(object));
-    Ok(in_order(&outside, &depend_on).into_iter().take(most.saturating_add(1)).collect())
+    let parts = outside.iter().filter_map(|object| parts.get(object)).sum();
+    Ok(Hanging { objects: in_order(&outside, &depend_on), parts, are_all })
 }
 
 /// Those on which nothing depends first. Of a circle any.

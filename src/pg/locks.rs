@@ -44,6 +44,20 @@ pub fn wait_for_writers(table: pg_sys::Oid) {
     unsafe { pg_sys::WaitForLockers(tag, pg_sys::ShareLock as pg_sys::LOCKMODE, false) };
 }
 
+/// Does what may wait for locks, for `patience` with each; `None` where that is not enough. A caller who has set lock_timeout waits for as
+/// long as that says, and gets its error.
+pub fn with_patience<T>(patience: &str, act: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
+    if guc::get("lock_timeout")?.is_some_and(|own| own != "0") {
+        return act().map(Some);
+    }
+    let act = || {
+        let scope = guc::Scope::open();
+        scope.set(c"lock_timeout", patience)?;
+        act()
+    };
+    attempt(act, &[PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE])
+}
+
 /// Locks a table for writing, until the end of the transaction; waits for lock_timeout at most.
 pub fn lock_for_reading(table: pg_sys::Oid) {
     // SAFETY: any oid may be locked, in a transaction.

@@ -33,4 +33,4 @@ pub use latch::pause;
 pub use name::Name;
 pub use spi::{Row, execute, execute_on_latest, query, query_text};
 pub use subtransaction::{attempt, attempt_any, rolled_back};
-pub use unwaited::Unwaited;
+pub use unwaited::{Unwaited, own_transaction};

@@ -108,6 +108,11 @@ impl Drop for Unwaited {
     }
 }
 
+/// Which transaction of the session's this is.
+pub fn own_transaction() -> pg_sys::LocalTransactionId {
+    own_virtual_transaction().localTransactionId
+}
+
 fn own_virtual_transaction() -> pg_sys::VirtualTransactionId {
     // SAFETY: this backend's own entry.
     #[cfg(any(feature = "pg15", feature = "pg16"))]

@@ -4,31 +4,60 @@ use std::collections::HashSet;
 use std::ffi::CString;
 
 use pgrx::spi::quote_identifier;
-use pgrx::{Uuid, pg_sys};
+use pgrx::{PgSqlErrorCode, Uuid, pg_sys};
 
-use super::provision::{USERS, role_oid};
+use super::provision::{USERS, drop, role_oid};
 use crate::catalog::Catalog;
 use crate::catalog::tenants::Tenant;
 use crate::error::{Error, Result};
 use crate::isolation::ddl::OwnDdl;
-use crate::pg::dependencies::{self, Object};
-use crate::pg::{execute, query};
+use crate::pg::dependencies::{self, Hanging, Object};
+use crate::pg::{attempt, execute, query};
 
 /// Objects elsewhere that DROP SCHEMA takes along. It looks at one that depends on another one within the other, and locks all.
 const MOST_HANGING: usize = 500;
 
-/// Whether so much of others' hangs on the schema, or what DROP refuses to take along, that to drop it is for the background, piece by
-/// piece.
-pub fn is_burdened(tenant: &Tenant) -> Result<bool> {
+/// What the server says where it cannot take along what others hung on a schema.
+const REFUSALS: [PgSqlErrorCode; 3] = [
+    PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+    PgSqlErrorCode::ERRCODE_STATEMENT_TOO_COMPLEX,
+    PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
+];
+
+/// Drops the schema for good, with all that is in it and hangs on it; false where that is for the background, piece by piece: so much of
+/// others' hangs on it, or what the server refuses to take along.
+pub fn drop_with_hanging(catalog: &Catalog, tenant: &Tenant) -> Result<bool> {
+    match burden(tenant)? {
+        Burden::None => drop(catalog, tenant).map(|()| true),
+        Burden::Some => Ok(attempt(|| drop(catalog, tenant), &REFUSALS)?.is_some()),
+        Burden::TooMuch => Ok(false),
+    }
+}
+
+enum Burden {
+    None,
+    Some,
+    TooMuch,
+}
+
+fn burden(tenant: &Tenant) -> Result<Burden> {
     let name = CString::new(&*tenant.schema_name).map_err(|_| Error::internal("a zero byte in a schema name"))?;
     // SAFETY: a lookup by C string; missing_ok.
     let schema = unsafe { pg_sys::get_namespace_oid(name.as_ptr(), true) };
     if schema == pg_sys::InvalidOid {
-        return Ok(false);
+        return Ok(Burden::None);
     }
-    let hanging = dependencies::hanging_on_schema(schema, MOST_HANGING)?;
-    let are_of_extensions = hanging.iter().copied().map(Object::is_of_extension).collect::<Result<Vec<_>>>()?;
-    Ok(hanging.len() > MOST_HANGING || are_of_extensions.contains(&true))
+    let Hanging { objects, parts, are_all } = dependencies::hanging_on_schema(schema, MOST_HANGING)?;
+    // A view has a rule and two types.
+    if !are_all || objects.len() > MOST_HANGING || parts > MOST_HANGING * 4 {
+        return Ok(Burden::TooMuch);
+    }
+    for object in &objects {
+        if object.is_of_extension()? {
+            return Ok(Burden::TooMuch);
+        }
+    }
+    Ok(if objects.is_empty() { Burden::None } else { Burden::Some })
 }
 
 /// Nobody uses it from now on.
@@ -46,7 +75,7 @@ pub fn hanging(catalog: &Catalog, tenant_id: Uuid) -> Result<Vec<Object>> {
         query(catalog.scope(), "SELECT oid FROM pg_namespace WHERE nspowner = $1", &[role.into()], |row| row.need(1))?;
     let mut hanging = Vec::new();
     for schema in schemas {
-        hanging.extend(dependencies::hanging_on_schema(schema, usize::MAX)?);
+        hanging.extend(dependencies::hanging_on_schema(schema, usize::MAX)?.objects);
     }
     Ok(hanging)
 }

@@ -72,12 +72,11 @@ pub fn destroy(catalog: &Catalog, tenant: Tenant) -> Result<Tenant> {
         migrate::take_lock(&tenant)?;
     }
     tenants::delete(catalog, tenant.id)?;
-    if schema::is_burdened(&tenant)? {
+    if schema::drop_with_hanging(catalog, &tenant)? {
+        removal::remove_owner_role(catalog, tenant.id)?;
+    } else {
         schema::close(catalog, &tenant)?;
         removal::leave_schema(catalog, tenant.id)?;
-    } else {
-        schema::drop(catalog, &tenant)?;
-        removal::remove_owner_role(catalog, tenant.id)?;
     }
     removal::remove_rows_elsewhere(catalog, tenant.id)?;
     Ok(tenant)

@@ -44,7 +44,8 @@ pub fn remove_owner_role(catalog: &Catalog, tenant_id: Uuid) -> Result<()> {
 
 /// After the tenant's row is gone.
 pub fn remove_rows_elsewhere(catalog: &Catalog, tenant_id: Uuid) -> Result<()> {
-    let tables = shared_tables::list(catalog)?;
+    // Also one that a transaction's older snapshot does not see.
+    let tables = shared_tables::list(&Catalog::latest()?)?;
     for table in &tables {
         removals::request(catalog, tenant_id, Some(table.oid))?;
     }

@@ -7,14 +7,16 @@ use super::destroy;
 use crate::access::require_instance_admin;
 use crate::catalog::migrations::Migration;
 use crate::catalog::tenants::{self, NewTenant, Tenant};
-use crate::catalog::{Catalog, spares, taken};
+use crate::catalog::{Catalog, applied, spares, taken};
 use crate::error::{Error, Result};
 use crate::migrate::{self, Outside};
-use crate::pg::locks::ObjectLock;
+use crate::pg::locks::{ObjectLock, with_patience};
 use crate::pg::{Jsonb, attempt};
 use crate::schema::{self, Slug};
 use crate::{ids, settings};
 
+/// With spares that somebody is taking.
+const PATIENCE: &str = "2s";
 /// What is wrong with fewer or more spares than this.
 const MOST: i32 = 10_000;
 
@@ -102,9 +104,11 @@ fn ready(catalog: &Catalog, tenant: Tenant) -> Result<()> {
 
 /// Spares that have applied it are no reason to keep it.
 pub fn unregister_migration(catalog: &Catalog, version: &str) -> Result<Migration> {
-    for id in spares::with_migration(catalog, version)? {
-        discard(catalog, id)?;
-    }
+    // Whoever has applied it need not be waited for to say so.
+    let spares = spares::with_migration(catalog, version)?;
+    migrate::refuse_applied(version, applied::tenants_with(catalog, version)? - spares.len() as i64)?;
+    let discard = || spares.into_iter().try_for_each(|id| discard(catalog, id));
+    with_patience(PATIENCE, discard)?.ok_or_else(|| migrate::being_applied(version))?;
     migrate::unregister(catalog, version)
 }
 

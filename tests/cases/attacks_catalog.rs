@@ -10,7 +10,12 @@ use crate::support::scene::Scene;
 use crate::support::tables::plan;
 use crate::support::{Db, expect_error};
 
-cases![conditions_that_are_asked_before_the_policy, functions_put_in_place_of_their_call, queries_of_every_form];
+cases![
+    conditions_that_are_asked_before_the_policy,
+    functions_put_in_place_of_their_call,
+    deep_queries,
+    queries_of_every_form
+];
 
 /// Conditions on indexed columns with operators that the server trusts.
 fn conditions_that_are_asked_before_the_policy(db: &Db) {
@@ -175,4 +180,16 @@ fn queries_of_every_form(db: &Db) {
     assert!(
         plan(&mut scene.thief(), "SELECT slug FROM fluxbase_tenant.tenants WHERE slug = 'x'").contains("Subquery Scan")
     );
+}
+
+/// They are as deep as without the extension.
+fn deep_queries(db: &Db) {
+    let scene = Scene::set(db);
+    let deep = |from: &str, levels: usize| {
+        format!("{}SELECT count(*) FROM {from}{}", "SELECT (".repeat(levels), ")".repeat(levels))
+    };
+    run(&mut scene.thief(), "CREATE TABLE lair.plain (x int)");
+    run(&mut scene.thief(), &deep("lair.plain", 300));
+    run(&mut scene.thief(), &deep("tenant_thief.notes", 100));
+    run(&mut scene.thief(), &deep("fluxbase_tenant.tenants", 100));
 }

@@ -8,7 +8,7 @@ use crate::support::people::{column, one, run};
 use crate::support::scene::Scene;
 use crate::support::{Db, expect_error};
 
-cases![triggers, rules, functions_of_constraints, recursion_and_errors];
+cases![triggers, rules, functions_of_constraints, recursion_and_errors, casts_to_a_superusers_key];
 
 /// A shared table of an owner that is no superuser, who gives it to users by a view and by functions.
 struct Shop<'a> {
@@ -158,4 +158,45 @@ fn recursion_and_errors(db: &Db) {
     expect_error(thief.batch_execute("DELETE FROM lair.parent"), "P0001");
     let current = "SELECT current_user::text";
     assert_eq!(one::<String>(&mut thief, current, &[]), shop.scene.role);
+}
+
+/// The server looks for the key's row as the owner of that table, and casts the other side's value as its type says.
+fn casts_to_a_superusers_key(db: &Db) {
+    let shop = Shop::open(db);
+    let role = &shop.scene.role;
+    run(
+        &mut db.superuser(),
+        &format!(
+            "CREATE TABLE countries (code int PRIMARY KEY); INSERT INTO countries VALUES (1);
+             CREATE TABLE shop.colors (code int PRIMARY KEY); INSERT INTO shop.colors VALUES (1); ALTER TABLE shop.colors OWNER TO {};
+             GRANT SELECT, REFERENCES ON countries, shop.colors TO {role}, fluxbase_tenant_owner",
+            shop.owner
+        ),
+    );
+    let cast = |schema: &str| {
+        format!(
+            "CREATE TYPE {schema}t AS (a int);
+             CREATE FUNCTION {schema}to_int({schema}t) RETURNS int LANGUAGE plpgsql AS
+                 $f$ BEGIN IF current_user <> '{role}' THEN RAISE WARNING 'as %', current_user; END IF; RETURN ($1).a; END $f$;
+             CREATE CAST ({schema}t AS int) WITH FUNCTION {schema}to_int({schema}t) AS IMPLICIT;"
+        )
+    };
+    let mut thief = shop.scene.thief();
+    run(&mut thief, &cast("lair."));
+    for (number, table) in ["countries", "shop.colors"].into_iter().enumerate() {
+        run(&mut thief, &format!("CREATE TABLE lair.refers_{number} (c lair.t REFERENCES {table} (code))"));
+        let inserted = thief.batch_execute(&format!("INSERT INTO lair.refers_{number} VALUES (ROW(1)::lair.t)"));
+        expect_error(inserted, "42501").message_has("to_int");
+    }
+    let script = format!(
+        "{} CREATE TABLE refers (c t REFERENCES public.countries (code)); INSERT INTO refers VALUES (ROW(1)::t)",
+        cast("")
+    );
+    expect_error(db.try_migration(shop.scene.thief, &script), "42501").message_has("to_int");
+    // With the server's own types, and with a type of the table's owner, keys are as ever.
+    run(
+        &mut thief,
+        "CREATE TABLE lair.plain (c int REFERENCES countries, d smallint REFERENCES shop.colors); INSERT INTO lair.plain VALUES (1, 1)",
+    );
+    expect_error(thief.batch_execute("INSERT INTO lair.plain VALUES (2, 1)"), "23503");
 }

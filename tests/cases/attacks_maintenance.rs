@@ -218,5 +218,16 @@ fn differences_of_ranges(db: &Db) {
     run(&mut db.superuser(), "DELETE FROM pg_statistic WHERE starelid = 'lair.t'::regclass");
     run(&mut db.admin(), &format!("SELECT tenant_remove_member('{}', '{}')", scene.victim, scene.crook));
     assert!(db.superuser().batch_execute("ANALYZE lair.t").is_err());
+    // Nor where the session has just maintained the tenant's own table, whose index calls the function.
+    db.migrate(
+        scene.victim,
+        "CREATE TABLE other AS SELECT generate_series(1, 20) AS n; CREATE INDEX ON other (apart(n, n))",
+    );
+    for begin in ["", "BEGIN; "] {
+        let mut superuser = db.superuser();
+        run(&mut superuser, &format!("{begin}ANALYZE tenant_victim.other"));
+        expect_error(superuser.batch_execute("ANALYZE lair.t"), "42501");
+    }
+    expect_error(db.superuser().batch_execute("ANALYZE tenant_victim.other, lair.t"), "42501");
     assert_eq!(one::<i64>(&mut db.superuser(), told, &[]), 0);
 }

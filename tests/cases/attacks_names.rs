@@ -16,6 +16,7 @@ cases![
     extensions_into_a_tenants_schema,
     constants_by_number,
     schemas_locked_by_name,
+    constants_in_a_transaction_that_began_before_the_tenant,
 ];
 
 const CODE: &str = "CREATE TYPE mood AS ENUM ('sad', 'ok');
@@ -341,4 +342,18 @@ fn schemas_locked_by_name(db: &Db) {
     let address: String = one(&mut db.superuser(), &format!("SELECT ({lock})::text"), &[]);
     assert!(address.starts_with('('), "{address}");
     run(&mut db.admin(), &format!("SELECT tenant_delete('{}')", scene.victim));
+}
+
+/// What its snapshot does not see is there, and is looked at.
+fn constants_in_a_transaction_that_began_before_the_tenant(db: &Db) {
+    let scene = Scene::set(db);
+    let (mut thief, mut superuser) = (scene.thief(), db.superuser());
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class";
+    run(&mut thief, begin);
+    run(&mut superuser, begin);
+    let late = db.new_tenant("late", scene.owner);
+    let oid: String = one(&mut db.superuser(), "SELECT 'tenant_late.notes'::regclass::oid::text", &[]);
+    expect_error(thief.batch_execute(&format!("CREATE VIEW lair.v AS SELECT '{oid}'::regclass AS c")), "42501");
+    run(&mut superuser, "CREATE TABLE tenant_late.born (x int); COMMIT");
+    db.assert_tables_are_protected(late);
 }

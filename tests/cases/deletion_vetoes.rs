@@ -30,6 +30,7 @@ cases![
     views_that_hang_on_the_tenant,
     views_in_an_extension,
     what_no_longer_hangs_on_the_tenant,
+    what_the_server_cannot_drop,
 ];
 
 fn trigger_that_raises(db: &Db) {
@@ -389,7 +390,8 @@ fn views_in_an_extension(db: &Db) {
     run(
         &mut scene.thief(),
         "CREATE EXTENSION pg_trgm SCHEMA lair; CREATE VIEW lair.v AS SELECT id FROM tenant_victim.notes;
-         ALTER EXTENSION pg_trgm ADD VIEW lair.v",
+         CREATE VIEW lair.w AS SELECT id FROM tenant_victim.notes;
+         ALTER EXTENSION pg_trgm ADD VIEW lair.v; ALTER EXTENSION pg_trgm ADD TYPE lair.w",
     );
     run(&mut db.admin(), &format!("SELECT tenant_delete('{}')", scene.victim));
     until("the tenant is gone", || db.traces(scene.victim, "tenant_victim") == 0);
@@ -421,4 +423,37 @@ fn what_no_longer_hangs_on_the_tenant(db: &Db) {
     let left =
         "SELECT count(*) FROM pg_attribute WHERE attrelid = 'lair.wide'::regclass AND attnum > 0 AND NOT attisdropped";
     assert_eq!(one::<i64>(&mut db.superuser(), left, &[]), 0);
+}
+
+/// It stays, and the tenant's schema with it; the tenant is deleted, and nobody reaches what is left.
+fn what_the_server_cannot_drop(db: &Db) {
+    let scene = Scene::set(db);
+    db.add_migration("2", "CREATE FUNCTION one(anyelement) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1'");
+    run(
+        &mut db.admin(),
+        &format!("SELECT tenant_migrate('{0}'), tenant_add_member('{0}', '{1}')", scene.victim, scene.crook),
+    );
+    run(
+        &mut scene.thief(),
+        "CREATE TYPE lair.mood AS ENUM ('a');
+         CREATE FUNCTION lair.one(lair.mood) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';
+         CREATE CAST (lair.mood AS int) WITH FUNCTION lair.one(lair.mood) AS ASSIGNMENT;
+         CREATE TABLE lair.p (a int, b lair.mood, c int GENERATED ALWAYS AS (b) STORED) PARTITION BY LIST (a);
+         DROP CAST (lair.mood AS int);
+         CREATE CAST (lair.mood AS int) WITH FUNCTION tenant_victim.one(anyelement) AS ASSIGNMENT;
+         CREATE TABLE lair.p1 (a int, b lair.mood, c int GENERATED ALWAYS AS (b) STORED);
+         ALTER TABLE lair.p ATTACH PARTITION lair.p1 FOR VALUES IN (1);
+         CREATE INDEX i ON lair.p (c)",
+    );
+    run(&mut db.admin(), &format!("SELECT tenant_delete('{}')", scene.victim));
+    let there = "SELECT count(*) FROM fluxbase_tenant.tenants WHERE slug = 'victim'";
+    assert_eq!(one::<i64>(&mut db.superuser(), there, &[]), 0);
+    for mut client in [scene.thief(), scene.owner()] {
+        let seen =
+            client.query_one("SELECT count(*) FROM tenant_victim.notes", &[]).map_or(0, |row| row.get::<_, i64>(0));
+        assert_eq!(seen, 0);
+    }
+    run(&mut scene.thief(), "DROP TABLE lair.p; DROP CAST IF EXISTS (lair.mood AS int)");
+    run(&mut db.admin(), "SELECT tenant_purge('1 day')");
+    until("the tenant is gone", || db.traces(scene.victim, "tenant_victim") == 0);
 }

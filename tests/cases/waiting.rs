@@ -15,6 +15,7 @@ cases![
     schemas_that_somebody_is_creating,
     a_limit_of_tenants,
     a_repeatable_migration_that_changes,
+    a_migration_that_is_taken_back,
 ];
 
 /// One side of a pair: tenants in each state that a call needs, and a user who is in the first.
@@ -287,4 +288,28 @@ fn a_repeatable_migration_that_changes(db: &Db) {
     run(&mut db.superuser(), "SELECT tenant_migrate_all()");
     assert_eq!(one::<i64>(&mut db.superuser(), pending, &[]), 0);
     assert_eq!(one::<i32>(&mut db.superuser(), "SELECT n FROM tenant_second.v", &[]), 2);
+}
+
+/// Where the answer is known it comes at once, and else in some seconds.
+fn a_migration_that_is_taken_back(db: &Db) {
+    let add = |version: &str| format!("SELECT tenant_migration_add('{version}', 'n', 'SELECT 1')");
+    run(&mut db.superuser(), &add("1"));
+    db.new_tenant("first", new_user());
+    let mut client = db.superuser();
+    let refused = |client: &mut Client, version: &str, told: &str| {
+        let removed = client.batch_execute(&format!("SELECT tenant_migration_remove('{version}')"));
+        expect_refusal(removed, "conflict").message_has(told);
+    };
+    for spares in [0, 1] {
+        run(&mut db.superuser(), &format!("SELECT tenant_spares_fill({spares})"));
+        run(&mut db.superuser(), &add("2"));
+        let mut holder = db.superuser();
+        run(&mut holder, "BEGIN; SELECT tenant_create('held', 'Held')");
+        run(&mut client, "SET lock_timeout = '400ms'");
+        refused(&mut client, "1", "is applied to 1 tenants");
+        run(&mut client, "RESET lock_timeout");
+        refused(&mut client, "2", "is being applied by transactions that have not ended");
+        run(&mut holder, "ROLLBACK");
+        run(&mut client, "SELECT tenant_migration_remove('2')");
+    }
 }

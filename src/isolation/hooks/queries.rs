@@ -132,9 +132,9 @@ unsafe fn plan_with_functions(
         if !reads_catalog(plan) {
             return plan;
         }
-        let before = inlined::keep_out(true);
+        let before = inlined::keep_out();
         let plan = go_on_to_plan(copy, text, options, params);
-        inlined::keep_out(before);
+        inlined::put_back(before);
         plan
     }
 }

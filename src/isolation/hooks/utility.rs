@@ -30,6 +30,7 @@ pub unsafe extern "C-unwind" fn utility(
         JUST_STARTED.set(None);
         let command = (*statement).utilityStmt;
         commands::note(command);
+        definers::begin_command();
         permit_command(command);
         // No event trigger hears of this one.
         if pgrx::is_a(command, pg_sys::NodeTag::T_ReassignOwnedStmt) {
@@ -129,7 +130,9 @@ pub unsafe extern "C-unwind" fn object_access(
 #[pg_guard]
 extern "C-unwind" fn before_function(function: pg_sys::Oid) {
     cursors::before_function(function).unwrap_or_raise();
-    if check::function_is_out_of_reach(function, roles::current()).unwrap_or_raise() {
+    if check::function_is_out_of_reach(function, roles::current()).unwrap_or_raise()
+        || check::is_brought_by_a_key(function).unwrap_or_raise()
+    {
         refuse("function", check::function_name(function));
     }
     definers::note_call(function);
