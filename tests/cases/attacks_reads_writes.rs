@@ -26,6 +26,7 @@ cases![
     row_security_off,
     parallel_plans,
     moved_tables_and_renamed_schemas_open_nothing,
+    tables_beside_a_superusers_view,
 ];
 
 fn reads_by_qualified_name(db: &Db) {
@@ -329,4 +330,30 @@ fn moved_tables_and_renamed_schemas_open_nothing(db: &Db) {
     let joined = "SELECT count(p.id) FROM tenant_thief.notes t LEFT JOIN public.notes p ON p.id = t.id";
     assert_eq!(one::<i64>(&mut client, joined, &[]), 0);
     assert_eq!(reached(&mut scene.owner(), "public.notes"), 3);
+}
+
+/// What a superuser's view reads is exempt, and nothing beside it: not a table that left the schema, nor a partition that a
+/// superuser hung elsewhere.
+fn tables_beside_a_superusers_view(db: &Db) {
+    let scene = Scene::set(db);
+    db.migrate(scene.victim, "CREATE TABLE archive AS SELECT 'secret' AS body; CREATE TABLE part (k int, body text); INSERT INTO part VALUES (1, 'secret')");
+    run(
+        &mut db.superuser(),
+        "ALTER TABLE tenant_victim.archive SET SCHEMA public; GRANT SELECT, UPDATE ON archive TO fluxbase_tenant_user;
+         CREATE TABLE parts (k int, body text) PARTITION BY LIST (k); ALTER TABLE parts ATTACH PARTITION tenant_victim.part FOR VALUES IN (1);
+         CREATE VIEW figures AS SELECT id FROM tenant_victim.notes; CREATE VIEW total AS SELECT count(*) FROM tenant_victim.notes;
+         GRANT SELECT ON parts, figures, total TO fluxbase_tenant_user",
+    );
+    for query in [
+        "SELECT count(a.body) FROM archive a LEFT JOIN figures f ON f.id = 0",
+        "WITH u AS (UPDATE archive a SET body = 'x' FROM (SELECT count(*) FROM figures) f RETURNING 1) SELECT count(*) FROM u",
+        "SELECT count(p.body) FROM parts p LEFT JOIN figures f ON f.id = 0",
+        "SELECT count(q.body) FROM total t, (SELECT body FROM parts OFFSET 0) q",
+    ] {
+        let seen = scene.thief().query_one(query, &[]).map_or(0, |row| row.get::<_, i64>(0));
+        assert_eq!(seen, 0, "{query}");
+        assert_eq!(one::<i64>(&mut scene.thief(), "SELECT count FROM total", &[]), 3);
+    }
+    let own = "SELECT count(a.body) FROM archive a LEFT JOIN figures f ON f.id = 0";
+    assert_eq!(one::<i64>(&mut scene.owner(), own, &[]), 1);
 }
