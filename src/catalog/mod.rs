@@ -45,6 +45,11 @@ impl Catalog {
         Elevated::open(Snapshot::Fresh).map(Catalog)
     }
 
+    /// As `latest`, for what event triggers ask after each command.
+    pub fn latest_after_command() -> Result<Self> {
+        Elevated::open(Snapshot::Fresh)?.with_plans_for_large_catalogs().map(Catalog)
+    }
+
     pub fn caller_role(&self) -> pg_sys::Oid {
         self.0.caller()
     }

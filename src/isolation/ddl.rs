@@ -80,7 +80,7 @@ pub fn after_command(command: Command) -> Result<()> {
     let caller_is_superuser = roles::is_superuser(roles::current());
     let catalog = Catalog::write()?;
     // Tenants and shared tables that a transaction's older snapshot does not see are there all the same.
-    let objects = objects(&Catalog::latest()?)?;
+    let objects = objects(&Catalog::latest_after_command()?)?;
     if let Some(stray) = objects.stray.filter(|_| !caller_is_superuser) {
         return Err(Error::forbidden(
             format!("give {} to the owner role of a tenant", relation_name(stray)),
@@ -94,7 +94,7 @@ pub fn after_command(command: Command) -> Result<()> {
         return Ok(());
     }
     let _own = OwnDdl::begin();
-    let touched = touched(&Catalog::latest()?)?;
+    let touched = touched(&Catalog::latest_after_command()?)?;
     for relation in &touched {
         if relation.given_to_all_owners && !caller_is_superuser {
             return Err(Error::forbidden(
@@ -120,10 +120,12 @@ pub fn after_command(command: Command) -> Result<()> {
         }
     }
     if command == Command::Moves {
-        moved_out(&Catalog::latest()?)?.iter().try_for_each(|table| refuse_or_tell(table, caller_is_superuser))?;
+        moved_out(&Catalog::latest_after_command()?)?
+            .iter()
+            .try_for_each(|table| refuse_or_tell(table, caller_is_superuser))?;
     }
     if objects.partitions && command != Command::AltersInPlace {
-        for (partition, column) in bare_partitions(&Catalog::latest()?)? {
+        for (partition, column) in bare_partitions(&Catalog::latest_after_command()?)? {
             if let Some(partition) = LockedTable::lock(partition) {
                 policies::protect_shared(&catalog, &partition, &column)?;
             }
@@ -201,7 +203,7 @@ pub fn after_drop() -> Result<()> {
         return Ok(());
     }
     let caller_is_superuser = roles::is_superuser(roles::current());
-    let catalog = Catalog::latest()?;
+    let catalog = Catalog::latest_after_command()?;
     let bared: Vec<String> = query(
         catalog.scope(),
         "SELECT format('%I.%I', n.nspname, c.relname)

@@ -15,7 +15,7 @@ pub fn refuse_out_of_reach() -> Result<()> {
         return Ok(());
     }
     // Asked as the caller, whom the catalog's scope is not.
-    let schemas = relations::schemas_hung_on(&Catalog::latest()?)?;
+    let schemas = relations::schemas_hung_on(&Catalog::latest_after_command()?)?;
     for schema in schemas {
         if check::schema_is_out_of_reach(schema)? {
             return Err(Error::OutOfReach { kind: "schema", name: check::schema_name(schema) });

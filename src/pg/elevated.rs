@@ -63,9 +63,7 @@ impl Elevated {
             settings.set(c"quote_all_identifiers", "off")?;
         }
         if snapshot == Snapshot::Latest {
-            // Plans are kept, and those made while the server's catalogs were small would scan them when they are large.
-            settings.set(c"enable_seqscan", "off")?;
-            settings.set(c"plan_cache_mode", "force_generic_plan")?;
+            plan_for_large_catalogs(settings)?;
         }
         // SAFETY: the server refuses to take a new snapshot in parallel mode, where the one in force has to do. The push
         // is undone by Drop, or by the abort of the transaction.
@@ -78,6 +76,12 @@ impl Elevated {
         Ok(scope)
     }
 
+    /// As scopes that write do: for queries on the server's catalogs.
+    pub fn with_plans_for_large_catalogs(self) -> Result<Self> {
+        self.settings.as_ref().map_or(Ok(()), plan_for_large_catalogs)?;
+        Ok(self)
+    }
+
     /// The role that called, whose membership decides about instance admins.
     pub fn caller(&self) -> pg_sys::Oid {
         self.caller.role()
@@ -86,6 +90,12 @@ impl Elevated {
     pub fn snapshot(&self) -> Snapshot {
         self.snapshot
     }
+}
+
+/// Plans are kept, and those made while the server's catalogs were small would scan them when they are large.
+fn plan_for_large_catalogs(settings: &guc::Scope) -> Result<()> {
+    settings.set(c"enable_seqscan", "off")?;
+    settings.set(c"plan_cache_mode", "force_generic_plan")
 }
 
 impl Drop for Elevated {
