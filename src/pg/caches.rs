@@ -39,7 +39,7 @@ pub fn have_folded() -> bool {
     HAS_FOLDED.get()
 }
 
-/// Called as the caller or the catalog changes: plans that were kept are made anew, if there is any such plan among them. May be called
+/// Called as the caller or the catalog changes: plans that were kept are made again, if there is any such plan among them. May be called
 /// at any time.
 pub fn forget_folded() {
     if HAS_FOLDED.replace(false) {

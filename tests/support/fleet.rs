@@ -73,6 +73,10 @@ const LEFT: &str = "
     UNION ALL SELECT format('%s: %s', slug, unfinished) FROM tenant_migration_status() WHERE unfinished IS NOT NULL
     UNION ALL SELECT format('%s: %s', slug, last_error) FROM tenant_migration_status() WHERE last_error IS NOT NULL
     UNION ALL SELECT format('invalid: %s', indexrelid::regclass) FROM pg_index WHERE NOT indisvalid
+    UNION ALL SELECT format('wrong count: %s', slug) FROM fluxbase_tenant.tenants t,
+              LATERAL (SELECT count(*) AS least, coalesce(sum(m.revision), 0) AS most FROM fluxbase_tenant.applied_migrations a
+                       JOIN fluxbase_tenant.migrations m ON m.version = a.version WHERE a.tenant_id = t.id) l
+              WHERE t.applied NOT BETWEEN l.least AND l.most
     UNION ALL SELECT severity || ': ' || object || ': ' || problem FROM tenant_check() WHERE severity = 'error'";
 
 /// On the tenants' roles, schemas and tables, by sessions in this database; a lock on a role belongs to no database.
