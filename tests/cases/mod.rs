@@ -29,6 +29,7 @@ mod clients;
 mod clone;
 mod crash;
 mod cursors;
+mod deletion_hanging;
 mod deletion_session;
 mod deletion_vetoes;
 mod django;
@@ -114,6 +115,7 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         ("clone", clone::cases()),
         ("crash", crash::cases()),
         ("cursors", cursors::cases()),
+        ("deletion_hanging", deletion_hanging::cases()),
         ("deletion_session", deletion_session::cases()),
         ("deletion_vetoes", deletion_vetoes::cases()),
         ("django", django::cases()),

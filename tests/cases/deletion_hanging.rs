@@ -1,0 +1,139 @@
+//! What members hang on a tenant is no veto of its deletion, and no more is dropped than hangs on it.
+
+use crate::cases;
+use crate::support::Db;
+use crate::support::fleet::until;
+use crate::support::people::{column, one, run};
+use crate::support::scene::Scene;
+
+cases![
+    views_that_hang_on_the_tenant,
+    views_in_an_extension,
+    what_no_longer_hangs_on_the_tenant,
+    what_the_server_cannot_drop,
+];
+
+/// Views of a member's, each on the one before: the server drops them one within the other, and gives up where they are many.
+fn views_that_hang_on_the_tenant(db: &Db) {
+    let scene = Scene::set(db);
+    let member = "SELECT tenant_add_member('{}', '{}')".replacen("{}", &scene.victim.to_string(), 1);
+    run(&mut db.admin(), &member.replace("{}", &scene.crook.to_string()));
+    db.add_migration("2", "CREATE FUNCTION doubled(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1 * 2'");
+    run(&mut db.admin(), &format!("SELECT tenant_migrate('{}')", scene.victim));
+    let mut thief = scene.thief();
+    run(
+        &mut thief,
+        "CREATE VIEW lair.v0 AS SELECT id FROM tenant_victim.notes;
+         CREATE VIEW lair.circle AS SELECT id FROM tenant_victim.notes;
+         CREATE FUNCTION lair.f(lair.circle) RETURNS bigint LANGUAGE sql AS 'SELECT 1::bigint';
+         CREATE OR REPLACE VIEW lair.circle AS SELECT id, lair.f(NULL) AS f FROM tenant_victim.notes;
+         CREATE TABLE lair.parted (i int) PARTITION BY RANGE (i);
+         CREATE TABLE lair.part PARTITION OF lair.parted DEFAULT;
+         CREATE INDEX ON lair.parted (tenant_victim.doubled(i));
+         CREATE TABLE lair.kept (n int DEFAULT length('tenant_victim.notes'::regclass::text), row tenant_victim.notes);
+         CREATE VIEW lair.on_kept AS SELECT n FROM lair.kept;
+         INSERT INTO lair.kept VALUES (1)",
+    );
+    run(
+        &mut thief,
+        "DO $$ BEGIN FOR i IN 1..600 LOOP
+             EXECUTE format('CREATE VIEW lair.v%s AS SELECT a.id FROM lair.v%s a JOIN tenant_victim.notes USING (id)', i, i - 1);
+         END LOOP; END $$",
+    );
+    let deleted: String = one(&mut db.admin(), "SELECT slug FROM tenant_delete($1)", &[&scene.victim]);
+    assert_eq!(deleted, "victim");
+    for sql in ["SELECT count(*) FROM tenant_victim.notes", "SELECT count(*) FROM lair.v0"] {
+        let seen = scene.thief().query_one(sql, &[]).map_or(0, |row| row.get::<_, i64>(0));
+        assert_eq!(seen, 0, "{sql}");
+    }
+    let left = "SELECT count(*) FROM pg_namespace WHERE nspname = 'tenant_victim'";
+    until("the schema is gone", || one::<i64>(&mut db.superuser(), left, &[]) == 0);
+    until("the role is gone", || db.traces(scene.victim, "tenant_victim") == 0);
+    let views: Vec<String> = column(
+        &mut db.superuser(),
+        "SELECT relname::text FROM pg_class WHERE relnamespace = 'lair'::regnamespace",
+        &[],
+    );
+    assert_eq!(views.iter().filter(|name| name.starts_with('v')).count(), 0);
+    // No more than depends on it: the table has lost its column, and kept its rows and what else hangs on it.
+    run(&mut scene.thief(), "INSERT INTO lair.parted VALUES (1)");
+    assert_eq!(one::<i32>(&mut db.superuser(), "SELECT n FROM lair.on_kept", &[]), 1);
+    let reported = "SELECT count(*) FROM tenant_check() WHERE problem LIKE '%deleted tenants are left%'";
+    assert_eq!(one::<i64>(&mut db.superuser(), reported, &[]), 0);
+}
+
+/// DROP takes no part of an extension along, and whoever may create in the database puts theirs into one. Others use the extension.
+fn views_in_an_extension(db: &Db) {
+    let scene = Scene::set(db);
+    run(&mut db.admin(), &format!("SELECT tenant_add_member('{}', '{}')", scene.victim, scene.crook));
+    run(&mut db.superuser(), &format!("GRANT CREATE ON DATABASE {} TO {}", db.name(), scene.role));
+    run(
+        &mut scene.thief(),
+        "CREATE EXTENSION pg_trgm SCHEMA lair; CREATE VIEW lair.v AS SELECT id FROM tenant_victim.notes;
+         CREATE VIEW lair.w AS SELECT id FROM tenant_victim.notes;
+         ALTER EXTENSION pg_trgm ADD VIEW lair.v; ALTER EXTENSION pg_trgm ADD TYPE lair.w",
+    );
+    run(&mut db.admin(), &format!("SELECT tenant_delete('{}')", scene.victim));
+    until("the tenant is gone", || db.traces(scene.victim, "tenant_victim") == 0);
+    assert!(one::<bool>(&mut db.superuser(), "SELECT lair.similarity('word', 'word') = 1", &[]));
+    let views = "SELECT count(*) FROM pg_class WHERE relnamespace = 'lair'::regnamespace AND relkind = 'v'";
+    assert_eq!(one::<i64>(&mut db.superuser(), views, &[]), 0);
+}
+
+/// While the worker waits for one table, the owner of another one takes its column off the tenant's type.
+fn what_no_longer_hangs_on_the_tenant(db: &Db) {
+    let scene = Scene::set(db);
+    db.add_migration("2", "CREATE TYPE mood AS ENUM ('good', 'bad')");
+    run(
+        &mut db.admin(),
+        &format!("SELECT tenant_migrate('{0}'), tenant_add_member('{0}', '{1}')", scene.victim, scene.crook),
+    );
+    run(&mut db.superuser(), "CREATE TABLE kept (id int, c tenant_victim.mood); INSERT INTO kept VALUES (1, 'good')");
+    let columns: Vec<String> = (0..510).map(|n| format!("c{n} tenant_victim.mood")).collect();
+    run(&mut scene.thief(), &format!("CREATE TABLE lair.wide ({})", columns.join(", ")));
+    let mut holder = scene.thief();
+    run(&mut holder, "BEGIN; LOCK TABLE lair.wide");
+    run(&mut db.admin(), &format!("SELECT tenant_delete('{}')", scene.victim));
+    let waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'lair.wide'::regclass AND NOT granted)";
+    until("the worker waits", || one::<bool>(&mut db.superuser(), waits, &[]));
+    run(&mut db.superuser(), "ALTER TABLE kept ALTER c TYPE text");
+    run(&mut holder, "COMMIT");
+    until("the tenant is gone", || db.traces(scene.victim, "tenant_victim") == 0);
+    assert_eq!(one::<String>(&mut db.superuser(), "SELECT c FROM kept", &[]), "good");
+    let left =
+        "SELECT count(*) FROM pg_attribute WHERE attrelid = 'lair.wide'::regclass AND attnum > 0 AND NOT attisdropped";
+    assert_eq!(one::<i64>(&mut db.superuser(), left, &[]), 0);
+}
+
+/// It stays, and the tenant's schema with it; the tenant is deleted, and nobody reaches what is left.
+fn what_the_server_cannot_drop(db: &Db) {
+    let scene = Scene::set(db);
+    db.add_migration("2", "CREATE FUNCTION one(anyelement) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1'");
+    run(
+        &mut db.admin(),
+        &format!("SELECT tenant_migrate('{0}'), tenant_add_member('{0}', '{1}')", scene.victim, scene.crook),
+    );
+    run(
+        &mut scene.thief(),
+        "CREATE TYPE lair.mood AS ENUM ('a');
+         CREATE FUNCTION lair.one(lair.mood) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';
+         CREATE CAST (lair.mood AS int) WITH FUNCTION lair.one(lair.mood) AS ASSIGNMENT;
+         CREATE TABLE lair.p (a int, b lair.mood, c int GENERATED ALWAYS AS (b) STORED) PARTITION BY LIST (a);
+         DROP CAST (lair.mood AS int);
+         CREATE CAST (lair.mood AS int) WITH FUNCTION tenant_victim.one(anyelement) AS ASSIGNMENT;
+         CREATE TABLE lair.p1 (a int, b lair.mood, c int GENERATED ALWAYS AS (b) STORED);
+         ALTER TABLE lair.p ATTACH PARTITION lair.p1 FOR VALUES IN (1);
+         CREATE INDEX i ON lair.p (c)",
+    );
+    run(&mut db.admin(), &format!("SELECT tenant_delete('{}')", scene.victim));
+    let there = "SELECT count(*) FROM fluxbase_tenant.tenants WHERE slug = 'victim'";
+    assert_eq!(one::<i64>(&mut db.superuser(), there, &[]), 0);
+    for mut client in [scene.thief(), scene.owner()] {
+        let seen =
+            client.query_one("SELECT count(*) FROM tenant_victim.notes", &[]).map_or(0, |row| row.get::<_, i64>(0));
+        assert_eq!(seen, 0);
+    }
+    run(&mut scene.thief(), "DROP TABLE lair.p; DROP CAST IF EXISTS (lair.mood AS int)");
+    run(&mut db.admin(), "SELECT tenant_purge('1 day')");
+    until("the tenant is gone", || db.traces(scene.victim, "tenant_victim") == 0);
+}
