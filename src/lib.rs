@@ -1,5 +1,6 @@
-//! fluxbase_tenant: multi-tenancy for PostgreSQL. Data goes one way:
-//! SQL surface (`api`) -> who is calling (`identity`) -> may they (`access`) -> `catalog` -> tenant `schema` and `migrate`.
+//! fluxbase_tenant: multi-tenancy for PostgreSQL.
+//!
+//! The modules are floors, top first: each knows those below it and none above, which tests/architecture.rs looks after.
 
 mod access;
 mod api;
@@ -7,16 +8,15 @@ mod catalog;
 mod drift;
 mod error;
 mod fleet;
-mod identity;
-mod ids;
 mod isolation;
-mod membership;
-mod migrate;
+mod migrations;
+mod model;
+mod people;
 mod pg;
+mod protection;
 mod schema;
-mod session;
 mod settings;
-mod tenancy;
+mod tenants;
 
 use pgrx::prelude::*;
 
@@ -49,4 +49,5 @@ pub extern "C-unwind" fn _PG_init() {
     settings::define();
     catalog::changes::install();
     isolation::install();
+    protection::install();
 }

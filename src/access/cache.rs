@@ -7,21 +7,13 @@ use std::rc::Rc;
 use foldhash::fast::RandomState;
 use pgrx::{Uuid, pg_sys};
 
-use super::Role;
-use crate::catalog::tenants::Status;
 use crate::catalog::{Catalog, changes, instance_admins, standings, tenants};
 use crate::error::Result;
+use crate::model::Standing;
 use crate::settings;
 
 /// Answers kept at most; beyond that all are forgotten, so that a backend that serves a million users does not grow.
 const CAPACITY: usize = 1024;
-
-/// What a user is to a tenant: its status and the user's role in it.
-#[derive(Clone, Copy)]
-pub struct Standing {
-    pub status: Status,
-    pub role: Option<Role>,
-}
 
 #[derive(Default)]
 struct Cache {

@@ -1,13 +1,19 @@
-//! May they: the permission rules.
+//! Who is calling, and whether they may: every question about identity and authorization is answered here.
 
 mod cache;
-mod role;
+mod caller;
+mod claims;
+pub mod owner_roles;
+mod permit;
 mod rules;
+mod sandbox_identity;
+pub mod security_definers;
 
-pub use cache::{Moment, Standing, is_instance_admin};
-pub use role::Role;
+pub use cache::Moment;
+pub use caller::{Caller, is_by_foreign_settings, user};
+pub use permit::{CreatePermit, Instance, InstancePermit, Leave, Manage, Permit, See, SoftDelete, UserPermit};
 pub use rules::{
-    Access, Need, authorize, has_access, is_active_member_or_instance_admin, is_reachable, is_reached_by_session,
-    reachable_tenant_ids, require_data_access, require_instance_admin, require_server_files, require_user, tenants_of,
-    visible_tenant, visible_tenant_ids,
+    authorize, authorize_create, authorize_instance, authorize_user, has_access, is_reachable, is_reached_by_session,
+    reachable_tenant_ids, require_data_access, require_server_files, tenants_of, visible_tenant, visible_tenant_ids,
 };
+pub use sandbox_identity::{SandboxIdentity, is_sandboxed};

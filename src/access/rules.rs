@@ -11,40 +11,19 @@ use std::rc::Rc;
 
 use pgrx::{Uuid, pg_sys};
 
-use super::Role;
-use super::cache::{self, Standing};
-use crate::catalog::tenants::{Status, Tenant};
+use super::caller::{self, Caller};
+use super::permit::{CreatePermit, InstancePermit, Need, Permission, Permit, See, UserPermit};
+use super::sandbox_identity::{is_sandbox_of, is_sandboxed};
+use super::{cache, owner_roles, security_definers};
+use crate::catalog::tenants::Tenant;
 use crate::catalog::{Catalog, members, tenants};
 use crate::error::{Error, Result};
-use crate::identity::{self, Caller};
-use crate::pg::roles;
-use crate::settings::{self, DefaultTenant};
-
-/// What an operation on a tenant asks of its caller.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Need {
-    /// To read about it.
-    See,
-    /// To change it or its members.
-    Manage,
-    /// To soft-delete it: as `Manage`, but also where that has been done.
-    SoftDelete,
-    /// To end the own membership.
-    Leave,
-    /// What only instance admins do.
-    Instance,
-}
-
-/// The answer to a caller who may: the tenant, and as whom the caller acts.
-pub struct Access {
-    pub caller: Caller,
-    pub tenant: Tenant,
-    /// The caller's rights in the tenant: an instance admin or a service context has an admin's.
-    pub role: Role,
-}
+use crate::model::{Role, Standing, Status};
+use crate::pg::{roles, security_context};
+use crate::settings::{self, CreatePolicy, DefaultTenant};
 
 /// The first line of every function that names a tenant. `None` means the current tenant.
-pub fn authorize(catalog: &Catalog, need: Need, tenant_id: Option<Uuid>, action: &str) -> Result<Access> {
+pub fn authorize<P: Permission>(catalog: &Catalog, tenant_id: Option<Uuid>, action: &str) -> Result<Permit<P>> {
     let caller = Caller::current(catalog)?;
     if caller == Caller::Nobody {
         return Err(Error::Unauthenticated);
@@ -52,19 +31,19 @@ pub fn authorize(catalog: &Catalog, need: Need, tenant_id: Option<Uuid>, action:
     let tenant_id = match tenant_id {
         Some(id) => id,
         // Nothing is destroyed by omission: there the tenant has to be chosen, not found.
-        None if need == Need::SoftDelete || need == Need::Leave => chosen_tenant_id()?,
+        None if matches!(P::NEED, Need::SoftDelete | Need::Leave) => chosen_tenant_id()?,
         None => current_tenant_id(catalog, caller)?.ok_or_else(no_current_tenant)?,
     };
     if !is_concerned(caller, tenant_id)? {
         return Err(Error::tenant_not_found());
     }
-    let access = decide(catalog, caller, need, tenants::by_id(catalog, tenant_id)?, action)?;
-    if need == Need::See {
-        return Ok(access);
+    let permit = decide(catalog, caller, tenants::by_id(catalog, tenant_id)?, action)?;
+    if P::NEED == Need::See {
+        return Ok(permit);
     }
     // Lock only what the caller may change, so that an outsider can neither hold nor feel a lock; then decide again, for
     // what was true before the wait may not be true after it.
-    decide(catalog, caller, need, tenants::lock(catalog, tenant_id)?, action)
+    decide(catalog, caller, tenants::lock(catalog, tenant_id)?, action)
 }
 
 /// Whether the tenant, if it is there, may be the caller's to know. The answer takes as long for one that is there as for one that is
@@ -78,12 +57,13 @@ fn is_concerned(caller: Caller, tenant_id: Uuid) -> Result<bool> {
     })
 }
 
-fn decide(catalog: &Catalog, caller: Caller, need: Need, tenant: Option<Tenant>, action: &str) -> Result<Access> {
+fn decide<P: Permission>(catalog: &Catalog, caller: Caller, tenant: Option<Tenant>, action: &str) -> Result<Permit<P>> {
+    let need = P::NEED;
     let tenant = tenant.filter(|tenant| tenant.status != Status::Spare).ok_or_else(Error::tenant_not_found)?;
     let role = role_in(catalog, caller, need, &tenant)?.ok_or_else(Error::tenant_not_found)?;
     if tenant.status == Status::Deleted && !is_instance_admin(caller) {
         let repeated = need == Need::SoftDelete && role == Role::Admin;
-        return if repeated { Ok(Access { caller, tenant, role }) } else { Err(Error::tenant_not_found()) };
+        return if repeated { Ok(Permit::new(caller, tenant, role)) } else { Err(Error::tenant_not_found()) };
     }
     let allowed = match need {
         Need::See | Need::Leave => true,
@@ -97,15 +77,41 @@ fn decide(catalog: &Catalog, caller: Caller, need: Need, tenant: Option<Tenant>,
     if need == Need::Manage {
         require_data_access(caller, &tenant)?;
     }
-    Ok(Access { caller, tenant, role })
+    Ok(Permit::new(caller, tenant, role))
 }
 
 /// For functions that concern the whole instance.
-pub fn require_instance_admin(catalog: &Catalog, action: &str) -> Result<Caller> {
+pub fn authorize_instance(catalog: &Catalog, action: &str) -> Result<InstancePermit> {
     match Caller::current(catalog)? {
-        caller @ Caller::InstanceAdmin { .. } => Ok(caller),
+        caller @ Caller::InstanceAdmin { .. } => Ok(InstancePermit::new(caller)),
         Caller::Nobody => Err(Error::Unauthenticated),
         Caller::User(_) | Caller::Service(_) => Err(Error::forbidden(action, "Ask an instance admin.")),
+    }
+}
+
+/// For `tenant_create`. Self-service callers create for themselves, and choose no id: whether an id is taken is not theirs to
+/// learn.
+pub fn authorize_create(catalog: &Catalog, id: Option<Uuid>, admin_user_id: Option<Uuid>) -> Result<CreatePermit> {
+    let caller = Caller::current(catalog)?;
+    match caller {
+        Caller::Nobody => Err(Error::Unauthenticated),
+        Caller::InstanceAdmin { .. } => Ok(CreatePermit::new(caller, id, admin_user_id)),
+        Caller::User(user) if settings::create_policy() == CreatePolicy::Authenticated => {
+            if id.is_some() {
+                return Err(Error::forbidden("choose the id of a new tenant", "Leave out id."));
+            }
+            if admin_user_id.is_some_and(|admin| admin != user) {
+                return Err(Error::forbidden(
+                    "create a tenant for another user",
+                    "Leave out admin_user_id, then add the user with tenant_assign_admin().",
+                ));
+            }
+            Ok(CreatePermit::new(caller, id, admin_user_id))
+        }
+        Caller::User(_) | Caller::Service(_) => Err(Error::forbidden(
+            "create a tenant",
+            "Ask an instance admin, or have fluxbase_tenant.create_policy set to authenticated.",
+        )),
     }
 }
 
@@ -119,8 +125,8 @@ pub fn require_server_files(catalog: &Catalog, action: &str) -> Result<()> {
 }
 
 /// For functions that concern the calling user.
-pub fn require_user(catalog: &Catalog) -> Result<Uuid> {
-    Caller::current(catalog)?.user().ok_or(Error::Unauthenticated)
+pub fn authorize_user(catalog: &Catalog) -> Result<UserPermit> {
+    Caller::current(catalog)?.user().map(UserPermit::new).ok_or(Error::Unauthenticated)
 }
 
 /// The current tenant's row, if the caller may see it; `None` where no tenant is current.
@@ -129,7 +135,7 @@ pub fn visible_tenant(catalog: &Catalog) -> Result<Option<Tenant>> {
     let Some(id) = current_tenant_id(catalog, caller)? else {
         return Ok(None);
     };
-    authorize(catalog, Need::See, Some(id), "see this tenant").map(|access| Some(access.tenant))
+    authorize::<See>(catalog, Some(id), "see this tenant").map(|permit| Some(permit.into_tenant()))
 }
 
 /// Whether the caller reaches the tenant's data, with at least `role` in it. Never an error for want of an identity:
@@ -146,42 +152,38 @@ fn has_access_as(caller: Caller, tenant_id: Uuid, role: Role) -> Result<bool> {
         }
         // An instance admin's migration of a suspended tenant has its data to work on.
         Caller::Service(id) => {
-            let migrated = identity::is_sandbox_of(tenant_id);
+            let migrated = is_sandbox_of(tenant_id);
             let open = |s: &Standing| active(s) || (migrated && s.status == Status::Suspended);
             id == tenant_id && cache::standing(None, tenant_id)?.as_ref().is_some_and(open)
         }
-        Caller::User(user) => cache::standing(Some(user), tenant_id)?
-            .filter(active)
-            .is_some_and(|standing| standing.role.is_some_and(|has| has >= role)),
+        Caller::User(user) => {
+            cache::standing(Some(user), tenant_id)?.is_some_and(|standing| standing.gives_access(role))
+        }
         Caller::Nobody => false,
     })
 }
 
-pub fn is_active_member_or_instance_admin(user: Uuid, tenant: Uuid) -> Result<bool> {
-    Ok(cache::is_instance_admin(user)? || has_access_as(Caller::User(user), tenant, Role::Member)?)
-}
-
 /// Whether the caller reaches the tenant's tables now: with access, and where a tenant is current, it is this one.
 pub fn is_reachable(database_role: pg_sys::Oid, tenant_id: Uuid) -> Result<bool> {
-    match identity::owner::tenant_of(database_role) {
+    match owner_roles::tenant_of(database_role) {
         None => {}
         Some(owned) if owned != tenant_id => return Ok(false),
         // Others may get code of theirs to run as the owner role, by a trigger that does not say whose table it writes to.
         Some(_) => return is_reached_by_session(database_role, tenant_id),
     }
     let now = cache::Moment::now();
-    if !identity::is_sandboxed()
-        && !roles::is_maintenance_of_others()
+    if !is_sandboxed()
+        && !security_context::is_maintenance_of_others()
         && let Some(known) = cache::verdict(now, tenant_id)
     {
         return Ok(known);
     }
-    if identity::tenant()?.is_some_and(|current| current != tenant_id) {
+    if caller::tenant()?.is_some_and(|current| current != tenant_id) {
         return Ok(false);
     }
     let caller = Caller::of(database_role)?;
     let reaches = has_access_as(caller, tenant_id, Role::Member)?;
-    if caller.is_by_own_settings() && !roles::is_maintenance_of_others() {
+    if caller.is_by_own_settings() && !security_context::is_maintenance_of_others() {
         cache::keep_verdict(now, tenant_id, reaches);
     }
     Ok(reaches)
@@ -193,15 +195,15 @@ pub fn is_reached_by_session(owner_role: pg_sys::Oid, tenant_id: Uuid) -> Result
     if session == owner_role {
         return Ok(true);
     }
-    if roles::bypasses_policies(session) && !identity::is_sandboxed() {
-        return Ok(identity::definers::is_own_doing(owner_role));
+    if roles::bypasses_policies(session) && !is_sandboxed() {
+        return Ok(security_definers::is_own_doing(owner_role));
     }
     has_access_as(Caller::of(session)?, tenant_id, Role::Member)
 }
 
 /// The tenants whose rows of shared tables the caller reaches now.
 pub fn reachable_tenant_ids(catalog: &Catalog) -> Result<Vec<Uuid>> {
-    if let Some(current) = identity::tenant()? {
+    if let Some(current) = caller::tenant()? {
         let reached = has_access(catalog.caller_role(), current, Role::Member)?;
         return Ok(if reached { vec![current] } else { Vec::new() });
     }
@@ -254,7 +256,7 @@ fn role_in(catalog: &Catalog, caller: Caller, need: Need, tenant: &Tenant) -> Re
 
 /// The setting; the claim; for a user, the oldest membership, if that is the default.
 fn current_tenant_id(catalog: &Catalog, caller: Caller) -> Result<Option<Uuid>> {
-    if let Some(id) = identity::tenant()? {
+    if let Some(id) = caller::tenant()? {
         return Ok(Some(id));
     }
     match caller.user().filter(|_| settings::default_tenant() == DefaultTenant::OldestMembership) {
@@ -264,7 +266,7 @@ fn current_tenant_id(catalog: &Catalog, caller: Caller) -> Result<Option<Uuid>> 
 }
 
 fn chosen_tenant_id() -> Result<Uuid> {
-    identity::tenant()?.ok_or_else(no_current_tenant)
+    caller::tenant()?.ok_or_else(no_current_tenant)
 }
 
 fn no_current_tenant() -> Error {

@@ -10,8 +10,11 @@ mod fluxbase_tenant {
     use crate::access;
     use crate::api::{Result, answer};
     use crate::catalog::{Catalog, changes};
-    use crate::isolation::{before_command, commands, ddl, dependents, recognize, sequences, support};
+    use crate::isolation::planner_support;
+    use crate::pg::parse_tree::alter_table;
     use crate::pg::roles;
+    use crate::protection::event_triggers::{self, Command};
+    use crate::protection::{before_command, dependents, policy_conditions, sequences};
 
     /// Planner support of reachable().
     #[pg_extern(sql = r#"
@@ -20,7 +23,7 @@ mod fluxbase_tenant {
     "#)]
     fn reachable_support(request: Internal) -> Result<Internal> {
         // SAFETY: the planner passes a node.
-        planner_answer(request, |node| unsafe { support::simplify_reachable(node) })
+        planner_answer(request, |node| unsafe { planner_support::simplify_reachable(node) })
     }
 
     /// Planner support of installed().
@@ -30,7 +33,7 @@ mod fluxbase_tenant {
     "#)]
     fn installed_support(request: Internal) -> Result<Internal> {
         // SAFETY: as above.
-        planner_answer(request, |node| unsafe { support::simplify_installed(node) })
+        planner_answer(request, |node| unsafe { planner_support::simplify_installed(node) })
     }
 
     /// The one argument of a support function is a node, the answer a node or null.
@@ -101,7 +104,7 @@ mod fluxbase_tenant {
         STABLE STRICT PARALLEL SAFE COST 10 LANGUAGE c AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
     "#)]
     fn policy_tenant(condition: &str) -> Result<Option<Uuid>> {
-        answer(|| recognize::tenant(condition))
+        answer(|| policy_conditions::tenant(condition))
     }
 
     /// The tenant column in a policy's condition; called by the view isolation_policies.
@@ -110,7 +113,7 @@ mod fluxbase_tenant {
         STABLE STRICT PARALLEL SAFE COST 10 LANGUAGE c AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
     "#)]
     fn policy_column(condition: &str) -> Result<Option<i16>> {
-        answer(|| recognize::column(condition))
+        answer(|| policy_conditions::column(condition))
     }
 
     /// Event trigger: see `before_command`.
@@ -130,7 +133,7 @@ mod fluxbase_tenant {
         }
     }
 
-    /// Event trigger: see `ddl`.
+    /// Event trigger: see `event_triggers`.
     #[pg_extern(sql = r#"
         CREATE FUNCTION fluxbase_tenant.after_command() RETURNS event_trigger
         VOLATILE PARALLEL UNSAFE LANGUAGE c AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
@@ -141,23 +144,23 @@ mod fluxbase_tenant {
         let command = unsafe {
             let context = (*fcinfo).context;
             if context.is_null() || !pgrx::is_a(context, pg_sys::NodeTag::T_EventTriggerData) {
-                ddl::Command::Other
+                Command::Other
             } else {
                 let data = context.cast::<pg_sys::EventTriggerData>();
                 match (*(*data).parsetree).type_ {
-                    pg_sys::NodeTag::T_AlterTableStmt if commands::is_harmless((*data).parsetree.cast()) => {
+                    pg_sys::NodeTag::T_AlterTableStmt if alter_table::is_harmless((*data).parsetree.cast()) => {
                         return Ok(());
                     }
-                    pg_sys::NodeTag::T_AlterTableStmt if commands::attaches((*data).parsetree.cast()) => {
-                        ddl::Command::Attaches
+                    pg_sys::NodeTag::T_AlterTableStmt if alter_table::attaches((*data).parsetree.cast()) => {
+                        Command::Attaches
                     }
-                    pg_sys::NodeTag::T_AlterTableStmt => ddl::Command::AltersInPlace,
-                    pg_sys::NodeTag::T_AlterObjectSchemaStmt => ddl::Command::Moves,
-                    _ => ddl::Command::Other,
+                    pg_sys::NodeTag::T_AlterTableStmt => Command::AltersInPlace,
+                    pg_sys::NodeTag::T_AlterObjectSchemaStmt => Command::Moves,
+                    _ => Command::Other,
                 }
             }
         };
-        answer(|| ddl::after_command(command))
+        answer(|| event_triggers::after_command(command))
     }
 
     /// Event trigger: see `dependents`.
@@ -169,13 +172,13 @@ mod fluxbase_tenant {
         answer(dependents::refuse_out_of_reach)
     }
 
-    /// Event trigger: see `ddl`.
+    /// Event trigger: see `event_triggers`.
     #[pg_extern(sql = r#"
         CREATE FUNCTION fluxbase_tenant.after_drop() RETURNS event_trigger
         VOLATILE PARALLEL UNSAFE LANGUAGE c AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
     "#)]
     fn after_drop(_fcinfo: pg_sys::FunctionCallInfo) -> Result<()> {
-        answer(ddl::after_drop)
+        answer(event_triggers::after_drop)
     }
 
     /// Trigger of the catalog's tables: tells the caches of all sessions.

@@ -4,6 +4,7 @@ use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 
 use super::{Result, answer};
+use crate::access::{authorize, authorize_instance};
 use crate::catalog::Catalog;
 use crate::drift;
 
@@ -27,8 +28,8 @@ fn tenant_drift(
     let drift = answer(|| {
         let catalog = Catalog::write()?;
         match tenant_id {
-            Some(id) => drift::of_tenant(&catalog, id),
-            None => drift::of_fleet(&catalog),
+            Some(_) => drift::of_tenant(&catalog, &authorize(&catalog, tenant_id, "compare a tenant with its ledger")?),
+            None => drift::of_fleet(&catalog, &authorize_instance(&catalog, "compare all tenants with their ledgers")?),
         }
     })?;
     Ok(TableIterator::new(

@@ -4,11 +4,11 @@ use pgrx::datum::{Interval, TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 
 use super::{Result, answer, required};
-use crate::access::require_instance_admin;
+use crate::access::authorize_instance;
 use crate::catalog::{Catalog, fleet as runs};
 use crate::error::Error;
 use crate::fleet::{self, Options};
-use crate::tenancy;
+use crate::tenants;
 
 /// Applies what is pending to all tenants, in background workers, one transaction a tenant.
 #[pg_extern(volatile, parallel_unsafe, cost = 1000000)]
@@ -38,7 +38,7 @@ fn tenant_migrate_all(
     >,
 > {
     let visits = answer(|| {
-        fleet::migrate_all(Options {
+        let options = Options {
             target,
             parallel: required("parallel", parallel)?,
             only: tenants.map(|names| names.into_iter().flatten().collect()),
@@ -46,7 +46,9 @@ fn tenant_migrate_all(
             retries: required("retries", retries)?,
             stop_on_error: required("stop_on_error", stop_on_error)?,
             dry_run: required("dry_run", dry_run)?,
-        })
+        };
+        let permit = authorize_instance(&Catalog::latest()?, "migrate all tenants")?;
+        fleet::migrate_all(&permit, options)
     })?;
     Ok(TableIterator::new(visits.into_iter().map(|v| {
         (v.tenant_id, v.slug, v.status, v.from_version, v.to_version, v.applied, v.duration, v.sqlstate, v.error)
@@ -74,7 +76,7 @@ fn tenant_migration_progress() -> Result<
 > {
     let progress = answer(|| {
         let catalog = Catalog::latest()?;
-        require_instance_admin(&catalog, "see the progress of migrations")?;
+        authorize_instance(&catalog, "see the progress of migrations")?;
         runs::progress(&catalog)
     })?;
     Ok(TableIterator::new(progress.into_iter().map(|p| {
@@ -89,7 +91,8 @@ fn tenant_spares_fill(
 ) -> Result<TableIterator<'static, (name!(made, i32), name!(migrated, i32), name!(dropped, i32))>> {
     let filled = answer(|| {
         let catalog = Catalog::write()?;
-        let filled = tenancy::fill(&catalog, n)?;
+        let permit = authorize_instance(&catalog, "fill up the spare tenants")?;
+        let filled = tenants::fill(&catalog, &permit, n)?;
         fleet::remove_after_commit(&catalog)?;
         Ok(filled)
     })?;

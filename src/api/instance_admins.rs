@@ -4,10 +4,10 @@ use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 
 use super::{Result, answer, required};
-use crate::access::require_instance_admin;
-use crate::catalog::Catalog;
-use crate::catalog::instance_admins::{self, InstanceAdmin};
-use crate::error::Error;
+use crate::access::authorize_instance;
+use crate::catalog::instance_admins::InstanceAdmin;
+use crate::catalog::{self, Catalog};
+use crate::people::instance_admins;
 
 macro_rules! returns_instance_admins {
     ($($(#[$meta:meta])* fn $name:ident($($args:tt)*) $body:block)+) => {$(
@@ -32,25 +32,23 @@ returns_instance_admins! {
     #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
     fn tenant_grant_instance_admin(user_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
-        let caller = require_instance_admin(&catalog, "grant instance admin")?;
-        instance_admins::grant(&catalog, required("user_id", user_id)?, caller.user())
+        let permit = authorize_instance(&catalog, "grant instance admin")?;
+        instance_admins::grant(&catalog, &permit, required("user_id", user_id)?)
     }
 
     /// Ends a user's being instance admin.
     #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
     fn tenant_revoke_instance_admin(user_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
-        require_instance_admin(&catalog, "revoke instance admin")?;
-        instance_admins::revoke(&catalog, required("user_id", user_id)?)?
-            .ok_or(Error::NotFound { what: "instance admin" })
-            .map(Some)
+        let permit = authorize_instance(&catalog, "revoke instance admin")?;
+        instance_admins::revoke(&catalog, &permit, required("user_id", user_id)?).map(Some)
     }
 
     /// The instance admins, oldest first.
     #[pg_extern(stable, parallel_safe, cost = 100)]
     fn tenant_list_instance_admins() {
         let catalog = Catalog::read()?;
-        require_instance_admin(&catalog, "list instance admins")?;
-        instance_admins::list(&catalog)
+        authorize_instance(&catalog, "list instance admins")?;
+        catalog::instance_admins::list(&catalog)
     }
 }

@@ -4,10 +4,11 @@ use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 
 use super::{Result, answer, required};
-use crate::access::require_instance_admin;
+use crate::access::authorize_instance;
 use crate::catalog::Catalog;
 use crate::catalog::findings::{self, Finding};
-use crate::isolation::{self, shared};
+use crate::isolation;
+use crate::protection::shared_tables;
 
 /// Gives a shared table a tenant column and policies; a row for each thing done.
 #[pg_extern(sql = r#"
@@ -23,7 +24,9 @@ fn tenant_protect(
     let steps = answer(|| {
         let catalog = Catalog::write()?;
         let column = required("tenant_column", tenant_column)?.to_string_lossy().into_owned();
-        shared::protect(&catalog, required("relation", relation)?, &column, existing_rows)
+        let relation = required("relation", relation)?;
+        let permit = authorize_instance(&catalog, "protect this table")?;
+        shared_tables::protect(&catalog, &permit, relation, &column, existing_rows)
     })?;
     Ok(TableIterator::new(steps.into_iter().map(|step| (step.object, step.done.to_string()))))
 }
@@ -36,7 +39,12 @@ fn tenant_protect(
 fn tenant_unprotect(
     relation: Option<pg_sys::Oid>,
 ) -> Result<TableIterator<'static, (name!(object, String), name!(done, String))>> {
-    let steps = answer(|| shared::unprotect(&Catalog::write()?, required("relation", relation)?))?;
+    let steps = answer(|| {
+        let catalog = Catalog::write()?;
+        let relation = required("relation", relation)?;
+        let permit = authorize_instance(&catalog, "unprotect this table")?;
+        shared_tables::unprotect(&catalog, &permit, relation)
+    })?;
     Ok(TableIterator::new(steps.into_iter().map(|step| (step.object, step.done.to_string()))))
 }
 
@@ -50,7 +58,7 @@ fn tenant_check() -> Result<
 > {
     let findings = answer(|| {
         let catalog = Catalog::read()?;
-        require_instance_admin(&catalog, "audit the installation")?;
+        authorize_instance(&catalog, "audit the installation")?;
         let mut findings = findings::list(&catalog)?;
         if !isolation::in_force() {
             findings.insert(0, Finding::check_is_bypassed());

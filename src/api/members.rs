@@ -5,37 +5,36 @@ use pgrx::prelude::*;
 
 use super::required;
 use super::rows::returns_assignments;
-use crate::access::{Need, Role, authorize};
-use crate::catalog::{Catalog, members};
-use crate::membership;
+use crate::access::{See, authorize, authorize_user};
+use crate::catalog::{self, Catalog};
+use crate::model::Role;
+use crate::people::members;
 
 returns_assignments! {
     /// Makes a user tenant_admin; again: the same row.
     #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
     fn tenant_assign_admin(tenant_id: Option<Uuid>, user_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
-        membership::promote(&catalog, required("tenant_id", tenant_id)?, required("user_id", user_id)?).map(Some)
+        let (tenant_id, user_id) = (required("tenant_id", tenant_id)?, required("user_id", user_id)?);
+        let permit = authorize(&catalog, Some(tenant_id), "assign an admin")?;
+        members::promote(&catalog, &permit, user_id).map(Some)
     }
 
     /// Ends a tenant_admin's membership.
     #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
     fn tenant_remove_admin(tenant_id: Option<Uuid>, user_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
-        membership::remove(
-            &catalog,
-            required("tenant_id", tenant_id)?,
-            required("user_id", user_id)?,
-            Some(Role::Admin),
-        )
-        .map(Some)
+        let (tenant_id, user_id) = (required("tenant_id", tenant_id)?, required("user_id", user_id)?);
+        let permit = authorize(&catalog, Some(tenant_id), "remove an admin")?;
+        members::remove(&catalog, &permit, user_id, Some(Role::Admin)).map(Some)
     }
 
     /// The admins, oldest assignment first.
     #[pg_extern(stable, parallel_safe, cost = 100)]
     fn tenant_list_admins(tenant_id: default!(Option<Uuid>, "NULL")) {
         let catalog = Catalog::read()?;
-        let access = authorize(&catalog, Need::See, tenant_id, "list the tenant's admins")?;
-        members::list(&catalog, access.tenant.id, Some(Role::Admin))
+        let permit = authorize::<See>(&catalog, tenant_id, "list the tenant's admins")?;
+        catalog::members::list(&catalog, permit.tenant().id, Some(Role::Admin))
     }
 
     /// Adds a user to a tenant, or changes the user's role there.
@@ -47,28 +46,34 @@ returns_assignments! {
     ) {
         let catalog = Catalog::write()?;
         let (tenant_id, user_id) = (required("tenant_id", tenant_id)?, required("user_id", user_id)?);
-        membership::add(&catalog, tenant_id, user_id, &required("role", role)?).map(Some)
+        let role = required("role", role)?;
+        let permit = authorize(&catalog, Some(tenant_id), "add a member")?;
+        members::add(&catalog, &permit, user_id, &role).map(Some)
     }
 
     /// Ends a user's membership, whatever the role.
     #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
     fn tenant_remove_member(tenant_id: Option<Uuid>, user_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
-        membership::remove(&catalog, required("tenant_id", tenant_id)?, required("user_id", user_id)?, None).map(Some)
+        let (tenant_id, user_id) = (required("tenant_id", tenant_id)?, required("user_id", user_id)?);
+        let permit = authorize(&catalog, Some(tenant_id), "remove a member")?;
+        members::remove(&catalog, &permit, user_id, None).map(Some)
     }
 
     /// All members, oldest membership first.
     #[pg_extern(stable, parallel_safe, cost = 100)]
     fn tenant_list_members(tenant_id: default!(Option<Uuid>, "NULL")) {
         let catalog = Catalog::read()?;
-        let access = authorize(&catalog, Need::See, tenant_id, "list the tenant's members")?;
-        members::list(&catalog, access.tenant.id, None)
+        let permit = authorize::<See>(&catalog, tenant_id, "list the tenant's members")?;
+        catalog::members::list(&catalog, permit.tenant().id, None)
     }
 
     /// Ends the calling user's own membership.
     #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
     fn tenant_leave(tenant_id: default!(Option<Uuid>, "NULL")) {
         let catalog = Catalog::write()?;
-        membership::leave(&catalog, tenant_id).map(Some)
+        let user = authorize_user(&catalog)?;
+        let permit = authorize(&catalog, tenant_id, "leave this tenant")?;
+        members::leave(&catalog, &permit, &user).map(Some)
     }
 }

@@ -3,9 +3,9 @@
 use pgrx::prelude::*;
 
 use super::{Result, answer, required};
-use crate::access::{require_instance_admin, require_server_files};
+use crate::access::{authorize_instance, require_server_files};
 use crate::catalog::Catalog;
-use crate::migrate::{self, Loaded};
+use crate::migrations::{self, Loaded};
 
 const ACTION: &str = "load migration files from the server";
 
@@ -18,9 +18,9 @@ fn tenant_migrations_load(
 > {
     let loaded = answer(|| {
         let catalog = Catalog::write()?;
-        require_instance_admin(&catalog, ACTION)?;
+        let permit = authorize_instance(&catalog, ACTION)?;
         require_server_files(&catalog, ACTION)?;
-        migrate::load(&catalog, &required("directory", directory)?)
+        migrations::load(&catalog, &permit, &required("directory", directory)?)
     })?;
     Ok(TableIterator::new(loaded.into_iter().map(|l: Loaded| (l.version, l.name, l.file, l.done.name().to_string()))))
 }

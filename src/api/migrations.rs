@@ -4,11 +4,11 @@ use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 
 use super::{Result, answer, required};
-use crate::access::require_instance_admin;
+use crate::access::{authorize, authorize_instance};
 use crate::catalog::migrations::Migration;
-use crate::catalog::{Catalog, applied, migrations};
-use crate::migrate::{self, Registration, Sections};
-use crate::{fleet, tenancy};
+use crate::catalog::{self, Catalog, applied};
+use crate::migrations::{self, Registration, Sections};
+use crate::{fleet, tenants};
 
 macro_rules! returns_migrations {
     ($($(#[$meta:meta])* fn $name:ident($($args:tt)*) $body:block)+) => {$(
@@ -46,10 +46,10 @@ returns_migrations! {
         transactional: default!(Option<bool>, "NULL")
     ) {
         let catalog = Catalog::write()?;
-        require_instance_admin(&catalog, "register a migration")?;
+        let permit = authorize_instance(&catalog, "register a migration")?;
         let (version, name, up) = (required("version", version)?, required("name", name)?, required("up", up)?);
         let sections = Sections::of(&up, down.as_deref(), transactional)?;
-        migrate::register(&catalog, &Registration {
+        migrations::register(&catalog, &permit, &Registration {
             version: &version,
             name: &name,
             up: &sections.up,
@@ -63,8 +63,8 @@ returns_migrations! {
     #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
     fn tenant_migration_remove(version: Option<String>) {
         let catalog = Catalog::write()?;
-        require_instance_admin(&catalog, "remove a migration")?;
-        let removed = tenancy::unregister_migration(&catalog, &required("version", version)?)?;
+        let permit = authorize_instance(&catalog, "remove a migration")?;
+        let removed = tenants::unregister_migration(&catalog, &permit, &required("version", version)?)?;
         fleet::remove_after_commit(&catalog)?;
         Ok(Some(removed))
     }
@@ -73,8 +73,8 @@ returns_migrations! {
     #[pg_extern(stable, parallel_safe, cost = 100)]
     fn tenant_migration_list() {
         let catalog = Catalog::read()?;
-        require_instance_admin(&catalog, "list migrations")?;
-        migrations::list(&catalog)
+        authorize_instance(&catalog, "list migrations")?;
+        catalog::migrations::list(&catalog)
     }
 }
 
@@ -98,7 +98,8 @@ fn tenant_migrate(
 > {
     let (status, outcome) = answer(|| {
         let catalog = Catalog::write()?;
-        tenancy::migrate(&catalog, required("tenant_id", tenant_id)?, target.as_deref())
+        let permit = authorize(&catalog, Some(required("tenant_id", tenant_id)?), "migrate a tenant")?;
+        tenants::migrate(&catalog, permit, target.as_deref())
     })?;
     let tenant = outcome.tenant;
     Ok(TableIterator::once((
@@ -130,7 +131,9 @@ fn tenant_rollback(
 > {
     let outcome = answer(|| {
         let catalog = Catalog::write()?;
-        tenancy::rollback(&catalog, required("tenant_id", tenant_id)?, &required("target", target)?)
+        let (tenant_id, target) = (required("tenant_id", tenant_id)?, required("target", target)?);
+        let permit = authorize(&catalog, Some(tenant_id), "roll a tenant back")?;
+        tenants::rollback(&catalog, permit, &target)
     })?;
     let tenant = outcome.tenant;
     Ok(TableIterator::once((tenant.id, tenant.slug, outcome.from_version, tenant.schema_version, outcome.applied)))
@@ -153,7 +156,7 @@ fn tenant_migration_status() -> Result<
 > {
     let progress = answer(|| {
         let catalog = Catalog::read()?;
-        require_instance_admin(&catalog, "see the migration status of all tenants")?;
+        authorize_instance(&catalog, "see the migration status of all tenants")?;
         applied::progress(&catalog)
     })?;
     Ok(TableIterator::new(

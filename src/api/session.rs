@@ -5,26 +5,26 @@ use pgrx::prelude::*;
 
 use super::rows::returns_tenants;
 use super::{Result, answer, required};
-use crate::access::{self, Role};
+use crate::access::{self, Caller};
 use crate::catalog::{Catalog, changes};
-use crate::identity::{self, Caller};
+use crate::model::Role;
 use crate::pg::guc::Lifetime;
 use crate::pg::roles;
-use crate::session;
+use crate::tenants::current;
 
 returns_tenants! {
     /// Makes a tenant the current one, by slug or by id as text, and puts its schema first in search_path.
     #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
     fn tenant_set_current(tenant: Option<String>, is_local: default!(Option<bool>, "false")) {
         let lifetime = Lifetime::from_is_local(required("is_local", is_local)?);
-        session::set_current_by_text(&required("tenant", tenant)?, lifetime).map(Some)
+        current::set_current_by_text(&required("tenant", tenant)?, lifetime).map(Some)
     }
 
     /// Makes a tenant the current one, by id.
     #[pg_extern(name = "tenant_set_current", volatile, parallel_unsafe, cost = 1000)]
     fn tenant_set_current_by_id(tenant: Option<Uuid>, is_local: default!(Option<bool>, "false")) {
         let lifetime = Lifetime::from_is_local(required("is_local", is_local)?);
-        session::set_current_by_id(required("tenant", tenant)?, lifetime).map(Some)
+        current::set_current_by_id(required("tenant", tenant)?, lifetime).map(Some)
     }
 
     /// The current tenant; no row if there is none.
@@ -37,7 +37,7 @@ returns_tenants! {
 /// Puts the current tenant and search_path back to what they were before tenant_set_current().
 #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
 fn tenant_reset_current() -> Result<()> {
-    answer(session::reset_current)
+    answer(current::reset_current)
 }
 
 /// Id of the current tenant; NULL if there is none.
@@ -49,7 +49,7 @@ fn tenant_current_id() -> Result<Option<Uuid>> {
 /// Id of the current user; NULL if there is none.
 #[pg_extern(stable, parallel_safe, cost = 10)]
 fn tenant_current_user_id() -> Result<Option<Uuid>> {
-    answer(identity::user)
+    answer(access::user)
 }
 
 /// Whether the caller reaches the tenant's data.

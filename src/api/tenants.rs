@@ -5,11 +5,11 @@ use pgrx::prelude::*;
 
 use super::rows::returns_tenants;
 use super::{Result, answer, required};
-use crate::access::{Need, authorize, require_instance_admin, require_user};
-use crate::catalog::{Catalog, tenants};
+use crate::access::{See, authorize, authorize_create, authorize_instance, authorize_user};
+use crate::catalog::{self, Catalog};
 use crate::fleet;
 use crate::pg::{Jsonb, Name};
-use crate::tenancy::{self, Cloning, Creation};
+use crate::tenants::{self, Cloning, Creation};
 
 returns_tenants! {
     /// Creates a tenant with its schema, owner role, grants and migrations, in the caller's transaction.
@@ -22,7 +22,8 @@ returns_tenants! {
         admin_user_id: default!(Option<Uuid>, "NULL")
     ) {
         let catalog = Catalog::write()?;
-        let tenant = tenancy::create(&catalog, Creation { slug, name, metadata, id, admin_user_id })?;
+        let permit = authorize_create(&catalog, id, admin_user_id)?;
+        let tenant = tenants::create(&catalog, &permit, Creation { slug, name, metadata })?;
         fleet::refill_after_commit();
         Ok(Some(tenant))
     }
@@ -37,29 +38,30 @@ returns_tenants! {
     ) {
         let catalog = Catalog::write()?;
         let (source, with_data) = (required("source", source)?, required("with_data", with_data)?);
-        tenancy::clone(&catalog, Cloning { source, slug, name, with_data }).map(Some)
+        let permit = authorize(&catalog, Some(source), "clone a tenant")?;
+        tenants::clone(&catalog, &permit, Cloning { slug, name, with_data }).map(Some)
     }
 
     /// One tenant, by id.
     #[pg_extern(stable, parallel_safe, cost = 100)]
     fn tenant_get(tenant_id: default!(Option<Uuid>, "NULL")) {
         let catalog = Catalog::read()?;
-        authorize(&catalog, Need::See, tenant_id, "see this tenant").map(|access| Some(access.tenant))
+        authorize::<See>(&catalog, tenant_id, "see this tenant").map(|permit| Some(permit.into_tenant()))
     }
 
     /// One tenant, by slug.
     #[pg_extern(stable, parallel_safe, cost = 100)]
     fn tenant_get_by_slug(slug: Option<String>) {
         let catalog = Catalog::read()?;
-        tenancy::find_by_slug(&catalog, &required("slug", slug)?).map(|access| Some(access.tenant))
+        tenants::find_by_slug(&catalog, &required("slug", slug)?).map(|permit| Some(permit.into_tenant()))
     }
 
     /// All tenants that are not deleted, oldest first.
     #[pg_extern(stable, parallel_safe, cost = 1000)]
     fn tenant_list() {
         let catalog = Catalog::read()?;
-        require_instance_admin(&catalog, "list all tenants")?;
-        tenants::list(&catalog)
+        authorize_instance(&catalog, "list all tenants")?;
+        catalog::tenants::list(&catalog)
     }
 
     /// Changes name and metadata; NULL leaves as it is.
@@ -70,14 +72,18 @@ returns_tenants! {
         metadata: default!(Option<Jsonb>, "NULL")
     ) {
         let catalog = Catalog::write()?;
-        tenancy::update(&catalog, tenant_id, name, metadata).map(Some)
+        let permit = authorize(&catalog, tenant_id, "update this tenant")?;
+        tenants::update(&catalog, &permit, name, metadata).map(Some)
     }
 
     /// Makes a tenant the default one, which cannot be deleted.
     #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
     fn tenant_set_default(tenant_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
-        tenancy::set_default(&catalog, required("tenant_id", tenant_id)?).map(Some)
+        let tenant_id = required("tenant_id", tenant_id)?;
+        tenants::serialize_defaults(&catalog)?;
+        let permit = authorize(&catalog, Some(tenant_id), "choose the default tenant")?;
+        tenants::set_default(&catalog, &permit).map(Some)
     }
 }
 
@@ -104,8 +110,8 @@ fn tenant_list_mine() -> Result<
 > {
     let mine = answer(|| {
         let catalog = Catalog::read()?;
-        let user = require_user(&catalog)?;
-        tenants::list_of_user(&catalog, user)
+        let permit = authorize_user(&catalog)?;
+        catalog::tenants::list_of_user(&catalog, permit.user())
     })?;
     Ok(TableIterator::new(mine.into_iter().map(|(t, role)| {
         let (schema_name, status) = (Name(t.schema_name), t.status.as_str().to_string());

@@ -5,16 +5,17 @@ use pgrx::prelude::*;
 
 use super::rows::returns_tenants;
 use super::{Result, answer, required};
-use crate::access::require_instance_admin;
-use crate::catalog::{Catalog, tenants};
-use crate::{fleet, tenancy};
+use crate::access::{authorize, authorize_instance};
+use crate::catalog::{self, Catalog};
+use crate::{fleet, tenants};
 
 returns_tenants! {
     /// Deletes for good: schema, data, owner role, members.
     #[pg_extern(volatile, parallel_unsafe, cost = 100000)]
     fn tenant_delete(tenant_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
-        let tenant = tenancy::delete(&catalog, required("tenant_id", tenant_id)?)?;
+        let permit = authorize(&catalog, Some(required("tenant_id", tenant_id)?), "delete a tenant")?;
+        let tenant = tenants::delete(&catalog, permit)?;
         fleet::remove_after_commit(&catalog)?;
         Ok(Some(tenant))
     }
@@ -23,42 +24,48 @@ returns_tenants! {
     #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
     fn tenant_soft_delete(tenant_id: default!(Option<Uuid>, "NULL")) {
         let catalog = Catalog::write()?;
-        tenancy::soft_delete(&catalog, tenant_id).map(Some)
+        let permit = authorize(&catalog, tenant_id, "delete this tenant")?;
+        tenants::soft_delete(&catalog, permit).map(Some)
     }
 
     /// Undoes tenant_soft_delete().
     #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
     fn tenant_restore(tenant_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
-        tenancy::restore(&catalog, required("tenant_id", tenant_id)?).map(Some)
+        let permit = authorize(&catalog, Some(required("tenant_id", tenant_id)?), "restore a tenant")?;
+        tenants::restore(&catalog, &permit).map(Some)
     }
 
     /// The soft-deleted tenants, longest deleted first.
     #[pg_extern(stable, parallel_safe, cost = 1000)]
     fn tenant_list_deleted() {
         let catalog = Catalog::read()?;
-        require_instance_admin(&catalog, "list deleted tenants")?;
-        tenants::list_deleted(&catalog)
+        authorize_instance(&catalog, "list deleted tenants")?;
+        catalog::tenants::list_deleted(&catalog)
     }
 
     /// Keeps everybody but instance admins from the tenant's data.
     #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
     fn tenant_suspend(tenant_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
-        tenancy::set_suspended(&catalog, required("tenant_id", tenant_id)?, true).map(Some)
+        let permit = authorize(&catalog, Some(required("tenant_id", tenant_id)?), "suspend a tenant")?;
+        tenants::set_suspended(&catalog, permit, true).map(Some)
     }
 
     /// Undoes tenant_suspend().
     #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
     fn tenant_resume(tenant_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
-        tenancy::set_suspended(&catalog, required("tenant_id", tenant_id)?, false).map(Some)
+        let permit = authorize(&catalog, Some(required("tenant_id", tenant_id)?), "resume a tenant")?;
+        tenants::set_suspended(&catalog, permit, false).map(Some)
     }
 
     /// Deletes for good what was soft-deleted longer ago than that.
     #[pg_extern(volatile, parallel_unsafe, cost = 100000)]
     fn tenant_purge(older_than: Option<Interval>) {
-        let purged = fleet::purge(required("older_than", older_than)?)?;
+        let older_than = required("older_than", older_than)?;
+        let permit = authorize_instance(&Catalog::write()?, "purge tenants")?;
+        let purged = fleet::purge(&permit, older_than)?;
         // Also what earlier deletions left.
         fleet::remove_after_commit(&Catalog::latest()?)?;
         Ok(purged)
@@ -72,7 +79,8 @@ fn tenant_repair(
 ) -> Result<TableIterator<'static, (name!(object, String), name!(problem, String))>> {
     let mended = answer(|| {
         let catalog = Catalog::write()?;
-        tenancy::repair(&catalog, required("tenant_id", tenant_id)?)
+        let permit = authorize(&catalog, Some(required("tenant_id", tenant_id)?), "repair a tenant")?;
+        tenants::repair(&catalog, &permit)
     })?;
     Ok(TableIterator::new(mended.into_iter().map(|mend| (mend.object, mend.problem))))
 }

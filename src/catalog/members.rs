@@ -4,9 +4,9 @@ use pgrx::Uuid;
 use pgrx::datum::TimestampWithTimeZone;
 
 use super::{Catalog, changes};
-use crate::access::Role;
 use crate::error::Result;
-use crate::ids;
+use crate::model::Role;
+use crate::model::ids;
 use crate::pg::scan::{self, Index, Key};
 use crate::pg::{Row, query};
 

@@ -31,23 +31,23 @@ pub struct Catalog(Elevated);
 impl Catalog {
     /// For STABLE functions: sees what the calling statement sees.
     pub fn read() -> Result<Self> {
-        Elevated::open(Snapshot::Statement).map(Catalog)
+        Elevated::open(Snapshot::Active).map(Catalog)
     }
 
     /// For VOLATILE functions: sees what is committed, also after waiting for a lock.
     pub fn write() -> Result<Self> {
-        Elevated::open(Snapshot::Latest).map(Catalog)
+        Elevated::open(Snapshot::Transaction).map(Catalog)
     }
 
     /// For answers that are kept: sees what is committed now whatever the transaction's isolation level, as the server's
     /// own privilege checks do, and what this transaction did so far.
     pub fn latest() -> Result<Self> {
-        Elevated::open(Snapshot::Fresh).map(Catalog)
+        Elevated::open(Snapshot::Latest).map(Catalog)
     }
 
     /// As `latest`, for what event triggers ask after each command.
     pub fn latest_after_command() -> Result<Self> {
-        Elevated::open(Snapshot::Fresh)?.with_plans_for_large_catalogs().map(Catalog)
+        Elevated::open(Snapshot::Latest)?.with_plans_for_large_catalogs().map(Catalog)
     }
 
     pub fn caller_role(&self) -> pg_sys::Oid {

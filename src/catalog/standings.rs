@@ -3,8 +3,8 @@
 use pgrx::Uuid;
 
 use super::{members, tenants};
-use crate::access::Standing;
 use crate::error::Result;
+use crate::model::Standing;
 
 pub fn get(user: Option<Uuid>, tenant: Uuid) -> Result<Option<Standing>> {
     let Some(status) = tenants::status(tenant)? else {

@@ -6,9 +6,9 @@ use std::ffi::CString;
 
 use pgrx::Uuid;
 
-use super::tenants::{BY_ID, BY_SCHEMA_NAME, Status};
+use super::tenants::{BY_ID, BY_SCHEMA_NAME};
 use crate::error::{Error, Result};
-use crate::ids;
+use crate::model::{Status, ids};
 use crate::pg::Row;
 use crate::pg::scan::{self, Index, Key};
 

@@ -6,7 +6,8 @@ use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::{Uuid, pg_sys};
 
 use super::{Catalog, changes};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::model::Status;
 use crate::pg::scan::{self, Index, Key};
 use crate::pg::{Jsonb, Name, Row, execute_on_latest, query};
 
@@ -22,36 +23,6 @@ pub struct Tenant {
     pub created_at: TimestampWithTimeZone,
     pub updated_at: TimestampWithTimeZone,
     pub deleted_at: Option<TimestampWithTimeZone>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Status {
-    Active,
-    Suspended,
-    Deleted,
-    /// Made beforehand, and nobody's yet: no function knows it.
-    Spare,
-}
-
-impl Status {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Status::Active => "active",
-            Status::Suspended => "suspended",
-            Status::Deleted => "deleted",
-            Status::Spare => "spare",
-        }
-    }
-
-    pub fn parse(text: &str) -> Result<Self> {
-        match text {
-            "active" => Ok(Status::Active),
-            "suspended" => Ok(Status::Suspended),
-            "deleted" => Ok(Status::Deleted),
-            "spare" => Ok(Status::Spare),
-            other => Err(Error::internal(format!("unknown tenant status \"{other}\""))),
-        }
-    }
 }
 
 /// What a new row holds; the rest has defaults.

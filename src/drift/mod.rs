@@ -11,15 +11,15 @@ use std::collections::HashSet;
 use pgrx::{PgSqlErrorCode, Uuid};
 
 use self::scratch::{Expected, Scratches};
-use crate::access::{Need, authorize, require_instance_admin};
+use crate::access::{Instance, InstancePermit, Permit};
 use crate::catalog::applied::{self, Entry};
 use crate::catalog::fingerprints::{self, Names};
 use crate::catalog::tenants::{self, Tenant};
 use crate::catalog::{Catalog, unfinished};
 use crate::error::{Error, Result};
+use crate::model;
 use crate::pg::locks::with_patience;
 use crate::pg::{attempt, guc, rolled_back};
-use crate::schema;
 
 pub struct Drift {
     pub tenant_id: Uuid,
@@ -30,9 +30,8 @@ pub struct Drift {
     pub found: Option<String>,
 }
 
-pub fn of_tenant(catalog: &Catalog, tenant_id: Uuid) -> Result<Vec<Drift>> {
-    let access = authorize(catalog, Need::Instance, Some(tenant_id), "compare a tenant with its ledger")?;
-    look(catalog, &mut Scratches::default(), access.tenant.id)
+pub fn of_tenant(catalog: &Catalog, permit: &Permit<Instance>) -> Result<Vec<Drift>> {
+    look(catalog, &mut Scratches::default(), permit.tenant().id)
 }
 
 /// What the server says of tables that somebody else is altering or dropping: they are locked, or gone half way through.
@@ -44,8 +43,7 @@ const PATIENCE: &str = "100ms";
 const PATIENCE_WITH_ONE: &str = "2s";
 
 /// Of all tenants that are not deleted, oldest first.
-pub fn of_fleet(catalog: &Catalog) -> Result<Vec<Drift>> {
-    require_instance_admin(catalog, "compare all tenants with their ledgers")?;
+pub fn of_fleet(catalog: &Catalog, _permit: &InstancePermit) -> Result<Vec<Drift>> {
     let mut scratches = Scratches::default();
     let mut found = Vec::new();
     for tenant in tenants::list(catalog)? {
@@ -138,5 +136,5 @@ fn of_ledger(catalog: &Catalog, tenant: &Tenant, ledger: &[Entry]) -> Result<Vec
 }
 
 fn names(tenant: &Tenant) -> Names {
-    Names { schema: tenant.schema_name.clone(), owner: schema::owner_role(tenant.id), id: tenant.id.to_string() }
+    Names { schema: tenant.schema_name.clone(), owner: model::owner_role(tenant.id), id: tenant.id.to_string() }
 }

@@ -9,11 +9,12 @@ use super::{compare, names};
 use crate::catalog::applied::{self, Entry};
 use crate::catalog::fingerprints::{self, Thing};
 use crate::catalog::tenants::Tenant;
-use crate::catalog::{Catalog, migrations};
+use crate::catalog::{self, Catalog};
 use crate::error::Result;
+use crate::migrations;
+use crate::model::{Slug, ids};
 use crate::pg::{guc, rolled_back};
-use crate::schema::Slug;
-use crate::{ids, migrate, tenancy};
+use crate::tenants;
 
 /// What the schema of a tenant with a certain ledger should be.
 pub struct Expected {
@@ -52,7 +53,7 @@ fn replayed(catalog: &Catalog, ledger: &[Entry], like: Uuid) -> Result<Option<Ex
         let id = scratch.id;
         let mut touched = Vec::new();
         if ledger.iter().all(Entry::is_current) {
-            migrate::replay(catalog, scratch, like, None)?;
+            migrations::replay(catalog, scratch, like, None)?;
         } else {
             touched = replay_watching(catalog, scratch, ledger, like)?;
         }
@@ -72,7 +73,7 @@ fn replayed(catalog: &Catalog, ledger: &[Entry], like: Uuid) -> Result<Option<Ex
 fn create(catalog: &Catalog) -> Result<Tenant> {
     let id = ids::new();
     let slug = Slug::parse(&format!("scratch-{}", ids::hex(id)))?;
-    tenancy::provision(catalog, Some(id), Some(slug), "scratch", None)
+    tenants::provision(catalog, Some(id), Some(slug), "scratch", None)
 }
 
 /// What the migrations changed that are not what `like` applied.
@@ -80,10 +81,10 @@ fn replay_watching(catalog: &Catalog, scratch: Tenant, ledger: &[Entry], like: U
     let names = names(&scratch);
     let mut scratch = scratch;
     let mut touched = Vec::new();
-    for migration in migrations::applied(catalog, like, None)? {
+    for migration in catalog::migrations::applied(catalog, like, None)? {
         let changed = ledger.iter().any(|entry| entry.version == migration.version && !entry.is_current());
         let before = if changed { fingerprints::things(catalog, &names)? } else { Vec::new() };
-        scratch = migrate::apply(catalog, scratch, std::slice::from_ref(&migration), None)?;
+        scratch = migrations::apply(catalog, scratch, std::slice::from_ref(&migration), None)?;
         if changed {
             let after = fingerprints::things(catalog, &names)?;
             touched.extend(compare::touched(before, after));

@@ -7,12 +7,13 @@ use pgrx::bgworkers::{BackgroundWorkerBuilder, BackgroundWorkerStatus, DynamicBa
 use pgrx::prelude::*;
 
 use super::orders::{Orders, Plan, Task};
-use crate::access::require_instance_admin;
+use crate::access::InstancePermit;
 use crate::catalog::fleet::{self, Visit};
 use crate::catalog::{Catalog, tenants, versions};
 use crate::error::{Error, Result};
+use crate::migrations::target_key;
+use crate::model::ids;
 use crate::pg::{Unwaited, pause};
-use crate::{ids, migrate};
 
 const MAX_WORKERS: i32 = 64;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -29,13 +30,12 @@ pub struct Options {
     pub dry_run: bool,
 }
 
-pub fn migrate_all(options: Options) -> Result<Vec<Visit>> {
-    let (caller, role, tenants) = {
+pub fn migrate_all(permit: &InstancePermit, options: Options) -> Result<Vec<Visit>> {
+    let (role, tenants) = {
         let catalog = Catalog::latest()?;
-        let caller = require_instance_admin(&catalog, "migrate all tenants")?;
         refuse_in_transaction_block()?;
         options.check()?;
-        (caller, catalog.caller_role(), to_visit(&catalog, &options)?)
+        (catalog.caller_role(), to_visit(&catalog, &options)?)
     };
     if tenants.is_empty() {
         return Ok(Vec::new());
@@ -46,7 +46,7 @@ pub fn migrate_all(options: Options) -> Result<Vec<Visit>> {
         deleted_until: 0,
         database: database(),
         run,
-        user: caller.user(),
+        user: permit.user(),
         role,
         workers: options.parallel.min(tenants.len() as i32),
         lock_timeout_ms: options.lock_timeout_ms,
@@ -97,7 +97,7 @@ pub(super) fn in_transaction_block() -> bool {
 }
 
 fn to_visit(catalog: &Catalog, options: &Options) -> Result<Vec<Uuid>> {
-    let up_to = migrate::target_key(catalog, options.target.as_deref())?;
+    let up_to = target_key(catalog, options.target.as_deref())?;
     let Some(only) = &options.only else {
         return versions::ids_with_pending(catalog, up_to.as_deref());
     };

@@ -9,6 +9,7 @@ mod refill;
 mod removal;
 mod transaction;
 mod visit;
+mod wait;
 mod worker;
 
 pub use leader::{Options, migrate_all};

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use super::orders::Plan;
 use super::transaction::{Attempted, command, transaction};
-use super::visit::Wait;
+use super::wait::Wait;
+use crate::access::SandboxIdentity;
 use crate::catalog::migrations::Migration;
-use crate::catalog::tenants::{self, Status, Tenant};
+use crate::catalog::tenants::{self, Tenant};
 use crate::catalog::{Catalog, applied, unfinished, versions};
 use crate::error::{Error, Result};
-use crate::identity::SandboxIdentity;
-use crate::migrate::{self, Script};
+use crate::migrations::{self, Script};
+use crate::model::Status;
 use crate::pg::alone::Change;
 use crate::pg::guc::{self, Lifetime};
 use crate::pg::locks::ObjectLock;
@@ -72,7 +73,7 @@ fn go_on(tenant: &Tenant, migration: &Migration, plan: &Plan, wait: Wait, attemp
     let lock_timeout = plan.lock_timeout_ms.to_string();
     let start = transaction(|| {
         guc::set(c"lock_timeout", &lock_timeout, Lifetime::Session)?;
-        let lock = ObjectLock::of_migrations(migrate::owner(tenant)?);
+        let lock = ObjectLock::of_migrations(migrations::owner(tenant)?);
         if !lock.hold(wait == Wait::Yes) {
             return Ok(None);
         }
@@ -109,7 +110,7 @@ fn go_on(tenant: &Tenant, migration: &Migration, plan: &Plan, wait: Wait, attemp
         transaction(|| {
             let catalog = Catalog::write()?;
             if !statement.alone {
-                migrate::run_in_sandbox(&catalog, tenant, &start.script, index..index + 1)?;
+                migrations::run_in_sandbox(&catalog, tenant, &start.script, index..index + 1)?;
             }
             unfinished::advance(&catalog, tenant.id, start.done.max(index + 1) as i32)
         })?;
@@ -139,8 +140,8 @@ fn begin(tenant: &Tenant, migration: &Migration) -> Result<Option<Start>> {
     let done = unfinished::get(&catalog, tenant.id)?.map_or(0, |now| now.statements_done) as usize;
     Ok(Some(Start {
         script,
-        owner: migrate::owner(&found)?,
-        search_path: migrate::search_path(&catalog, &found)?,
+        owner: migrations::owner(&found)?,
+        search_path: migrations::search_path(&catalog, &found)?,
         done,
         first: match before.filter(|before| before.statements_done as usize == done) {
             Some(before) if before.interrupted => Change::MayBeDone,

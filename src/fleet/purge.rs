@@ -7,26 +7,26 @@ use pgrx::prelude::*;
 use super::leader::{conduct, database, in_transaction_block};
 use super::orders::{Orders, Plan, Task};
 use super::transaction::transaction;
-use crate::access::require_instance_admin;
+use crate::access::InstancePermit;
 use crate::catalog::Catalog;
 use crate::catalog::tenants::{self, Tenant};
 use crate::error::{Error, Result};
+use crate::model::ids;
 use crate::pg::guc::{self, Lifetime};
-use crate::{ids, tenancy};
+use crate::tenants::destroy;
 
 const WORKERS: i32 = 2;
 const LOCK_TIMEOUT_MS: i32 = 5000;
 
 /// In a transaction block, and where no worker is to be had, in the caller's transaction.
-pub fn purge(older_than: Interval) -> Result<Vec<Tenant>> {
-    let (caller, role, candidates) = {
+pub fn purge(permit: &InstancePermit, older_than: Interval) -> Result<Vec<Tenant>> {
+    let (role, candidates) = {
         let catalog = Catalog::write()?;
-        let caller = require_instance_admin(&catalog, "purge tenants")?;
         let candidates = tenants::list_deleted_before(&catalog, older_than)?;
         if in_transaction_block() || candidates.len() < 2 {
             return in_own_transaction(&catalog, candidates);
         }
-        (caller, catalog.caller_role(), candidates)
+        (catalog.caller_role(), candidates)
     };
     let tenants: Vec<Uuid> = candidates.iter().map(|tenant| tenant.id).collect();
     let conducted = conduct(&Plan {
@@ -34,7 +34,7 @@ pub fn purge(older_than: Interval) -> Result<Vec<Tenant>> {
         deleted_until: candidates.iter().filter_map(deleted_at).max().unwrap_or(0),
         database: database(),
         run: ids::new(),
-        user: caller.user(),
+        user: permit.user(),
         role,
         workers: WORKERS.min(tenants.len() as i32),
         lock_timeout_ms: LOCK_TIMEOUT_MS,
@@ -62,7 +62,7 @@ fn in_own_transaction(catalog: &Catalog, candidates: Vec<Tenant>) -> Result<Vec<
     let mut purged = Vec::new();
     for candidate in candidates {
         if let Some(tenant) = still_deleted(catalog, candidate.id, deleted_at(&candidate).unwrap_or(0))? {
-            purged.push(tenancy::destroy(catalog, tenant)?);
+            purged.push(destroy(catalog, tenant)?);
         }
     }
     Ok(purged)
@@ -75,7 +75,7 @@ pub fn work(orders: &Orders, plan: &Plan) {
             guc::set(c"lock_timeout", &plan.lock_timeout_ms.to_string(), Lifetime::Transaction)?;
             let catalog = Catalog::write()?;
             if let Some(tenant) = still_deleted(&catalog, tenant, plan.deleted_until)? {
-                tenancy::destroy(&catalog, tenant)?;
+                destroy(&catalog, tenant)?;
             }
             Ok(())
         });

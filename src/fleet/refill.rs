@@ -9,7 +9,7 @@ use super::transaction::transaction;
 use crate::catalog::Catalog;
 use crate::pg::locks::ObjectLock;
 use crate::settings;
-use crate::tenancy::{self, Filled};
+use crate::tenants::{self, Filled};
 
 thread_local! {
     static ASKED: Cell<bool> = const { Cell::new(false) };
@@ -40,7 +40,7 @@ pub extern "C-unwind" fn fluxbase_tenant_spares_worker(argument: pg_sys::Datum) 
             Ok(())
         });
         let more =
-            filled && let_go.is_ok() && transaction(|| tenancy::is_short(&Catalog::latest()?, wanted)).unwrap_or(false);
+            filled && let_go.is_ok() && transaction(|| tenants::is_short(&Catalog::latest()?, wanted)).unwrap_or(false);
         if !more {
             return;
         }
@@ -55,7 +55,7 @@ fn lock() -> ObjectLock {
 fn fill(wanted: i32) -> bool {
     let mut filled = Filled::default();
     loop {
-        match transaction(|| tenancy::fill_one(&Catalog::write()?, wanted, &mut filled)) {
+        match transaction(|| tenants::fill_one(&Catalog::write()?, wanted, &mut filled)) {
             Ok(true) => {}
             Ok(false) => return true,
             Err(failure) => {

@@ -12,18 +12,18 @@ use pgrx::prelude::*;
 
 use super::at_commit::{self, Kind};
 use super::transaction::{Attempted, Failure, command, give_back, keep, transaction};
+use crate::access::SandboxIdentity;
 use crate::catalog::removals::{self, Removal};
 use crate::catalog::shared_tables::{self, Part, SharedTable};
-use crate::catalog::{Catalog, tenants};
+use crate::catalog::{self, Catalog};
 use crate::error::{Error, Result};
-use crate::identity::SandboxIdentity;
 use crate::pg::dependencies::Object;
 use crate::pg::guc::{self, Lifetime};
 use crate::pg::locks::{self, ObjectLock};
 use crate::pg::rows::{Rows, Triggers};
 use crate::pg::sandbox::Sandbox;
 use crate::pg::{Deadline, context, pause, roles};
-use crate::{schema, tenancy};
+use crate::{schema, tenants};
 
 const LOCK_TIMEOUT: &str = "5s";
 /// Tells a worker that the one before it may still have the lock.
@@ -115,7 +115,7 @@ fn attempt(removal: &Removal) -> Attempted<()> {
     let found = transaction(|| {
         let catalog = Catalog::write()?;
         // Never those of a tenant that is there.
-        if tenants::id_exists(&catalog, removal.tenant_id)? {
+        if catalog::tenants::id_exists(&catalog, removal.tenant_id)? {
             return Ok(None);
         }
         match shared_tables::list(&catalog)?.into_iter().find(|table| table.oid == oid) {
@@ -174,7 +174,7 @@ fn drop_what_hangs(tenant: Uuid) -> Attempted<()> {
 /// With what the owner wants to happen when a row is deleted; where that keeps rows from being deleted, without it.
 fn remove_rows(tenant: Uuid, table: &SharedTable, part: &Part) -> Attempted<()> {
     let owner = SessionOfOwner::begin(part.owner)?;
-    let rows = tenancy::rows_of_deleted_tenant(table, part, tenant);
+    let rows = tenants::rows_of_deleted_tenant(table, part, tenant);
     let mut removed = in_batches(&rows, Fire::OwnersToo);
     if let Err(failure) = &removed {
         let told = format!("{}: {}", part.name, failure.message);

@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::pg::locks::ObjectLock;
-use crate::pg::{roles::Standing, sandbox};
+use crate::pg::{SecurityContext, sandbox};
 
 /// Why a transaction was rolled back.
 pub struct Failure {
@@ -68,7 +68,7 @@ pub fn command(run: impl FnOnce() -> Result<()>) -> Attempted<()> {
 fn caught<T>(run: impl FnOnce() -> Result<T>) -> Attempted<T> {
     let mut answer = None;
     let mut body = Some(run);
-    let standing = Standing::now();
+    let began_as = SecurityContext::now();
     let failure = PgTryBuilder::new(std::panic::AssertUnwindSafe(|| {
         // SAFETY: a worker between transactions; the abort below ends whatever an error leaves open.
         unsafe {
@@ -94,7 +94,7 @@ fn caught<T>(run: impl FnOnce() -> Result<T>) -> Attempted<T> {
             // SAFETY: ends the transaction that the error left.
             unsafe { pg_sys::AbortCurrentTransaction() };
             // To as whom the transaction began: one that a command began as its owner ends as that one.
-            standing.resume();
+            began_as.set();
             Err(failure.unwrap_or_else(|| Failure::from_error(&Error::internal("a transaction without a result"))))
         }
     }

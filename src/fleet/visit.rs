@@ -8,25 +8,20 @@ use pgrx::prelude::*;
 use super::orders::{Orders, Plan};
 use super::outside::{self, Ran};
 use super::transaction::{Failure, transaction};
+use super::wait::Wait;
 use crate::catalog::Catalog;
 use crate::catalog::fleet::{self, NewVisit};
 use crate::catalog::migrations::Migration;
-use crate::catalog::tenants::{self, Status, Tenant};
+use crate::catalog::tenants::{self, Tenant};
 use crate::error::{Error, Result};
-use crate::migrate::{self, Outcome, Outside};
+use crate::migrations::{self, Outcome, Outside};
+use crate::model::Status;
 use crate::pg::guc::{self, Lifetime};
 use crate::pg::locks::{self, ObjectLock};
 use crate::pg::{pause, sandbox, temporary};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-
-/// Whether to wait for a tenant that somebody else is at.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Wait {
-    No,
-    Yes,
-}
 
 /// How far the visit is; attempts go on where the one before committed.
 pub struct Visit<'a> {
@@ -127,7 +122,7 @@ impl<'a> Visit<'a> {
                 return Ok(Step::Done);
             }
             let outside = if self.plan.dry_run { Outside::Inside } else { Outside::Later };
-            let outcome = migrate::migrate(&catalog, tenant, self.plan.target, self.plan.user, outside)?;
+            let outcome = migrations::migrate(&catalog, tenant, self.plan.target, self.plan.user, outside)?;
             if self.plan.dry_run {
                 rehearsed = Some(outcome);
                 return Err(Error::internal("end of dry run"));
@@ -204,7 +199,7 @@ pub fn lock(catalog: &Catalog, tenant: Uuid, wait: Wait) -> Result<Option<Tenant
     let Some(found) = tenants::by_id(catalog, tenant)? else {
         return Ok(None);
     };
-    let lock = ObjectLock::of_migrations(migrate::owner(&found)?);
+    let lock = ObjectLock::of_migrations(migrations::owner(&found)?);
     match wait {
         Wait::No if !lock.try_take() => Ok(None),
         Wait::No => tenants::try_lock(catalog, tenant),

@@ -5,27 +5,14 @@ use std::ffi::CStr;
 
 use pgrx::{Uuid, pg_sys};
 
-use super::relations;
-use crate::access;
+use super::range_table::Use;
+use super::tenant_of;
+use crate::access::{self, owner_roles, security_definers};
 use crate::catalog::{self, Catalog, changes, shared_tables};
 use crate::error::{Error, Result};
-use crate::identity::{self, definers};
-use crate::ids;
+use crate::model::ids;
 use crate::pg::{catalogs, roles};
 use crate::settings;
-
-/// A relation in a query, and the role whose privileges count for it. `None` is a child that the planner added for its
-/// parent, where the server does not say for whom.
-#[derive(Clone, Copy)]
-pub struct Use {
-    pub relation: pg_sys::Oid,
-    pub role: Option<pg_sys::Oid>,
-    /// Used by a view or a rule, whose owner that role is.
-    pub is_by_view: bool,
-    /// A materialized view or a foreign table, which no policy covers. Where it is a tenant's the server asks for no
-    /// privilege on it, see `planner`.
-    pub is_unguarded: bool,
-}
 
 /// Answers about the relations of one query. Most use tables of one tenant, with the privileges of one role.
 #[derive(Default)]
@@ -48,7 +35,7 @@ pub fn out_of_reach(uses: impl Iterator<Item = Use> + Clone) -> Result<Option<pg
     let current = roles::current();
     let unforced = roles::are_policies_unforced();
     if unforced
-        && let Some(owned) = identity::owner::tenant_of(current)
+        && let Some(owned) = owner_roles::tenant_of(current)
         && !access::is_reached_by_session(current, owned)?
     {
         return beyond_the_key(uses, owned);
@@ -61,7 +48,7 @@ pub fn out_of_reach(uses: impl Iterator<Item = Use> + Clone) -> Result<Option<pg
         if unforced && is_by_view && lacks_policies(relation, role) {
             return Ok(Some(relation));
         }
-        if relations::is_known_to_have_no_tenant(relation) {
+        if tenant_of::is_known_to_have_no_tenant(relation) {
             continue;
         }
         // Row-level security does not apply: to superusers and BYPASSRLS roles, and to the checks of foreign keys, which
@@ -70,7 +57,7 @@ pub fn out_of_reach(uses: impl Iterator<Item = Use> + Clone) -> Result<Option<pg
         if is_unguarded
             && named
             && !works_with_tenants(relation, role)
-            && relations::tenant_of_relation(relation)?.is_some()
+            && tenant_of::tenant_of_relation(relation)?.is_some()
         {
             return Ok(Some(relation));
         }
@@ -79,7 +66,7 @@ pub fn out_of_reach(uses: impl Iterator<Item = Use> + Clone) -> Result<Option<pg
         if is_exempt && !(named && role != current) {
             continue;
         }
-        let Some(tenant) = relations::tenant_of_relation(relation)? else {
+        let Some(tenant) = tenant_of::tenant_of_relation(relation)? else {
             continue;
         };
         if is_exempt {
@@ -105,7 +92,7 @@ fn beyond_the_key(uses: impl Iterator<Item = Use>, owned: Uuid) -> Result<Option
     for Use { relation, .. } in uses.filter(|used| used.role.is_some()) {
         // SAFETY: a lookup by oid, false where there is none.
         let is_partition = || unsafe { pg_sys::get_rel_relispartition(relation) };
-        match relations::tenant_of_relation(relation)? {
+        match tenant_of::tenant_of_relation(relation)? {
             Some(tenant) if tenant == owned && (!is_used || is_partition()) => is_used = true,
             None if roles::is_superuser(catalogs::relation_owner(relation)) => {}
             _ => return Ok(Some(relation)),
@@ -139,7 +126,7 @@ pub enum Reach {
 pub fn reach_of(relation: pg_sys::Oid) -> Result<Reach> {
     changes::catch_up();
     let role = roles::current();
-    Ok(match relations::tenant_of_relation(relation)? {
+    Ok(match tenant_of::tenant_of_relation(relation)? {
         None => Reach::NoTenant,
         Some(tenant) if bypasses_policies(role) || access::is_reachable(role, tenant)? => Reach::Granted,
         Some(_) => Reach::Refused,
@@ -162,7 +149,7 @@ pub fn is_shared_with_others(relation: pg_sys::Oid, role: pg_sys::Oid) -> Result
 
 /// Whether a function of the server's own is anybody's to call.
 pub fn is_harmless(function: pg_sys::Oid) -> bool {
-    relations::is_servers_own(function) && function.to_u32() != pg_sys::F_PG_GET_OBJECT_ADDRESS
+    tenant_of::is_servers_own(function) && function.to_u32() != pg_sys::F_PG_GET_OBJECT_ADDRESS
 }
 
 /// For a role that is about to call it.
@@ -171,12 +158,12 @@ pub fn function_is_out_of_reach(function: pg_sys::Oid, role: pg_sys::Oid) -> Res
     if function.to_u32() == pg_sys::F_PG_GET_OBJECT_ADDRESS {
         return Ok(changes::generation().is_some() && !bypasses_policies(role));
     }
-    let tenant = relations::tenant_of_function(function)?;
-    match identity::owner::tenant_of(role) {
+    let tenant = tenant_of::tenant_of_function(function)?;
+    match owner_roles::tenant_of(role) {
         Some(owned) if tenant == Some(owned) => Ok(false),
         // A cascade runs as the owner of the table that it comes to, in a session that may not reach the tenant: no code of
         // strangers comes with it.
-        Some(owned) if tenant.is_none() && !relations::is_servers_own(function) => {
+        Some(owned) if tenant.is_none() && !tenant_of::is_servers_own(function) => {
             Ok(!roles::is_superuser(catalogs::function_owner(function)) && !access::is_reached_by_session(role, owned)?)
         }
         _ => tenant.map_or(Ok(false), |tenant| is_kept_from(tenant, role)),
@@ -198,10 +185,10 @@ pub fn is_brought_by_a_key(function: pg_sys::Oid) -> Result<bool> {
 /// The same for a SECURITY DEFINER function, which runs as its owner already: it is called by the session's role, or by another such
 /// function's owner. What a tenant's owner role owns is that tenant's wherever it is.
 pub fn definer_function_is_out_of_reach(function: pg_sys::Oid, owner: pg_sys::Oid) -> Result<bool> {
-    let role = definers::running().unwrap_or_else(roles::outer);
+    let role = security_definers::running().unwrap_or_else(roles::outer);
     if let Some(tenant) = ids::of_owner_role(&roles::name(owner))
         && role != owner
-        && (is_kept_from(tenant, role)? || !definers::may_begin(function, owner))
+        && (is_kept_from(tenant, role)? || !security_definers::may_begin(function, owner))
     {
         return Ok(true);
     }
@@ -219,7 +206,7 @@ fn is_kept_from(tenant: Uuid, role: pg_sys::Oid) -> Result<bool> {
 /// Whether the caller may use names in a schema: it is no tenant's, or a tenant's within reach.
 pub fn schema_is_out_of_reach(schema: pg_sys::Oid) -> Result<bool> {
     let role = roles::current();
-    match relations::tenant_of_schema(schema)? {
+    match tenant_of::tenant_of_schema(schema)? {
         Some(tenant) if !bypasses_policies(role) => match access::is_reachable(role, tenant) {
             Ok(true) => Ok(false),
             _ if roles::owns(pg_sys::NamespaceRelationId, schema, role) => Ok(false),
@@ -234,21 +221,21 @@ pub fn schema_is_out_of_reach(schema: pg_sys::Oid) -> Result<bool> {
 /// unnoticed while the path that was found is kept.
 pub fn drops_from_path(schema: pg_sys::Oid) -> bool {
     let role = roles::current();
-    let is_trusted = || identity::is_by_foreign_settings() || roles::may_set(settings::USER_ID, role);
+    let is_trusted = || access::is_by_foreign_settings() || roles::may_set(settings::USER_ID, role);
     schema_is_out_of_reach(schema).unwrap_or(true) && !is_trusted()
 }
 
 /// A table that event triggers do not hear of would lack its policies, and a materialized view may hang on anything.
 pub fn refuse_unheard_creation(schema: pg_sys::Oid, is_materialized_view: bool) -> Result<()> {
     let role = roles::current();
-    let is_owner_role = identity::owner::tenant_of(role).is_some();
+    let is_owner_role = owner_roles::tenant_of(role).is_some();
     if is_owner_role || (is_materialized_view && !roles::is_superuser(role)) {
         return Err(Error::forbidden(
             "create a table or materialized view with EXPLAIN ANALYZE",
             "Explain the query alone, or create it without EXPLAIN.",
         ));
     }
-    match relations::tenant_of_schema(schema)? {
+    match tenant_of::tenant_of_schema(schema)? {
         None => Ok(()),
         Some(_) => Err(Error::forbidden(
             "create a table in a tenant schema with EXPLAIN ANALYZE",

@@ -1,37 +1,31 @@
-//! Keeps tenants apart: policies on every table from its birth, and checks where a query starts, so that the policies
-//! cost nothing per row.
+//! Keeps tenants apart when queries run: checks where a query starts, so that the policies cost nothing per row.
 
-mod barrier;
-pub mod before_command;
-mod calls;
-mod check;
-pub mod commands;
-mod cursors;
-pub mod ddl;
-pub mod dependents;
+mod catalog_barrier;
+pub mod check;
+pub mod held_cursors;
+mod hook_probe;
 mod hooks;
-mod inlined;
-mod named_relations;
-mod pinned;
-mod planner;
-mod plans;
-pub mod policies;
-pub mod recognize;
-mod relations;
-pub mod sequences;
-pub mod shared;
-pub mod support;
+mod inlined_functions;
+mod lift_policies;
+mod pinned_schema;
+pub mod planner_support;
+mod range_table;
+mod running_functions;
+pub mod tenant_of;
 
 use crate::pg::caches;
 use crate::settings;
 
-pub use hooks::in_force;
+pub use hook_probe::in_force;
+pub use hooks::{Raise, forget_start, keep_for_others, permit};
+pub use pinned_schema::Pinned;
+pub use range_table::Use;
 
 /// Once per backend, from _PG_init.
 pub fn install() {
     hooks::install();
     settings::on_identity_change(|change| {
-        cursors::identity_changes(change);
+        held_cursors::identity_changes(change);
         caches::forget_folded();
     });
 }

@@ -6,27 +6,27 @@ use std::marker::PhantomData;
 
 use pgrx::prelude::*;
 
-use super::guc;
-use super::roles::Standing;
+use super::security_context::{SecurityGuard, elevate};
+use super::{guc, roles};
 use crate::error::{Error, Result};
 
 /// What the statements of a scope see.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Snapshot {
-    /// What the calling statement sees: for STABLE functions; writes nothing, so it works on a hot standby.
-    Statement,
-    /// What is committed now as far as the isolation level lets it be seen, and what this transaction did so far: for
-    /// VOLATILE functions.
+    /// The active one, of the calling statement: for STABLE functions; writes nothing, so it works on a hot standby.
+    Active,
+    /// The transaction's, as the server takes one for a statement at this isolation level: for VOLATILE functions.
+    Transaction,
+    /// The latest: what is committed now, at every isolation level; reads only.
     Latest,
-    /// What is committed now at every isolation level; reads only.
-    Fresh,
 }
 
 /// While it lives, SQL runs as the bootstrap superuser under `search_path = pg_catalog, pg_temp`, inside one SPI
 /// connection. Dropping it puts the caller's role, settings and security context back.
 pub struct Elevated {
-    caller: Standing,
-    before: Option<(Standing, Standing)>,
+    /// The role that called.
+    caller: pg_sys::Oid,
+    guard: Option<SecurityGuard>,
     snapshot: Snapshot,
     settings: Option<guc::Scope>,
     pushed_snapshot: bool,
@@ -41,10 +41,9 @@ impl Elevated {
             return Err(Error::internal("SPI_connect failed"));
         }
         // Undone by Drop, and by transaction abort whatever happens.
-        let caller = Standing::now();
         let mut scope = Elevated {
-            caller,
-            before: caller.elevate(),
+            caller: roles::current(),
+            guard: Some(elevate()),
             snapshot,
             settings: None,
             pushed_snapshot: false,
@@ -62,13 +61,13 @@ impl Elevated {
         if all_quoted {
             settings.set(c"quote_all_identifiers", "off")?;
         }
-        if snapshot == Snapshot::Latest {
+        if snapshot == Snapshot::Transaction {
             plan_for_large_catalogs(settings)?;
         }
         // SAFETY: the server refuses to take a new snapshot in parallel mode, where the one in force has to do. The push
         // is undone by Drop, or by the abort of the transaction.
         unsafe {
-            if snapshot == Snapshot::Fresh && !(pg_sys::IsInParallelMode() && pg_sys::ActiveSnapshotSet()) {
+            if snapshot == Snapshot::Latest && !(pg_sys::IsInParallelMode() && pg_sys::ActiveSnapshotSet()) {
                 pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
                 scope.pushed_snapshot = true;
             }
@@ -84,7 +83,7 @@ impl Elevated {
 
     /// The role that called, whose membership decides about instance admins.
     pub fn caller(&self) -> pg_sys::Oid {
-        self.caller.role()
+        self.caller
     }
 
     pub fn snapshot(&self) -> Snapshot {
@@ -101,7 +100,7 @@ fn plan_for_large_catalogs(settings: &guc::Scope) -> Result<()> {
 impl Drop for Elevated {
     fn drop(&mut self) {
         self.settings = None;
-        self.caller.resume_caller(self.before);
+        self.guard = None;
         // SAFETY: what open() did. After an error SPI's stack may hold connections above this one, and the end of the
         // (sub)transaction cleans them all; finishing here would pop somebody else's.
         unsafe {

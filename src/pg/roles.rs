@@ -1,73 +1,8 @@
 //! Database roles: which one is calling, and what it is a member of.
 
-use std::cell::Cell;
 use std::ffi::CStr;
 
 use pgrx::prelude::*;
-
-/// As whom code runs, and how restricted.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
-    role: pg_sys::Oid,
-    context: i32,
-}
-
-thread_local! {
-    /// The extension's own SQL, and who asked for it.
-    static ELEVATED: Cell<Option<(Standing, Standing)>> = const { Cell::new(None) };
-}
-
-impl Standing {
-    pub fn now() -> Self {
-        let mut standing = Standing { role: pg_sys::InvalidOid, context: 0 };
-        // SAFETY: reads two variables of the backend.
-        unsafe { GetUserIdAndSecContext(&mut standing.role, &mut standing.context) };
-        standing
-    }
-
-    /// Who asked for the extension's own SQL, where that is what runs.
-    pub fn of_caller() -> Self {
-        let now = Standing::now();
-        match ELEVATED.get() {
-            Some((elevated, caller)) if elevated == now => caller,
-            _ => now,
-        }
-    }
-
-    /// From now on the extension's own SQL runs, as the bootstrap superuser; SET ROLE is refused. Answers with what `resume_caller` is
-    /// to put back.
-    pub(super) fn elevate(self) -> Option<(Self, Self)> {
-        let role = pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID);
-        let elevated = Standing { role, context: self.context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32 };
-        let caller = Standing::of_caller();
-        elevated.resume();
-        ELEVATED.replace(Some((elevated, caller)))
-    }
-
-    pub(super) fn resume_caller(self, before: Option<(Self, Self)>) {
-        ELEVATED.set(before);
-        self.resume();
-    }
-
-    pub(super) fn role(self) -> pg_sys::Oid {
-        self.role
-    }
-
-    /// The same without what keeps policies from being forced on a table's owner.
-    pub fn with_policies_forced(self) -> Self {
-        Standing { context: self.context & !(pg_sys::SECURITY_NOFORCE_RLS as i32), ..self }
-    }
-
-    pub fn resume(&self) {
-        // SAFETY: what now() found.
-        unsafe { pg_sys::SetUserIdAndSecContext(self.role, self.context) };
-    }
-}
-
-/// The same, and where the extension's own SQL runs that of who asked for it.
-pub fn of_caller() -> pg_sys::Oid {
-    Standing::of_caller().role
-}
 
 /// The role whose privileges count at this point: current_user.
 pub fn current() -> pg_sys::Oid {
@@ -78,23 +13,6 @@ pub fn current() -> pg_sys::Oid {
 /// DEFINER functions and the like.
 pub fn outer() -> pg_sys::Oid {
     GetOuterUserId()
-}
-
-/// Whether maintenance runs code of somebody else than the session's role.
-pub fn is_maintenance_of_others() -> bool {
-    let Standing { role, context } = Standing::of_caller();
-    let has = |flag: u32| context & flag as i32 != 0;
-    has(pg_sys::SECURITY_RESTRICTED_OPERATION)
-        && role != outer()
-        // In maintenance of one's own tables a function of somebody else's may have been called.
-        && (!has(pg_sys::SECURITY_LOCAL_USERID_CHANGE) || bypasses_policies(outer()))
-}
-
-/// Whether somebody's SECURITY DEFINER function or the like runs within maintenance, such as ANALYZE, which runs the functions of a
-/// table as its owner, whoever gave the command.
-pub fn is_called_in_maintenance() -> bool {
-    let both = (pg_sys::SECURITY_RESTRICTED_OPERATION | pg_sys::SECURITY_LOCAL_USERID_CHANGE) as i32;
-    Standing::of_caller().context & both == both
 }
 
 /// Whether policies that are forced on the owner do not apply at this point, as in the server's checks of foreign keys.
@@ -108,7 +26,6 @@ unsafe extern "C" {
     safe fn GetUserId() -> pg_sys::Oid;
     safe fn GetOuterUserId() -> pg_sys::Oid;
     safe fn InNoForceRLSOperation() -> bool;
-    fn GetUserIdAndSecContext(role: *mut pg_sys::Oid, context: *mut i32);
 }
 
 pub fn is_superuser(role: pg_sys::Oid) -> bool {

@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 use pgrx::prelude::*;
 
 use super::portals::Portals;
+use super::security_context::{SecurityContext, SecurityGuard};
 use super::temporary::Temporary;
 use super::{alone, context, guc, spi};
 use crate::error::Result;
@@ -28,8 +29,7 @@ pub fn forget_place() {
 /// cursors WITH HOLD; settings changed inside are undone when it drops, cursors opened inside are closed, and other temporary
 /// objects that are left are an error.
 pub struct Sandbox {
-    previous_role: pg_sys::Oid,
-    previous_context: i32,
+    guard: Option<SecurityGuard>,
     settings: Option<guc::Scope>,
     portals: Portals,
     temporary: Temporary,
@@ -38,40 +38,22 @@ pub struct Sandbox {
 
 impl Sandbox {
     pub fn enter(owner: pg_sys::Oid, settings: &[(&CStr, &str)]) -> Result<Self> {
-        let mut previous_role = pg_sys::InvalidOid;
-        let mut previous_context = 0;
-        // SAFETY: reads two variables of the backend into locals.
-        unsafe { pg_sys::GetUserIdAndSecContext(&mut previous_role, &mut previous_context) };
+        Sandbox::enter_context(SecurityContext::now().restricted_to(owner), settings)
+    }
+
+    /// As `enter`, and policies that are forced on the owner do not apply, as in the server's checks of foreign keys.
+    pub fn enter_unforced(owner: pg_sys::Oid, settings: &[(&CStr, &str)]) -> Result<Self> {
+        Sandbox::enter_context(SecurityContext::now().restricted_to(owner).with_policies_unforced(), settings)
+    }
+
+    fn enter_context(context: SecurityContext, settings: &[(&CStr, &str)]) -> Result<Self> {
         let portals = Portals::now()?;
         let temporary = Temporary::now()?;
         let scope = guc::Scope::open();
         for (name, value) in settings {
             scope.set(name, value)?;
         }
-        let restricted = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
-        // SAFETY: undone by Drop, and by transaction abort whatever happens.
-        unsafe { pg_sys::SetUserIdAndSecContext(owner, previous_context | restricted as i32) };
-        Ok(Sandbox {
-            previous_role,
-            previous_context,
-            settings: Some(scope),
-            portals,
-            temporary,
-            _not_send: PhantomData,
-        })
-    }
-
-    /// As `enter`, and policies that are forced on the owner do not apply, as in the server's checks of foreign keys.
-    pub fn enter_unforced(owner: pg_sys::Oid, settings: &[(&CStr, &str)]) -> Result<Self> {
-        let sandbox = Sandbox::enter(owner, settings)?;
-        let mut role = pg_sys::InvalidOid;
-        let mut context = 0;
-        // SAFETY: reads what enter() set, and adds to it; undone by Drop.
-        unsafe {
-            pg_sys::GetUserIdAndSecContext(&mut role, &mut context);
-            pg_sys::SetUserIdAndSecContext(role, context | pg_sys::SECURITY_NOFORCE_RLS as i32);
-        }
-        Ok(sandbox)
+        Ok(Sandbox { guard: Some(context.enter()), settings: Some(scope), portals, temporary, _not_send: PhantomData })
     }
 
     /// Runs one statement; `place` is added to the CONTEXT of any error it raises.
@@ -93,7 +75,7 @@ impl Sandbox {
 /// Runs one command of an owner outside a transaction block; settings are the session's. The caller has begun a
 /// transaction, and goes on in another one.
 pub fn run_outside(owner: pg_sys::Oid, statement: &str, change: alone::Change, place: &str) -> Result<()> {
-    let _as_owner = ActingAs::role_restricted(owner);
+    let _as_owner = SecurityContext::now().restricted_to(owner).enter();
     at(place, || alone::run_outside(statement, change))
 }
 
@@ -104,8 +86,7 @@ fn at<T>(place: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        // SAFETY: what enter() found.
-        unsafe { pg_sys::SetUserIdAndSecContext(self.previous_role, self.previous_context) };
+        self.guard = None;
         self.settings = None;
         // After an error the end of the (sub)transaction closes them.
         if !std::thread::panicking()
@@ -113,32 +94,5 @@ impl Drop for Sandbox {
         {
             ereport!(ERROR, error.sqlstate(), error.message());
         }
-    }
-}
-
-/// While it lives, code runs as the role, and cannot leave it or do what would outlast it in the session.
-struct ActingAs {
-    previous_role: pg_sys::Oid,
-    previous_context: i32,
-}
-
-impl ActingAs {
-    fn role_restricted(role: pg_sys::Oid) -> Self {
-        let restrictions = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
-        let mut previous_role = pg_sys::InvalidOid;
-        let mut previous_context = 0;
-        // SAFETY: reads two variables of the backend into locals; what is set is undone by Drop.
-        unsafe {
-            pg_sys::GetUserIdAndSecContext(&mut previous_role, &mut previous_context);
-            pg_sys::SetUserIdAndSecContext(role, previous_context | restrictions as i32);
-        }
-        ActingAs { previous_role, previous_context }
-    }
-}
-
-impl Drop for ActingAs {
-    fn drop(&mut self) {
-        // SAFETY: what role() found.
-        unsafe { pg_sys::SetUserIdAndSecContext(self.previous_role, self.previous_context) };
     }
 }

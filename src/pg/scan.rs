@@ -52,8 +52,8 @@ pub fn by_id<T>(scope: &Elevated, index: &Index, id: Uuid, map: impl FnOnce(&Row
     // SAFETY: a scope has a snapshot; it is unregistered in turn, and by the end of the (sub)transaction after an error.
     unsafe {
         let snapshot = pg_sys::RegisterSnapshot(match scope.snapshot() {
-            Snapshot::Statement | Snapshot::Fresh => pg_sys::GetActiveSnapshot(),
-            Snapshot::Latest => {
+            Snapshot::Active | Snapshot::Latest => pg_sys::GetActiveSnapshot(),
+            Snapshot::Transaction => {
                 pg_sys::CommandCounterIncrement();
                 pg_sys::GetTransactionSnapshot()
             }

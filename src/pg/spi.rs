@@ -110,7 +110,7 @@ pub(super) fn execute_as_is(sql: &str, read_only: bool) -> Result<u64> {
 }
 
 fn read_only(scope: &Elevated) -> bool {
-    scope.snapshot() != Snapshot::Latest
+    scope.snapshot() != Snapshot::Transaction
 }
 
 fn plan(sql: &'static str, args: &[DatumWithOid]) -> Result<pg_sys::SPIPlanPtr> {

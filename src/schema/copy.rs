@@ -2,16 +2,16 @@
 
 use pgrx::spi::{quote_identifier, quote_literal};
 
-use super::names::owner_role;
 use super::provision::owner_role_oid;
+use crate::access::SandboxIdentity;
 use crate::catalog::Catalog;
 use crate::catalog::copying::{self, Copied};
 use crate::catalog::tenants::Tenant;
 use crate::error::{Error, Result};
-use crate::identity::SandboxIdentity;
-use crate::isolation::ddl::OwnDdl;
+use crate::model::owner_role;
 use crate::pg::execute;
 use crate::pg::sandbox::Sandbox;
+use crate::protection::OwnDdl;
 
 const PLACE: &str = "copying the rows of a tenant";
 

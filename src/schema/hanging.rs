@@ -6,13 +6,14 @@ use std::ffi::CString;
 use pgrx::spi::quote_identifier;
 use pgrx::{PgSqlErrorCode, Uuid, pg_sys};
 
-use super::provision::{USERS, drop, role_oid};
+use super::provision::{drop, role_oid};
 use crate::catalog::Catalog;
 use crate::catalog::tenants::Tenant;
 use crate::error::{Error, Result};
-use crate::isolation::ddl::OwnDdl;
 use crate::pg::dependencies::{self, Hanging, Object};
 use crate::pg::{attempt, execute, query};
+use crate::protection::OwnDdl;
+use crate::protection::grants::USERS;
 
 /// Objects elsewhere that DROP SCHEMA takes along. It looks at one that depends on another one within the other, and locks all.
 const MOST_HANGING: usize = 500;

@@ -1,7 +1,6 @@
 //! Tenant schemas: named, provisioned, kept apart, mended, dropped.
 
 mod copy;
-mod grants;
 mod hanging;
 mod names;
 mod provision;
@@ -9,9 +8,8 @@ mod repair;
 mod repair_catalog;
 
 pub use copy::copy_rows;
-pub use grants::refuse_beyond_policies;
 pub use hanging::{close, drop_hanging, drop_with_hanging, hanging};
-pub use names::{Slug, owner_role, schema_name, tenant_name};
-pub use provision::{TABLE_PRIVILEGES, create, drop_owner_role, owner_role_is_burdened, owner_role_oid, rename};
+pub use names::schema_name;
+pub use provision::{create, drop_owner_role, owner_role_is_burdened, owner_role_oid, rename};
 pub use repair::{Mend, repair};
 pub use repair_catalog::repair_catalog;

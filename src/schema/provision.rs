@@ -6,18 +6,14 @@ use pgrx::Uuid;
 use pgrx::prelude::*;
 use pgrx::spi::quote_identifier;
 
-use super::names::owner_role;
 use crate::catalog::Catalog;
 use crate::catalog::tenants::Tenant;
 use crate::error::{Error, Result};
-use crate::isolation::ddl::OwnDdl;
+use crate::model::owner_role;
 use crate::pg::locks::ObjectLock;
 use crate::pg::{attempt_any, execute, guc, query, roles};
-
-/// What members of `fluxbase_tenant_user` may do with tables of a tenant, as far as the policies let them. TRUNCATE is
-/// not among it: row-level security does not apply to it.
-pub const TABLE_PRIVILEGES: &str = "SELECT, INSERT, UPDATE, DELETE";
-pub const USERS: &str = "fluxbase_tenant_user";
+use crate::protection::OwnDdl;
+use crate::protection::grants::{TABLE_PRIVILEGES, USERS};
 
 pub fn create(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
     let role_name = owner_role(tenant.id);

@@ -1,13 +1,14 @@
 //! Finds what differs from how a tenant was provisioned, and mends it.
 
-use super::names::owner_role;
-use super::provision::{self, TABLE_PRIVILEGES, USERS};
+use super::provision;
 use crate::catalog::Catalog;
 use crate::catalog::tenants::Tenant;
 use crate::error::{Error, Result};
-use crate::isolation::ddl::OwnDdl;
-use crate::isolation::policies::{self, TenantTable};
+use crate::model::owner_role;
 use crate::pg::{Row, execute, query};
+use crate::protection::OwnDdl;
+use crate::protection::grants::{TABLE_PRIVILEGES, USERS};
+use crate::protection::policies::{self, TenantTable};
 
 /// One thing that was wrong and is not any more.
 pub struct Mend {

@@ -3,8 +3,8 @@
 use super::repair::{Finding, Mend, apply, finding};
 use crate::catalog::Catalog;
 use crate::error::Result;
-use crate::isolation::ddl::OwnDdl;
 use crate::pg::{execute, query};
+use crate::protection::OwnDdl;
 
 pub fn repair_catalog(catalog: &Catalog) -> Result<Vec<Mend>> {
     let _own = OwnDdl::begin();

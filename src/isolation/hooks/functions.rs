@@ -6,16 +6,17 @@ use std::cell::Cell;
 
 use pgrx::prelude::*;
 
-use super::{PREVIOUS, Raise, refuse};
-use crate::isolation::{calls, check, inlined, relations};
+use super::chain::PREVIOUS;
+use super::refusal::{Raise, refuse};
+use crate::isolation::{check, inlined_functions, running_functions, tenant_of};
 use crate::pg::{catalogs, roles};
 
 pub unsafe extern "C-unwind" fn needs_hook(function: pg_sys::Oid) -> bool {
     // SAFETY: the hook that was there, with its own argument.
     let is_needed = unsafe { PREVIOUS.needs_function_hook.is_some_and(|previous| previous(function)) };
     is_needed
-        || (!relations::is_servers_own(function)
-            && (roles::are_policies_unforced() || inlined::are_kept_out() || is_refused(function)))
+        || (!tenant_of::is_servers_own(function)
+            && (roles::are_policies_unforced() || inlined_functions::are_kept_out() || is_refused(function)))
 }
 
 #[pg_guard]
@@ -32,7 +33,7 @@ pub unsafe extern "C-unwind" fn call(
     // SAFETY: the hook that was there, with its own arguments; a function that is about to be called.
     unsafe {
         let is_start = event == pg_sys::FmgrHookEventType::FHET_START;
-        if is_start && !relations::is_servers_own((*function).fn_oid) {
+        if is_start && !tenant_of::is_servers_own((*function).fn_oid) {
             before_call((*function).fn_oid);
         }
         if let Some(previous) = PREVIOUS.function {
@@ -40,9 +41,9 @@ pub unsafe extern "C-unwind" fn call(
         }
         if is_start {
             // Nothing fails from here on to the call.
-            calls::enter(function, DEFINER.take());
+            running_functions::enter(function, DEFINER.take());
         } else {
-            calls::leave(function, event == pg_sys::FmgrHookEventType::FHET_END);
+            running_functions::leave(function, event == pg_sys::FmgrHookEventType::FHET_END);
         }
     }
 }

@@ -7,10 +7,10 @@ use std::ffi::c_char;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::prelude::*;
 
-use super::{JUST_STARTED, PREVIOUS, Raise, are_within_reach, permit, probe};
-use crate::access::Moment;
-use crate::identity::{self, definers};
-use crate::isolation::{cursors, inlined, planner, plans};
+use super::chain::{JUST_STARTED, PREVIOUS};
+use super::refusal::{Raise, are_within_reach, permit};
+use crate::access::{self, Moment, owner_roles, security_definers};
+use crate::isolation::{held_cursors, hook_probe, inlined_functions, lift_policies, range_table};
 use crate::pg::cursor::Cursor;
 use crate::pg::{caches, guc, nodes, roles};
 
@@ -37,7 +37,7 @@ unsafe extern "C-unwind" {
 
 #[cfg(feature = "pg15")]
 pub unsafe extern "C-unwind" fn check_permissions(range_table: *mut pg_sys::List, raise: bool) -> bool {
-    probe::answer();
+    hook_probe::answer();
     // SAFETY: the hook that was there, with its own arguments; a list of RTEs by the hook's contract.
     unsafe {
         AcceptInvalidationMessages();
@@ -52,7 +52,7 @@ pub unsafe extern "C-unwind" fn check_permissions(
     permissions: *mut pg_sys::List,
     raise: bool,
 ) -> bool {
-    probe::answer();
+    hook_probe::answer();
     // SAFETY: the hook that was there, with its own arguments; lists of RTEs and their permissions by the hook's contract.
     unsafe {
         AcceptInvalidationMessages();
@@ -70,7 +70,7 @@ unsafe extern "C-unwind" fn are_permitted(
     raise: bool,
 ) -> bool {
     // SAFETY: by the caller's promise.
-    are_within_reach(unsafe { plans::uses(range_table, permissions) }, raise)
+    are_within_reach(unsafe { range_table::uses(range_table, permissions) }, raise)
 }
 
 pub unsafe extern "C-unwind" fn plan(
@@ -86,9 +86,10 @@ pub unsafe extern "C-unwind" fn plan(
             before_planning(query);
         }
         // Workers do not know which functions run.
-        let options = if definers::is_any() { options & !(pg_sys::CURSOR_OPT_PARALLEL_OK as i32) } else { options };
+        let options =
+            if security_definers::is_any() { options & !(pg_sys::CURSOR_OPT_PARALLEL_OK as i32) } else { options };
         let before = caches::reads();
-        let plan = if inlined::has_functions(query) {
+        let plan = if inlined_functions::has_functions(query) {
             plan_with_functions(query, text, options, params)
         } else {
             go_on_to_plan(query, text, options, params)
@@ -96,7 +97,7 @@ pub unsafe extern "C-unwind" fn plan(
         if caches::reads() != before {
             caches::note_folded(plan);
         }
-        if plans::unguarded(plan).next().is_some() {
+        if range_table::unguarded(plan).next().is_some() {
             after_planning(plan);
         }
         plan
@@ -132,9 +133,9 @@ unsafe fn plan_with_functions(
         if !reads_catalog(plan) {
             return plan;
         }
-        let before = inlined::keep_out();
+        let before = inlined_functions::keep_out();
         let plan = go_on_to_plan(copy, text, options, params);
-        inlined::put_back(before);
+        inlined_functions::put_back(before);
         plan
     }
 }
@@ -152,16 +153,16 @@ unsafe extern "C-unwind" fn copied(query: *mut pg_sys::Query) -> *mut pg_sys::Qu
 #[pg_guard]
 unsafe extern "C-unwind" fn reads_catalog(plan: *mut pg_sys::PlannedStmt) -> bool {
     // SAFETY: by the caller's promise.
-    unsafe { inlined::reads_catalog((*plan).rtable) }
+    unsafe { inlined_functions::reads_catalog((*plan).rtable) }
 }
 
 /// # Safety
 /// The answer of a planner hook.
 #[pg_guard]
 unsafe extern "C-unwind" fn after_planning(plan: *mut pg_sys::PlannedStmt) {
-    if probe::in_force() {
+    if hook_probe::in_force() {
         // SAFETY: by the caller's promise; nobody has run it yet.
-        unsafe { planner::lift_privileges(plan) }.unwrap_or_raise();
+        unsafe { lift_policies::lift_privileges(plan) }.unwrap_or_raise();
     }
 }
 
@@ -172,26 +173,26 @@ unsafe extern "C-unwind" fn after_planning(plan: *mut pg_sys::PlannedStmt) {
 #[pg_guard]
 unsafe extern "C-unwind" fn before_planning(query: *mut pg_sys::Query) {
     // SAFETY: by the caller's promise; the planner may write to it.
-    unsafe { planner::lift_policies(query, probe::in_force()) }.unwrap_or_raise();
+    unsafe { lift_policies::lift_policies(query, hook_probe::in_force()) }.unwrap_or_raise();
 }
 
 pub unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags: i32) {
     // SAFETY: by the hook's contract; the hook that was there, or the server's own function, with its own arguments.
     unsafe {
-        if !probe::known_to_be_in_force() {
+        if !hook_probe::known_to_be_in_force() {
             before_start(query);
         }
         if caches::have_folded() {
             forget_folded();
         }
-        if cursors::are_open() {
+        if held_cursors::are_open() {
             settle_cursors((*query).operation != pg_sys::CmdType::CMD_SELECT);
         }
         if !(*(*query).plannedstmt).relationOids.is_null() {
             caches::count_read();
         }
         PREVIOUS.executor_start.unwrap_or(standard_ExecutorStart)(query, flags);
-        cursors::forget_suspended(query);
+        held_cursors::forget_suspended(query);
         JUST_STARTED.set(Some((query, Moment::now())));
         if Cursor::active().is_some() {
             note_cursor();
@@ -202,7 +203,7 @@ pub unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, fl
 /// Settings of others change unnoticed: there a plan that holds what was found is used once.
 #[pg_guard]
 extern "C-unwind" fn forget_folded() {
-    if identity::is_by_foreign_settings() {
+    if access::is_by_foreign_settings() {
         caches::forget_folded();
     }
 }
@@ -210,7 +211,7 @@ extern "C-unwind" fn forget_folded() {
 /// A command that writes may fire triggers.
 #[pg_guard]
 extern "C-unwind" fn settle_cursors(writes: bool) {
-    if writes { cursors::before_code_of_others() } else { cursors::settle() }.unwrap_or_raise();
+    if writes { held_cursors::before_code_of_others() } else { held_cursors::settle() }.unwrap_or_raise();
 }
 
 /// The second net: checks itself where the permission hook is not in force, for plans made while it was.
@@ -219,9 +220,9 @@ extern "C-unwind" fn settle_cursors(writes: bool) {
 /// As for `check_plan`.
 #[pg_guard]
 unsafe extern "C-unwind" fn before_start(query: *mut pg_sys::QueryDesc) {
-    if !probe::in_force() {
+    if !hook_probe::in_force() {
         // SAFETY: by the caller's promise.
-        permit(unsafe { plans::uses_of_plan((*query).plannedstmt) });
+        permit(unsafe { range_table::uses_of_plan((*query).plannedstmt) });
     }
 }
 
@@ -230,13 +231,13 @@ unsafe extern "C-unwind" fn before_start(query: *mut pg_sys::QueryDesc) {
 #[pg_guard]
 unsafe extern "C-unwind" fn check_plan(query: *mut pg_sys::QueryDesc) {
     // SAFETY: by the caller's promise.
-    permit(unsafe { plans::uses_of_plan((*query).plannedstmt) });
-    cursors::permit_to_go_on(query).unwrap_or_raise();
+    permit(unsafe { range_table::uses_of_plan((*query).plannedstmt) });
+    held_cursors::permit_to_go_on(query).unwrap_or_raise();
 }
 
 #[pg_guard]
 extern "C-unwind" fn note_cursor() {
-    cursors::note_start().unwrap_or_raise();
+    held_cursors::note_start().unwrap_or_raise();
 }
 
 /// A query that does not run right after its start, as a cursor's does not, may have started under another identity.
@@ -256,7 +257,7 @@ unsafe fn check_again(query: *mut pg_sys::QueryDesc) {
 
 /// Whether the query is the server's own, which follows a foreign key to a tenant's table, maybe in a session of another tenant's.
 fn is_behind_key() -> bool {
-    roles::are_policies_unforced() && identity::owner::tenant_of(roles::current()).is_some()
+    roles::are_policies_unforced() && owner_roles::tenant_of(roles::current()).is_some()
 }
 
 /// What triggers of the tenant set for the session ends with the query.

@@ -1,0 +1,38 @@
+//! The hooks that were there before ours, which ours call.
+
+use std::cell::Cell;
+
+use pgrx::prelude::*;
+
+use crate::access::Moment;
+
+pub struct Previous {
+    pub planner: pg_sys::planner_hook_type,
+    pub check_permissions: pg_sys::ExecutorCheckPerms_hook_type,
+    pub executor_start: pg_sys::ExecutorStart_hook_type,
+    pub executor_run: pg_sys::ExecutorRun_hook_type,
+    pub object_access: pg_sys::object_access_hook_type,
+    pub needs_function_hook: pg_sys::needs_fmgr_hook_type,
+    pub function: pg_sys::fmgr_hook_type,
+}
+
+/// Written once, by `install`.
+pub static mut PREVIOUS: Previous = Previous {
+    planner: None,
+    check_permissions: None,
+    executor_start: None,
+    executor_run: None,
+    object_access: None,
+    needs_function_hook: None,
+    function: None,
+};
+
+thread_local! {
+    /// The query that was checked last, and when, while nothing has happened since that could change who the caller is.
+    pub static JUST_STARTED: Cell<Option<(*mut pg_sys::QueryDesc, Moment)>> = const { Cell::new(None) };
+}
+
+/// Called by what may change who the caller is without a setting of ours.
+pub fn forget_start() {
+    JUST_STARTED.set(None);
+}

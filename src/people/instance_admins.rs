@@ -1,0 +1,16 @@
+//! Who is an instance admin.
+
+use pgrx::Uuid;
+
+use crate::access::InstancePermit;
+use crate::catalog::Catalog;
+use crate::catalog::instance_admins::{self, InstanceAdmin};
+use crate::error::{Error, Result};
+
+pub fn grant(catalog: &Catalog, permit: &InstancePermit, user_id: Uuid) -> Result<Option<InstanceAdmin>> {
+    instance_admins::grant(catalog, user_id, permit.user())
+}
+
+pub fn revoke(catalog: &Catalog, _permit: &InstancePermit, user_id: Uuid) -> Result<InstanceAdmin> {
+    instance_admins::revoke(catalog, user_id)?.ok_or(Error::NotFound { what: "instance admin" })
+}

@@ -1,0 +1,63 @@
+//! Who belongs to a tenant: each change is made under the tenant's lock, and an admin is always left.
+
+use pgrx::Uuid;
+
+use crate::access::{Leave, Manage, Permit, UserPermit};
+use crate::catalog::Catalog;
+use crate::catalog::members::{self, Assignment};
+use crate::error::{Error, Result};
+use crate::model::Role;
+
+pub fn promote(catalog: &Catalog, permit: &Permit<Manage>, user_id: Uuid) -> Result<Assignment> {
+    assign(catalog, permit, user_id, Role::Admin)
+}
+
+/// Also the way to change a role; the last admin stays one.
+pub fn add(catalog: &Catalog, permit: &Permit<Manage>, user_id: Uuid, role: &str) -> Result<Assignment> {
+    let role = Role::parse(role)?;
+    if role > permit.role() {
+        return Err(Error::forbidden("grant a role above the own", "Ask a tenant_admin of the tenant."));
+    }
+    if role < Role::Admin {
+        keep_an_admin(catalog, permit.tenant().id, user_id)?;
+    }
+    assign(catalog, permit, user_id, role)
+}
+
+/// Only from `role`, where one is given.
+pub fn remove(catalog: &Catalog, permit: &Permit<Manage>, user_id: Uuid, role: Option<Role>) -> Result<Assignment> {
+    let tenant_id = permit.tenant().id;
+    let what = if role == Some(Role::Admin) { "admin" } else { "member" };
+    match members::get(catalog, tenant_id, user_id)? {
+        Some(member) if role.is_none_or(|role| role == member.role) => {}
+        _ => return Err(Error::NotFound { what }),
+    }
+    end(catalog, tenant_id, user_id, what)
+}
+
+pub fn leave(catalog: &Catalog, permit: &Permit<Leave>, user: &UserPermit) -> Result<Assignment> {
+    end(catalog, permit.tenant().id, user.user(), "member")
+}
+
+fn assign(catalog: &Catalog, permit: &Permit<Manage>, user_id: Uuid, role: Role) -> Result<Assignment> {
+    members::assign(catalog, permit.tenant().id, user_id, role, permit.caller().user())?
+        .ok_or_else(|| Error::internal("an assignment returned no row"))
+}
+
+fn end(catalog: &Catalog, tenant_id: Uuid, user_id: Uuid, what: &'static str) -> Result<Assignment> {
+    keep_an_admin(catalog, tenant_id, user_id)?;
+    members::remove(catalog, tenant_id, user_id)?.ok_or(Error::NotFound { what })
+}
+
+/// Refuses if the user is the tenant's last admin.
+fn keep_an_admin(catalog: &Catalog, tenant_id: Uuid, user_id: Uuid) -> Result<()> {
+    let admins = members::lock_admins(catalog, tenant_id)?;
+    let is_admin = members::get(catalog, tenant_id, user_id)?.is_some_and(|member| member.role == Role::Admin);
+    if is_admin && admins <= 1 {
+        return Err(Error::conflict(
+            "the last admin of a tenant must stay",
+            "Assign another admin first, with tenant_assign_admin().",
+        ));
+    }
+    Ok(())
+}

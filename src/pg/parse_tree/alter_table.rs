@@ -1,0 +1,96 @@
+//! ALTER TABLE: the forms that need no look at what they did are few, to be sure of them.
+
+use std::ffi::CStr;
+
+use pgrx::{PgList, pg_sys};
+
+/// Whether an ALTER TABLE can neither weaken row-level security, nor give a column a default that calls nextval(), nor
+/// hand a table to somebody: most migrations of a fleet are of this kind, and each costs every tenant.
+///
+/// # Safety
+/// A statement made by the parser.
+pub unsafe fn is_harmless(statement: *mut pg_sys::AlterTableStmt) -> bool {
+    use pg_sys::AlterTableType as Kind;
+    // SAFETY: by the caller's promise; ADD COLUMN holds a ColumnDef.
+    unsafe {
+        PgList::<pg_sys::AlterTableCmd>::from_pg((*statement).cmds).iter_ptr().all(|command| match (*command).subtype {
+            Kind::AT_AddColumn => has_plain_default((*command).def.cast()),
+            Kind::AT_DropColumn
+            | Kind::AT_SetNotNull
+            | Kind::AT_DropNotNull
+            | Kind::AT_SetStatistics
+            | Kind::AT_SetStorage
+            | Kind::AT_ValidateConstraint
+            | Kind::AT_DropConstraint => true,
+            Kind::AT_AddConstraint => !may_refer_to_catalog((*command).def.cast()),
+            _ => false,
+        })
+    }
+}
+
+/// Whether a partition is hung under a table.
+///
+/// # Safety
+/// A statement made by the parser.
+pub unsafe fn attaches(statement: *mut pg_sys::AlterTableStmt) -> bool {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        PgList::<pg_sys::AlterTableCmd>::from_pg((*statement).cmds)
+            .iter_ptr()
+            .any(|command| (*command).subtype == pg_sys::AlterTableType::AT_AttachPartition)
+    }
+}
+
+/// # Safety
+/// A constraint made by the parser.
+unsafe fn may_refer_to_catalog(constraint: *mut pg_sys::Constraint) -> bool {
+    // SAFETY: by the caller's promise; a foreign key names a table, whose schema is null or a C string.
+    unsafe {
+        (*constraint).contype == pg_sys::ConstrType::CONSTR_FOREIGN && {
+            let schema = (*(*constraint).pktable).schemaname;
+            schema.is_null() || CStr::from_ptr(schema) == c"fluxbase_tenant"
+        }
+    }
+}
+
+/// Whether a new column has no default, or a constant, and does not refer to the catalog.
+///
+/// # Safety
+/// A column made by the parser.
+unsafe fn has_plain_default(column: *mut pg_sys::ColumnDef) -> bool {
+    // SAFETY: by the caller's promise; a type has a list of names, the last of which is its own; the tags tell the nodes'
+    // types.
+    unsafe {
+        let names = PgList::<pg_sys::Node>::from_pg((*(*column).typeName).names);
+        let is_serial = match names.get_ptr(names.len().wrapping_sub(1)) {
+            Some(name) if pgrx::is_a(name, pg_sys::NodeTag::T_String) => is_serial(name),
+            _ => true,
+        };
+        !is_serial
+            && PgList::<pg_sys::Constraint>::from_pg((*column).constraints).iter_ptr().all(|constraint| {
+                !may_refer_to_catalog(constraint)
+                    && ((*constraint).contype != pg_sys::ConstrType::CONSTR_DEFAULT
+                        || is_constant((*constraint).raw_expr))
+            })
+    }
+}
+
+/// # Safety
+/// A String node.
+unsafe fn is_serial(name: *mut pg_sys::Node) -> bool {
+    // SAFETY: by the caller's promise.
+    let name = unsafe { CStr::from_ptr((*name.cast::<pg_sys::String>()).sval) };
+    name.to_bytes().windows(6).any(|part| part == b"serial")
+}
+
+/// # Safety
+/// An expression made by the parser.
+unsafe fn is_constant(expression: *mut pg_sys::Node) -> bool {
+    // SAFETY: the tags tell the nodes' types.
+    unsafe {
+        pgrx::is_a(expression, pg_sys::NodeTag::T_A_Const)
+            || pgrx::is_a(expression, pg_sys::NodeTag::T_SQLValueFunction)
+            || (pgrx::is_a(expression, pg_sys::NodeTag::T_TypeCast)
+                && is_constant((*expression.cast::<pg_sys::TypeCast>()).arg))
+    }
+}

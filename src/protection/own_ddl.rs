@@ -1,0 +1,38 @@
+//! The extension's own DDL.
+
+use std::cell::Cell;
+
+use crate::catalog::Catalog;
+use crate::catalog::relations::LockedTable;
+use crate::error::Result;
+use crate::isolation::Pinned;
+use crate::pg::execute;
+
+thread_local! {
+    static BUSY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Marks the extension's own DDL, which must not set off the event triggers again.
+pub struct OwnDdl(bool);
+
+impl OwnDdl {
+    pub fn begin() -> Self {
+        OwnDdl(BUSY.replace(true))
+    }
+
+    pub fn is_running() -> bool {
+        BUSY.get()
+    }
+}
+
+impl Drop for OwnDdl {
+    fn drop(&mut self) {
+        BUSY.set(self.0);
+    }
+}
+
+/// Runs a command that names this table and no other of others'.
+pub fn execute_pinned(catalog: &Catalog, table: &LockedTable, command: &str) -> Result<()> {
+    let _pinned = Pinned::to(table);
+    execute(catalog.scope(), command)
+}

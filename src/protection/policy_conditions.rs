@@ -1,0 +1,99 @@
+//! What the conditions of our policies say, read from the server's own form of them. The server's printer would lock the
+//! table, and wait for whoever is changing it.
+
+use std::ffi::CString;
+
+use pgrx::prelude::*;
+use pgrx::{IntoDatum, Uuid, direct_function_call};
+
+use crate::error::{Error, Result};
+use crate::isolation::planner_support;
+use crate::pg::lists;
+
+/// The tenant in a condition that is a call of reachable() and nothing else.
+pub fn tenant(condition: &str) -> Result<Option<Uuid>> {
+    let reachable = function("fluxbase_tenant.reachable(pg_catalog.uuid)");
+    // SAFETY: a node; the tag tells its type.
+    unsafe {
+        let node = parse(condition)?;
+        if !pgrx::is_a(node, pg_sys::NodeTag::T_FuncExpr) {
+            return Ok(None);
+        }
+        let call = node.cast::<pg_sys::FuncExpr>();
+        Ok(if Some((*call).funcid) == reachable { planner_support::tenant_asked_about(call) } else { None })
+    }
+}
+
+/// The column in a condition that is `column = ANY ((SELECT reachable_tenant_ids()))` and nothing else.
+pub fn column(condition: &str) -> Result<Option<i16>> {
+    let function = function("fluxbase_tenant.reachable_tenant_ids()");
+    // SAFETY: a node; tags tell the types of nodes, and an operator with an array has two arguments.
+    unsafe {
+        let node = parse(condition)?;
+        if !pgrx::is_a(node, pg_sys::NodeTag::T_ScalarArrayOpExpr) {
+            return Ok(None);
+        }
+        let comparison = node.cast::<pg_sys::ScalarArrayOpExpr>();
+        let mut arguments = lists::nodes::<pg_sys::Node>((*comparison).args);
+        let (Some(left), Some(right)) = (arguments.next(), arguments.next()) else {
+            return Ok(None);
+        };
+        let is_any_equal = (*comparison).useOr && (*comparison).opfuncid.to_u32() == pg_sys::F_UUID_EQ;
+        if !is_any_equal || !pgrx::is_a(left, pg_sys::NodeTag::T_Var) || called_in(right) != function {
+            return Ok(None);
+        }
+        let variable = left.cast::<pg_sys::Var>();
+        let is_own = (*variable).varno as u32 == 1 && (*variable).varlevelsup == 0 && (*variable).varattno > 0;
+        Ok(is_own.then_some((*variable).varattno))
+    }
+}
+
+/// The function in `(SELECT function())`.
+///
+/// # Safety
+/// An expression.
+unsafe fn called_in(expression: *mut pg_sys::Node) -> Option<pg_sys::Oid> {
+    // SAFETY: tags tell the types of nodes; a sub-select as an expression holds a query, and that a join tree.
+    unsafe {
+        if !pgrx::is_a(expression, pg_sys::NodeTag::T_SubLink) {
+            return None;
+        }
+        let link = expression.cast::<pg_sys::SubLink>();
+        if (*link).subLinkType != pg_sys::SubLinkType::EXPR_SUBLINK {
+            return None;
+        }
+        let query = (*link).subselect.cast::<pg_sys::Query>();
+        let source = (*query).jointree;
+        let is_plain = (*query).commandType == pg_sys::CmdType::CMD_SELECT
+            && (*query).rtable.is_null()
+            && (*query).cteList.is_null()
+            && (*query).limitCount.is_null()
+            && (*query).limitOffset.is_null()
+            && (*query).havingQual.is_null()
+            && (*query).setOperations.is_null()
+            && (*source).fromlist.is_null()
+            && (*source).quals.is_null();
+        let mut targets = lists::nodes::<pg_sys::TargetEntry>((*query).targetList);
+        let (Some(target), None) = (targets.next(), targets.next()) else {
+            return None;
+        };
+        let called = (*target).expr.cast::<pg_sys::Node>();
+        (is_plain && pgrx::is_a(called, pg_sys::NodeTag::T_FuncExpr))
+            .then(|| called.cast::<pg_sys::FuncExpr>())
+            .filter(|call| (**call).args.is_null())
+            .map(|call| (*call).funcid)
+    }
+}
+
+/// # Safety
+/// A text that the server made of a node.
+unsafe fn parse(condition: &str) -> Result<*mut pg_sys::Node> {
+    let text = CString::new(condition).map_err(|_| Error::internal("a zero byte in a policy"))?;
+    // SAFETY: by the caller's promise; nobody can make a value of type pg_node_tree but the server.
+    Ok(unsafe { pg_sys::stringToNode(text.as_ptr()) }.cast())
+}
+
+fn function(signature: &str) -> Option<pg_sys::Oid> {
+    // SAFETY: a function of the server called with its one argument, a text; NULL where there is no such function.
+    unsafe { direct_function_call(pg_sys::to_regprocedure, &[signature.into_datum()]) }
+}

@@ -1,0 +1,248 @@
+//! Shared tables: tables outside the tenant schemas whose every row belongs to a tenant.
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::spi::quote_identifier;
+use pgrx::{PgLogLevel, PgSqlErrorCode, Uuid, pg_sys};
+
+use super::own_ddl::{OwnDdl, execute_pinned};
+use super::policies;
+use crate::access::{InstancePermit, SandboxIdentity, See, authorize};
+use crate::catalog::shared_tables::{self, LooseKey};
+use crate::catalog::{Catalog, relations, removals, tenants};
+use crate::error::{Error, Result};
+use crate::isolation::Pinned;
+use crate::pg::sandbox::Sandbox;
+use crate::pg::{defaults, roles};
+
+/// One thing that `protect` or `unprotect` did.
+pub struct Step {
+    pub object: String,
+    pub done: &'static str,
+}
+
+/// Does what is missing, so that a second call does nothing. Rows that are there already belong to `existing_rows`.
+pub fn protect(
+    catalog: &Catalog,
+    permit: &InstancePermit,
+    relation: pg_sys::Oid,
+    column: &str,
+    existing_rows: Option<Uuid>,
+) -> Result<Vec<Step>> {
+    let table = owned_table(catalog, permit, relation, "protect this table")?;
+    let mut work = Work { catalog, table: &table, column: quote_identifier(column), steps: Vec::new() };
+    if existing_rows.is_some() {
+        authorize::<See>(catalog, existing_rows, "give rows to this tenant")?;
+    }
+    work.add_column(column, existing_rows)?;
+    work.refuse_unknown_tenants()?;
+    work.add_constraints(column)?;
+    work.add_policies()?;
+    work.list(column)?;
+    for key in shared_tables::loose_keys(catalog, relation)? {
+        warn_of_key(&key);
+    }
+    Ok(work.steps)
+}
+
+/// Takes the policies away; the column and its index stay.
+pub fn unprotect(catalog: &Catalog, permit: &InstancePermit, relation: pg_sys::Oid) -> Result<Vec<Step>> {
+    let table = owned_table(catalog, permit, relation, "unprotect this table")?;
+    let mut steps = Vec::new();
+    let is_listed = shared_tables::remove(catalog, relation)?;
+    removals::forget(catalog, relation)?;
+    let parts = relations::partition_tree(catalog, relation)?;
+    for part in &parts {
+        if policies::unprotect_shared(catalog, part)? {
+            steps.push(Step { object: format!("table {}", part.name), done: "policies dropped" });
+        }
+    }
+    if let Some(column) = relations::column_with_tenant_default(catalog, relation)? {
+        let command = format!("ALTER TABLE {} ALTER COLUMN {column} DROP DEFAULT", table.locked.name);
+        execute_pinned(catalog, &table.locked, &command)?;
+        steps.push(Step { object: format!("column {}.{column}", table.locked.name), done: "default dropped" });
+    }
+    if is_listed {
+        steps.push(Step { object: format!("table {}", table.locked.name), done: "removed from the shared tables" });
+    }
+    Ok(steps)
+}
+
+/// A table or partitioned table outside the tenant schemas, which the caller owns. What becomes of a tenant's rows is for the
+/// whole instance to say: an owner alone may not.
+fn owned_table(
+    catalog: &Catalog,
+    _permit: &InstancePermit,
+    relation: pg_sys::Oid,
+    action: &str,
+) -> Result<relations::Table> {
+    let table = relations::table(catalog, relation)?.ok_or_else(|| {
+        Error::invalid("relation is not a table", "Name a table or a partitioned table; views follow their tables.")
+    })?;
+    let caller = catalog.caller_role();
+    if !roles::owns_relation(relation, caller) {
+        return Err(Error::forbidden(action, "Ask the owner of the table."));
+    }
+    if table.tenant.is_some() {
+        return Err(Error::conflict(
+            format!("table {} is in a tenant schema", table.locked.name),
+            "Tables in tenant schemas are protected from their birth.",
+        ));
+    }
+    Ok(table)
+}
+
+struct Work<'a> {
+    catalog: &'a Catalog,
+    table: &'a relations::Table,
+    /// Quoted.
+    column: String,
+    steps: Vec<Step>,
+}
+
+impl Work<'_> {
+    /// As the table's owner: whatever looks at the table's rows, constraints or indexes may run code of the owner's, which
+    /// must not run with more than the owner's rights. Nor with the caller's identity: it is nobody's.
+    fn run(&mut self, command: &str, object: String, done: &'static str) -> Result<()> {
+        {
+            let _pinned = Pinned::to(&self.table.locked);
+            let _nobody = SandboxIdentity::nobody()?;
+            Sandbox::enter_unforced(self.table.owner, &[(c"row_security", "on")])?
+                .run(command, "protecting a table")?;
+        }
+        self.steps.push(Step { object, done });
+        Ok(())
+    }
+
+    fn count(&self, condition: &str) -> Result<i64> {
+        let _pinned = Pinned::to(&self.table.locked);
+        let _nobody = SandboxIdentity::nobody()?;
+        let _sandbox = Sandbox::enter_unforced(self.table.owner, &[(c"row_security", "on")])?;
+        relations::count(self.catalog, &format!("{}{condition}", self.table.locked.name))
+    }
+
+    fn column_object(&self) -> String {
+        format!("column {}.{}", self.table.locked.name, self.column)
+    }
+
+    fn add_column(&mut self, plain: &str, existing_rows: Option<Uuid>) -> Result<()> {
+        let (table, column) = (&self.table.locked.name, &self.column);
+        match relations::column_type(self.catalog, self.table.locked.oid, plain)? {
+            None => {
+                let rows = self.count("")?;
+                let value = match existing_rows {
+                    _ if rows == 0 => String::new(),
+                    // A constant: no row is rewritten and no trigger of the table fires.
+                    Some(tenant) => format!(" DEFAULT '{tenant}'"),
+                    None => return Err(rows_without_tenant(rows)),
+                };
+                let command = format!("ALTER TABLE {table} ADD COLUMN {column} uuid NOT NULL{value}");
+                self.run(&command, self.column_object(), "added")?;
+            }
+            Some(column_type) if column_type != pg_sys::UUIDOID => {
+                return Err(Error::invalid(
+                    format!("column {column} is not of type uuid"),
+                    "Name another column, or change its type to uuid.",
+                ));
+            }
+            Some(_) => self.fill_column(existing_rows)?,
+        }
+        Ok(())
+    }
+
+    /// The policies keep such rows out from now on.
+    fn refuse_unknown_tenants(&self) -> Result<()> {
+        let named = {
+            let _pinned = Pinned::to(&self.table.locked);
+            let _nobody = SandboxIdentity::nobody()?;
+            let _sandbox = Sandbox::enter_unforced(self.table.owner, &[(c"row_security", "on")])?;
+            relations::named_tenants(self.catalog, &self.table.locked.name, &self.column)?
+        };
+        let known = tenants::existing(self.catalog, &named)?;
+        match named.iter().find(|id| !known.contains(id)) {
+            None => Ok(()),
+            Some(id) => Err(Error::conflict(
+                format!("rows of the table name tenant {id}, which does not exist"),
+                "Delete them, or give them to a tenant that does.",
+            )),
+        }
+    }
+
+    fn fill_column(&mut self, existing_rows: Option<Uuid>) -> Result<()> {
+        let (table, column) = (&self.table.locked.name, &self.column);
+        let rows = self.count(&format!(" WHERE {column} IS NULL"))?;
+        if rows == 0 {
+            return Ok(());
+        }
+        let tenant = existing_rows.ok_or_else(|| rows_without_tenant(rows))?;
+        let fill = format!("UPDATE {table} SET {column} = '{tenant}' WHERE {column} IS NULL");
+        self.run(&fill, self.column_object(), "existing rows given to the tenant")
+    }
+
+    fn add_constraints(&mut self, plain: &str) -> Result<()> {
+        let (table, column, oid) = (self.table.locked.name.clone(), self.column.clone(), self.table.locked.oid);
+        if !relations::is_not_null(self.catalog, oid, plain)? {
+            let command = format!("ALTER TABLE {table} ALTER COLUMN {column} SET NOT NULL");
+            self.run(&command, self.column_object(), "set not null")?;
+        }
+        if relations::column_with_tenant_default(self.catalog, oid)?.as_deref() != Some(column.as_str()) {
+            let call = defaults::call(relations::current_tenant_function(self.catalog)?);
+            for part in relations::column_everywhere(self.catalog, oid, plain)? {
+                if part.is_generated {
+                    return Err(Error::invalid(
+                        format!("column {column} is a generated column"),
+                        "Name another column; the tenant of a row is its own value.",
+                    ));
+                }
+                // SAFETY: a call of our own making.
+                unsafe { defaults::set(part.table, part.number, call)? };
+            }
+            self.steps.push(Step { object: self.column_object(), done: "default set to the current tenant" });
+        }
+        if !relations::has_index_on(self.catalog, oid, plain)? {
+            // Whoever asks for it, the server builds an index as the table's owner.
+            execute_pinned(self.catalog, &self.table.locked, &format!("CREATE INDEX ON {table} ({column})"))?;
+            self.steps.push(Step { object: self.column_object(), done: "index added" });
+        }
+        Ok(())
+    }
+
+    /// Among the tables whose rows go with their tenant.
+    fn list(&mut self, plain: &str) -> Result<()> {
+        if shared_tables::put(self.catalog, self.table.locked.oid, plain)? {
+            let object = format!("table {}", self.table.locked.name);
+            self.steps.push(Step { object, done: "listed among the shared tables" });
+        }
+        Ok(())
+    }
+
+    /// On partitions too: a query that names a partition does not ask its parent's policies.
+    fn add_policies(&mut self) -> Result<()> {
+        let _own = OwnDdl::begin();
+        for part in relations::partition_tree(self.catalog, self.table.locked.oid)? {
+            if policies::protect_shared(self.catalog, &part, &self.column)? {
+                self.steps.push(Step { object: format!("table {}", part.name), done: "policies added" });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn warn_of_key(key: &LooseKey) {
+    ErrorReport::new(
+        PgSqlErrorCode::ERRCODE_WARNING,
+        format!(
+            "foreign key {} of table {} leaves out the tenant: rows of one tenant may refer to another's",
+            key.name, key.table
+        ),
+        "",
+    )
+    .set_hint(key.fix.clone())
+    .report(PgLogLevel::WARNING);
+}
+
+fn rows_without_tenant(rows: i64) -> Error {
+    Error::conflict(
+        format!("{rows} rows have no tenant"),
+        "Pass the tenant that they belong to as existing_rows, or fill the column first.",
+    )
+}

@@ -1,0 +1,13 @@
+//! Every setting of the extension.
+
+mod define;
+mod identity;
+mod values;
+
+pub use define::define;
+pub use identity::{Change, identity_changes, on_identity_change};
+pub use values::{
+    CHOICE, Choice, CreatePolicy, DefaultTenant, PATHS, Paths, SchemaNaming, TENANT_ID, USER_ID, create_policy,
+    default_tenant, foreign_tenant_id_setting, foreign_user_id_setting, max_tenants, schema_naming, schema_prefix,
+    spare_tenants, tenant_id, tenant_id_setting, user_id, user_id_setting,
+};

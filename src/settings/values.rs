@@ -1,0 +1,184 @@
+//! The values of the settings, and how they are read.
+
+use std::ffi::{CStr, CString};
+
+use pgrx::guc::{GucSetting, PostgresGucEnum};
+
+use crate::error::Result;
+use crate::model::ids;
+
+pub const USER_ID: &CStr = c"fluxbase_tenant.user_id";
+pub const TENANT_ID: &CStr = c"fluxbase_tenant.tenant_id";
+/// The tenant that `tenant_set_current` chose for a user, and the user. Without it a choice that outlives its user's SET LOCAL
+/// would turn the session into that tenant's service context, or be the next user's.
+pub const CHOICE: &CStr = c"fluxbase_tenant.choice";
+
+/// The search_path that `tenant_set_current` set, and the one that it found.
+pub const PATHS: &CStr = c"fluxbase_tenant.search_paths";
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PostgresGucEnum)]
+pub enum CreatePolicy {
+    #[name = c"instance_admin"]
+    InstanceAdmin,
+    #[name = c"authenticated"]
+    Authenticated,
+}
+
+/// Which tenant is current when none is named.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PostgresGucEnum)]
+pub enum DefaultTenant {
+    #[name = c"oldest_membership"]
+    OldestMembership,
+    #[name = c"none"]
+    None,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PostgresGucEnum)]
+pub enum SchemaNaming {
+    #[name = c"slug"]
+    Slug,
+    #[name = c"id"]
+    Id,
+}
+
+pub(super) type Text = GucSetting<Option<CString>>;
+
+pub(super) static USER_ID_VALUE: Text = Text::new(Some(c""));
+pub(super) static TENANT_ID_VALUE: Text = Text::new(Some(c""));
+pub(super) static CHOICE_VALUE: Text = Text::new(Some(c""));
+pub(super) static PATHS_VALUE: Text = Text::new(Some(c""));
+pub(super) static USER_ID_SETTING: Text = Text::new(Some(USER_ID));
+pub(super) static TENANT_ID_SETTING: Text = Text::new(Some(TENANT_ID));
+pub(super) static SCHEMA_PREFIX: Text = Text::new(Some(c"tenant_"));
+pub(super) static CREATE_POLICY: GucSetting<CreatePolicy> =
+    GucSetting::<CreatePolicy>::new(CreatePolicy::InstanceAdmin);
+pub(super) static DEFAULT_TENANT: GucSetting<DefaultTenant> =
+    GucSetting::<DefaultTenant>::new(DefaultTenant::OldestMembership);
+pub(super) static SCHEMA_NAMING: GucSetting<SchemaNaming> = GucSetting::<SchemaNaming>::new(SchemaNaming::Slug);
+pub(super) static MAX_TENANTS: GucSetting<i32> = GucSetting::<i32>::new(0);
+pub(super) static SPARE_TENANTS: GucSetting<i32> = GucSetting::<i32>::new(0);
+
+pub fn create_policy() -> CreatePolicy {
+    CREATE_POLICY.get()
+}
+
+pub fn default_tenant() -> DefaultTenant {
+    DEFAULT_TENANT.get()
+}
+
+pub fn schema_naming() -> SchemaNaming {
+    SCHEMA_NAMING.get()
+}
+
+pub fn schema_prefix() -> String {
+    text(&SCHEMA_PREFIX)
+}
+
+/// 0 means no limit.
+pub fn max_tenants() -> i64 {
+    MAX_TENANTS.get().into()
+}
+
+pub fn spare_tenants() -> i32 {
+    SPARE_TENANTS.get()
+}
+
+/// Where else than from `fluxbase_tenant.user_id` the current user is read, as `setting` or `setting:claim`.
+pub fn foreign_user_id_setting() -> Option<String> {
+    foreign(&USER_ID_SETTING, USER_ID)
+}
+
+pub fn foreign_tenant_id_setting() -> Option<String> {
+    foreign(&TENANT_ID_SETTING, TENANT_ID)
+}
+
+pub fn user_id_setting() -> String {
+    text(&USER_ID_SETTING)
+}
+
+pub fn tenant_id_setting() -> String {
+    text(&TENANT_ID_SETTING)
+}
+
+/// The user in `fluxbase_tenant.user_id` itself, wherever `user_id_setting` points.
+pub fn user_id() -> Result<Option<pgrx::Uuid>> {
+    with_bytes(&USER_ID_VALUE, |value| parse(USER_ID, value))
+}
+
+/// The tenant in `fluxbase_tenant.tenant_id` itself, wherever `tenant_id_setting` points.
+pub fn tenant_id() -> Result<Option<pgrx::Uuid>> {
+    with_bytes(&TENANT_ID_VALUE, |value| parse(TENANT_ID, value))
+}
+
+/// What `tenant_set_current` chose, and for whom.
+#[derive(Clone, Copy)]
+pub struct Choice {
+    pub tenant: pgrx::Uuid,
+    pub user: pgrx::Uuid,
+}
+
+impl Choice {
+    pub fn kept() -> Option<Self> {
+        with_bytes(&CHOICE_VALUE, |value| {
+            let (tenant, user) = value.split_at_checked(UUID_LENGTH)?;
+            Some(Choice { tenant: ids::from_ascii(tenant)?, user: ids::from_ascii(user)? })
+        })
+    }
+
+    /// As the setting holds it.
+    pub fn text(self) -> String {
+        ids::text(self.tenant) + &ids::text(self.user)
+    }
+}
+
+/// As `ids::text` writes one.
+const UUID_LENGTH: usize = 36;
+
+/// A search_path that `tenant_set_current` set, and the one that it found.
+pub struct Paths {
+    pub set: String,
+    pub before: String,
+}
+
+impl Paths {
+    pub fn kept() -> Option<Self> {
+        let value = text(&PATHS_VALUE);
+        let (length, paths) = value.split_once(' ')?;
+        let (set, before) = paths.split_at_checked(length.parse().ok()?)?;
+        Some(Paths { set: set.into(), before: before.into() })
+    }
+
+    /// As the setting holds them.
+    pub fn text(&self) -> String {
+        format!("{} {}{}", self.set.len(), self.set, self.before)
+    }
+}
+
+fn parse(name: &CStr, value: &[u8]) -> Result<Option<pgrx::Uuid>> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    // What a place is called is put together only where there is something to say of it.
+    match ids::from_ascii(value) {
+        Some(id) => Ok(Some(id)),
+        None => ids::parse(&format_args!("setting \"{}\"", name.to_string_lossy()), &String::from_utf8_lossy(value)),
+    }
+}
+
+fn foreign(setting: &'static Text, own: &CStr) -> Option<String> {
+    with_bytes(setting, |value| (value != own.to_bytes()).then(|| String::from_utf8_lossy(value).into_owned()))
+}
+
+fn text(setting: &'static Text) -> String {
+    with_bytes(setting, |value| String::from_utf8_lossy(value).into_owned())
+}
+
+/// Reads in place: identity is read at the start of every query.
+fn with_bytes<T>(setting: &'static Text, read: impl FnOnce(&[u8]) -> T) -> T {
+    // SAFETY: the server keeps null or a C string there, and changes it by SET alone, which does not run meanwhile.
+    let value = unsafe {
+        let value = setting.as_ptr().read();
+        if value.is_null() { &[] } else { CStr::from_ptr(value).to_bytes() }
+    };
+    read(value)
+}

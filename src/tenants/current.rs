@@ -1,0 +1,67 @@
+//! The current tenant of a session, and the search_path that goes with it.
+
+use pgrx::Uuid;
+use pgrx::spi::quote_identifier;
+
+use super::lifecycle::find_by_slug;
+use crate::access::{Permit, See, authorize, require_data_access};
+use crate::catalog::Catalog;
+use crate::catalog::tenants::Tenant;
+use crate::error::Result;
+use crate::model::ids;
+use crate::pg::guc::{self, Lifetime};
+use crate::settings::{CHOICE, Choice, PATHS, Paths, TENANT_ID};
+
+/// No slug can be read as a uuid, so the text decides.
+pub fn set_current_by_text(tenant: &str, lifetime: Lifetime) -> Result<Tenant> {
+    match ids::parse(&"", tenant) {
+        Ok(Some(id)) => set_current_by_id(id, lifetime),
+        _ => set_current(|catalog| find_by_slug(catalog, tenant), lifetime),
+    }
+}
+
+pub fn set_current_by_id(tenant_id: Uuid, lifetime: Lifetime) -> Result<Tenant> {
+    set_current(|catalog| authorize(catalog, Some(tenant_id), "use this tenant"), lifetime)
+}
+
+fn set_current(find: impl FnOnce(&Catalog) -> Result<Permit<See>>, lifetime: Lifetime) -> Result<Tenant> {
+    // Read and set outside the catalog's scope, which has a search_path of its own.
+    let before = path_before()?;
+    let permit = find(&Catalog::latest()?)?;
+    let caller = permit.caller();
+    let tenant = permit.into_tenant();
+    require_data_access(caller, &tenant)?;
+    let choice = caller.user().map(|user| Choice { tenant: tenant.id, user }.text()).unwrap_or_default();
+    let paths = Paths { set: path_of(&tenant.schema_name, &before)?, before };
+    guc::set(CHOICE, &choice, lifetime)?;
+    guc::set(TENANT_ID, &ids::text(tenant.id), lifetime)?;
+    guc::set(PATHS, &paths.text(), lifetime)?;
+    guc::set(c"search_path", &paths.set, lifetime)?;
+    Ok(tenant)
+}
+
+pub fn reset_current() -> Result<()> {
+    let before = path_before()?;
+    for setting in [TENANT_ID, CHOICE, PATHS] {
+        guc::set(setting, "", Lifetime::Session)?;
+    }
+    guc::set(c"search_path", &before, Lifetime::Session)
+}
+
+/// The search_path that `tenant_set_current` found; as it is, where somebody changed it since.
+fn path_before() -> Result<String> {
+    let path = guc::get("search_path")?.unwrap_or_default();
+    Ok(match Paths::kept() {
+        Some(paths) if paths.set == path => paths.before,
+        _ => path,
+    })
+}
+
+/// The tenant's schema first and temporary objects last: otherwise one that another user of the connection left behind would be
+/// found in place of a table of the tenant's, or of a shared one.
+fn path_of(schema: &str, before: &str) -> Result<String> {
+    let is_temporary = |name: &String| name == "pg_temp" || name.starts_with("pg_temp_");
+    let others = guc::names_in_list(before)?.into_iter().filter(|name| !is_temporary(name));
+    let names = std::iter::once(schema.to_owned()).chain(others).map(quote_identifier);
+    Ok(names.chain(["pg_temp".to_owned()]).collect::<Vec<_>>().join(", "))
+}

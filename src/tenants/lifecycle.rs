@@ -1,0 +1,81 @@
+//! Tenants found, changed, made the default, suspended, restored.
+
+use pgrx::{PgSqlErrorCode, PgTryBuilder};
+
+use super::provision::{require_metadata, within_limit};
+use crate::access::{Caller, Instance, Manage, Permit, See, authorize};
+use crate::catalog::tenants::{self, Tenant};
+use crate::catalog::{Catalog, taken};
+use crate::error::{Error, Result};
+use crate::model::{self, Slug, Status, ids};
+use crate::pg::Jsonb;
+
+/// An outsider learns from no slug whether it is in use.
+pub fn find_by_slug(catalog: &Catalog, slug: &str) -> Result<Permit<See>> {
+    let id = match Slug::parse(slug).ok() {
+        Some(slug) => tenants::id_by_slug(catalog, slug.as_str())?,
+        None => None,
+    };
+    // A nil id belongs to no tenant that could be created by accident, and is authorized like any other.
+    authorize(catalog, Some(id.unwrap_or_else(ids::new)), "see this tenant")
+}
+
+pub fn update(
+    catalog: &Catalog,
+    permit: &Permit<Manage>,
+    name: Option<String>,
+    metadata: Option<Jsonb>,
+) -> Result<Tenant> {
+    let name = name.as_deref().map(model::tenant_name).transpose()?;
+    if let Some(metadata) = &metadata {
+        require_metadata(metadata)?;
+    }
+    tenants::update(catalog, permit.tenant().id, name, metadata)?.ok_or_else(Error::tenant_not_found)
+}
+
+/// Before a tenant is locked to become the default: two callers would wait for each other's tenant.
+pub fn serialize_defaults(catalog: &Catalog) -> Result<()> {
+    match Caller::current(catalog)? {
+        Caller::InstanceAdmin { .. } => tenants::serialize(catalog),
+        _ => Ok(()),
+    }
+}
+
+pub fn set_default(catalog: &Catalog, permit: &Permit<Instance>) -> Result<Tenant> {
+    refuse_deleted(permit.tenant())?;
+    tenants::set_default(catalog, permit.tenant().id)?.ok_or_else(Error::tenant_not_found)
+}
+
+pub fn restore(catalog: &Catalog, permit: &Permit<Instance>) -> Result<Tenant> {
+    let Tenant { id, slug, status, .. } = permit.tenant();
+    if *status != Status::Deleted {
+        return Err(Error::conflict("tenant is not deleted", "See tenant_list_deleted() for those that are."));
+    }
+    let reused = || Error::SlugReused { slug: slug.clone() };
+    if taken::slug(slug)? {
+        return Err(reused());
+    }
+    // A transaction that took the slug may have committed since. What is caught here is raised again in better words, so
+    // that the transaction ends all the same.
+    let restored = std::panic::AssertUnwindSafe(|| within_limit(|| tenants::mark_restored(catalog, *id)));
+    PgTryBuilder::new(restored)
+        .catch_when(PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION, |_| Err(reused()))
+        .execute()?
+        .ok_or_else(Error::tenant_not_found)
+}
+
+pub fn set_suspended(catalog: &Catalog, permit: Permit<Instance>, suspended: bool) -> Result<Tenant> {
+    refuse_deleted(permit.tenant())?;
+    let tenant = permit.into_tenant();
+    if (tenant.status == Status::Suspended) == suspended {
+        return Ok(tenant);
+    }
+    tenants::mark_suspended(catalog, tenant.id, suspended)?.ok_or_else(Error::tenant_not_found)
+}
+
+pub(super) fn refuse_deleted(tenant: &Tenant) -> Result<()> {
+    if tenant.status == Status::Deleted {
+        return Err(Error::conflict("tenant is deleted", "Restore it first, with tenant_restore()."));
+    }
+    Ok(())
+}

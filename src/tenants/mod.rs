@@ -1,0 +1,20 @@
+//! What happens to one tenant: catalog and schema changed together, for a caller who has a permit.
+
+mod clone;
+mod create;
+pub mod current;
+mod deletion;
+mod lifecycle;
+mod provision;
+mod removal;
+mod spares;
+mod upkeep;
+
+pub use clone::{Cloning, clone};
+pub use create::{Creation, create};
+pub use deletion::{delete, destroy, soft_delete};
+pub use lifecycle::{find_by_slug, restore, serialize_defaults, set_default, set_suspended, update};
+pub use provision::provision;
+pub use removal::rows as rows_of_deleted_tenant;
+pub use spares::{Filled, fill, fill_one, is_short, unregister_migration};
+pub use upkeep::{migrate, repair, rollback};

@@ -1,0 +1,119 @@
+//! Tenants made beforehand: schema, owner role, grants and migrations. A new tenant takes one, and only names change.
+
+use pgrx::{PgSqlErrorCode, Uuid};
+
+use super::deletion::destroy;
+use super::provision::{provision, within_limit};
+use crate::access::InstancePermit;
+use crate::catalog::migrations::Migration;
+use crate::catalog::tenants::{self, NewTenant, Tenant};
+use crate::catalog::{Catalog, applied, spares, taken};
+use crate::error::{Error, Result};
+use crate::migrations::{self, Outside};
+use crate::model::{Slug, ids};
+use crate::pg::locks::{ObjectLock, with_patience};
+use crate::pg::{Jsonb, attempt};
+use crate::{schema, settings};
+
+/// With spares that somebody is taking.
+const PATIENCE: &str = "2s";
+/// What is wrong with fewer or more spares than this.
+const MOST: i32 = 10_000;
+
+/// What was done to have as many spares as wanted.
+#[derive(Default)]
+pub struct Filled {
+    pub made: i32,
+    pub migrated: i32,
+    pub dropped: i32,
+}
+
+/// `None` where the slug or the schema's name is taken.
+pub fn rename(
+    catalog: &Catalog,
+    spare: &Tenant,
+    slug: &Slug,
+    name: &str,
+    metadata: Option<Jsonb>,
+) -> Result<Option<Tenant>> {
+    let schema_name = schema::schema_name(slug, spare.id, Some(&spare.schema_name))?;
+    let new = NewTenant { id: spare.id, slug: slug.as_str(), name, schema_name: &schema_name, metadata };
+    // A transaction that took the slug may have committed since.
+    let Some(tenant) =
+        within_limit(|| attempt(|| spares::become_tenant(catalog, &new), &[PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION]))?
+            .flatten()
+    else {
+        return Ok(None);
+    };
+    schema::rename(catalog, &spare.schema_name, &schema_name)?;
+    Ok(Some(tenant))
+}
+
+/// In the caller's transaction.
+pub fn fill(catalog: &Catalog, _permit: &InstancePermit, wanted: Option<i32>) -> Result<Filled> {
+    let wanted = wanted.unwrap_or_else(settings::spare_tenants);
+    if !(0..=MOST).contains(&wanted) {
+        return Err(Error::invalid(
+            format!("the number of spare tenants must be between 0 and {MOST}"),
+            "A handful is enough: each that is taken is replaced in the background.",
+        ));
+    }
+    ObjectLock::of_spares().take();
+    let mut filled = Filled::default();
+    while fill_one(catalog, wanted, &mut filled)? {}
+    while spares::count(catalog)? > i64::from(wanted)
+        && let Some(spare) = spares::take(catalog)?
+    {
+        destroy(catalog, spare)?;
+        filled.dropped += 1;
+    }
+    Ok(filled)
+}
+
+/// The next thing to do towards so many spares; false if there is none. The caller holds the lock on spare tenants.
+pub fn fill_one(catalog: &Catalog, wanted: i32, filled: &mut Filled) -> Result<bool> {
+    if let Some(stale) = spares::take_stale(catalog)? {
+        ready(catalog, stale)?;
+        filled.migrated += 1;
+        return Ok(true);
+    }
+    if spares::count(catalog)? >= i64::from(wanted) {
+        return Ok(false);
+    }
+    let id = ids::new();
+    let slug = Slug::parse(&taken::spare_slug(id))?;
+    let tenant = provision(catalog, Some(id), Some(slug), "spare", None)?;
+    ready(catalog, tenant)?;
+    filled.made += 1;
+    Ok(true)
+}
+
+/// Whether fewer are there than wanted.
+pub fn is_short(catalog: &Catalog, wanted: i32) -> Result<bool> {
+    Ok(spares::count(catalog)? < i64::from(wanted))
+}
+
+/// Applies what is pending while it counts as a tenant like others, and makes it a spare.
+fn ready(catalog: &Catalog, tenant: Tenant) -> Result<()> {
+    spares::set_spare(catalog, tenant.id, false)?;
+    let tenant = tenants::by_id(catalog, tenant.id)?.ok_or_else(Error::tenant_not_found)?;
+    let tenant = migrations::migrate(catalog, tenant, None, None, Outside::Inside)?.tenant;
+    spares::set_spare(catalog, tenant.id, true)
+}
+
+/// Spares that have applied it are no reason to keep it.
+pub fn unregister_migration(catalog: &Catalog, permit: &InstancePermit, version: &str) -> Result<Migration> {
+    // Whoever has applied it need not be waited for to say so.
+    let spares = spares::with_migration(catalog, version)?;
+    migrations::refuse_applied(version, applied::tenants_with(catalog, version)? - spares.len() as i64)?;
+    let discard = || spares.into_iter().try_for_each(|id| discard(catalog, id));
+    with_patience(PATIENCE, discard)?.ok_or_else(|| migrations::being_applied(version))?;
+    migrations::unregister(catalog, permit, version)
+}
+
+fn discard(catalog: &Catalog, id: Uuid) -> Result<()> {
+    if let Some(spare) = tenants::lock(catalog, id)? {
+        destroy(catalog, spare)?;
+    }
+    Ok(())
+}
