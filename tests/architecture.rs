@@ -39,9 +39,12 @@ fn sources() -> Vec<(Vec<String>, String)> {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let inside = path.strip_prefix(&root).expect("a path in src").with_extension("");
-                let parts = inside.iter().map(|part| part.to_string_lossy().into_owned());
-                found
-                    .push((parts.filter(|part| part != "mod").collect(), fs::read_to_string(&path).expect("a source")));
+                let parts: Vec<String> = inside
+                    .iter()
+                    .map(|part| part.to_string_lossy().into_owned())
+                    .filter(|part| part != "mod")
+                    .collect();
+                found.push((parts, fs::read_to_string(&path).expect("a source")));
             }
         }
     }
