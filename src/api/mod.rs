@@ -1,9 +1,9 @@
 //! The SQL surface: functions alone, a file per table of the reference. Each converts, authorizes, calls, returns.
 
-mod catalog_policies;
 mod drift;
 mod fleet;
 mod instance_admins;
+mod internal;
 mod isolation;
 mod members;
 mod migration_files;

@@ -19,7 +19,7 @@ pub struct NewRun<'a> {
 }
 
 /// What a run did to one tenant.
-pub struct Visit {
+pub struct TenantResult {
     pub tenant_id: Uuid,
     pub slug: String,
     pub status: String,
@@ -31,7 +31,7 @@ pub struct Visit {
     pub error: Option<String>,
 }
 
-pub struct NewVisit<'a> {
+pub struct NewResult<'a> {
     pub tenant_id: Uuid,
     pub status: &'a str,
     pub from_version: Option<&'a str>,
@@ -87,7 +87,7 @@ pub fn finish_run(catalog: &Catalog, run: Uuid) -> Result<()> {
 }
 
 /// A tenant that was deleted for good meanwhile leaves no row.
-pub fn insert_visit(catalog: &Catalog, run: Uuid, visit: NewVisit) -> Result<()> {
+pub fn insert_visit(catalog: &Catalog, run: Uuid, visit: NewResult) -> Result<()> {
     query(
         catalog.scope(),
         "INSERT INTO fluxbase_tenant.fleet_results
@@ -112,7 +112,7 @@ pub fn insert_visit(catalog: &Catalog, run: Uuid, visit: NewVisit) -> Result<()>
 }
 
 /// In the order in which the tenants were finished.
-pub fn visits(catalog: &Catalog, run: Uuid) -> Result<Vec<Visit>> {
+pub fn visits(catalog: &Catalog, run: Uuid) -> Result<Vec<TenantResult>> {
     query(
         catalog.scope(),
         "SELECT tenant_id, slug, status, from_version, to_version, applied, duration, sqlstate, error
@@ -122,8 +122,8 @@ pub fn visits(catalog: &Catalog, run: Uuid) -> Result<Vec<Visit>> {
     )
 }
 
-fn visit(row: &Row) -> Result<Visit> {
-    Ok(Visit {
+fn visit(row: &Row) -> Result<TenantResult> {
+    Ok(TenantResult {
         tenant_id: row.need(1)?,
         slug: row.need(2)?,
         status: row.need(3)?,

@@ -6,14 +6,14 @@ use pgrx::Uuid;
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BackgroundWorkerStatus, DynamicBackgroundWorker};
 use pgrx::prelude::*;
 
-use super::orders::{Orders, Plan, Task};
+use super::job_queue::{JobQueue, Plan, Task};
 use crate::access::InstancePermit;
-use crate::catalog::fleet::{self, Visit};
+use crate::catalog::fleet::{self, TenantResult};
 use crate::catalog::{Catalog, tenants, versions};
 use crate::error::{Error, Result};
 use crate::migrations::target_key;
 use crate::model::ids;
-use crate::pg::{Unwaited, pause};
+use crate::pg::{ReleasedSnapshot, pause};
 
 const MAX_WORKERS: i32 = 64;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -30,7 +30,7 @@ pub struct Options {
     pub dry_run: bool,
 }
 
-pub fn migrate_all(permit: &InstancePermit, options: Options) -> Result<Vec<Visit>> {
+pub fn migrate_all(permit: &InstancePermit, options: Options) -> Result<Vec<TenantResult>> {
     let (role, tenants) = {
         let catalog = Catalog::latest()?;
         refuse_in_transaction_block()?;
@@ -129,33 +129,33 @@ pub(super) struct Tally {
 }
 
 pub(super) fn conduct(plan: &Plan) -> Result<Tally> {
-    let orders = Orders::write(plan)?;
-    let mut crew = hire(plan.workers, &orders)?;
+    let queue = JobQueue::write(plan)?;
+    let mut crew = hire(plan.workers, &queue)?;
     // Concurrent builds of ours and of other runs would wait for this session's snapshot, and this session for the workers.
-    let mut unwaited = Unwaited::begin();
+    let mut unwaited = ReleasedSnapshot::begin();
     if !fleet::caller_is_waited_for(&Catalog::latest()?)? {
         unwaited = unwaited.let_go();
     }
-    wait(&mut crew, &orders)?;
+    wait(&mut crew, &queue)?;
     drop(unwaited);
-    let (done, failed) = orders.counts();
-    if done < orders.total() && !orders.is_stopped() {
+    let (done, failed) = queue.counts();
+    if done < queue.total() && !queue.is_stopped() {
         return Err(Error::conflict(
-            format!("the workers ended with {done} of {} tenants done", orders.total()),
+            format!("the workers ended with {done} of {} tenants done", queue.total()),
             "See the server's log for why, then call again: what was committed stays.",
         ));
     }
-    Ok(Tally { failed, first_error: orders.first_error() })
+    Ok(Tally { failed, first_error: queue.first_error() })
 }
 
-fn hire(wanted: i32, orders: &Orders) -> Result<Crew> {
+fn hire(wanted: i32, queue: &JobQueue) -> Result<Crew> {
     let mut crew = Crew(Vec::new());
     for number in 1..=wanted {
         let hired = BackgroundWorkerBuilder::new(&format!("fluxbase_tenant fleet {number}"))
             .set_type("fluxbase_tenant fleet")
             .set_library("fluxbase_tenant")
             .set_function("fluxbase_tenant_fleet_worker")
-            .set_argument(Some(pg_sys::Datum::from(orders.handle())))
+            .set_argument(Some(pg_sys::Datum::from(queue.handle())))
             // SAFETY: reads a variable of the backend.
             .set_notify_pid(unsafe { pg_sys::MyProcPid })
             .set_restart_time(None)
@@ -185,7 +185,7 @@ fn hire(wanted: i32, orders: &Orders) -> Result<Crew> {
 
 /// Until all workers have ended. Cancelling this session ends them, through `Crew`. The wait is for a lock that each of them
 /// holds, so that the server's deadlock detector sees it: a worker that waits for what this session has locked is told so.
-fn wait(crew: &mut Crew, orders: &Orders) -> Result<()> {
+fn wait(crew: &mut Crew, queue: &JobQueue) -> Result<()> {
     let mut told = Instant::now();
     // Workers that did not hold their lock, since the last pause.
     let mut looked_at = 0;
@@ -196,21 +196,21 @@ fn wait(crew: &mut Crew, orders: &Orders) -> Result<()> {
         }
         if told.elapsed() >= TELL_EVERY {
             told = Instant::now();
-            let (done, failed) = orders.counts();
+            let (done, failed) = queue.counts();
             ereport!(
                 NOTICE,
                 PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
-                format!("{done} of {} tenants visited, {failed} failed", orders.total())
+                format!("{done} of {} tenants visited, {failed} failed", queue.total())
             );
         }
         // One that has ended, or whose transaction was rolled back, does not hold its lock.
-        match (orders.present() & !looked_at).trailing_zeros() {
+        match (queue.present() & !looked_at).trailing_zeros() {
             u64::BITS => {
                 looked_at = 0;
                 pause(LOOK_EVERY);
             }
             number => {
-                if orders.lock_of_worker(number)?.wait_for_release(TELL_EVERY)? {
+                if queue.lock_of_worker(number)?.wait_for_release(TELL_EVERY)? {
                     looked_at |= 1 << number;
                 }
             }

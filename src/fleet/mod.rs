@@ -1,9 +1,9 @@
 //! What is done to many tenants: a session that asks, background workers that do, a transaction for each tenant.
 
 mod at_commit;
+mod job_queue;
 mod leader;
-mod orders;
-mod outside;
+mod nontransactional;
 mod purge;
 mod refill;
 mod removal;

@@ -4,8 +4,8 @@ use pgrx::Uuid;
 use pgrx::datum::Interval;
 use pgrx::prelude::*;
 
+use super::job_queue::{JobQueue, Plan, Task};
 use super::leader::{conduct, database, in_transaction_block};
-use super::orders::{Orders, Plan, Task};
 use super::transaction::transaction;
 use crate::access::InstancePermit;
 use crate::catalog::Catalog;
@@ -69,8 +69,8 @@ fn in_own_transaction(catalog: &Catalog, candidates: Vec<Tenant>) -> Result<Vec<
 }
 
 /// What a worker does.
-pub fn work(orders: &Orders, plan: &Plan) {
-    while let Some(tenant) = orders.take() {
+pub fn work(queue: &JobQueue, plan: &Plan) {
+    while let Some(tenant) = queue.take() {
         let purged = transaction(|| {
             guc::set(c"lock_timeout", &plan.lock_timeout_ms.to_string(), Lifetime::Transaction)?;
             let catalog = Catalog::write()?;
@@ -80,9 +80,9 @@ pub fn work(orders: &Orders, plan: &Plan) {
             Ok(())
         });
         if let Err(failure) = &purged {
-            orders.tell(&failure.message);
+            queue.tell(&failure.message);
         }
-        orders.count(purged.is_err());
+        queue.count(purged.is_err());
     }
 }
 

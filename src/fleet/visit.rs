@@ -5,16 +5,16 @@ use std::time::{Duration, Instant};
 use pgrx::Uuid;
 use pgrx::prelude::*;
 
-use super::orders::{Orders, Plan};
-use super::outside::{self, Ran};
+use super::job_queue::{JobQueue, Plan};
+use super::nontransactional::{self, Ran};
 use super::transaction::{Failure, transaction};
 use super::wait::Wait;
 use crate::catalog::Catalog;
-use crate::catalog::fleet::{self, NewVisit};
+use crate::catalog::fleet::{self, NewResult};
 use crate::catalog::migrations::Migration;
 use crate::catalog::tenants::{self, Tenant};
 use crate::error::{Error, Result};
-use crate::migrations::{self, Outcome, Outside};
+use crate::migrations::{self, Nontransactional, Outcome};
 use crate::model::Status;
 use crate::pg::guc::{self, Lifetime};
 use crate::pg::locks::{self, ObjectLock};
@@ -39,12 +39,12 @@ enum Step {
     Done,
     Busy,
     /// This is pending next, and runs outside a transaction.
-    Outside(Box<(Tenant, Migration)>),
+    Nontransactional(Box<(Tenant, Migration)>),
 }
 
 /// The visit to go on with, where the tenant is locked by somebody else and `wait` says not to wait.
-pub fn visit<'a>(orders: &Orders, visit: Visit<'a>, wait: Wait) -> Option<Visit<'a>> {
-    let left = go(orders, visit, wait);
+pub fn visit<'a>(queue: &JobQueue, visit: Visit<'a>, wait: Wait) -> Option<Visit<'a>> {
+    let left = go(queue, visit, wait);
     locks::release_advisory();
     // Of commands outside a transaction, which the next tenant's script would come by.
     let drop_all = || {
@@ -57,7 +57,7 @@ pub fn visit<'a>(orders: &Orders, visit: Visit<'a>, wait: Wait) -> Option<Visit<
     left
 }
 
-fn go<'a>(orders: &Orders, mut visit: Visit<'a>, wait: Wait) -> Option<Visit<'a>> {
+fn go<'a>(queue: &JobQueue, mut visit: Visit<'a>, wait: Wait) -> Option<Visit<'a>> {
     visit.wait = wait;
     let mut pause_for = FIRST_PAUSE;
     let mut tries_left = visit.plan.retries;
@@ -65,17 +65,17 @@ fn go<'a>(orders: &Orders, mut visit: Visit<'a>, wait: Wait) -> Option<Visit<'a>
         match visit.attempt() {
             Ok(false) => return Some(visit),
             Ok(true) => {
-                orders.count(false);
+                queue.count(false);
                 return None;
             }
-            Err(failure) if failure.may_pass && tries_left > 0 && !orders.is_stopped() => {
+            Err(failure) if failure.may_pass && tries_left > 0 && !queue.is_stopped() => {
                 tries_left -= 1;
                 pause(pause_for);
                 pause_for = (pause_for * 2).min(LONGEST_PAUSE);
             }
             Err(failure) => {
                 let _ = transaction(|| visit.record_failure(&failure));
-                orders.count(true);
+                queue.count(true);
                 return None;
             }
         }
@@ -93,9 +93,9 @@ impl<'a> Visit<'a> {
             match self.step()? {
                 Step::Done => return Ok(true),
                 Step::Busy => return Ok(false),
-                Step::Outside(next) => {
+                Step::Nontransactional(next) => {
                     let (tenant, migration) = *next;
-                    match outside::run(&tenant, &migration, self.plan, self.wait)? {
+                    match nontransactional::run(&tenant, &migration, self.plan, self.wait)? {
                         Ran::ToTheEnd => self.applied += 1,
                         Ran::NotNeeded => {}
                         Ran::Busy => return Ok(false),
@@ -121,7 +121,7 @@ impl<'a> Visit<'a> {
                 self.record(&catalog, "skipped", &tenant, from.as_deref(), self.applied)?;
                 return Ok(Step::Done);
             }
-            let outside = if self.plan.dry_run { Outside::Inside } else { Outside::Later };
+            let outside = if self.plan.dry_run { Nontransactional::InTransaction } else { Nontransactional::Deferred };
             let outcome = migrations::migrate(&catalog, tenant, self.plan.target, self.plan.user, outside)?;
             if self.plan.dry_run {
                 rehearsed = Some(outcome);
@@ -132,7 +132,7 @@ impl<'a> Visit<'a> {
             Ok(match next {
                 Some(migration) => {
                     self.applied = applied;
-                    Step::Outside(Box::new((tenant, migration)))
+                    Step::Nontransactional(Box::new((tenant, migration)))
                 }
                 None => {
                     self.record(&catalog, "migrated", &tenant, from.as_deref(), applied)?;
@@ -158,7 +158,7 @@ impl<'a> Visit<'a> {
         fleet::insert_visit(
             catalog,
             self.plan.run,
-            NewVisit {
+            NewResult {
                 tenant_id: tenant.id,
                 status,
                 from_version,
@@ -179,7 +179,7 @@ impl<'a> Visit<'a> {
         fleet::insert_visit(
             &catalog,
             self.plan.run,
-            NewVisit {
+            NewResult {
                 tenant_id: self.tenant,
                 status: "failed",
                 from_version: from_version.as_deref(),

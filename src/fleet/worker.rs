@@ -5,8 +5,8 @@ use std::time::Duration;
 use pgrx::bgworkers::BackgroundWorker;
 use pgrx::prelude::*;
 
-use super::orders::{Orders, Plan, Task};
-use super::outside::name_session;
+use super::job_queue::{JobQueue, Plan, Task};
+use super::nontransactional::name_session;
 use super::purge;
 use super::transaction::{keep, transaction};
 use super::visit::{Visit, visit};
@@ -30,12 +30,12 @@ pub extern "C-unwind" fn fluxbase_tenant_fleet_worker(argument: pg_sys::Datum) {
     settle_in();
     let handle = argument.value() as pg_sys::dsm_handle;
     // Before there are transactions, which would own the mapping.
-    let Ok(orders) = Orders::read(handle) else {
+    let Ok(queue) = JobQueue::read(handle) else {
         return;
     };
-    let plan = orders.plan_without_tenants();
+    let plan = queue.plan_without_tenants();
     BackgroundWorker::connect_worker_to_spi_by_oid(Some(plan.database), None);
-    work(&orders, &plan);
+    work(&queue, &plan);
 }
 
 /// What a worker does first. `die` is what backends answer SIGTERM with, so the statement is cancelled at its next interrupt
@@ -61,36 +61,36 @@ unsafe fn handle_sigterm() {
     unsafe { pg_sys::pqsignal(15, Some(die)) };
 }
 
-fn work(orders: &Orders, plan: &Plan) {
-    let number = orders.arrive();
+fn work(queue: &JobQueue, plan: &Plan) {
+    let number = queue.arrive();
     let begun = transaction(|| {
-        keep(orders.lock_of_worker(number)?, false);
+        keep(queue.lock_of_worker(number)?, false);
         name_session(plan)
     });
     if begun.is_err() {
         return;
     }
-    orders.mark_present(number);
+    queue.mark_present(number);
     match plan.task {
-        Task::Migrate => migrate(orders, plan),
-        Task::Purge => purge::work(orders, plan),
+        Task::Migrate => migrate(queue, plan),
+        Task::Purge => purge::work(queue, plan),
     }
 }
 
-fn migrate(orders: &Orders, plan: &Plan) {
-    if orders.enter() {
-        if transaction(|| record_run(plan, orders)).is_ok() {
-            orders.mark_recorded();
+fn migrate(queue: &JobQueue, plan: &Plan) {
+    if queue.enter() {
+        if transaction(|| record_run(plan, queue)).is_ok() {
+            queue.mark_recorded();
         } else {
-            orders.stop();
+            queue.stop();
         }
     }
-    while !orders.is_recorded() && !orders.is_stopped() {
+    while !queue.is_recorded() && !queue.is_stopped() {
         pause(Duration::from_millis(5));
     }
     let mut busy = Vec::new();
     let mut visited = 0;
-    while let Some(tenant) = orders.take() {
+    while let Some(tenant) = queue.take() {
         visited += 1;
         if visited % FORGET_EVERY == 0 {
             let _ = transaction(|| {
@@ -98,22 +98,22 @@ fn migrate(orders: &Orders, plan: &Plan) {
                 Ok(())
             });
         }
-        busy.extend(visit(orders, Visit::begin(plan, tenant), Wait::No));
+        busy.extend(visit(queue, Visit::begin(plan, tenant), Wait::No));
     }
     // What another run was at, or a session had locked: now worth waiting for.
     for begun in busy {
-        if orders.is_stopped() {
+        if queue.is_stopped() {
             break;
         }
-        visit(orders, begun, Wait::Yes);
+        visit(queue, begun, Wait::Yes);
     }
-    if orders.leave() {
+    if queue.leave() {
         // A run that cannot be marked shows as unfinished, which is what it is.
         let _ = transaction(|| fleet::finish_run(&Catalog::write()?, plan.run));
     }
 }
 
-fn record_run(plan: &Plan, orders: &Orders) -> Result<()> {
+fn record_run(plan: &Plan, queue: &JobQueue) -> Result<()> {
     fleet::insert_run(
         &Catalog::write()?,
         NewRun {
@@ -121,7 +121,7 @@ fn record_run(plan: &Plan, orders: &Orders) -> Result<()> {
             target: plan.target,
             dry_run: plan.dry_run,
             workers: plan.workers,
-            total: orders.total() as i32,
+            total: queue.total() as i32,
             started_by: plan.user,
             started_by_role: &roles::name(plan.role),
         },

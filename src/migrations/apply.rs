@@ -12,13 +12,13 @@ use crate::error::{Error, Result};
 
 /// What becomes of migrations that are marked to run outside a transaction.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Outside {
+pub enum Nontransactional {
     /// They are refused, before anything ran: the caller's transaction is all there is.
     Refused,
     /// The first of them ends the work and is handed to the caller.
-    Later,
+    Deferred,
     /// They run inside after all: nobody else sees the schema yet, or what was done will be undone.
-    Inside,
+    InTransaction,
 }
 
 pub struct Outcome {
@@ -36,7 +36,7 @@ pub fn migrate(
     tenant: Tenant,
     target: Option<&str>,
     by: Option<Uuid>,
-    outside: Outside,
+    nontransactional: Nontransactional,
 ) -> Result<Outcome> {
     let from_version = tenant.schema_version.clone();
     let up_to = target_key(catalog, target)?;
@@ -47,11 +47,11 @@ pub fn migrate(
         }
         return Ok(Outcome { tenant, from_version, applied: 0, next: None });
     }
-    let first_outside = pending.iter().position(|migration| !migration.transactional);
-    let next = match (first_outside, outside) {
-        (None, _) | (_, Outside::Inside) => None,
-        (Some(index), Outside::Later) => pending.drain(index..).next(),
-        (Some(index), Outside::Refused) => {
+    let first = pending.iter().position(|migration| !migration.transactional);
+    let next = match (first, nontransactional) {
+        (None, _) | (_, Nontransactional::InTransaction) => None,
+        (Some(index), Nontransactional::Deferred) => pending.drain(index..).next(),
+        (Some(index), Nontransactional::Refused) => {
             return Err(Error::OutsideTransaction { version: pending[index].version.clone(), slug: tenant.slug });
         }
     };

@@ -11,7 +11,7 @@ mod sandbox;
 mod script;
 mod version;
 
-pub use apply::{Outcome, Outside, apply, migrate, replay, target_key};
+pub use apply::{Nontransactional, Outcome, apply, migrate, replay, target_key};
 pub use files::{Loaded, load};
 pub use lock::take as take_lock;
 pub use markers::Sections;

@@ -39,7 +39,7 @@ pub fn run(catalog: &Catalog, tenant: &Tenant, script: &Script, range: Range<usi
             sandbox.run(&command, &place)?;
         }
         if statement.alone {
-            sandbox.run_inside(&statement.text, &place)?;
+            sandbox.run_in_transaction(&statement.text, &place)?;
         } else {
             sandbox.run(&statement.text, &place)?;
         }
@@ -60,7 +60,7 @@ pub fn run(catalog: &Catalog, tenant: &Tenant, script: &Script, range: Range<usi
 
 pub fn owner(tenant: &Tenant) -> Result<pgrx::pg_sys::Oid> {
     schema::owner_role_oid(tenant)?.ok_or_else(|| {
-        Error::conflict("the tenant's owner role does not exist", "Mend the tenant with tenant_repair().")
+        Error::conflict("the tenant's owner role does not exist", "Repaired the tenant with tenant_repair().")
     })
 }
 

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::catalog::migrations::Migration;
 use crate::error::{Error, Result};
-use crate::pg::{alone, context};
+use crate::pg::{context, single_command};
 
 /// SHA-256 of up and down. Line endings do not matter: a checkout on Windows is the same migration.
 pub fn checksum(up: &str, down: Option<&str>) -> String {
@@ -119,9 +119,9 @@ fn parse(text: &str) -> Result<Vec<(Statement, Option<Control>)>> {
                 refuse_client_copy(node)?;
                 let statement = Statement {
                     text: String::new(),
-                    alone: alone::is_needed(node),
-                    builds_indexes: alone::builds_indexes(node),
-                    is_setting: alone::is_setting(node),
+                    alone: single_command::is_needed(node),
+                    builds_indexes: single_command::builds_indexes(node),
+                    is_setting: single_command::is_setting(node),
                     is_command: !is_query(node),
                 };
                 (place, (*raw).stmt_len as usize, control(node), statement)

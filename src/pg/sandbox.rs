@@ -9,7 +9,7 @@ use pgrx::prelude::*;
 use super::portals::Portals;
 use super::security_context::{SecurityContext, SecurityGuard};
 use super::temporary::Temporary;
-use super::{alone, context, guc, spi};
+use super::{context, guc, single_command, spi};
 use crate::error::Result;
 
 thread_local! {
@@ -67,16 +67,21 @@ impl Sandbox {
     }
 
     /// As `run`, for what the server would refuse inside a transaction.
-    pub fn run_inside(&self, statement: &str, place: &str) -> Result<()> {
-        at(place, || alone::run_inside(statement))
+    pub fn run_in_transaction(&self, statement: &str, place: &str) -> Result<()> {
+        at(place, || single_command::run_in_transaction(statement))
     }
 }
 
 /// Runs one command of an owner outside a transaction block; settings are the session's. The caller has begun a
 /// transaction, and goes on in another one.
-pub fn run_outside(owner: pg_sys::Oid, statement: &str, change: alone::Change, place: &str) -> Result<()> {
+pub fn run_out_of_transaction(
+    owner: pg_sys::Oid,
+    statement: &str,
+    change: single_command::Change,
+    place: &str,
+) -> Result<()> {
     let _as_owner = SecurityContext::now().restricted_to(owner).enter();
-    at(place, || alone::run_outside(statement, change))
+    at(place, || single_command::run_out_of_transaction(statement, change))
 }
 
 fn at<T>(place: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {

@@ -11,5 +11,5 @@ pub use copy::copy_rows;
 pub use hanging::{close, drop_hanging, drop_with_hanging, hanging};
 pub use names::schema_name;
 pub use provision::{create, drop_owner_role, owner_role_is_burdened, owner_role_oid, rename};
-pub use repair::{Mend, repair};
+pub use repair::{Repaired, repair};
 pub use repair_catalog::repair_catalog;

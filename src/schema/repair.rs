@@ -11,22 +11,22 @@ use crate::protection::grants::{TABLE_PRIVILEGES, USERS};
 use crate::protection::policies::{self, TenantTable};
 
 /// One thing that was wrong and is not any more.
-pub struct Mend {
+pub struct Repaired {
     pub object: String,
     pub problem: String,
 }
 
 pub(super) struct Finding {
-    mend: Mend,
+    mend: Repaired,
     command: String,
 }
 
-pub fn repair(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Mend>> {
+pub fn repair(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Repaired>> {
     let _own = OwnDdl::begin();
     let mut mended = Vec::new();
     if provision::owner_role_oid(tenant)?.is_none() {
         provision::create_owner_role(catalog, tenant)?;
-        mended.push(Mend { object: format!("role {}", owner_role(tenant.id)), problem: "missing".into() });
+        mended.push(Repaired { object: format!("role {}", owner_role(tenant.id)), problem: "missing".into() });
     }
     for finding in role_findings(catalog, tenant)? {
         mended.push(apply(catalog, finding)?);
@@ -44,18 +44,19 @@ pub fn repair(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Mend>> {
     }
     for table in unprotected(catalog, tenant)? {
         policies::protect_again(catalog, &table)?;
-        mended.push(Mend { object: format!("table {}", table.table), problem: "policies missing or changed".into() });
+        mended
+            .push(Repaired { object: format!("table {}", table.table), problem: "policies missing or changed".into() });
     }
     Ok(mended)
 }
 
-pub(super) fn apply(catalog: &Catalog, finding: Finding) -> Result<Mend> {
+pub(super) fn apply(catalog: &Catalog, finding: Finding) -> Result<Repaired> {
     execute(catalog.scope(), &finding.command)?;
     Ok(finding.mend)
 }
 
 pub(super) fn finding(row: &Row) -> Result<Finding> {
-    Ok(Finding { mend: Mend { object: row.need(1)?, problem: row.need(2)? }, command: row.need(3)? })
+    Ok(Finding { mend: Repaired { object: row.need(1)?, problem: row.need(2)? }, command: row.need(3)? })
 }
 
 fn schema_exists(catalog: &Catalog, tenant: &Tenant) -> Result<bool> {
@@ -130,7 +131,7 @@ fn schema_findings(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Finding>> {
         let schema = pgrx::spi::quote_identifier(&tenant.schema_name);
         let role = pgrx::spi::quote_identifier(owner_role(tenant.id));
         findings.push(Finding {
-            mend: Mend { object: format!("schema {schema}"), problem: "default privileges for tables missing".into() },
+            mend: Repaired { object: format!("schema {schema}"), problem: "default privileges for tables missing".into() },
             command: format!(
                 "ALTER DEFAULT PRIVILEGES FOR ROLE {role} IN SCHEMA {schema} GRANT {TABLE_PRIVILEGES} ON TABLES TO {USERS}"
             ),

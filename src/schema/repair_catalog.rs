@@ -1,12 +1,12 @@
 //! Puts back what keeps the catalog's own rows apart: row-level security, policies and grants.
 
-use super::repair::{Finding, Mend, apply, finding};
+use super::repair::{Finding, Repaired, apply, finding};
 use crate::catalog::Catalog;
 use crate::error::Result;
 use crate::pg::{execute, query};
 use crate::protection::OwnDdl;
 
-pub fn repair_catalog(catalog: &Catalog) -> Result<Vec<Mend>> {
+pub fn repair_catalog(catalog: &Catalog) -> Result<Vec<Repaired>> {
     let _own = OwnDdl::begin();
     let mut mended = Vec::new();
     for finding in findings(catalog)? {
@@ -16,7 +16,7 @@ pub fn repair_catalog(catalog: &Catalog) -> Result<Vec<Mend>> {
         execute(catalog.scope(), &format!("DROP POLICY IF EXISTS {} ON {}", policy.name, policy.table))?;
         let Policy { name, table, condition, problem } = policy;
         execute(catalog.scope(), &format!("CREATE POLICY {name} ON {table} FOR SELECT USING ({condition})"))?;
-        mended.push(Mend { object: format!("policy {name} on {table}"), problem });
+        mended.push(Repaired { object: format!("policy {name} on {table}"), problem });
     }
     Ok(mended)
 }

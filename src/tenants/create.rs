@@ -8,7 +8,7 @@ use crate::access::CreatePermit;
 use crate::catalog::tenants::Tenant;
 use crate::catalog::{Catalog, members, removals, spares};
 use crate::error::{Error, Result};
-use crate::migrations::{self, Outside};
+use crate::migrations::{self, Nontransactional};
 use crate::model::{self, Role, Slug};
 use crate::pg::Jsonb;
 
@@ -39,7 +39,7 @@ pub fn create(catalog: &Catalog, permit: &CreatePermit, wanted: Creation) -> Res
     if let Some(admin) = permit.admin() {
         members::assign(catalog, tenant.id, admin, Role::Admin, permit.user())?;
     }
-    Ok(migrations::migrate(catalog, tenant, None, permit.user(), Outside::Inside)?.tenant)
+    Ok(migrations::migrate(catalog, tenant, None, permit.user(), Nontransactional::InTransaction)?.tenant)
 }
 
 /// What is left of a deleted tenant would become the new one's.

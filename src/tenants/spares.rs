@@ -9,7 +9,7 @@ use crate::catalog::migrations::Migration;
 use crate::catalog::tenants::{self, NewTenant, Tenant};
 use crate::catalog::{Catalog, applied, spares, taken};
 use crate::error::{Error, Result};
-use crate::migrations::{self, Outside};
+use crate::migrations::{self, Nontransactional};
 use crate::model::{Slug, ids};
 use crate::pg::locks::{ObjectLock, with_patience};
 use crate::pg::{Jsonb, attempt};
@@ -97,7 +97,7 @@ pub fn is_short(catalog: &Catalog, wanted: i32) -> Result<bool> {
 fn ready(catalog: &Catalog, tenant: Tenant) -> Result<()> {
     spares::set_spare(catalog, tenant.id, false)?;
     let tenant = tenants::by_id(catalog, tenant.id)?.ok_or_else(Error::tenant_not_found)?;
-    let tenant = migrations::migrate(catalog, tenant, None, None, Outside::Inside)?.tenant;
+    let tenant = migrations::migrate(catalog, tenant, None, None, Nontransactional::InTransaction)?.tenant;
     spares::set_spare(catalog, tenant.id, true)
 }
 

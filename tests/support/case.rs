@@ -24,6 +24,16 @@ macro_rules! cases {
     };
 }
 
+/// Lists the files of a folder: `files![keys, names];`
+#[macro_export]
+macro_rules! files {
+    ($($file:ident),* $(,)?) => {
+        pub fn all() -> Vec<(&'static str, Vec<$crate::support::Case>)> {
+            vec![$((stringify!($file), $file::cases())),*]
+        }
+    };
+}
+
 /// An installed server with the cluster that its cases share, started by the first of them.
 pub struct Server {
     pub install: Install,

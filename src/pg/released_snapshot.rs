@@ -72,19 +72,19 @@ unsafe fn is_visible(index: pg_sys::Oid, snapshot: pg_sys::Snapshot) -> bool {
 
 /// While it lives, concurrent builds of indexes do not wait for this session's transaction. Its snapshot counts otherwise:
 /// nothing that it sees is vacuumed.
-pub struct Unwaited {
+pub struct ReleasedSnapshot {
     lock_is_let_go: bool,
     _not_send: PhantomData<*const ()>,
 }
 
-impl Unwaited {
+impl ReleasedSnapshot {
     /// For a session that waits and reads nothing. What its transaction reads afterwards, it reads without the indexes that
     /// were built meanwhile.
     pub fn begin() -> Self {
         install();
         LAST.set(own_virtual_transaction().localTransactionId);
         mark(|flags| flags | pg_sys::PROC_IN_SAFE_IC as u8);
-        Unwaited { lock_is_let_go: false, _not_send: PhantomData }
+        ReleasedSnapshot { lock_is_let_go: false, _not_send: PhantomData }
     }
 
     /// Also by a build that is waiting already, or saw the transaction before it was marked. For a transaction that has
@@ -98,7 +98,7 @@ impl Unwaited {
     }
 }
 
-impl Drop for Unwaited {
+impl Drop for ReleasedSnapshot {
     fn drop(&mut self) {
         if self.lock_is_let_go {
             // SAFETY: the same lock as before.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::orders::Plan;
+use super::job_queue::Plan;
 use super::transaction::{Attempted, command, transaction};
 use super::wait::Wait;
 use crate::access::SandboxIdentity;
@@ -15,9 +15,9 @@ use crate::catalog::{Catalog, applied, unfinished, versions};
 use crate::error::{Error, Result};
 use crate::migrations::{self, Script};
 use crate::model::Status;
-use crate::pg::alone::Change;
 use crate::pg::guc::{self, Lifetime};
 use crate::pg::locks::ObjectLock;
+use crate::pg::single_command::Change;
 use crate::pg::{execute, pause, sandbox};
 
 /// What became of a migration.
@@ -104,7 +104,7 @@ fn go_on(tenant: &Tenant, migration: &Migration, plan: &Plan, wait: Wait, attemp
             let change = if resumed { start.first } else { Change::Nothing };
             command(|| {
                 let _identity = SandboxIdentity::assume_in_session(tenant.id);
-                sandbox::run_outside(start.owner, &statement.text, change, &start.script.place(index))
+                sandbox::run_out_of_transaction(start.owner, &statement.text, change, &start.script.place(index))
             })?;
         }
         transaction(|| {

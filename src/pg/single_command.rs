@@ -161,7 +161,7 @@ unsafe fn is_upkeep(node: *mut pg_sys::Node) -> bool {
 }
 
 /// Runs one command inside the transaction, as far as that can be.
-pub(super) fn run_inside(text: &str) -> Result<()> {
+pub(super) fn run_in_transaction(text: &str) -> Result<()> {
     let text = c_string(text)?;
     // SAFETY: parsed and planned in the current memory context, which outlives the command; the snapshot is popped again.
     unsafe {
@@ -192,7 +192,7 @@ pub(super) fn run_inside(text: &str) -> Result<()> {
 
 /// Runs one command as if a client had sent it: it may commit and begin transactions, and leaves the last one open. The
 /// caller has begun a transaction and holds neither a snapshot nor a connection of SPI.
-pub(super) fn run_outside(text: &str, wanted: Change) -> Result<()> {
+pub(super) fn run_out_of_transaction(text: &str, wanted: Change) -> Result<()> {
     let text = c_string(text)?;
     // SAFETY: what is parsed lives in a memory context that outlasts the command's transactions; the portal is dropped by
     // us, or by the abort of the transaction.

@@ -72,18 +72,18 @@ pub struct Plan<'a> {
 }
 
 /// A mapped segment. The leader's goes when it drops, with an order to stop.
-pub struct Orders {
+pub struct JobQueue {
     segment: *mut pg_sys::dsm_segment,
     header: *const Header,
     is_leader: bool,
 }
 
-impl Orders {
+impl JobQueue {
     pub fn write(plan: &Plan) -> Result<Self> {
         let target = plan.target.unwrap_or_default().as_bytes();
         let size = size_of::<Header>() + plan.tenants.len() * 16 + target.len();
         // SAFETY: a fresh segment of the asked size, page-aligned; all of it is written before any worker can know it.
-        // From the moment it exists, the end of this backend however it comes orders the workers to stop.
+        // From the moment it exists, the end of this backend however it comes queue the workers to stop.
         unsafe {
             let segment = pg_sys::dsm_create(size, 0);
             let header = pg_sys::dsm_segment_address(segment).cast::<Header>();
@@ -122,7 +122,7 @@ impl Orders {
             let text = ids.add(plan.tenants.len()).cast::<u8>();
             std::ptr::copy_nonoverlapping(target.as_ptr(), text, target.len());
             pg_sys::on_dsm_detach(segment, Some(leader_is_gone), pg_sys::Datum::from(0usize));
-            Ok(Orders { segment, header, is_leader: true })
+            Ok(JobQueue { segment, header, is_leader: true })
         }
     }
 
@@ -135,7 +135,7 @@ impl Orders {
             }
             // Outlives transactions: the worker has many.
             pg_sys::dsm_pin_mapping(segment);
-            Ok(Orders { segment, header: pg_sys::dsm_segment_address(segment).cast(), is_leader: false })
+            Ok(JobQueue { segment, header: pg_sys::dsm_segment_address(segment).cast(), is_leader: false })
         }
     }
 
@@ -274,7 +274,7 @@ impl Orders {
     }
 }
 
-impl Drop for Orders {
+impl Drop for JobQueue {
     fn drop(&mut self) {
         if self.is_leader {
             self.stop();

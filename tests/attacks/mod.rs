@@ -1,0 +1,55 @@
+//! Attackers, each with a twin who may.
+
+mod catalog;
+mod channels;
+mod deletion;
+mod forged_identity;
+mod identity;
+mod keys;
+mod maintenance;
+mod malformed_input;
+mod migrations;
+mod names;
+mod nontransactional;
+mod nontransactional_commands;
+mod oracles;
+mod outsiders;
+mod planted_code;
+mod pools;
+mod privileges;
+mod reads_writes;
+mod renaming;
+mod roles;
+mod shared_locks;
+mod shared_tables;
+mod superuser;
+mod unchained_hook;
+mod waiting;
+
+crate::files![
+    catalog,
+    channels,
+    deletion,
+    forged_identity,
+    identity,
+    keys,
+    maintenance,
+    malformed_input,
+    migrations,
+    names,
+    nontransactional,
+    nontransactional_commands,
+    oracles,
+    outsiders,
+    planted_code,
+    pools,
+    privileges,
+    reads_writes,
+    renaming,
+    roles,
+    shared_locks,
+    shared_tables,
+    superuser,
+    unchained_hook,
+    waiting
+];

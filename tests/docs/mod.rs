@@ -1,0 +1,6 @@
+//! What the docs say.
+
+mod readme;
+mod references;
+
+crate::files![readme, references];

@@ -1,0 +1,7 @@
+//! Migrations of all tenants, in workers.
+
+mod crash;
+mod migrate_all;
+mod standby;
+
+crate::files![crash, migrate_all, standby];

@@ -1,0 +1,35 @@
+//! Migrations of one tenant's schema, and drift.
+
+mod drift;
+mod drift_found;
+mod drift_scratch;
+mod errors;
+mod files;
+mod files_refused;
+mod functions;
+mod half_way;
+mod interrupted;
+mod markers;
+mod nontransactional;
+mod repeatable;
+mod rollback;
+mod sandbox;
+mod scripts;
+
+crate::files![
+    drift,
+    drift_found,
+    drift_scratch,
+    errors,
+    files,
+    files_refused,
+    functions,
+    half_way,
+    interrupted,
+    markers,
+    nontransactional,
+    repeatable,
+    rollback,
+    sandbox,
+    scripts
+];

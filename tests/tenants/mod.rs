@@ -1,0 +1,29 @@
+//! Tenants: created, read, changed, deleted.
+
+mod atomicity;
+mod clone;
+mod current;
+mod deletion_hanging;
+mod deletion_session;
+mod deletion_vetoes;
+mod functions;
+mod lifecycle;
+mod purge;
+mod races;
+mod repair;
+mod spares;
+
+crate::files![
+    atomicity,
+    clone,
+    current,
+    deletion_hanging,
+    deletion_session,
+    deletion_vetoes,
+    functions,
+    lifecycle,
+    purge,
+    races,
+    repair,
+    spares
+];

@@ -1,0 +1,11 @@
+//! What is around the server: clients, poolers, dumps, replicas.
+
+mod clients;
+mod django;
+mod drop_extension;
+mod dump_restore;
+mod parallel_restore;
+mod pooler;
+mod replication;
+
+crate::files![clients, django, drop_extension, dump_restore, parallel_restore, pooler, replication];
