@@ -5,7 +5,7 @@ use pgrx::Uuid;
 use super::Catalog;
 use super::migrations::{self, Migration};
 use crate::error::{Error, Result};
-use crate::pg::query;
+use crate::pg::{any_row, query};
 
 /// How far one tenant has come.
 pub struct Progress {
@@ -64,13 +64,11 @@ pub fn progress(catalog: &Catalog) -> Result<Vec<Progress>> {
 
 /// Whether the tenant has applied the migration as it is now.
 pub fn has(catalog: &Catalog, tenant: Uuid, migration: &Migration) -> Result<bool> {
-    let found = query(
+    any_row(
         catalog.scope(),
         "SELECT 1 FROM fluxbase_tenant.applied_migrations WHERE tenant_id = $1 AND version = $2 AND checksum = $3",
         &[tenant.into(), migration.version.as_str().into(), migration.checksum.as_str().into()],
-        |_| Ok(()),
-    )?;
-    Ok(!found.is_empty())
+    )
 }
 
 /// A line of a tenant's ledger.

@@ -4,27 +4,30 @@
 use super::Catalog;
 use crate::error::Result;
 use crate::pg::query;
+use crate::pg::sql::{Command, Ident, QualifiedName};
 
 /// A table that is copied, whole: of a partitioned one the root.
 pub struct Copied {
-    /// With ONLY where the table might have children, which are copied for themselves.
-    pub source: String,
-    pub target: String,
-    /// Column list of the target; generated columns are left to it.
-    pub columns: String,
-    /// What is selected for them. A value of a type of the source's own goes over as text.
-    pub values: String,
+    pub source: QualifiedName,
+    /// Before the source's name where it may have children, which are copied for themselves.
+    pub only: &'static str,
+    pub target: QualifiedName,
+    /// Columns of the target are filled from those of the source, of partitions and children by themselves. Generated columns are
+    /// left to the target, and a value of a type of the source's own goes over as text. None where there are no columns.
+    pub insert: Option<Command>,
 }
 
 pub fn tables(catalog: &Catalog, from: &str, to: &str) -> Result<Vec<Copied>> {
     query(
         catalog.scope(),
-        "SELECT CASE s.relkind WHEN 'r' THEN 'ONLY ' ELSE '' END || format('%I.%I', $1, s.relname),
-                format('%I.%I', $2, t.relname),
-                coalesce(string_agg(quote_ident(b.attname), ', ' ORDER BY a.attnum), ''),
-                coalesce(string_agg(CASE WHEN a.atttypid = b.atttypid THEN quote_ident(a.attname)
-                                         ELSE format('%I::text::%s', a.attname, format_type(b.atttypid, b.atttypmod)) END,
-                                    ', ' ORDER BY a.attnum), '')
+        "SELECT format('%I.%I', $1, s.relname), format('%I.%I', $2, t.relname),
+                format('INSERT INTO %I.%I (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM %s%I.%I', $2, t.relname,
+                       string_agg(quote_ident(b.attname), ', ' ORDER BY a.attnum),
+                       string_agg(CASE WHEN a.atttypid = b.atttypid THEN quote_ident(a.attname)
+                                       ELSE format('%I::text::%s', a.attname, format_type(b.atttypid, b.atttypmod)) END,
+                                  ', ' ORDER BY a.attnum),
+                       CASE s.relkind WHEN 'r' THEN 'ONLY ' ELSE '' END, $1, s.relname),
+                count(b.attname) > 0, s.relkind = 'r'
          FROM pg_namespace f JOIN pg_class s ON s.relnamespace = f.oid AND s.relkind IN ('r', 'p') AND NOT s.relispartition
          JOIN pg_namespace g ON g.nspname = $2::text::name
          JOIN pg_class t ON t.relnamespace = g.oid AND t.relname = s.relname
@@ -33,7 +36,9 @@ pub fn tables(catalog: &Catalog, from: &str, to: &str) -> Result<Vec<Copied>> {
          WHERE f.nspname = $1::text::name GROUP BY s.relname, s.relkind, t.relname ORDER BY s.relname",
         &[from.into(), to.into()],
         |row| {
-            Ok(Copied { source: row.need(1)?, target: row.need(2)?, columns: row.need(3)?, values: row.need(4)? })
+            let insert = if row.need(4)? { Some(row.need(3)?) } else { None };
+            let only = if row.need(5)? { "ONLY " } else { "" };
+            Ok(Copied { source: row.need(1)?, only, target: row.need(2)?, insert })
         },
     )
 }
@@ -60,26 +65,28 @@ pub fn lacking(catalog: &Catalog, from: &str, to: &str) -> Result<Option<String>
 
 /// A trigger that fires whatever session_replication_role says.
 pub struct Trigger {
-    pub table: String,
-    pub name: String,
-    /// ALWAYS or REPLICA.
-    pub mode: String,
+    pub table: QualifiedName,
+    pub name: Ident,
+    /// The mode that makes it fire.
+    pub mode: &'static str,
 }
 
 pub fn insistent_triggers(catalog: &Catalog, schema: &str) -> Result<Vec<Trigger>> {
     query(
         catalog.scope(),
-        "SELECT format('%I.%I', n.nspname, c.relname), quote_ident(t.tgname),
-                CASE t.tgenabled WHEN 'A' THEN 'ALWAYS' ELSE 'REPLICA' END
+        "SELECT format('%I.%I', n.nspname, c.relname), t.tgname, t.tgenabled = 'A'
          FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid JOIN pg_trigger t ON t.tgrelid = c.oid
          WHERE n.nspname = $1::text::name AND NOT t.tgisinternal AND t.tgenabled IN ('A', 'R')",
         &[schema.into()],
-        |row| Ok(Trigger { table: row.need(1)?, name: row.need(2)?, mode: row.need(3)? }),
+        |row| {
+            let mode = if row.need(3)? { "ALWAYS" } else { "REPLICA" };
+            Ok(Trigger { table: row.need(1)?, name: row.need(2)?, mode })
+        },
     )
 }
 
 /// Sequences of the same name in both: source and target.
-pub fn sequences(catalog: &Catalog, from: &str, to: &str) -> Result<Vec<(String, String)>> {
+pub fn sequences(catalog: &Catalog, from: &str, to: &str) -> Result<Vec<(QualifiedName, QualifiedName)>> {
     query(
         catalog.scope(),
         "SELECT format('%I.%I', $1, s.relname), format('%I.%I', $2, t.relname)
@@ -93,7 +100,7 @@ pub fn sequences(catalog: &Catalog, from: &str, to: &str) -> Result<Vec<(String,
 }
 
 /// Oldest first: one may read another.
-pub fn materialized_views(catalog: &Catalog, schema: &str) -> Result<Vec<String>> {
+pub fn materialized_views(catalog: &Catalog, schema: &str) -> Result<Vec<QualifiedName>> {
     query(
         catalog.scope(),
         "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid

@@ -5,7 +5,7 @@ use pgrx::datum::{Interval, TimestampWithTimeZone};
 
 use super::Catalog;
 use crate::error::Result;
-use crate::pg::{Row, query};
+use crate::pg::{Row, any_row, query};
 
 /// A run as it starts.
 pub struct NewRun<'a> {
@@ -138,7 +138,7 @@ fn visit(row: &Row) -> Result<TenantResult> {
 
 /// Whether others may have to wait for this transaction: it has written something, or has a table in use that is not ours.
 pub fn caller_is_waited_for(catalog: &Catalog) -> Result<bool> {
-    let found = query(
+    any_row(
         catalog.scope(),
         "SELECT 1 FROM pg_locks l WHERE l.pid = pg_backend_pid() AND (l.locktype = 'transactionid' OR (
              l.locktype = 'relation' AND l.relation >= 16384 AND NOT EXISTS (
@@ -146,9 +146,7 @@ pub fn caller_is_waited_for(catalog: &Catalog) -> Result<bool> {
                      (SELECT i.indrelid FROM pg_index i WHERE i.indexrelid = c.oid), c.oid)
                  WHERE c.oid = l.relation AND t.relnamespace = 'fluxbase_tenant'::regnamespace))) LIMIT 1",
         &[],
-        |_| Ok(()),
-    )?;
-    Ok(!found.is_empty())
+    )
 }
 
 /// Runs whose workers are alive: a run that a crash ended is not among them.

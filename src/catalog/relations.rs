@@ -2,12 +2,12 @@
 
 use std::ffi::CStr;
 
-use pgrx::spi::quote_qualified_identifier;
 use pgrx::{Uuid, pg_sys};
 
 use super::Catalog;
 use crate::error::{Error, Result};
-use crate::pg::{locks, query, query_text};
+use crate::pg::sql::{Command, Ident, QualifiedName, command};
+use crate::pg::{any_row, locks, query, query_command};
 
 pub struct Table {
     pub locked: LockedTable,
@@ -37,8 +37,7 @@ pub struct LockedTable {
     pub oid: pg_sys::Oid,
     pub schema: pg_sys::Oid,
     pub schema_name: pg_sys::NameData,
-    /// Qualified and quoted.
-    pub name: String,
+    pub name: QualifiedName,
 }
 
 impl LockedTable {
@@ -55,7 +54,7 @@ impl LockedTable {
             let text = |name| CStr::from_ptr(name).to_string_lossy();
             let mut schema_name = pg_sys::NameData::default();
             pg_sys::namestrcpy(&mut schema_name, qualifier);
-            let name = quote_qualified_identifier(text(qualifier), text(name));
+            let name = QualifiedName::new(&text(qualifier), &text(name));
             Some(LockedTable { oid, schema, schema_name, name })
         }
     }
@@ -152,11 +151,11 @@ pub fn guarded_nextval(catalog: &Catalog) -> Result<pg_sys::Oid> {
     found.into_iter().next().ok_or_else(|| Error::internal("a query without a row"))
 }
 
-/// The column, quoted, whose default is the current tenant.
-pub fn column_with_tenant_default(catalog: &Catalog, oid: pg_sys::Oid) -> Result<Option<String>> {
+/// The column whose default is the current tenant.
+pub fn column_with_tenant_default(catalog: &Catalog, oid: pg_sys::Oid) -> Result<Option<Ident>> {
     let columns = query(
         catalog.scope(),
-        "SELECT quote_ident(a.attname) FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+        "SELECT a.attname FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
          JOIN pg_depend f ON f.classid = 'pg_attrdef'::regclass AND f.objid = d.oid AND f.refclassid = 'pg_proc'::regclass
          WHERE d.adrelid = $1 AND f.refobjid = $2 AND a.attgenerated = ''",
         &[oid.into(), current_tenant_function(catalog)?.into()],
@@ -212,57 +211,44 @@ pub fn extension_schema(catalog: &Catalog) -> Result<String> {
     .ok_or_else(|| Error::internal("the extension is not installed"))
 }
 
-/// Whether `tenant_isolation` is in force on the shared table, by this column (quoted).
-pub fn is_protected(catalog: &Catalog, table: pg_sys::Oid, column: &str) -> Result<bool> {
-    let found = query(
+/// Whether `tenant_isolation` is in force on the shared table, by this column.
+pub fn is_protected(catalog: &Catalog, table: pg_sys::Oid, column: &Ident) -> Result<bool> {
+    any_row(
         catalog.scope(),
         "SELECT 1 FROM fluxbase_tenant.isolation_policies p
          JOIN pg_attribute a ON a.attrelid = p.relation AND a.attnum = p.tenant_column
          WHERE p.relation = $1 AND p.in_force AND quote_ident(a.attname) = $2",
-        &[table.into(), column.into()],
-        |_| Ok(()),
-    )?;
-    Ok(!found.is_empty())
+        &[table.into(), column.to_string().into()],
+    )
 }
 
 pub fn has_policy(catalog: &Catalog, table: pg_sys::Oid, policy: &str) -> Result<bool> {
-    let found = query(
+    any_row(
         catalog.scope(),
         "SELECT 1 FROM pg_policy WHERE polrelid = $1 AND polname = $2::text::name",
         &[table.into(), policy.into()],
-        |_| Ok(()),
-    )?;
-    Ok(!found.is_empty())
+    )
 }
 
 pub fn has_any_policy(catalog: &Catalog, table: pg_sys::Oid) -> Result<bool> {
-    let found =
-        query(catalog.scope(), "SELECT 1 FROM pg_policy WHERE polrelid = $1 LIMIT 1", &[table.into()], |_| Ok(()))?;
-    Ok(!found.is_empty())
+    any_row(catalog.scope(), "SELECT 1 FROM pg_policy WHERE polrelid = $1 LIMIT 1", &[table.into()])
 }
 
 pub fn has_permissive_policy(catalog: &Catalog, table: pg_sys::Oid) -> Result<bool> {
-    let found = query(
-        catalog.scope(),
-        "SELECT 1 FROM pg_policy WHERE polrelid = $1 AND polpermissive LIMIT 1",
-        &[table.into()],
-        |_| Ok(()),
-    )?;
-    Ok(!found.is_empty())
+    any_row(catalog.scope(), "SELECT 1 FROM pg_policy WHERE polrelid = $1 AND polpermissive LIMIT 1", &[table.into()])
 }
 
-/// Rows of `source`: a table, or a table with a condition.
-pub fn count(catalog: &Catalog, source: &str) -> Result<i64> {
-    query_text(catalog.scope(), &format!("SELECT count(*) FROM {source}"), |row| row.need(1))?
+pub fn count(catalog: &Catalog, query: &Command) -> Result<i64> {
+    query_command(catalog.scope(), query, |row| row.need(1))?
         .into_iter()
         .next()
         .ok_or_else(|| Error::internal("count(*) returned no row"))
 }
 
 /// The tenants that rows of the table name in the column, whether or not there are such tenants.
-pub fn named_tenants(catalog: &Catalog, table: &str, column: &str) -> Result<Vec<Uuid>> {
-    let sql = format!("SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL");
-    query_text(catalog.scope(), &sql, |row| row.need(1))
+pub fn named_tenants(catalog: &Catalog, table: &QualifiedName, column: &Ident) -> Result<Vec<Uuid>> {
+    let query = command!("SELECT DISTINCT {} FROM {} WHERE {} IS NOT NULL", column, table, column);
+    query_command(catalog.scope(), &query, |row| row.need(1))
 }
 
 fn any(catalog: &Catalog, sql: &'static str, oid: pg_sys::Oid, column: &str) -> Result<bool> {
@@ -307,11 +293,9 @@ pub fn schemas_hung_on(catalog: &Catalog) -> Result<Vec<pg_sys::Oid>> {
 
 /// Whether a function is that of a cast or an operator.
 pub fn compares_or_casts(catalog: &Catalog, function: pg_sys::Oid) -> Result<bool> {
-    let found = query(
+    any_row(
         catalog.scope(),
         "SELECT 1 FROM pg_cast WHERE castfunc = $1 UNION ALL SELECT 1 FROM pg_operator WHERE oprcode = $1 LIMIT 1",
         &[function.into()],
-        |_| Ok(()),
-    )?;
-    Ok(!found.is_empty())
+    )
 }

@@ -4,7 +4,7 @@ use pgrx::{Uuid, pg_sys};
 
 use super::Catalog;
 use crate::error::Result;
-use crate::pg::query;
+use crate::pg::{any_row, query};
 
 /// When the next attempt is due, after one that failed: 2 s, 4 s, 8 s, and so on up to 68 minutes.
 macro_rules! due_at {
@@ -30,18 +30,11 @@ pub fn request(catalog: &Catalog, tenant: Uuid, table: Option<pg_sys::Oid>) -> R
 }
 
 pub fn any(catalog: &Catalog) -> Result<bool> {
-    let found = query(catalog.scope(), "SELECT 1 FROM fluxbase_tenant.removals LIMIT 1", &[], |_| Ok(()))?;
-    Ok(!found.is_empty())
+    any_row(catalog.scope(), "SELECT 1 FROM fluxbase_tenant.removals LIMIT 1", &[])
 }
 
 pub fn any_of(catalog: &Catalog, tenant: Uuid) -> Result<bool> {
-    let found = query(
-        catalog.scope(),
-        "SELECT 1 FROM fluxbase_tenant.removals WHERE tenant_id = $1 LIMIT 1",
-        &[tenant.into()],
-        |_| Ok(()),
-    )?;
-    Ok(!found.is_empty())
+    any_row(catalog.scope(), "SELECT 1 FROM fluxbase_tenant.removals WHERE tenant_id = $1 LIMIT 1", &[tenant.into()])
 }
 
 /// What is due, marked as tried; what was tried least often goes first, so that nothing that never ends holds others up.
@@ -66,7 +59,7 @@ pub fn next(catalog: &Catalog) -> Result<Option<Removal>> {
 
 /// Whether an attempt is due within a minute.
 pub fn is_due_soon(catalog: &Catalog) -> Result<bool> {
-    let soon = query(
+    any_row(
         catalog.scope(),
         concat!(
             "SELECT 1 FROM fluxbase_tenant.removals r WHERE ",
@@ -74,9 +67,7 @@ pub fn is_due_soon(catalog: &Catalog) -> Result<bool> {
             " <= clock_timestamp() + interval '1 minute' LIMIT 1"
         ),
         &[],
-        |_| Ok(()),
-    )?;
-    Ok(!soon.is_empty())
+    )
 }
 
 pub fn done(catalog: &Catalog, removal: &Removal) -> Result<()> {

@@ -4,7 +4,7 @@ use pgrx::pg_sys;
 
 use super::Catalog;
 use crate::error::Result;
-use crate::pg::{Row, query};
+use crate::pg::{Row, any_row, query};
 
 /// Common table expression `touched`: the table $1, its partitions and children, and the tables that refer to one of these.
 macro_rules! touched {
@@ -45,26 +45,18 @@ fn part(row: &Row) -> Result<Part> {
 
 /// Whether the row is new or says something else than before.
 pub fn put(catalog: &Catalog, table: pg_sys::Oid, tenant_column: &str) -> Result<bool> {
-    let changed = query(
-        catalog.scope(),
-        "INSERT INTO fluxbase_tenant.shared_tables AS s (relation, tenant_column) VALUES ($1::oid::fluxbase_tenant.relation, $2::text::name)
+    any_row(catalog.scope(), "INSERT INTO fluxbase_tenant.shared_tables AS s (relation, tenant_column) VALUES ($1::oid::fluxbase_tenant.relation, $2::text::name)
          ON CONFLICT (relation) WHERE relation::oid <> 0 DO UPDATE SET tenant_column = excluded.tenant_column
-         WHERE s.tenant_column <> excluded.tenant_column RETURNING 1",
-        &[table.into(), tenant_column.into()],
-        |_| Ok(()),
-    )?;
-    Ok(!changed.is_empty())
+         WHERE s.tenant_column <> excluded.tenant_column RETURNING 1", &[table.into(), tenant_column.into()])
 }
 
 /// Whether it was there.
 pub fn remove(catalog: &Catalog, table: pg_sys::Oid) -> Result<bool> {
-    let removed = query(
+    any_row(
         catalog.scope(),
         "DELETE FROM fluxbase_tenant.shared_tables WHERE relation::oid = $1 AND relation::oid <> 0 RETURNING 1",
         &[table.into()],
-        |_| Ok(()),
-    )?;
-    Ok(!removed.is_empty())
+    )
 }
 
 /// Those that are listed, and whose tenant column is a uuid, as it has to be. Where there is the policy it knows the column by
@@ -85,24 +77,20 @@ pub fn list(catalog: &Catalog) -> Result<Vec<SharedTable>> {
 
 /// Whether it is listed, and there.
 pub fn contains(catalog: &Catalog, table: pg_sys::Oid) -> Result<bool> {
-    let found = query(
+    any_row(
         catalog.scope(),
         "SELECT 1 FROM fluxbase_tenant.shared_tables s JOIN pg_class c ON c.oid = s.relation::oid WHERE s.relation::oid = $1",
         &[table.into()],
-        |_| Ok(()),
-    )?;
-    Ok(!found.is_empty())
+    )
 }
 
 /// Whether a table has the policy of shared tables, as their partitions do too.
 pub fn is_protected(catalog: &Catalog, table: pg_sys::Oid) -> Result<bool> {
-    let found = query(
+    any_row(
         catalog.scope(),
         "SELECT 1 FROM fluxbase_tenant.isolation_policies WHERE relation = $1 AND tenant_column IS NOT NULL",
         &[table.into()],
-        |_| Ok(()),
-    )?;
-    Ok(!found.is_empty())
+    )
 }
 
 /// The tables that hold the rows of a shared table. A foreign table among them has rows elsewhere, a temporary one rows that
@@ -157,9 +145,7 @@ pub fn are_trusted(catalog: &Catalog, tables: Vec<pg_sys::Oid>, role: pg_sys::Oi
 /// Whether the deletion of rows of these tables, which no key refers to, may run code of somebody's: triggers, rules, foreign
 /// servers, and functions and operators in indexes and constraints.
 pub fn delete_runs_code(catalog: &Catalog, tables: Vec<pg_sys::Oid>) -> Result<bool> {
-    let found = query(
-        catalog.scope(),
-        "SELECT 1 FROM pg_class c WHERE c.oid = ANY ($1) AND (c.relkind = 'f' OR c.relhasrules
+    any_row(catalog.scope(), "SELECT 1 FROM pg_class c WHERE c.oid = ANY ($1) AND (c.relkind = 'f' OR c.relhasrules
              OR EXISTS (SELECT 1 FROM pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D' AND g.tgtype & 8 <> 0)
              OR EXISTS (SELECT 1 FROM pg_depend d
                         WHERE d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass) AND d.refobjid >= 16384
@@ -167,11 +153,7 @@ pub fn delete_runs_code(catalog: &Catalog, tables: Vec<pg_sys::Oid>) -> Result<b
                               SELECT 'pg_class'::regclass::oid, c.oid
                               UNION ALL SELECT 'pg_class'::regclass::oid, indexrelid FROM pg_index WHERE indrelid = c.oid
                               UNION ALL SELECT 'pg_constraint'::regclass::oid, oid FROM pg_constraint WHERE conrelid = c.oid)))
-         LIMIT 1",
-        &[tables.into()],
-        |_| Ok(()),
-    )?;
-    Ok(!found.is_empty())
+         LIMIT 1", &[tables.into()])
 }
 
 /// A trigger of a table.

@@ -6,6 +6,7 @@ use super::Catalog;
 use super::migrations::{self, Migration};
 use crate::error::Result;
 use crate::pg::query;
+use crate::pg::sql::QualifiedName;
 
 pub struct Unfinished {
     pub version: String,
@@ -102,10 +103,9 @@ pub fn tenants_with(catalog: &Catalog, version: &str) -> Result<Vec<Uuid>> {
     )
 }
 
-/// Names that are qualified and quoted.
 pub struct InvalidIndex {
-    pub index: String,
-    pub table: String,
+    pub index: QualifiedName,
+    pub table: QualifiedName,
 }
 
 /// Indexes in the schema that CREATE INDEX CONCURRENTLY or its like left invalid when it stopped, or is still building.

@@ -18,6 +18,7 @@ use crate::model::Status;
 use crate::pg::guc::{self, Lifetime};
 use crate::pg::locks::ObjectLock;
 use crate::pg::single_command::Change;
+use crate::pg::sql::command;
 use crate::pg::{execute, pause, sandbox};
 
 /// What became of a migration.
@@ -157,14 +158,14 @@ fn drop_invalid_indexes(tenant: &Tenant) -> Result<()> {
     let invalid = unfinished::invalid_indexes(&catalog, &tenant.schema_name)?;
     for found in &invalid {
         // One that an administrator is building is invalid too, until that is done: wait, and look again.
-        execute(catalog.scope(), &format!("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE", found.table))?;
+        execute(catalog.scope(), &command!("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE", &found.table))?;
     }
     if !invalid.is_empty() {
         // A build lets go of its lock a moment before it commits.
         pause(Duration::from_millis(200));
     }
     for left in unfinished::invalid_indexes(&catalog, &tenant.schema_name)? {
-        execute(catalog.scope(), &format!("DROP INDEX {}", left.index))?;
+        execute(catalog.scope(), &command!("DROP INDEX {}", &left.index))?;
     }
     Ok(())
 }

@@ -22,6 +22,7 @@ use crate::pg::guc::{self, Lifetime};
 use crate::pg::locks::{self, ObjectLock};
 use crate::pg::rows::{Rows, Triggers};
 use crate::pg::sandbox::Sandbox;
+use crate::pg::sql::command as sql_command;
 use crate::pg::{Deadline, context, pause, roles};
 use crate::{schema, tenants};
 
@@ -258,7 +259,7 @@ fn as_owner<P, T>(
         guc::set(c"lock_timeout", LOCK_TIMEOUT, Lifetime::Transaction)?;
         let prepared = prepare()?;
         let catalog = Catalog::write()?;
-        crate::pg::execute(catalog.scope(), "SET CONSTRAINTS ALL IMMEDIATE")?;
+        crate::pg::execute(catalog.scope(), &sql_command!("SET CONSTRAINTS ALL IMMEDIATE"))?;
         let _nobody = SandboxIdentity::nobody()?;
         let settings = [(c"row_security", "on"), (c"lock_timeout", LOCK_TIMEOUT), (c"search_path", &*search_path)];
         let _sandbox = Sandbox::enter_unforced(owner, &settings)?;

@@ -25,6 +25,7 @@ pub mod scan;
 pub mod security_context;
 pub mod single_command;
 mod spi;
+pub mod sql;
 mod subtransaction;
 pub mod temporary;
 
@@ -35,5 +36,5 @@ pub use latch::pause;
 pub use name::Name;
 pub use released_snapshot::{ReleasedSnapshot, own_transaction};
 pub use security_context::SecurityContext;
-pub use spi::{Row, execute, execute_on_latest, query, query_text};
+pub use spi::{Row, any_row, execute, execute_on_latest, query, query_command};
 pub use subtransaction::{attempt, attempt_any, rolled_back};

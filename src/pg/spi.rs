@@ -8,6 +8,7 @@ use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::{FromDatum, PgSqlErrorCode};
 
+use super::sql::Command;
 use super::{Elevated, Snapshot};
 use crate::error::{Error, Result};
 
@@ -64,6 +65,11 @@ pub fn query<T>(
     collect(map)
 }
 
+/// Whether a statement of the extension's own returns a row.
+pub fn any_row(scope: &Elevated, sql: &'static str, args: &[DatumWithOid]) -> Result<bool> {
+    query(scope, sql, args, |_| Ok(())).map(|rows| !rows.is_empty())
+}
+
 /// Runs a statement of the extension's own that sees what is committed now at every isolation level, as the server's own
 /// checks of foreign keys do.
 pub fn execute_on_latest(scope: &Elevated, sql: &'static str, args: &[DatumWithOid]) -> Result<()> {
@@ -79,9 +85,9 @@ pub fn execute_on_latest(scope: &Elevated, sql: &'static str, args: &[DatumWithO
     }
 }
 
-/// Runs a query whose text is made at run time from quoted identifiers.
-pub fn query_text<T>(scope: &Elevated, sql: &str, map: impl FnMut(&Row) -> Result<T>) -> Result<Vec<T>> {
-    execute_as_is(sql, read_only(scope))?;
+/// Runs a query that is put together at run time.
+pub fn query_command<T>(scope: &Elevated, query: &Command, map: impl FnMut(&Row) -> Result<T>) -> Result<Vec<T>> {
+    execute_as_is(query.as_str(), read_only(scope))?;
     collect(map)
 }
 
@@ -95,8 +101,8 @@ pub(super) fn query_as_is<T>(sql: &'static str, map: impl FnMut(&Row) -> Result<
 }
 
 /// Runs a command for its effect.
-pub fn execute(_scope: &Elevated, sql: &str) -> Result<()> {
-    execute_as_is(sql, false).map(drop)
+pub fn execute(_scope: &Elevated, command: &Command) -> Result<()> {
+    execute_as_is(command.as_str(), false).map(drop)
 }
 
 /// Runs one statement with whatever rights are in force, for the sandbox; how many rows it returned or changed.

@@ -12,13 +12,13 @@ use crate::error::{Error, Result};
 use crate::isolation::check::relation_name;
 use crate::isolation::tenant_of;
 use crate::model::ids;
+use crate::pg::sql::{Ident, QualifiedName, command};
 use crate::pg::{Row, catalogs, execute, guc, query, roles};
 
 /// A relation in a tenant's schema that a command made or changed.
 struct Relation {
     oid: pg_sys::Oid,
-    /// Qualified and quoted.
-    name: String,
+    name: QualifiedName,
     kind: char,
     tenant: pgrx::Uuid,
     /// Whether it has the policy `tenant_isolation`, whatever that says.
@@ -84,13 +84,13 @@ pub fn after_command(command: Command) -> Result<()> {
                 keep_protected(&catalog, relation, caller_is_superuser)?
             }
             'v' if !relation.invoker_view => {
-                execute(catalog.scope(), &format!("ALTER VIEW {} SET (security_invoker = true)", relation.name))?;
+                execute(catalog.scope(), &command!("ALTER VIEW {} SET (security_invoker = true)", &relation.name))?;
                 grant(&catalog, relation)?;
             }
             'm' | 'f' => {
                 require_preload(relation)?;
                 if relation.is_granted {
-                    execute(catalog.scope(), &format!("REVOKE ALL ON {} FROM fluxbase_tenant_user", relation.name))?;
+                    execute(catalog.scope(), &command!("REVOKE ALL ON {} FROM fluxbase_tenant_user", &relation.name))?;
                 }
             }
             _ => {}
@@ -201,7 +201,7 @@ fn keep_protected(catalog: &Catalog, relation: &Relation, caller_is_superuser: b
         policies::protect(catalog, &table)?;
         grant(catalog, relation)?;
     } else if !relation.is_protected {
-        refuse_or_warn(&relation.name, caller_is_superuser)?;
+        refuse_or_warn(relation.name.as_str(), caller_is_superuser)?;
     }
     Ok(())
 }
@@ -211,7 +211,8 @@ fn grant(catalog: &Catalog, relation: &Relation) -> Result<()> {
     if relation.is_granted {
         return Ok(());
     }
-    execute(catalog.scope(), &format!("GRANT {TABLE_PRIVILEGES} ON {} TO fluxbase_tenant_user", relation.name))
+    let command = command!("GRANT {} ON {} TO fluxbase_tenant_user", TABLE_PRIVILEGES, &relation.name);
+    execute(catalog.scope(), &command)
 }
 
 fn refuse_or_tell(table: &str, caller_is_superuser: bool) -> Result<()> {
@@ -280,10 +281,10 @@ fn moved_out(catalog: &Catalog) -> Result<Vec<String>> {
 
 /// Partitions of shared tables that the command made or attached, with the tenant column: a query that names a
 /// partition does not ask its parent's policies.
-fn bare_partitions(catalog: &Catalog) -> Result<Vec<(pg_sys::Oid, String)>> {
+fn bare_partitions(catalog: &Catalog) -> Result<Vec<(pg_sys::Oid, Ident)>> {
     query(
         catalog.scope(),
-        "SELECT DISTINCT part.oid, quote_ident(a.attname)
+        "SELECT DISTINCT part.oid, a.attname
          FROM pg_event_trigger_ddl_commands() d
          JOIN pg_class c ON c.oid = d.objid AND (c.relispartition OR c.relkind = 'p')
          CROSS JOIN LATERAL (SELECT pg_partition_root(c.oid) AS oid) root

@@ -7,6 +7,7 @@ use crate::catalog::relations::LockedTable;
 use crate::error::Result;
 use crate::isolation::Pinned;
 use crate::pg::execute;
+use crate::pg::sql::Command;
 
 thread_local! {
     static BUSY: Cell<bool> = const { Cell::new(false) };
@@ -32,7 +33,7 @@ impl Drop for OwnDdl {
 }
 
 /// Runs a command that names this table and no other of others'.
-pub fn execute_pinned(catalog: &Catalog, table: &LockedTable, command: &str) -> Result<()> {
+pub fn execute_pinned(catalog: &Catalog, table: &LockedTable, command: &Command) -> Result<()> {
     let _pinned = Pinned::to(table);
     execute(catalog.scope(), command)
 }

@@ -6,6 +6,7 @@ use super::own_ddl::execute_pinned;
 use crate::catalog::Catalog;
 use crate::catalog::relations::{self, LockedTable};
 use crate::error::Result;
+use crate::pg::sql::{Ident, QualifiedName, command};
 use crate::pg::{execute, guc};
 
 /// True, at no cost, for as long as the extension is there: DROP EXTENSION ... CASCADE takes this policy along with
@@ -15,52 +16,54 @@ const ACCESS: &str = "fluxbase_tenant.installed()";
 /// A table in a tenant's schema.
 pub struct TenantTable {
     pub oid: pg_sys::Oid,
-    /// Qualified and quoted.
-    pub table: String,
+    pub table: QualifiedName,
     pub tenant: Uuid,
 }
 
 /// Row-level security, also for the owner, and two policies: `tenant_isolation` is restrictive, so that no policy that
 /// a migration adds can let others in; `tenant_access` lets members in, and a migration may replace it by finer ones.
 pub fn protect(catalog: &Catalog, TenantTable { oid, table, tenant }: &TenantTable) -> Result<()> {
-    execute(catalog.scope(), &format!("ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"))?;
-    execute(
-        catalog.scope(),
-        &format!(
-            "CREATE POLICY tenant_isolation ON {table} AS RESTRICTIVE \
-             USING (fluxbase_tenant.reachable('{tenant}'::uuid))"
-        ),
-    )?;
+    let execute = |command| execute(catalog.scope(), &command);
+    execute(command!("ALTER TABLE {} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY", table))?;
+    execute(command!(
+        "CREATE POLICY tenant_isolation ON {} AS RESTRICTIVE USING (fluxbase_tenant.reachable('{}'::uuid))",
+        table,
+        tenant
+    ))?;
     if relations::has_permissive_policy(catalog, *oid)? {
         return Ok(());
     }
-    execute(catalog.scope(), &format!("CREATE POLICY tenant_access ON {table} USING ({ACCESS})"))
+    execute(command!("CREATE POLICY tenant_access ON {} USING ({})", table, ACCESS))
 }
 
 /// As `protect`, after taking away what is there of `tenant_isolation`.
 pub fn protect_again(catalog: &Catalog, table: &TenantTable) -> Result<()> {
     let quiet = guc::Scope::open();
     quiet.set(c"client_min_messages", "warning")?;
-    execute(catalog.scope(), &format!("DROP POLICY IF EXISTS tenant_isolation ON {}", table.table))?;
+    execute(catalog.scope(), &command!("DROP POLICY IF EXISTS tenant_isolation ON {}", &table.table))?;
     protect(catalog, table)
 }
 
-/// The same for a shared table, by the tenant in each row; whether there was anything to do. The column is quoted.
-pub fn protect_shared(catalog: &Catalog, table: &LockedTable, column: &str) -> Result<bool> {
+/// The same for a shared table, by the tenant in each row; whether there was anything to do.
+pub fn protect_shared(catalog: &Catalog, table: &LockedTable, column: &Ident) -> Result<bool> {
     if relations::is_protected(catalog, table.oid, column)? {
         return Ok(false);
     }
     let name = &table.name;
-    let execute = |command: &str| execute_pinned(catalog, table, command);
-    execute(&format!("ALTER TABLE {name} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"))?;
+    let execute = |command| execute_pinned(catalog, table, &command);
+    execute(command!("ALTER TABLE {} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY", name))?;
     if relations::has_policy(catalog, table.oid, "tenant_isolation")? {
-        execute(&format!("DROP POLICY tenant_isolation ON {name}"))?;
+        execute(command!("DROP POLICY tenant_isolation ON {}", name))?;
     }
     // The sub-select is evaluated once per query, and its answer can be looked up in an index.
-    let reached = format!("{column} = ANY ((SELECT fluxbase_tenant.reachable_tenant_ids())::uuid[])");
-    execute(&format!("CREATE POLICY tenant_isolation ON {name} AS RESTRICTIVE USING ({reached})"))?;
+    execute(command!(
+        "CREATE POLICY tenant_isolation ON {} AS RESTRICTIVE \
+         USING ({} = ANY ((SELECT fluxbase_tenant.reachable_tenant_ids())::uuid[]))",
+        name,
+        column
+    ))?;
     if !relations::has_permissive_policy(catalog, table.oid)? {
-        execute(&format!("CREATE POLICY tenant_access ON {name} USING ({ACCESS})"))?;
+        execute(command!("CREATE POLICY tenant_access ON {} USING ({})", name, ACCESS))?;
     }
     Ok(true)
 }
@@ -71,13 +74,13 @@ pub fn unprotect_shared(catalog: &Catalog, table: &LockedTable) -> Result<bool> 
         return Ok(false);
     }
     let name = &table.name;
-    let execute = |command: &str| execute_pinned(catalog, table, command);
-    execute(&format!("DROP POLICY tenant_isolation ON {name}"))?;
+    let execute = |command| execute_pinned(catalog, table, &command);
+    execute(command!("DROP POLICY tenant_isolation ON {}", name))?;
     if relations::has_policy(catalog, table.oid, "tenant_access")? {
-        execute(&format!("DROP POLICY tenant_access ON {name}"))?;
+        execute(command!("DROP POLICY tenant_access ON {}", name))?;
     }
     if !relations::has_any_policy(catalog, table.oid)? {
-        execute(&format!("ALTER TABLE {name} NO FORCE ROW LEVEL SECURITY, DISABLE ROW LEVEL SECURITY"))?;
+        execute(command!("ALTER TABLE {} NO FORCE ROW LEVEL SECURITY, DISABLE ROW LEVEL SECURITY", name))?;
     }
     Ok(true)
 }

@@ -1,7 +1,6 @@
 //! Shared tables: tables outside the tenant schemas whose every row belongs to a tenant.
 
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::spi::quote_identifier;
 use pgrx::{PgLogLevel, PgSqlErrorCode, Uuid, pg_sys};
 
 use super::own_ddl::{OwnDdl, execute_pinned};
@@ -12,6 +11,7 @@ use crate::catalog::{Catalog, relations, removals, tenants};
 use crate::error::{Error, Result};
 use crate::isolation::Pinned;
 use crate::pg::sandbox::Sandbox;
+use crate::pg::sql::{Command, Ident, command};
 use crate::pg::{defaults, roles};
 
 /// One thing that `protect` or `unprotect` did.
@@ -29,7 +29,7 @@ pub fn protect(
     existing_rows: Option<Uuid>,
 ) -> Result<Vec<Step>> {
     let table = owned_table(catalog, permit, relation, "protect this table")?;
-    let mut work = Work { catalog, table: &table, column: quote_identifier(column), steps: Vec::new() };
+    let mut work = Work { catalog, table: &table, column: Ident::new(column), steps: Vec::new() };
     if existing_rows.is_some() {
         authorize::<See>(catalog, existing_rows, "give rows to this tenant")?;
     }
@@ -57,7 +57,7 @@ pub fn unprotect(catalog: &Catalog, permit: &InstancePermit, relation: pg_sys::O
         }
     }
     if let Some(column) = relations::column_with_tenant_default(catalog, relation)? {
-        let command = format!("ALTER TABLE {} ALTER COLUMN {column} DROP DEFAULT", table.locked.name);
+        let command = command!("ALTER TABLE {} ALTER COLUMN {} DROP DEFAULT", &table.locked.name, &column);
         execute_pinned(catalog, &table.locked, &command)?;
         steps.push(Step { object: format!("column {}.{column}", table.locked.name), done: "default dropped" });
     }
@@ -94,30 +94,29 @@ fn owned_table(
 struct Work<'a> {
     catalog: &'a Catalog,
     table: &'a relations::Table,
-    /// Quoted.
-    column: String,
+    column: Ident,
     steps: Vec<Step>,
 }
 
 impl Work<'_> {
     /// As the table's owner: whatever looks at the table's rows, constraints or indexes may run code of the owner's, which
     /// must not run with more than the owner's rights. Nor with the caller's identity: it is nobody's.
-    fn run(&mut self, command: &str, object: String, done: &'static str) -> Result<()> {
+    fn run(&mut self, command: &Command, object: String, done: &'static str) -> Result<()> {
         {
             let _pinned = Pinned::to(&self.table.locked);
             let _nobody = SandboxIdentity::nobody()?;
             Sandbox::enter_unforced(self.table.owner, &[(c"row_security", "on")])?
-                .run(command, "protecting a table")?;
+                .run(command.as_str(), "protecting a table")?;
         }
         self.steps.push(Step { object, done });
         Ok(())
     }
 
-    fn count(&self, condition: &str) -> Result<i64> {
+    fn count(&self, query: &Command) -> Result<i64> {
         let _pinned = Pinned::to(&self.table.locked);
         let _nobody = SandboxIdentity::nobody()?;
         let _sandbox = Sandbox::enter_unforced(self.table.owner, &[(c"row_security", "on")])?;
-        relations::count(self.catalog, &format!("{}{condition}", self.table.locked.name))
+        relations::count(self.catalog, query)
     }
 
     fn column_object(&self) -> String {
@@ -128,14 +127,15 @@ impl Work<'_> {
         let (table, column) = (&self.table.locked.name, &self.column);
         match relations::column_type(self.catalog, self.table.locked.oid, plain)? {
             None => {
-                let rows = self.count("")?;
-                let value = match existing_rows {
-                    _ if rows == 0 => String::new(),
+                let rows = self.count(&command!("SELECT count(*) FROM {}", table))?;
+                let command = match existing_rows {
+                    _ if rows == 0 => command!("ALTER TABLE {} ADD COLUMN {} uuid NOT NULL", table, column),
                     // A constant: no row is rewritten and no trigger of the table fires.
-                    Some(tenant) => format!(" DEFAULT '{tenant}'"),
+                    Some(tenant) => {
+                        command!("ALTER TABLE {} ADD COLUMN {} uuid NOT NULL DEFAULT '{}'", table, column, tenant)
+                    }
                     None => return Err(rows_without_tenant(rows)),
                 };
-                let command = format!("ALTER TABLE {table} ADD COLUMN {column} uuid NOT NULL{value}");
                 self.run(&command, self.column_object(), "added")?;
             }
             Some(column_type) if column_type != pg_sys::UUIDOID => {
@@ -169,22 +169,22 @@ impl Work<'_> {
 
     fn fill_column(&mut self, existing_rows: Option<Uuid>) -> Result<()> {
         let (table, column) = (&self.table.locked.name, &self.column);
-        let rows = self.count(&format!(" WHERE {column} IS NULL"))?;
+        let rows = self.count(&command!("SELECT count(*) FROM {} WHERE {} IS NULL", table, column))?;
         if rows == 0 {
             return Ok(());
         }
         let tenant = existing_rows.ok_or_else(|| rows_without_tenant(rows))?;
-        let fill = format!("UPDATE {table} SET {column} = '{tenant}' WHERE {column} IS NULL");
+        let fill = command!("UPDATE {} SET {} = '{}' WHERE {} IS NULL", table, column, tenant, column);
         self.run(&fill, self.column_object(), "existing rows given to the tenant")
     }
 
     fn add_constraints(&mut self, plain: &str) -> Result<()> {
         let (table, column, oid) = (self.table.locked.name.clone(), self.column.clone(), self.table.locked.oid);
         if !relations::is_not_null(self.catalog, oid, plain)? {
-            let command = format!("ALTER TABLE {table} ALTER COLUMN {column} SET NOT NULL");
+            let command = command!("ALTER TABLE {} ALTER COLUMN {} SET NOT NULL", &table, &column);
             self.run(&command, self.column_object(), "set not null")?;
         }
-        if relations::column_with_tenant_default(self.catalog, oid)?.as_deref() != Some(column.as_str()) {
+        if relations::column_with_tenant_default(self.catalog, oid)?.as_ref() != Some(&column) {
             let call = defaults::call(relations::current_tenant_function(self.catalog)?);
             for part in relations::column_everywhere(self.catalog, oid, plain)? {
                 if part.is_generated {
@@ -200,7 +200,7 @@ impl Work<'_> {
         }
         if !relations::has_index_on(self.catalog, oid, plain)? {
             // Whoever asks for it, the server builds an index as the table's owner.
-            execute_pinned(self.catalog, &self.table.locked, &format!("CREATE INDEX ON {table} ({column})"))?;
+            execute_pinned(self.catalog, &self.table.locked, &command!("CREATE INDEX ON {} ({})", table, column))?;
             self.steps.push(Step { object: self.column_object(), done: "index added" });
         }
         Ok(())

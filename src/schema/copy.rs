@@ -1,7 +1,5 @@
 //! The rows of one tenant's tables, copied into another's that were made by the same migrations.
 
-use pgrx::spi::{quote_identifier, quote_literal};
-
 use super::provision::owner_role_oid;
 use crate::access::SandboxIdentity;
 use crate::catalog::Catalog;
@@ -11,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::model::owner_role;
 use crate::pg::execute;
 use crate::pg::sandbox::Sandbox;
+use crate::pg::sql::{Command, Ident, List, Literal, QualifiedName, command};
 use crate::protection::OwnDdl;
 
 const PLACE: &str = "copying the rows of a tenant";
@@ -28,34 +27,36 @@ pub fn copy_rows(catalog: &Catalog, source: &Tenant, target: &Tenant) -> Result<
     }
     let tables = copying::tables(catalog, from, to)?;
     let owner = owner_role_oid(target)?.ok_or_else(|| Error::internal("a new tenant without an owner role"))?;
-    let (reader, read) = (quote_identifier(owner_role(target.id)), quote_identifier(owner_role(source.id)));
+    let (reader, read) = (Ident::new(owner_role(target.id)), Ident::new(owner_role(source.id)));
     let triggers = copying::insistent_triggers(catalog, to)?;
-    alter(owner, target, triggers.iter().map(|one| format!("ALTER TABLE {} DISABLE TRIGGER {}", one.table, one.name)))?;
+    let disabled = triggers.iter().map(|one| command!("ALTER TABLE {} DISABLE TRIGGER {}", &one.table, &one.name));
+    alter(owner, target, disabled)?;
     {
         let _own = OwnDdl::begin();
-        execute(catalog.scope(), &format!("GRANT {read} TO {reader}"))?;
+        execute(catalog.scope(), &command!("GRANT {} TO {}", &read, &reader))?;
     }
     if !tables.is_empty() {
-        let names: Vec<&str> = tables.iter().map(|table| table.source.as_str()).collect();
-        execute(catalog.scope(), &format!("LOCK TABLE {} IN SHARE MODE", names.join(", ")))?;
+        for Copied { source, only, .. } in &tables {
+            execute(catalog.scope(), &command!("LOCK TABLE {}{} IN SHARE MODE", only, source))?;
+        }
         insert(owner, target, &tables)?;
     }
     set_sequences(owner, target, &copying::sequences(catalog, from, to)?)?;
     {
         let _own = OwnDdl::begin();
-        execute(catalog.scope(), &format!("REVOKE {read} FROM {reader}"))?;
+        execute(catalog.scope(), &command!("REVOKE {} FROM {}", &read, &reader))?;
     }
     let restored =
-        triggers.iter().map(|one| format!("ALTER TABLE {} ENABLE {} TRIGGER {}", one.table, one.mode, one.name));
+        triggers.iter().map(|one| command!("ALTER TABLE {} ENABLE {} TRIGGER {}", &one.table, one.mode, &one.name));
     alter(owner, target, restored)?;
     refresh(catalog, owner, target)
 }
 
 /// As the owner: the server goes through the partitions of a table, and evaluates what is constant in its partition key.
-fn alter(owner: pgrx::pg_sys::Oid, target: &Tenant, mut commands: impl Iterator<Item = String>) -> Result<()> {
+fn alter(owner: pgrx::pg_sys::Oid, target: &Tenant, mut commands: impl Iterator<Item = Command>) -> Result<()> {
     let _identity = SandboxIdentity::assume(target.id)?;
     let sandbox = Sandbox::enter_unforced(owner, &[(c"row_security", "on")])?;
-    commands.try_for_each(|command| sandbox.run(&command, PLACE))
+    commands.try_for_each(|command| sandbox.run(command.as_str(), PLACE))
 }
 
 fn insert(owner: pgrx::pg_sys::Oid, target: &Tenant, tables: &[Copied]) -> Result<()> {
@@ -63,22 +64,23 @@ fn insert(owner: pgrx::pg_sys::Oid, target: &Tenant, tables: &[Copied]) -> Resul
     // The setting keeps triggers still, those of foreign keys among them, and is ours to set before rights are dropped.
     let sandbox = Sandbox::enter_unforced(owner, &[(c"row_security", "on"), (c"session_replication_role", "replica")])?;
     // Migrations may have brought rows of their own.
-    let names: Vec<&str> = tables.iter().map(|table| table.target.as_str()).collect();
-    sandbox.run(&format!("TRUNCATE {}", names.join(", ")), PLACE)?;
-    for Copied { source, target, columns, values } in tables.iter().filter(|table| !table.columns.is_empty()) {
-        let command = format!("INSERT INTO {target} ({columns}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {source}");
-        sandbox.run(&command, PLACE)?;
-    }
-    Ok(())
+    let targets = List(tables.iter().map(|table| &table.target).collect());
+    sandbox.run(command!("TRUNCATE {}", targets).as_str(), PLACE)?;
+    tables.iter().filter_map(|table| table.insert.as_ref()).try_for_each(|insert| sandbox.run(insert.as_str(), PLACE))
 }
 
 /// They go on where the source's are. By name, which may have come to mean a view since it was read.
-fn set_sequences(owner: pgrx::pg_sys::Oid, target: &Tenant, sequences: &[(String, String)]) -> Result<()> {
+fn set_sequences(
+    owner: pgrx::pg_sys::Oid,
+    target: &Tenant,
+    sequences: &[(QualifiedName, QualifiedName)],
+) -> Result<()> {
     let _identity = SandboxIdentity::assume(target.id)?;
     let sandbox = Sandbox::enter_unforced(owner, &[(c"row_security", "on")])?;
     sequences.iter().try_for_each(|(source, target)| {
-        let target = quote_literal(target);
-        sandbox.run(&format!("SELECT setval({target}::regclass, last_value, is_called) FROM {source}"), PLACE)
+        let target = Literal::new(target.as_str());
+        let command = command!("SELECT setval({}::regclass, last_value, is_called) FROM {}", target, source);
+        sandbox.run(command.as_str(), PLACE)
     })
 }
 
@@ -89,5 +91,8 @@ fn refresh(catalog: &Catalog, owner: pgrx::pg_sys::Oid, target: &Tenant) -> Resu
     }
     let _identity = SandboxIdentity::assume(target.id)?;
     let sandbox = Sandbox::enter(owner, &[(c"row_security", "on")])?;
-    views.iter().try_for_each(|view| sandbox.run(&format!("REFRESH MATERIALIZED VIEW {view}"), PLACE))
+    views
+        .iter()
+        .map(|view| command!("REFRESH MATERIALIZED VIEW {}", view))
+        .try_for_each(|command| sandbox.run(command.as_str(), PLACE))
 }

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::ffi::CString;
 
-use pgrx::spi::quote_identifier;
 use pgrx::{PgSqlErrorCode, Uuid, pg_sys};
 
 use super::provision::{drop, role_oid};
@@ -11,6 +10,7 @@ use crate::catalog::Catalog;
 use crate::catalog::tenants::Tenant;
 use crate::error::{Error, Result};
 use crate::pg::dependencies::{self, Hanging, Object};
+use crate::pg::sql::{Ident, command};
 use crate::pg::{attempt, execute, query};
 use crate::protection::OwnDdl;
 use crate::protection::grants::USERS;
@@ -63,8 +63,7 @@ fn burden(tenant: &Tenant) -> Result<Burden> {
 
 /// Nobody uses it from now on.
 pub fn close(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
-    let schema = quote_identifier(&tenant.schema_name);
-    execute(catalog.scope(), &format!("REVOKE ALL ON SCHEMA {schema} FROM {USERS}"))
+    execute(catalog.scope(), &command!("REVOKE ALL ON SCHEMA {} FROM {}", Ident::new(&tenant.schema_name), USERS))
 }
 
 /// What hangs on the schemas of a tenant that is gone; each comes before what it depends on.

@@ -4,14 +4,14 @@ use std::ffi::CString;
 
 use pgrx::Uuid;
 use pgrx::prelude::*;
-use pgrx::spi::quote_identifier;
 
 use crate::catalog::Catalog;
 use crate::catalog::tenants::Tenant;
 use crate::error::{Error, Result};
 use crate::model::owner_role;
 use crate::pg::locks::ObjectLock;
-use crate::pg::{attempt_any, execute, guc, query, roles};
+use crate::pg::sql::{Command, Ident, List, QualifiedName, command};
+use crate::pg::{any_row, attempt_any, execute, guc, query, roles};
 use crate::protection::OwnDdl;
 use crate::protection::grants::{TABLE_PRIVILEGES, USERS};
 
@@ -25,14 +25,14 @@ pub fn create(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
         ));
     }
     create_owner_role(catalog, tenant)?;
-    let (schema, role) = (quote_identifier(&tenant.schema_name), quote_identifier(&role_name));
-    execute(catalog.scope(), &format!("CREATE SCHEMA {schema} AUTHORIZATION {role}"))?;
+    let (schema, role) = (Ident::new(&tenant.schema_name), Ident::new(&role_name));
+    execute(catalog.scope(), &command!("CREATE SCHEMA {} AUTHORIZATION {}", schema, role))?;
     grant_schema(catalog, tenant)
 }
 
 pub fn create_owner_role(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
-    let role = quote_identifier(owner_role(tenant.id));
-    execute(catalog.scope(), &format!("CREATE ROLE {role} NOLOGIN IN ROLE fluxbase_tenant_owner"))?;
+    let role = Ident::new(owner_role(tenant.id));
+    execute(catalog.scope(), &command!("CREATE ROLE {} NOLOGIN IN ROLE fluxbase_tenant_owner", role))?;
     let group = roles::by_name(c"fluxbase_tenant_owner")
         .ok_or_else(|| Error::internal("role fluxbase_tenant_owner does not exist"))?;
     // Every other transaction that creates a tenant would wait for this one.
@@ -42,31 +42,41 @@ pub fn create_owner_role(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
 
 /// Grants on the schema, and on what its owner will create in it.
 pub fn grant_schema(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
-    let schema = quote_identifier(&tenant.schema_name);
-    let role = quote_identifier(owner_role(tenant.id));
-    let default = format!("ALTER DEFAULT PRIVILEGES FOR ROLE {role} IN SCHEMA {schema} GRANT");
-    execute(catalog.scope(), &format!("GRANT USAGE ON SCHEMA {schema} TO {USERS}"))?;
-    execute(catalog.scope(), &format!("{default} {TABLE_PRIVILEGES} ON TABLES TO {USERS}"))
+    let schema = Ident::new(&tenant.schema_name);
+    execute(catalog.scope(), &command!("GRANT USAGE ON SCHEMA {} TO {}", schema, USERS))?;
+    execute(catalog.scope(), &grant_of_tables(tenant))
+}
+
+/// Of those that its owner will create.
+pub fn grant_of_tables(tenant: &Tenant) -> Command {
+    command!(
+        "ALTER DEFAULT PRIVILEGES FOR ROLE {} IN SCHEMA {} GRANT {} ON TABLES TO {}",
+        Ident::new(owner_role(tenant.id)),
+        Ident::new(&tenant.schema_name),
+        TABLE_PRIVILEGES,
+        USERS
+    )
 }
 
 pub fn rename(catalog: &Catalog, from: &str, to: &str) -> Result<()> {
     if from == to {
         return Ok(());
     }
-    execute(catalog.scope(), &format!("ALTER SCHEMA {} RENAME TO {}", quote_identifier(from), quote_identifier(to)))?;
+    execute(catalog.scope(), &command!("ALTER SCHEMA {} RENAME TO {}", Ident::new(from), Ident::new(to)))?;
     for Routine { signature, path } in routines_with_path(catalog, to)? {
         let names = guc::names_in_list(&path)?;
         if names.iter().any(|name| name == from) {
-            let renamed = names.iter().map(|name| quote_identifier(if name == from { to } else { name.as_str() }));
-            let path = renamed.collect::<Vec<_>>().join(", ");
-            execute(catalog.scope(), &format!("ALTER ROUTINE {signature} SET search_path = {path}"))?;
+            let renamed = names.iter().map(|name| Ident::new(if name == from { to } else { name.as_str() }));
+            let path = List(renamed.collect());
+            execute(catalog.scope(), &command!("ALTER ROUTINE {} SET search_path = {}", signature, path))?;
         }
     }
     Ok(())
 }
 
 struct Routine {
-    signature: String,
+    /// With its arguments.
+    signature: QualifiedName,
     /// As the author of a migration wrote it.
     path: String,
 }
@@ -88,8 +98,7 @@ pub fn drop(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
     // The server would list every object of the tenant to the client.
     let quiet = guc::Scope::open();
     quiet.set(c"client_min_messages", "warning")?;
-    let schema = quote_identifier(&tenant.schema_name);
-    execute(catalog.scope(), &format!("DROP SCHEMA IF EXISTS {schema} CASCADE"))
+    execute(catalog.scope(), &command!("DROP SCHEMA IF EXISTS {} CASCADE", Ident::new(&tenant.schema_name)))
 }
 
 /// Drops the owner role, and what it owns or was granted elsewhere. Anybody may grant something to it, which locks the role
@@ -98,15 +107,15 @@ pub fn drop_owner_role(catalog: &Catalog, tenant_id: Uuid, patience: &str) -> Re
     let Some(oid) = role_oid(tenant_id)? else {
         return Ok(true);
     };
-    let role = quote_identifier(owner_role(tenant_id));
+    let role = Ident::new(owner_role(tenant_id));
     let is_kept = attempt_any(|| {
         let scope = guc::Scope::open();
         scope.set(c"lock_timeout", patience)?;
         let _own = OwnDdl::begin();
-        execute(catalog.scope(), &format!("DROP OWNED BY {role} CASCADE"))?;
+        execute(catalog.scope(), &command!("DROP OWNED BY {} CASCADE", &role))?;
         let is_kept = owns_in_other_databases(catalog, oid)?;
         if !is_kept {
-            execute(catalog.scope(), &format!("DROP ROLE {role}"))?;
+            execute(catalog.scope(), &command!("DROP ROLE {}", &role))?;
         }
         Ok(is_kept)
     })?;
@@ -126,13 +135,11 @@ pub fn owner_role_is_burdened(catalog: &Catalog, tenant_id: Uuid) -> Result<bool
     let Some(oid) = role_oid(tenant_id)? else {
         return Ok(false);
     };
-    let found = query(
+    any_row(
         catalog.scope(),
         "SELECT 1 FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass AND refobjid = $1 OFFSET 4 LIMIT 1",
         &[oid.into()],
-        |_| Ok(()),
-    )?;
-    Ok(!found.is_empty())
+    )
 }
 
 pub fn owner_role_oid(tenant: &Tenant) -> Result<Option<pg_sys::Oid>> {
@@ -145,12 +152,10 @@ pub(super) fn role_oid(tenant_id: Uuid) -> Result<Option<pg_sys::Oid>> {
 }
 
 fn owns_in_other_databases(catalog: &Catalog, role: pg_sys::Oid) -> Result<bool> {
-    let found = query(
+    any_row(
         catalog.scope(),
         "SELECT 1 FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass AND refobjid = $1
          AND dbid NOT IN (0, (SELECT oid FROM pg_database WHERE datname = current_database())) LIMIT 1",
         &[role.into()],
-        |_| Ok(()),
-    )?;
-    Ok(!found.is_empty())
+    )
 }

@@ -5,9 +5,10 @@ use crate::catalog::Catalog;
 use crate::catalog::tenants::Tenant;
 use crate::error::{Error, Result};
 use crate::model::owner_role;
-use crate::pg::{Row, execute, query};
+use crate::pg::sql::{Command, Ident};
+use crate::pg::{Row, any_row, execute, query};
 use crate::protection::OwnDdl;
-use crate::protection::grants::{TABLE_PRIVILEGES, USERS};
+use crate::protection::grants::TABLE_PRIVILEGES;
 use crate::protection::policies::{self, TenantTable};
 
 /// One thing that was wrong and is not any more.
@@ -18,7 +19,7 @@ pub struct Repaired {
 
 pub(super) struct Finding {
     mend: Repaired,
-    command: String,
+    command: Command,
 }
 
 pub fn repair(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Repaired>> {
@@ -60,13 +61,11 @@ pub(super) fn finding(row: &Row) -> Result<Finding> {
 }
 
 fn schema_exists(catalog: &Catalog, tenant: &Tenant) -> Result<bool> {
-    let found = query(
+    any_row(
         catalog.scope(),
         "SELECT 1 FROM pg_namespace WHERE nspname = $1::text::name",
         &[tenant.schema_name.as_str().into()],
-        |_| Ok(()),
-    )?;
-    Ok(!found.is_empty())
+    )
 }
 
 /// The owner role: nobody logs in as it or is a member of it, and it has no power outside the tenant.
@@ -128,13 +127,13 @@ fn schema_findings(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Finding>> {
         |_| Ok(()),
     )?;
     if complete.is_empty() {
-        let schema = pgrx::spi::quote_identifier(&tenant.schema_name);
-        let role = pgrx::spi::quote_identifier(owner_role(tenant.id));
+        let schema = Ident::new(&tenant.schema_name);
         findings.push(Finding {
-            mend: Repaired { object: format!("schema {schema}"), problem: "default privileges for tables missing".into() },
-            command: format!(
-                "ALTER DEFAULT PRIVILEGES FOR ROLE {role} IN SCHEMA {schema} GRANT {TABLE_PRIVILEGES} ON TABLES TO {USERS}"
-            ),
+            mend: Repaired {
+                object: format!("schema {schema}"),
+                problem: "default privileges for tables missing".into(),
+            },
+            command: provision::grant_of_tables(tenant),
         });
     }
     Ok(findings)

@@ -3,6 +3,7 @@
 use super::repair::{Finding, Repaired, apply, finding};
 use crate::catalog::Catalog;
 use crate::error::Result;
+use crate::pg::sql::{Command, Ident, QualifiedName, command};
 use crate::pg::{execute, query};
 use crate::protection::OwnDdl;
 
@@ -13,9 +14,9 @@ pub fn repair_catalog(catalog: &Catalog) -> Result<Vec<Repaired>> {
         mended.push(apply(catalog, finding)?);
     }
     for policy in changed_policies(catalog)? {
-        execute(catalog.scope(), &format!("DROP POLICY IF EXISTS {} ON {}", policy.name, policy.table))?;
-        let Policy { name, table, condition, problem } = policy;
-        execute(catalog.scope(), &format!("CREATE POLICY {name} ON {table} FOR SELECT USING ({condition})"))?;
+        let Policy { name, table, create, problem } = policy;
+        execute(catalog.scope(), &command!("DROP POLICY IF EXISTS {} ON {}", &name, &table))?;
+        execute(catalog.scope(), &create)?;
         mended.push(Repaired { object: format!("policy {name} on {table}"), problem });
     }
     Ok(mended)
@@ -40,20 +41,28 @@ fn findings(catalog: &Catalog) -> Result<Vec<Finding>> {
 }
 
 struct Policy {
-    name: String,
-    table: String,
-    condition: String,
+    name: Ident,
+    table: QualifiedName,
+    create: Command,
     problem: String,
 }
 
 fn changed_policies(catalog: &Catalog) -> Result<Vec<Policy>> {
     query(
         catalog.scope(),
-        "SELECT quote_ident(w.name), w.relation::text, w.condition, CASE WHEN p.oid IS NULL THEN 'missing' ELSE 'changed' END
+        "SELECT w.name, w.relation::text, format('CREATE POLICY %I ON %s FOR SELECT USING (%s)', w.name, w.relation, w.condition),
+                CASE WHEN p.oid IS NULL THEN 'missing' ELSE 'changed' END
          FROM fluxbase_tenant.catalog_policies w LEFT JOIN pg_policy p ON p.polrelid = w.relation AND p.polname = w.name
          WHERE p.oid IS NULL OR NOT (p.polpermissive AND p.polcmd = 'r' AND p.polroles = '{0}' AND p.polwithcheck IS NULL
                                      AND pg_get_expr(p.polqual, p.polrelid) = w.condition)",
         &[],
-        |row| Ok(Policy { name: row.need(1)?, table: row.need(2)?, condition: row.need(3)?, problem: row.need(4)? }),
+        |row| {
+            Ok(Policy {
+                name: row.need(1)?,
+                table: row.need(2)?,
+                create: row.need(3)?,
+                problem: row.need(4)?,
+            })
+        },
     )
 }
