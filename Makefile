@@ -1,6 +1,6 @@
 # PostgreSQL's own words; each target is a script. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo check install installcheck lint psql stop bench bench-fleet-large clean
+.PHONY: help demo check install installcheck schema lint psql stop bench bench-fleet-large clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+): ## (.*)/  make \1\t\2/p' Makefile | expand -t 28
@@ -17,6 +17,9 @@ install: ## build and install into your server: make install PG_CONFIG=/path/to/
 
 installcheck: ## run the suite on what is installed, no build; PG_CONFIG names one server
 	@FLUXBASE_TENANT_PG="$(PG_CONFIG)" scripts/installcheck.sh
+
+schema: ## write the extension's script from the files in sql/
+	@scripts/schema.sh
 
 lint: ## rustfmt, clippy with warnings as errors, shellcheck if present
 	@scripts/lint.sh

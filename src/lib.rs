@@ -22,25 +22,20 @@ use pgrx::prelude::*;
 
 pgrx::pg_module_magic!();
 
+// The extension's script is these files, in this order: see scripts/schema.sh.
 extension_sql_file!("../sql/catalog.sql", name = "catalog", bootstrap);
 extension_sql_file!("../sql/roles.sql", name = "roles", requires = ["catalog"]);
-extension_sql_file!(
-    "../sql/security.sql",
-    name = "security",
-    requires = [
-        "roles",
-        tenant_is_instance_admin,
-        visible_tenant_ids,
-        policy_tenant,
-        policy_column,
-        before_command,
-        after_command,
-        after_drop,
-        after_any_command,
-        catalog_changed
-    ]
-);
-extension_sql_file!("../sql/functions.sql", name = "functions", finalize);
+extension_sql_file!("../sql/functions/internal.sql", name = "internal", requires = ["roles"]);
+extension_sql_file!("../sql/functions/session.sql", name = "session", requires = ["internal"]);
+extension_sql_file!("../sql/functions/tenants.sql", name = "tenants", requires = ["session"]);
+extension_sql_file!("../sql/functions/members.sql", name = "members", requires = ["tenants"]);
+extension_sql_file!("../sql/functions/instance_admins.sql", name = "instance_admins", requires = ["members"]);
+extension_sql_file!("../sql/functions/migrations.sql", name = "migrations", requires = ["instance_admins"]);
+extension_sql_file!("../sql/functions/fleet.sql", name = "fleet", requires = ["migrations"]);
+extension_sql_file!("../sql/functions/isolation.sql", name = "isolation", requires = ["fleet"]);
+extension_sql_file!("../sql/views.sql", name = "views", requires = ["isolation"]);
+extension_sql_file!("../sql/policies.sql", name = "policies", requires = ["views"]);
+extension_sql_file!("../sql/triggers.sql", name = "triggers", requires = ["policies"], finalize);
 
 /// Runs when a backend loads the library: at the first call of any function or policy of the extension, or at
 /// connection with session_preload_libraries.

@@ -9,9 +9,9 @@ use crate::catalog::Catalog;
 use crate::drift;
 
 /// What differs in a tenant's schema from what its ledger says it should be; without an id, of all tenants.
-#[pg_extern(volatile, parallel_unsafe, cost = 1000000)]
+#[pg_extern(sql = false)]
 fn tenant_drift(
-    tenant_id: default!(Option<Uuid>, "NULL"),
+    tenant_id: Option<Uuid>,
 ) -> Result<
     TableIterator<
         'static,

@@ -11,16 +11,16 @@ use crate::fleet::{self, Options};
 use crate::tenants;
 
 /// Applies what is pending to all tenants, in background workers, one transaction a tenant.
-#[pg_extern(volatile, parallel_unsafe, cost = 1000000)]
+#[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)]
 fn tenant_migrate_all(
-    target: default!(Option<String>, "NULL"),
-    parallel: default!(Option<i32>, "2"),
-    tenants: default!(Option<Vec<Option<String>>>, "NULL"),
-    lock_timeout: default!(Option<Interval>, "'5 s'"),
-    retries: default!(Option<i32>, "3"),
-    stop_on_error: default!(Option<bool>, "false"),
-    dry_run: default!(Option<bool>, "false"),
+    target: Option<String>,
+    parallel: Option<i32>,
+    tenants: Option<Vec<Option<String>>>,
+    lock_timeout: Option<Interval>,
+    retries: Option<i32>,
+    stop_on_error: Option<bool>,
+    dry_run: Option<bool>,
 ) -> Result<
     TableIterator<
         'static,
@@ -56,7 +56,7 @@ fn tenant_migrate_all(
 }
 
 /// How far the runs are that are under way.
-#[pg_extern(volatile, parallel_restricted, cost = 1000)]
+#[pg_extern(sql = false)]
 fn tenant_migration_progress() -> Result<
     TableIterator<
         'static,
@@ -85,9 +85,9 @@ fn tenant_migration_progress() -> Result<
 }
 
 /// Makes as many tenants ready beforehand as wanted, in the caller's transaction.
-#[pg_extern(volatile, parallel_unsafe, cost = 1000000)]
+#[pg_extern(sql = false)]
 fn tenant_spares_fill(
-    n: default!(Option<i32>, "NULL"),
+    n: Option<i32>,
 ) -> Result<TableIterator<'static, (name!(made, i32), name!(migrated, i32), name!(dropped, i32))>> {
     let filled = answer(|| {
         let catalog = Catalog::write()?;

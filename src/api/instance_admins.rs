@@ -29,7 +29,7 @@ macro_rules! returns_instance_admins {
 
 returns_instance_admins! {
     /// Makes a user instance admin; again: the same row.
-    #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
+    #[pg_extern(sql = false)]
     fn tenant_grant_instance_admin(user_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
         let permit = authorize_instance(&catalog, "grant instance admin")?;
@@ -37,7 +37,7 @@ returns_instance_admins! {
     }
 
     /// Ends a user's being instance admin.
-    #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
+    #[pg_extern(sql = false)]
     fn tenant_revoke_instance_admin(user_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
         let permit = authorize_instance(&catalog, "revoke instance admin")?;
@@ -45,7 +45,7 @@ returns_instance_admins! {
     }
 
     /// The instance admins, oldest first.
-    #[pg_extern(stable, parallel_safe, cost = 100)]
+    #[pg_extern(sql = false)]
     fn tenant_list_instance_admins() {
         let catalog = Catalog::read()?;
         authorize_instance(&catalog, "list instance admins")?;

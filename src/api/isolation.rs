@@ -11,11 +11,7 @@ use crate::isolation;
 use crate::protection::shared_tables;
 
 /// Gives a shared table a tenant column and policies; a row for each thing done.
-#[pg_extern(sql = r#"
-    CREATE FUNCTION tenant_protect(relation regclass, tenant_column name DEFAULT 'tenant_id', existing_rows uuid DEFAULT NULL)
-    RETURNS TABLE (object text, done text) VOLATILE PARALLEL UNSAFE COST 100000
-    LANGUAGE c AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
-"#)]
+#[pg_extern(sql = false)]
 fn tenant_protect(
     relation: Option<pg_sys::Oid>,
     tenant_column: Option<&core::ffi::CStr>,
@@ -32,10 +28,7 @@ fn tenant_protect(
 }
 
 /// Takes the policies of a shared table away; a row for each thing done.
-#[pg_extern(sql = r#"
-    CREATE FUNCTION tenant_unprotect(relation regclass) RETURNS TABLE (object text, done text)
-    VOLATILE PARALLEL UNSAFE COST 100000 LANGUAGE c AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
-"#)]
+#[pg_extern(sql = false)]
 fn tenant_unprotect(
     relation: Option<pg_sys::Oid>,
 ) -> Result<TableIterator<'static, (name!(object, String), name!(done, String))>> {
@@ -49,7 +42,7 @@ fn tenant_unprotect(
 }
 
 /// Audits the installation; a row for each finding, worst first.
-#[pg_extern(stable, parallel_unsafe, cost = 1000000)]
+#[pg_extern(sql = false)]
 fn tenant_check() -> Result<
     TableIterator<
         'static,

@@ -12,7 +12,7 @@ use crate::people::members;
 
 returns_assignments! {
     /// Makes a user tenant_admin; again: the same row.
-    #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
+    #[pg_extern(sql = false)]
     fn tenant_assign_admin(tenant_id: Option<Uuid>, user_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
         let (tenant_id, user_id) = (required("tenant_id", tenant_id)?, required("user_id", user_id)?);
@@ -21,7 +21,7 @@ returns_assignments! {
     }
 
     /// Ends a tenant_admin's membership.
-    #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
+    #[pg_extern(sql = false)]
     fn tenant_remove_admin(tenant_id: Option<Uuid>, user_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
         let (tenant_id, user_id) = (required("tenant_id", tenant_id)?, required("user_id", user_id)?);
@@ -30,19 +30,19 @@ returns_assignments! {
     }
 
     /// The admins, oldest assignment first.
-    #[pg_extern(stable, parallel_safe, cost = 100)]
-    fn tenant_list_admins(tenant_id: default!(Option<Uuid>, "NULL")) {
+    #[pg_extern(sql = false)]
+    fn tenant_list_admins(tenant_id: Option<Uuid>) {
         let catalog = Catalog::read()?;
         let permit = authorize::<See>(&catalog, tenant_id, "list the tenant's admins")?;
         catalog::members::list(&catalog, permit.tenant().id, Some(Role::Admin))
     }
 
     /// Adds a user to a tenant, or changes the user's role there.
-    #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
+    #[pg_extern(sql = false)]
     fn tenant_add_member(
         tenant_id: Option<Uuid>,
         user_id: Option<Uuid>,
-        role: default!(Option<String>, "'tenant_member'")
+        role: Option<String>
     ) {
         let catalog = Catalog::write()?;
         let (tenant_id, user_id) = (required("tenant_id", tenant_id)?, required("user_id", user_id)?);
@@ -52,7 +52,7 @@ returns_assignments! {
     }
 
     /// Ends a user's membership, whatever the role.
-    #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
+    #[pg_extern(sql = false)]
     fn tenant_remove_member(tenant_id: Option<Uuid>, user_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
         let (tenant_id, user_id) = (required("tenant_id", tenant_id)?, required("user_id", user_id)?);
@@ -61,16 +61,16 @@ returns_assignments! {
     }
 
     /// All members, oldest membership first.
-    #[pg_extern(stable, parallel_safe, cost = 100)]
-    fn tenant_list_members(tenant_id: default!(Option<Uuid>, "NULL")) {
+    #[pg_extern(sql = false)]
+    fn tenant_list_members(tenant_id: Option<Uuid>) {
         let catalog = Catalog::read()?;
         let permit = authorize::<See>(&catalog, tenant_id, "list the tenant's members")?;
         catalog::members::list(&catalog, permit.tenant().id, None)
     }
 
     /// Ends the calling user's own membership.
-    #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
-    fn tenant_leave(tenant_id: default!(Option<Uuid>, "NULL")) {
+    #[pg_extern(sql = false)]
+    fn tenant_leave(tenant_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
         let user = authorize_user(&catalog)?;
         let permit = authorize(&catalog, tenant_id, "leave this tenant")?;

@@ -10,7 +10,7 @@ use crate::migrations::{self, Loaded};
 const ACTION: &str = "load migration files from the server";
 
 /// Registers the files of a directory, in the caller's transaction.
-#[pg_extern(volatile, parallel_unsafe, cost = 100000)]
+#[pg_extern(sql = false)]
 fn tenant_migrations_load(
     directory: Option<String>,
 ) -> Result<

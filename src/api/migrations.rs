@@ -37,13 +37,13 @@ macro_rules! returns_migrations {
 
 returns_migrations! {
     /// Registers a migration; the same again is a no-op.
-    #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
+    #[pg_extern(sql = false)]
     fn tenant_migration_add(
         version: Option<String>,
         name: Option<String>,
         up: Option<String>,
-        down: default!(Option<String>, "NULL"),
-        transactional: default!(Option<bool>, "NULL")
+        down: Option<String>,
+        transactional: Option<bool>
     ) {
         let catalog = Catalog::write()?;
         let permit = authorize_instance(&catalog, "register a migration")?;
@@ -60,7 +60,7 @@ returns_migrations! {
     }
 
     /// Takes a migration back that no tenant has applied.
-    #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
+    #[pg_extern(sql = false)]
     fn tenant_migration_remove(version: Option<String>) {
         let catalog = Catalog::write()?;
         let permit = authorize_instance(&catalog, "remove a migration")?;
@@ -70,7 +70,7 @@ returns_migrations! {
     }
 
     /// What is registered, in the order of versions.
-    #[pg_extern(stable, parallel_safe, cost = 100)]
+    #[pg_extern(sql = false)]
     fn tenant_migration_list() {
         let catalog = Catalog::read()?;
         authorize_instance(&catalog, "list migrations")?;
@@ -79,10 +79,10 @@ returns_migrations! {
 }
 
 /// Applies what is pending to one tenant, up to `target`, in the caller's transaction.
-#[pg_extern(volatile, parallel_unsafe, cost = 100000)]
+#[pg_extern(sql = false)]
 fn tenant_migrate(
     tenant_id: Option<Uuid>,
-    target: default!(Option<String>, "NULL"),
+    target: Option<String>,
 ) -> Result<
     TableIterator<
         'static,
@@ -113,7 +113,7 @@ fn tenant_migrate(
 }
 
 /// Undoes what was applied behind `target`, in the caller's transaction.
-#[pg_extern(volatile, parallel_unsafe, cost = 100000)]
+#[pg_extern(sql = false)]
 fn tenant_rollback(
     tenant_id: Option<Uuid>,
     target: Option<String>,
@@ -140,7 +140,7 @@ fn tenant_rollback(
 }
 
 /// How far each tenant has come; tenants that are not deleted, oldest first.
-#[pg_extern(stable, parallel_safe, cost = 1000)]
+#[pg_extern(sql = false)]
 fn tenant_migration_status() -> Result<
     TableIterator<
         'static,

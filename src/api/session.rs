@@ -14,53 +14,53 @@ use crate::tenants::current;
 
 returns_tenants! {
     /// Makes a tenant the current one, by slug or by id as text, and puts its schema first in search_path.
-    #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
-    fn tenant_set_current(tenant: Option<String>, is_local: default!(Option<bool>, "false")) {
+    #[pg_extern(sql = false)]
+    fn tenant_set_current(tenant: Option<String>, is_local: Option<bool>) {
         let lifetime = Lifetime::from_is_local(required("is_local", is_local)?);
         current::set_current_by_text(&required("tenant", tenant)?, lifetime).map(Some)
     }
 
     /// Makes a tenant the current one, by id.
-    #[pg_extern(name = "tenant_set_current", volatile, parallel_unsafe, cost = 1000)]
-    fn tenant_set_current_by_id(tenant: Option<Uuid>, is_local: default!(Option<bool>, "false")) {
+    #[pg_extern(sql = false)]
+    fn tenant_set_current_by_id(tenant: Option<Uuid>, is_local: Option<bool>) {
         let lifetime = Lifetime::from_is_local(required("is_local", is_local)?);
         current::set_current_by_id(required("tenant", tenant)?, lifetime).map(Some)
     }
 
     /// The current tenant; no row if there is none.
-    #[pg_extern(stable, parallel_safe, cost = 100)]
+    #[pg_extern(sql = false)]
     fn tenant_current() {
         access::visible_tenant(&Catalog::read()?)
     }
 }
 
 /// Puts the current tenant and search_path back to what they were before tenant_set_current().
-#[pg_extern(volatile, parallel_unsafe, cost = 1000)]
+#[pg_extern(sql = false)]
 fn tenant_reset_current() -> Result<()> {
     answer(current::reset_current)
 }
 
 /// Id of the current tenant; NULL if there is none.
-#[pg_extern(stable, parallel_safe, cost = 100)]
+#[pg_extern(sql = false)]
 fn tenant_current_id() -> Result<Option<Uuid>> {
     answer(|| Ok(access::visible_tenant(&Catalog::read()?)?.map(|tenant| tenant.id)))
 }
 
 /// Id of the current user; NULL if there is none.
-#[pg_extern(stable, parallel_safe, cost = 10)]
+#[pg_extern(sql = false)]
 fn tenant_current_user_id() -> Result<Option<Uuid>> {
     answer(access::user)
 }
 
 /// Whether the caller reaches the tenant's data.
-#[pg_extern(stable, strict, parallel_safe, cost = 100)]
+#[pg_extern(sql = false)]
 fn tenant_has_access(tenant_id: Uuid) -> Result<bool> {
     changes::catch_up();
     answer(|| access::has_access(roles::current(), tenant_id, Role::Member))
 }
 
 /// Whether the caller reaches the tenant's data with at least this role.
-#[pg_extern(stable, strict, parallel_safe, cost = 100)]
+#[pg_extern(sql = false)]
 fn tenant_has_role(tenant_id: Uuid, role: &str) -> Result<bool> {
     changes::catch_up();
     answer(|| {
@@ -70,7 +70,7 @@ fn tenant_has_role(tenant_id: Uuid, role: &str) -> Result<bool> {
 }
 
 /// Whether the caller may do everything to every tenant.
-#[pg_extern(stable, parallel_safe, cost = 100)]
+#[pg_extern(sql = false)]
 fn tenant_is_instance_admin() -> Result<bool> {
     answer(|| Ok(matches!(Caller::of(roles::current())?, Caller::InstanceAdmin { .. })))
 }

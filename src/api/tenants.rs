@@ -13,13 +13,13 @@ use crate::tenants::{self, Cloning, Creation};
 
 returns_tenants! {
     /// Creates a tenant with its schema, owner role, grants and migrations, in the caller's transaction.
-    #[pg_extern(volatile, parallel_unsafe, cost = 100000)]
+    #[pg_extern(sql = false)]
     fn tenant_create(
-        slug: default!(Option<String>, "NULL"),
-        name: default!(Option<String>, "NULL"),
-        metadata: default!(Option<Jsonb>, "NULL"),
-        id: default!(Option<Uuid>, "NULL"),
-        admin_user_id: default!(Option<Uuid>, "NULL")
+        slug: Option<String>,
+        name: Option<String>,
+        metadata: Option<Jsonb>,
+        id: Option<Uuid>,
+        admin_user_id: Option<Uuid>
     ) {
         let catalog = Catalog::write()?;
         let permit = authorize_create(&catalog, id, admin_user_id)?;
@@ -29,12 +29,12 @@ returns_tenants! {
     }
 
     /// Creates a tenant like another one, by that one's ledger, with its rows if wanted.
-    #[pg_extern(volatile, parallel_unsafe, cost = 100000)]
+    #[pg_extern(sql = false)]
     fn tenant_clone(
         source: Option<Uuid>,
-        slug: default!(Option<String>, "NULL"),
-        name: default!(Option<String>, "NULL"),
-        with_data: default!(Option<bool>, "false")
+        slug: Option<String>,
+        name: Option<String>,
+        with_data: Option<bool>
     ) {
         let catalog = Catalog::write()?;
         let (source, with_data) = (required("source", source)?, required("with_data", with_data)?);
@@ -43,21 +43,21 @@ returns_tenants! {
     }
 
     /// One tenant, by id.
-    #[pg_extern(stable, parallel_safe, cost = 100)]
-    fn tenant_get(tenant_id: default!(Option<Uuid>, "NULL")) {
+    #[pg_extern(sql = false)]
+    fn tenant_get(tenant_id: Option<Uuid>) {
         let catalog = Catalog::read()?;
         authorize::<See>(&catalog, tenant_id, "see this tenant").map(|permit| Some(permit.into_tenant()))
     }
 
     /// One tenant, by slug.
-    #[pg_extern(stable, parallel_safe, cost = 100)]
+    #[pg_extern(sql = false)]
     fn tenant_get_by_slug(slug: Option<String>) {
         let catalog = Catalog::read()?;
         tenants::find_by_slug(&catalog, &required("slug", slug)?).map(|permit| Some(permit.into_tenant()))
     }
 
     /// All tenants that are not deleted, oldest first.
-    #[pg_extern(stable, parallel_safe, cost = 1000)]
+    #[pg_extern(sql = false)]
     fn tenant_list() {
         let catalog = Catalog::read()?;
         authorize_instance(&catalog, "list all tenants")?;
@@ -65,11 +65,11 @@ returns_tenants! {
     }
 
     /// Changes name and metadata; NULL leaves as it is.
-    #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
+    #[pg_extern(sql = false)]
     fn tenant_update(
-        tenant_id: default!(Option<Uuid>, "NULL"),
-        name: default!(Option<String>, "NULL"),
-        metadata: default!(Option<Jsonb>, "NULL")
+        tenant_id: Option<Uuid>,
+        name: Option<String>,
+        metadata: Option<Jsonb>
     ) {
         let catalog = Catalog::write()?;
         let permit = authorize(&catalog, tenant_id, "update this tenant")?;
@@ -77,7 +77,7 @@ returns_tenants! {
     }
 
     /// Makes a tenant the default one, which cannot be deleted.
-    #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
+    #[pg_extern(sql = false)]
     fn tenant_set_default(tenant_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
         let tenant_id = required("tenant_id", tenant_id)?;
@@ -88,7 +88,7 @@ returns_tenants! {
 }
 
 /// The calling user's tenants with the user's role, oldest membership first.
-#[pg_extern(stable, parallel_safe, cost = 100)]
+#[pg_extern(sql = false)]
 fn tenant_list_mine() -> Result<
     TableIterator<
         'static,

@@ -11,7 +11,7 @@ use crate::{fleet, tenants};
 
 returns_tenants! {
     /// Deletes for good: schema, data, owner role, members.
-    #[pg_extern(volatile, parallel_unsafe, cost = 100000)]
+    #[pg_extern(sql = false)]
     fn tenant_delete(tenant_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
         let permit = authorize(&catalog, Some(required("tenant_id", tenant_id)?), "delete a tenant")?;
@@ -21,15 +21,15 @@ returns_tenants! {
     }
 
     /// Marks as deleted and keeps the data; again: the same success.
-    #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
-    fn tenant_soft_delete(tenant_id: default!(Option<Uuid>, "NULL")) {
+    #[pg_extern(sql = false)]
+    fn tenant_soft_delete(tenant_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
         let permit = authorize(&catalog, tenant_id, "delete this tenant")?;
         tenants::soft_delete(&catalog, permit).map(Some)
     }
 
     /// Undoes tenant_soft_delete().
-    #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
+    #[pg_extern(sql = false)]
     fn tenant_restore(tenant_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
         let permit = authorize(&catalog, Some(required("tenant_id", tenant_id)?), "restore a tenant")?;
@@ -37,7 +37,7 @@ returns_tenants! {
     }
 
     /// The soft-deleted tenants, longest deleted first.
-    #[pg_extern(stable, parallel_safe, cost = 1000)]
+    #[pg_extern(sql = false)]
     fn tenant_list_deleted() {
         let catalog = Catalog::read()?;
         authorize_instance(&catalog, "list deleted tenants")?;
@@ -45,7 +45,7 @@ returns_tenants! {
     }
 
     /// Keeps everybody but instance admins from the tenant's data.
-    #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
+    #[pg_extern(sql = false)]
     fn tenant_suspend(tenant_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
         let permit = authorize(&catalog, Some(required("tenant_id", tenant_id)?), "suspend a tenant")?;
@@ -53,7 +53,7 @@ returns_tenants! {
     }
 
     /// Undoes tenant_suspend().
-    #[pg_extern(volatile, parallel_unsafe, cost = 1000)]
+    #[pg_extern(sql = false)]
     fn tenant_resume(tenant_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
         let permit = authorize(&catalog, Some(required("tenant_id", tenant_id)?), "resume a tenant")?;
@@ -61,7 +61,7 @@ returns_tenants! {
     }
 
     /// Deletes for good what was soft-deleted longer ago than that.
-    #[pg_extern(volatile, parallel_unsafe, cost = 100000)]
+    #[pg_extern(sql = false)]
     fn tenant_purge(older_than: Option<Interval>) {
         let older_than = required("older_than", older_than)?;
         let permit = authorize_instance(&Catalog::write()?, "purge tenants")?;
@@ -73,7 +73,7 @@ returns_tenants! {
 }
 
 /// Puts back the catalog's grants and policies, and a tenant's grants, ownership, owner role and policies; a row for each thing.
-#[pg_extern(volatile, parallel_unsafe, cost = 100000)]
+#[pg_extern(sql = false)]
 fn tenant_repair(
     tenant_id: Option<Uuid>,
 ) -> Result<TableIterator<'static, (name!(object, String), name!(problem, String))>> {

@@ -1,4 +1,4 @@
-//! What tenant schemas are made of, as the server's own catalogs say. One query, in sql/fingerprint.sql.
+//! What tenant schemas are made of, as the server's own catalogs say. One query, put together from sql/fingerprint/.
 
 use pgrx::datum::DatumWithOid;
 
@@ -25,6 +25,30 @@ macro_rules! neutral {
             LATERAL (SELECT CASE WHEN strpos(raw.line, name.quoted) = 0 THEN raw.line
                                  ELSE regexp_replace(raw.line, name.qualifier, '', 'g') END) a (line),
             LATERAL (SELECT replace(replace(a.line, $2, chr(1) || 'o'), $3, chr(1) || 't')) b (line)"#
+        )
+    };
+}
+
+/// The lines that describe a schema: a query. In `thing`, `owner` is whose default privileges an absent acl stands for, and `tells`
+/// whether the owner is a fact of its own.
+macro_rules! lines {
+    () => {
+        concat!(
+            include_str!("../../sql/fingerprint/base.sql"),
+            ", thing (classid, objid, subid, object, parent, definition, owner, tells, acl, acltype) AS MATERIALIZED (\n",
+            include_str!("../../sql/fingerprint/schema.sql"),
+            "UNION ALL\n",
+            include_str!("../../sql/fingerprint/relations.sql"),
+            "UNION ALL\n",
+            include_str!("../../sql/fingerprint/parts.sql"),
+            "UNION ALL\n",
+            include_str!("../../sql/fingerprint/functions.sql"),
+            "UNION ALL\n",
+            include_str!("../../sql/fingerprint/types.sql"),
+            "UNION ALL\n",
+            include_str!("../../sql/fingerprint/rare.sql"),
+            "),\n",
+            include_str!("../../sql/fingerprint/facts.sql"),
         )
     };
 }
@@ -77,9 +101,7 @@ impl Names {
 /// Everything in a tenant's schema; nothing where the schema does not exist.
 pub fn things(catalog: &Catalog, names: &Names) -> Result<Vec<Thing>> {
     let _settings = settings()?;
-    query(catalog.scope(), neutral!(include_str!("../../sql/fingerprint.sql")), &names.args(), |row| {
-        row.need(1).map(Thing::parse)
-    })
+    query(catalog.scope(), neutral!(lines!()), &names.args(), |row| row.need(1).map(Thing::parse))
 }
 
 /// The same in few bytes: two that are equal stand for the same things. `None` where the schema does not exist.
@@ -90,7 +112,7 @@ pub fn hash(catalog: &Catalog, names: &Names) -> Result<Option<String>> {
         concat!(
             "SELECT encode(sha256(convert_to(string_agg(l.line, chr(4) ORDER BY l.line COLLATE \"C\"),
                                              getdatabaseencoding())), 'hex') FROM (",
-            neutral!(include_str!("../../sql/fingerprint.sql")),
+            neutral!(lines!()),
             ") l"
         ),
         &names.args(),

@@ -32,7 +32,7 @@ fn every_function_has_a_comment(db: &Db) {
     // One that says what, for whom, and what can go wrong is longer than a name.
     let bare = rows.iter().filter(|row| row.get::<_, &str>("comment").len() < 40);
     let bare: Vec<&str> = bare.map(|row| row.get("signature")).collect();
-    assert!(bare.is_empty(), "without a comment in sql/functions.sql: {bare:?}");
+    assert!(bare.is_empty(), "without a comment in sql/functions: {bare:?}");
 }
 
 fn the_readme_shows_every_function_with_its_arguments(db: &Db) {

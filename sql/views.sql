@@ -1,22 +1,4 @@
--- Who may see which rows of the catalog, and the event trigger that protects tables of tenants from birth.
-
--- Catalog tables: rows of the own tenants, by policy; writes only through the functions.
-GRANT USAGE ON SCHEMA fluxbase_tenant TO fluxbase_tenant_user;
-GRANT SELECT ON fluxbase_tenant.tenants, fluxbase_tenant.members, fluxbase_tenant.instance_admins,
-    fluxbase_tenant.migrations, fluxbase_tenant.applied_migrations, fluxbase_tenant.unfinished_migrations,
-    fluxbase_tenant.fleet_runs, fluxbase_tenant.fleet_results TO fluxbase_tenant_user;
-
-ALTER TABLE fluxbase_tenant.tenants ENABLE ROW LEVEL SECURITY;
-ALTER TABLE fluxbase_tenant.members ENABLE ROW LEVEL SECURITY;
-ALTER TABLE fluxbase_tenant.instance_admins ENABLE ROW LEVEL SECURITY;
-ALTER TABLE fluxbase_tenant.migrations ENABLE ROW LEVEL SECURITY;
-ALTER TABLE fluxbase_tenant.applied_migrations ENABLE ROW LEVEL SECURITY;
-ALTER TABLE fluxbase_tenant.unfinished_migrations ENABLE ROW LEVEL SECURITY;
-ALTER TABLE fluxbase_tenant.fleet_runs ENABLE ROW LEVEL SECURITY;
-ALTER TABLE fluxbase_tenant.fleet_results ENABLE ROW LEVEL SECURITY;
-ALTER TABLE fluxbase_tenant.tenant_limit ENABLE ROW LEVEL SECURITY;
-ALTER TABLE fluxbase_tenant.shared_tables ENABLE ROW LEVEL SECURITY;
-ALTER TABLE fluxbase_tenant.removals ENABLE ROW LEVEL SECURITY;
+-- What the catalog and the tables of tenants must have, each said once: what creates it, checks it and repairs it reads it here.
 
 -- The policies of the catalog, as the server prints their conditions: tenant_check() compares, tenant_repair() creates them
 -- again. They are for every role, since policies TO a role go when a member of it says DROP OWNED BY that role.
@@ -35,16 +17,6 @@ FROM (VALUES ('tenants', 'id'), ('members', 'tenant_id'), ('applied_migrations',
      (SELECT extnamespace::pg_catalog.regnamespace AS schema FROM pg_catalog.pg_extension
       WHERE extname OPERATOR(pg_catalog.=) 'fluxbase_tenant'::pg_catalog.name) AS e;
 COMMENT ON VIEW fluxbase_tenant.catalog_policies IS 'the row-level security policies that the catalog must have';
-
-DO $$
-DECLARE
-    wanted pg_catalog.record;
-BEGIN
-    FOR wanted IN SELECT relation, name, condition FROM fluxbase_tenant.catalog_policies LOOP
-        EXECUTE pg_catalog.format('CREATE POLICY %I ON %s FOR SELECT USING (%s)', wanted.name, wanted.relation, wanted.condition);
-    END LOOP;
-END
-$$;
 
 -- Which tables have the policy tenant_isolation, what it says, and whether it is in force. tenant_id is set on a tenant's
 -- table, tenant_column (its attnum) on a shared one; both are NULL where the policy says something else.
@@ -109,46 +81,16 @@ CROSS JOIN LATERAL (
 WHERE c.with_tenant IS NOT TRUE;
 COMMENT ON VIEW fluxbase_tenant.loose_keys IS 'foreign keys to shared tables that leave out the tenant, and the commands that put it in';
 
--- Before any command, whatever session_replication_role says: DROP OWNED BY a role of the extension, and GRANT on what is
--- a tenant's, are refused before anything is locked.
-CREATE EVENT TRIGGER fluxbase_tenant_before_command ON ddl_command_start
-    EXECUTE FUNCTION fluxbase_tenant.before_command();
-ALTER EVENT TRIGGER fluxbase_tenant_before_command ENABLE ALWAYS;
-
--- Relations of tenants are protected from the command that creates them on, and stay so, whatever
--- session_replication_role says.
-CREATE EVENT TRIGGER fluxbase_tenant_after_command ON ddl_command_end
-    WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'ALTER TABLE', 'CREATE VIEW', 'ALTER VIEW',
-                 'CREATE MATERIALIZED VIEW', 'ALTER MATERIALIZED VIEW', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE',
-                 'IMPORT FOREIGN SCHEMA', 'ALTER POLICY')
-    EXECUTE FUNCTION fluxbase_tenant.after_command();
-ALTER EVENT TRIGGER fluxbase_tenant_after_command ENABLE ALWAYS;
-CREATE EVENT TRIGGER fluxbase_tenant_after_drop ON sql_drop
-    WHEN TAG IN ('DROP POLICY')
-    EXECUTE FUNCTION fluxbase_tenant.after_drop();
-ALTER EVENT TRIGGER fluxbase_tenant_after_drop ENABLE ALWAYS;
-
--- After any command: no object of others hangs on what is in a tenant's schema.
-CREATE EVENT TRIGGER fluxbase_tenant_after_any_command ON ddl_command_end
-    EXECUTE FUNCTION fluxbase_tenant.after_any_command();
-ALTER EVENT TRIGGER fluxbase_tenant_after_any_command ENABLE ALWAYS;
-
--- What answers about access depend on: a change reaches the caches of all sessions when it commits. For each row, since a
+-- The triggers that tell the caches of all sessions of a change, as it commits; tenant_check() creates them again. For each row, since a
 -- subscriber of logical replication fires no other triggers for changes of rows. Of a tenant no other column matters to the
 -- caches, and a name or a version changes often.
-CREATE TRIGGER catalog_changed
-    AFTER INSERT OR UPDATE OF id, schema_name, spare, suspended_at, deleted_at OR DELETE ON fluxbase_tenant.tenants
-    FOR EACH ROW EXECUTE FUNCTION fluxbase_tenant.catalog_changed();
-CREATE TRIGGER catalog_changed AFTER INSERT OR UPDATE OR DELETE ON fluxbase_tenant.members
-    FOR EACH ROW EXECUTE FUNCTION fluxbase_tenant.catalog_changed();
-CREATE TRIGGER catalog_changed AFTER INSERT OR UPDATE OR DELETE ON fluxbase_tenant.instance_admins
-    FOR EACH ROW EXECUTE FUNCTION fluxbase_tenant.catalog_changed();
-CREATE TRIGGER catalog_truncated AFTER TRUNCATE ON fluxbase_tenant.tenants
-    FOR EACH STATEMENT EXECUTE FUNCTION fluxbase_tenant.catalog_changed();
-CREATE TRIGGER catalog_truncated AFTER TRUNCATE ON fluxbase_tenant.members
-    FOR EACH STATEMENT EXECUTE FUNCTION fluxbase_tenant.catalog_changed();
-CREATE TRIGGER catalog_truncated AFTER TRUNCATE ON fluxbase_tenant.instance_admins
-    FOR EACH STATEMENT EXECUTE FUNCTION fluxbase_tenant.catalog_changed();
-ALTER TABLE fluxbase_tenant.tenants ENABLE ALWAYS TRIGGER catalog_changed, ENABLE ALWAYS TRIGGER catalog_truncated;
-ALTER TABLE fluxbase_tenant.members ENABLE ALWAYS TRIGGER catalog_changed, ENABLE ALWAYS TRIGGER catalog_truncated;
-ALTER TABLE fluxbase_tenant.instance_admins ENABLE ALWAYS TRIGGER catalog_changed, ENABLE ALWAYS TRIGGER catalog_truncated;
+CREATE VIEW fluxbase_tenant.catalog_triggers AS
+SELECT pg_catalog.format('fluxbase_tenant.%I', t.relation)::pg_catalog.regclass AS relation, w.name::pg_catalog.name AS name,
+       pg_catalog.format('CREATE OR REPLACE TRIGGER %I AFTER %s ON fluxbase_tenant.%I FOR EACH %s '
+           'EXECUTE FUNCTION fluxbase_tenant.catalog_changed()', w.name, w.events, t.relation, w.level) AS command
+FROM (VALUES ('tenants', 'id, schema_name, spare, suspended_at, deleted_at'), ('members', NULL), ('instance_admins', NULL))
+         AS t (relation, columns)
+CROSS JOIN LATERAL (VALUES
+    ('catalog_changed', pg_catalog.concat('INSERT OR UPDATE ', 'OF ' OPERATOR(pg_catalog.||) t.columns, ' OR DELETE'), 'ROW'),
+    ('catalog_truncated', 'TRUNCATE', 'STATEMENT')) AS w (name, events, level);
+COMMENT ON VIEW fluxbase_tenant.catalog_triggers IS 'the triggers that the catalog must have, enabled always';

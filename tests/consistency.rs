@@ -1,0 +1,121 @@
+//! What is written in two places says the same in both: the extension's script and the files that it is made of, the docs and the
+//! files and tests that they name.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The root of the clone.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the clone")
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The files below a folder, as paths from the root.
+fn files_below(folder: &str, extension: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|found| found == extension) {
+                found.push(path.strip_prefix(root()).expect("below the root").to_string_lossy().into_owned());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// What stands between backticks in the docs, with the page.
+fn quoted_in_docs() -> Vec<(String, String)> {
+    let mut pages = files_below("docs", "md");
+    pages.extend(["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "tests/README.md"].map(String::from));
+    let mut quoted = Vec::new();
+    for page in pages {
+        for line in read(&page).lines() {
+            quoted.extend(line.split('`').skip(1).step_by(2).map(|text| (page.clone(), text.to_string())));
+        }
+    }
+    quoted
+}
+
+#[test]
+fn the_script_is_what_its_files_say() {
+    let status = Command::new(root().join("scripts/schema.sh")).arg("--check").status().expect("a script");
+    assert!(status.success(), "run `make schema`");
+}
+
+/// So that the script has every function, with volatility, cost, comment and grants, in the order of sql/.
+#[test]
+fn functions_are_written_as_sql() {
+    let sql: String = files_below("sql/functions", "sql").iter().map(|file| read(file)).collect();
+    for file in files_below("src/api", "rs") {
+        let source = read(&file);
+        for (place, _) in source.match_indices("#[pg_extern") {
+            let rest = &source[place..];
+            assert!(rest.starts_with("#[pg_extern(sql = false)]"), "{file}: {}", rest.lines().next().unwrap_or(""));
+            let name = rest.split("fn ").nth(1).and_then(|rest| rest.split(['(', '<']).next()).expect("a function");
+            let wrapper = format!("'{name}_wrapper'");
+            assert!(name == "relation_in" || sql.contains(&wrapper), "{file}: {name} is in no file of sql/functions");
+        }
+    }
+}
+
+#[test]
+fn the_docs_name_files_that_are_there() {
+    let is_path = |text: &str| {
+        let roots = ["src/", "sql/", "tests/", "scripts/", "docs/", "examples/", "benches/"];
+        roots.iter().any(|root| text.starts_with(root)) && !text.contains([' ', '*', '<'])
+    };
+    let missing: BTreeSet<_> =
+        quoted_in_docs().into_iter().filter(|(_, text)| is_path(text) && !root().join(text).exists()).collect();
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+/// `attacks::keys::case`, and names alone that follow in the same file.
+#[test]
+fn the_table_of_threats_names_tests_that_are_there() {
+    let page = read("docs/security.md");
+    let table =
+        page.split("## Threats and their tests").nth(1).expect("the table").split("\n## ").next().expect("its end");
+    let mut count = 0;
+    for line in table.lines().filter(|line| line.starts_with("| ") && line.contains("::")) {
+        let tests = line.rsplit(" | ").next().expect("a column");
+        let mut file = None;
+        for name in tests.split('`').skip(1).step_by(2) {
+            let mut parts: Vec<&str> = name.split("::").collect();
+            let case = if parts.len() == 2 { None } else { parts.pop() };
+            if parts.len() == 2 {
+                file = Some(format!("tests/{}/{}.rs", parts[0], parts[1]));
+            }
+            let file = file.as_deref().unwrap_or_else(|| panic!("no file before {name} in: {line}"));
+            let source = read(file);
+            if let Some(case) = case {
+                assert!(source.contains(&format!("fn {case}(db: &Db)")), "{file} has no case {case}");
+            }
+            count += 1;
+        }
+    }
+    assert!(count > 100, "the table was not understood: {count} tests");
+}
+
+/// A file that no module declares is not compiled, and fails nothing.
+#[test]
+fn every_file_of_the_suite_is_declared() {
+    for file in files_below("tests", "rs") {
+        let parts: Vec<&str> = file.split('/').collect();
+        let [_, folder, name] = parts[..] else { continue };
+        let module = name.trim_end_matches(".rs");
+        if module != "mod" {
+            let declared = read(&format!("tests/{folder}/mod.rs"));
+            assert!(declared.contains(&format!("mod {module};")), "{file} is not in tests/{folder}/mod.rs");
+        }
+    }
+}
