@@ -35,6 +35,23 @@ cd "$ROOT"
 build() {
     "$ROOT/.dev/cargo-pgrx/bin/cargo-pgrx" pgrx install --package fluxbase_tenant --profile "$profile" \
         --no-default-features --features "pg$major" --pg-config "$pg_config"
+    install_script
+}
+
+# The script that the build generates has the order of its files and comments of its own. What is checked in says the same, and is
+# what gets installed.
+install_script() {
+    local version generated
+    version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+    generated=$("$pg_config" --sharedir)/extension/fluxbase_tenant--$version.sql
+    diff <(bare "$generated") <(bare "sql/fluxbase_tenant--$version.sql") >&2 ||
+        die "sql/fluxbase_tenant--$version.sql is not what the build generates: make schema"
+    cp "sql/fluxbase_tenant--$version.sql" "$generated"
+}
+
+# A script without comments and empty lines.
+bare() {
+    sed -e '/^\/\*/,/\*\/$/d' -e '/^ *--/d' -e '/^\\echo/d' -e '/^[[:space:]]*$/d' "$1"
 }
 message="Building fluxbase_tenant for PostgreSQL $major"
 [ -e "target/$([ "$profile" = dev ] && echo debug || echo "$profile")" ] || message="$message, the first time about 2 minutes"

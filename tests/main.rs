@@ -14,14 +14,14 @@ mod world;
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Trial};
-use support::{Case, Server, run_case};
+use support::{File, Server, run_case};
 
 /// The cases wait for servers more than they compute, and each holds a few connections.
 const THREADS: usize = 4;
 
 /// A folder for each promise. A case that is not in its file's `cases!`, and a file that is not in its folder's `files!`, are unused
 /// code, which the compiler reports.
-fn folders() -> Vec<(&'static str, Vec<(&'static str, Vec<Case>)>)> {
+fn folders() -> Vec<(&'static str, Vec<File>)> {
     vec![
         ("attacks", attacks::all()),
         ("docs", docs::all()),

@@ -24,11 +24,14 @@ macro_rules! cases {
     };
 }
 
+/// The name of a file and its cases.
+pub type File = (&'static str, Vec<Case>);
+
 /// Lists the files of a folder: `files![keys, names];`
 #[macro_export]
 macro_rules! files {
     ($($file:ident),* $(,)?) => {
-        pub fn all() -> Vec<(&'static str, Vec<$crate::support::Case>)> {
+        pub fn all() -> Vec<$crate::support::File> {
             vec![$((stringify!($file), $file::cases())),*]
         }
     };

@@ -22,7 +22,7 @@ pub mod removal;
 pub mod scene;
 pub mod tables;
 
-pub use case::{Case, Server, run_case};
+pub use case::{Case, File, Server, run_case};
 pub use cluster::Cluster;
 pub use database::Db;
 #[allow(unused_imports)]
