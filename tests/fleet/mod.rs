@@ -1,7 +1,8 @@
 //! Migrations of all tenants, in workers.
 
 mod crash;
+mod interval_properties;
 mod migrate_all;
 mod standby;
 
-crate::files![crash, migrate_all, standby];
+crate::files![crash, interval_properties, migrate_all, standby];

@@ -11,6 +11,7 @@ mod half_way;
 mod interrupted;
 mod markers;
 mod nontransactional;
+mod properties;
 mod repeatable;
 mod rollback;
 mod sandbox;
@@ -28,6 +29,7 @@ crate::files![
     interrupted,
     markers,
     nontransactional,
+    properties,
     repeatable,
     rollback,
     sandbox,

@@ -18,6 +18,7 @@ pub mod panics;
 pub mod paths;
 pub mod people;
 pub mod pooler;
+pub mod properties;
 pub mod removal;
 pub mod scene;
 pub mod tables;

@@ -11,6 +11,7 @@ mod lifecycle;
 mod purge;
 mod races;
 mod repair;
+mod slug_properties;
 mod spares;
 
 crate::files![
@@ -25,5 +26,6 @@ crate::files![
     purge,
     races,
     repair,
+    slug_properties,
     spares
 ];
