@@ -99,7 +99,10 @@ fn tenant_spares_fill(
     Ok(TableIterator::once((filled.made, filled.migrated, filled.dropped)))
 }
 
+/// Rounded up: 0 would wait for ever.
 fn milliseconds(interval: Interval) -> crate::error::Result<i32> {
-    i32::try_from(interval.as_micros() / 1000)
+    let microseconds = interval.as_micros();
+    let up = if microseconds > 0 { 999 } else { 0 };
+    i32::try_from((microseconds + up).div_euclid(1000))
         .map_err(|_| Error::invalid("lock_timeout is out of range", "Use an interval between 0 and 24 days."))
 }
