@@ -21,7 +21,7 @@ installcheck: ## run the suite on what is installed, no build; PG_CONFIG names o
 schema: ## write the extension's script from the files in sql/
 	@scripts/schema.sh
 
-lint: ## rustfmt, clippy with warnings as errors, shellcheck if present
+lint: ## rustfmt, clippy with warnings as errors, the extension's script, cargo deny, shellcheck if present
 	@scripts/lint.sh
 
 psql: ## a session on the demo server

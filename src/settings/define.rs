@@ -79,7 +79,7 @@ pub fn define() {
         c"A background worker makes up for each that is taken.",
         &SPARE_TENANTS,
         0,
-        10_000,
+        MOST_SPARES,
         GucContext::Suset,
         GucFlags::default(),
     );

@@ -41,6 +41,9 @@ pub enum SchemaNaming {
     Id,
 }
 
+/// Spare tenants at most.
+pub const MOST_SPARES: i32 = 10_000;
+
 pub(super) type Text = GucSetting<Option<CString>>;
 
 pub(super) static USER_ID_VALUE: Text = Text::new(Some(c""));

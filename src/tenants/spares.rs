@@ -13,12 +13,11 @@ use crate::migrations::{self, Nontransactional};
 use crate::model::{Slug, ids};
 use crate::pg::locks::{ObjectLock, with_patience};
 use crate::pg::{Jsonb, attempt};
-use crate::{schema, settings};
+use crate::schema;
+use crate::settings::{self, MOST_SPARES};
 
 /// With spares that somebody is taking.
 const PATIENCE: &str = "2s";
-/// What is wrong with fewer or more spares than this.
-const MOST: i32 = 10_000;
 
 /// What was done to have as many spares as wanted.
 #[derive(Default)]
@@ -52,9 +51,9 @@ pub fn rename(
 /// In the caller's transaction.
 pub fn fill(catalog: &Catalog, _permit: &InstancePermit, wanted: Option<i32>) -> Result<Filled> {
     let wanted = wanted.unwrap_or_else(settings::spare_tenants);
-    if !(0..=MOST).contains(&wanted) {
+    if !(0..=MOST_SPARES).contains(&wanted) {
         return Err(Error::invalid(
-            format!("the number of spare tenants must be between 0 and {MOST}"),
+            format!("the number of spare tenants must be between 0 and {MOST_SPARES}"),
             "A handful is enough: each that is taken is replaced in the background.",
         ));
     }

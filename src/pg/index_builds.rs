@@ -2,14 +2,16 @@
 //! index, and a session that itself waits for one of them would be waited for in turn.
 
 use std::cell::Cell;
+use std::ffi::CStr;
 use std::marker::PhantomData;
 
 use pgrx::prelude::*;
 
 use super::lists;
 
-/// The server's ProcArrayLock, by its number in lwlocknames.
+/// The server's ProcArrayLock, by its number among its named locks, which is no part of its interface: see `require_lock`.
 const PROC_ARRAY_LOCK: usize = 4;
+const PROC_ARRAY: &CStr = c"ProcArray";
 
 thread_local! {
     /// The last transaction of this session, by its local number, that builds did not wait for.
@@ -72,19 +74,20 @@ unsafe fn is_visible(index: pg_sys::Oid, snapshot: pg_sys::Snapshot) -> bool {
 
 /// While it lives, concurrent builds of indexes do not wait for this session's transaction. Its snapshot counts otherwise:
 /// nothing that it sees is vacuumed.
-pub struct ReleasedSnapshot {
+pub struct IgnoredByBuilds {
     lock_is_let_go: bool,
     _not_send: PhantomData<*const ()>,
 }
 
-impl ReleasedSnapshot {
+impl IgnoredByBuilds {
     /// For a session that waits and reads nothing. What its transaction reads afterwards, it reads without the indexes that
     /// were built meanwhile.
     pub fn begin() -> Self {
+        require_lock();
         install();
         LAST.set(own_virtual_transaction().localTransactionId);
         mark(|flags| flags | pg_sys::PROC_IN_SAFE_IC as u8);
-        ReleasedSnapshot { lock_is_let_go: false, _not_send: PhantomData }
+        IgnoredByBuilds { lock_is_let_go: false, _not_send: PhantomData }
     }
 
     /// Also by a build that is waiting already, or saw the transaction before it was marked. For a transaction that has
@@ -98,13 +101,26 @@ impl ReleasedSnapshot {
     }
 }
 
-impl Drop for ReleasedSnapshot {
+impl Drop for IgnoredByBuilds {
     fn drop(&mut self) {
         if self.lock_is_let_go {
             // SAFETY: the same lock as before.
             unsafe { pg_sys::VirtualXactLockTableInsert(own_virtual_transaction()) };
         }
         mark(|flags| flags & !(pg_sys::PROC_IN_SAFE_IC as u8));
+    }
+}
+
+/// An error where the lock of this number is another one in the server that runs.
+fn require_lock() {
+    // SAFETY: the name of a lock by its number, a C string that lives as long as the server.
+    let name = unsafe { CStr::from_ptr(pg_sys::GetLWLockIdentifier(pg_sys::PG_WAIT_LWLOCK, PROC_ARRAY_LOCK as u16)) };
+    if name != PROC_ARRAY {
+        ereport!(
+            ERROR,
+            PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
+            format!("lock {PROC_ARRAY_LOCK} of this server is {name:?} and not {PROC_ARRAY:?}")
+        );
     }
 }
 
