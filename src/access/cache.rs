@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use foldhash::fast::RandomState;
-use pgrx::{Uuid, pg_sys};
+use pgrx::Uuid;
 
 use crate::catalog::{Catalog, changes, instance_admins, standings, tenants};
 use crate::error::Result;
 use crate::model::Standing;
+use crate::pg::backend;
 use crate::settings;
 
 /// Answers kept at most; beyond that all are forgotten, so that a backend that serves a million users does not grow.
@@ -58,8 +59,8 @@ pub fn verdict(at: Moment, tenant: Uuid) -> Option<bool> {
 
 /// For callers whom the own identity settings alone make what they are.
 pub fn keep_verdict(at: Moment, tenant: Uuid, reaches: bool) {
-    // SAFETY: reads a variable of the backend; see `remembered`.
-    let in_parallel_mode = unsafe { pg_sys::IsInParallelMode() };
+    // See `remembered`.
+    let in_parallel_mode = backend::is_in_parallel_mode();
     if at.catalog.is_some() && at == Moment::now() && !in_parallel_mode {
         VERDICT.set(Some(Verdict { at, tenant, reaches }));
     }
@@ -115,8 +116,7 @@ fn remembered<T>(
     let answer = load()?;
     // A change that came in meanwhile may be newer than the answer. A parallel worker reads with the leader's snapshot,
     // which may be older than the latest.
-    // SAFETY: reads a variable of the backend.
-    let in_parallel_mode = unsafe { pg_sys::IsInParallelMode() };
+    let in_parallel_mode = backend::is_in_parallel_mode();
     if before.is_some() && changes::generation() == before && !in_parallel_mode {
         CACHE.with_borrow_mut(|cache| {
             cache.forget_unless(before);

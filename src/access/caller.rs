@@ -11,7 +11,7 @@ use super::{cache, claims, owner_roles, security_definers};
 use crate::catalog::Catalog;
 use crate::error::Result;
 use crate::model::Role;
-use crate::pg::{roles, security_context};
+use crate::pg::{backend, roles, security_context};
 use crate::settings::{self, Choice, DefaultTenant};
 
 /// The caller of a function or a query. Exactly one of these, decided in one place.
@@ -144,8 +144,8 @@ thread_local! {
 /// Once, until a setting that says who is calling changes.
 fn warn_of_choice() {
     let changes = settings::identity_changes();
-    // SAFETY: reads a variable of the backend: workers of a parallel query would say it again.
-    if WARNED.replace(changes) != changes && unsafe { pg_sys::ParallelWorkerNumber } < 0 {
+    // Workers of a parallel query would say it again.
+    if WARNED.replace(changes) != changes && !backend::is_parallel_worker() {
         let message = "the current tenant was chosen for another user, and is none for this one";
         ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, message, "")
             .set_hint("Choose one with tenant_set_current(), in the transaction that sets the user.")

@@ -7,7 +7,7 @@ use super::{Result, answer};
 use crate::access;
 use crate::catalog::{Catalog, changes};
 use crate::isolation::planner_support;
-use crate::pg::parse_tree::alter_table;
+use crate::pg::event_trigger::{self, Alteration};
 use crate::pg::roles;
 use crate::protection::event_triggers::{self, Command};
 use crate::protection::{before_command, dependents, policy_conditions, sequences};
@@ -86,40 +86,21 @@ fn policy_column(condition: &str) -> Result<Option<i16>> {
 /// Event trigger: see `before_command`.
 #[pg_extern(sql = false)]
 fn before_command(fcinfo: pg_sys::FunctionCallInfo) -> Result<()> {
-    // SAFETY: the server calls event trigger functions with EventTriggerData as context, and others not at all; the
-    // tag tells the node's type.
-    unsafe {
-        let context = (*fcinfo).context;
-        if context.is_null() || !pgrx::is_a(context, pg_sys::NodeTag::T_EventTriggerData) {
-            return Ok(());
-        }
-        answer(|| before_command::permit((*context.cast::<pg_sys::EventTriggerData>()).parsetree))
-    }
+    // SAFETY: called as an event trigger function.
+    let statement = unsafe { event_trigger::statement(fcinfo) };
+    statement.map_or(Ok(()), |statement| answer(|| before_command::permit(&statement)))
 }
 
 /// Event trigger: see `event_triggers`.
 #[pg_extern(sql = false)]
 fn after_command(fcinfo: pg_sys::FunctionCallInfo) -> Result<()> {
-    // SAFETY: the server calls event trigger functions with EventTriggerData as context, and others not at all; the
-    // tags tell the nodes' types.
-    let command = unsafe {
-        let context = (*fcinfo).context;
-        if context.is_null() || !pgrx::is_a(context, pg_sys::NodeTag::T_EventTriggerData) {
-            Command::Other
-        } else {
-            let data = context.cast::<pg_sys::EventTriggerData>();
-            match (*(*data).parsetree).type_ {
-                pg_sys::NodeTag::T_AlterTableStmt if alter_table::is_harmless((*data).parsetree.cast()) => {
-                    return Ok(());
-                }
-                pg_sys::NodeTag::T_AlterTableStmt if alter_table::attaches((*data).parsetree.cast()) => {
-                    Command::Attaches
-                }
-                pg_sys::NodeTag::T_AlterTableStmt => Command::AltersInPlace,
-                pg_sys::NodeTag::T_AlterObjectSchemaStmt => Command::Moves,
-                _ => Command::Other,
-            }
-        }
+    // SAFETY: called as an event trigger function.
+    let command = match unsafe { event_trigger::alteration(fcinfo) } {
+        Alteration::Harmless => return Ok(()),
+        Alteration::Attaches => Command::Attaches,
+        Alteration::InPlace => Command::AltersInPlace,
+        Alteration::Moves => Command::Moves,
+        Alteration::None => Command::Other,
     };
     answer(|| event_triggers::after_command(command))
 }
@@ -139,11 +120,8 @@ fn after_drop(_fcinfo: pg_sys::FunctionCallInfo) -> Result<()> {
 /// Trigger of the catalog's tables: tells the caches of all sessions.
 #[pg_extern(sql = false)]
 fn catalog_changed(fcinfo: pg_sys::FunctionCallInfo) {
-    // SAFETY: the server calls trigger functions with TriggerData as context, and other calls without.
-    unsafe {
-        let context = (*fcinfo).context;
-        if !context.is_null() && pgrx::is_a(context, pg_sys::NodeTag::T_TriggerData) {
-            changes::announce();
-        }
+    // SAFETY: called by the function manager.
+    if unsafe { event_trigger::is_trigger(fcinfo) } {
+        changes::announce();
     }
 }

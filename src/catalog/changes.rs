@@ -10,7 +10,8 @@ use std::ffi::CStr;
 
 use pgrx::prelude::*;
 
-use crate::pg::{caches, guc};
+use super::SCHEMA;
+use crate::pg::{caches, catalogs, guc};
 
 /// The table that stands for all: few statements use it, and an invalidation makes the server plan those again.
 const WATCHED: &CStr = c"instance_admins";
@@ -76,15 +77,11 @@ pub fn announce() {
 }
 
 fn find_watched() -> bool {
-    // SAFETY: lookups by C string; missing_ok, and InvalidOid for a table that is not there.
-    let found = unsafe {
-        let schema = pg_sys::get_namespace_oid(c"fluxbase_tenant".as_ptr(), true);
-        if schema == pg_sys::InvalidOid {
-            return false;
-        }
-        DEPENDED_ON_OIDS.set(DEPENDED_ON.map(|table| pg_sys::get_relname_relid(table.as_ptr(), schema)));
-        pg_sys::get_relname_relid(WATCHED.as_ptr(), schema)
+    let Some(schema) = catalogs::schema_by_name(SCHEMA) else {
+        return false;
     };
+    DEPENDED_ON_OIDS.set(DEPENDED_ON.map(|table| catalogs::relation_in(schema, table)));
+    let found = catalogs::relation_in(schema, WATCHED);
     WATCHED_OID.set(found);
     found != pg_sys::InvalidOid
 }

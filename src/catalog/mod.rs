@@ -20,10 +20,15 @@ pub mod tenants;
 pub mod unfinished;
 pub mod versions;
 
+use std::ffi::CStr;
+
 use pgrx::pg_sys;
 
 use crate::error::Result;
 use crate::pg::{Elevated, Snapshot};
+
+/// The schema of the extension's own tables.
+pub const SCHEMA: &CStr = c"fluxbase_tenant";
 
 /// The right to run the extension's SQL, for the length of one function call.
 pub struct Catalog(Elevated);

@@ -1,13 +1,13 @@
 //! What the server's own catalogs say about relations. Names come back qualified and quoted.
 
-use std::ffi::CStr;
+use std::ffi::CString;
 
 use pgrx::{Uuid, pg_sys};
 
 use super::Catalog;
 use crate::error::{Error, Result};
 use crate::pg::sql::{Command, Ident, QualifiedName, command};
-use crate::pg::{any_row, locks, query, query_command};
+use crate::pg::{any_row, catalogs, locks, query, query_command};
 
 pub struct Table {
     pub locked: LockedTable,
@@ -36,7 +36,7 @@ pub fn table(catalog: &Catalog, oid: pg_sys::Oid) -> Result<Option<Table>> {
 pub struct LockedTable {
     pub oid: pg_sys::Oid,
     pub schema: pg_sys::Oid,
-    pub schema_name: pg_sys::NameData,
+    pub schema_name: CString,
     pub name: QualifiedName,
 }
 
@@ -44,19 +44,10 @@ impl LockedTable {
     /// By what the server's catalogs say under the lock, at every isolation level; `None` where it is gone.
     pub fn lock(oid: pg_sys::Oid) -> Option<Self> {
         locks::lock_for_reading(oid);
-        // SAFETY: lookups by oid, null and InvalidOid where there is none; what is not null is a C string.
-        unsafe {
-            let schema = pg_sys::get_rel_namespace(oid);
-            let (name, qualifier) = (pg_sys::get_rel_name(oid), pg_sys::get_namespace_name(schema));
-            if name.is_null() || qualifier.is_null() {
-                return None;
-            }
-            let text = |name| CStr::from_ptr(name).to_string_lossy();
-            let mut schema_name = pg_sys::NameData::default();
-            pg_sys::namestrcpy(&mut schema_name, qualifier);
-            let name = QualifiedName::new(&text(qualifier), &text(name));
-            Some(LockedTable { oid, schema, schema_name, name })
-        }
+        let schema = catalogs::relation_schema(oid);
+        let (name, schema_name) = (catalogs::relation_name(oid)?, catalogs::schema_name(schema)?);
+        let qualified = QualifiedName::new(&schema_name.to_string_lossy(), &name.to_string_lossy());
+        Some(LockedTable { oid, schema, schema_name, name: qualified })
     }
 }
 

@@ -1,7 +1,5 @@
 //! Table `tenants`.
 
-use std::ffi::CStr;
-
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::{Uuid, pg_sys};
 
@@ -9,7 +7,7 @@ use super::{Catalog, changes};
 use crate::error::Result;
 use crate::model::Status;
 use crate::pg::scan::{self, Index, Key};
-use crate::pg::{Jsonb, Name, Row, execute_on_latest, query};
+use crate::pg::{Jsonb, Name, Row, catalogs, execute_on_latest, query};
 
 pub struct Tenant {
     pub id: Uuid,
@@ -309,14 +307,10 @@ pub fn serialize(catalog: &Catalog) -> Result<()> {
 
 /// The tenant whose schema this is, as committed now; runs no SQL.
 pub fn of_schema(schema: pg_sys::Oid) -> Result<Option<Uuid>> {
-    // SAFETY: a lookup by oid, null where there is none, else a freshly allocated C string.
-    let name = unsafe { pg_sys::get_namespace_name(schema) };
-    if name.is_null() {
+    let Some(name) = catalogs::schema_name(schema) else {
         return Ok(None);
-    }
-    // SAFETY: as above.
-    let name = unsafe { CStr::from_ptr(name) };
-    scan::committed(&BY_SCHEMA_NAME, &[Key::name(4, name)?], |row| row.need(1))
+    };
+    scan::committed(&BY_SCHEMA_NAME, &[Key::name(4, &name)?], |row| row.need(1))
 }
 
 /// As committed now; runs no SQL.

@@ -8,6 +8,7 @@ use pgrx::prelude::*;
 use pgrx::{PgXactCallbackEvent, register_xact_callback};
 
 use super::transaction::{Attempted, command};
+use crate::pg::backend;
 
 /// A kind of worker. `asked`: whether this transaction has asked already.
 pub struct Kind {
@@ -41,8 +42,7 @@ impl Kind {
     }
 
     fn register_after(&self, transaction: pg_sys::TransactionId, number: u32) {
-        // SAFETY: reads a variable of the backend.
-        let database = unsafe { pg_sys::MyDatabaseId };
+        let database = backend::database();
         let argument = (u64::from(database.to_u32()) << 32) | u64::from(number);
         let _ = BackgroundWorkerBuilder::new(self.name)
             .set_type(self.name)

@@ -13,7 +13,7 @@ use crate::catalog::{Catalog, tenants, versions};
 use crate::error::{Error, Result};
 use crate::migrations::target_key;
 use crate::model::ids;
-use crate::pg::{IgnoredByBuilds, pause};
+use crate::pg::{IgnoredByBuilds, backend, pause};
 
 const MAX_WORKERS: i32 = 64;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -44,7 +44,7 @@ pub fn migrate_all(permit: &InstancePermit, options: Options) -> Result<Vec<Tena
     conduct(&Plan {
         task: Task::Migrate,
         deleted_until: 0,
-        database: database(),
+        database: backend::database(),
         run,
         user: permit.user(),
         role,
@@ -57,11 +57,6 @@ pub fn migrate_all(permit: &InstancePermit, options: Options) -> Result<Vec<Tena
         tenants: &tenants,
     })?;
     fleet::visits(&Catalog::latest()?, run)
-}
-
-pub(super) fn database() -> pg_sys::Oid {
-    // SAFETY: reads a variable of the backend.
-    unsafe { pg_sys::MyDatabaseId }
 }
 
 impl Options {
@@ -84,16 +79,10 @@ impl Options {
 
 /// The workers commit for themselves, so what an open transaction holds or has not committed would be in their way.
 fn refuse_in_transaction_block() -> Result<()> {
-    if in_transaction_block() {
+    if backend::is_in_transaction_block() {
         return Err(Error::InTransactionBlock { command: "tenant_migrate_all()" });
     }
     Ok(())
-}
-
-/// What runs inside a function cannot be told from a statement of its own here; a transaction block can.
-pub(super) fn in_transaction_block() -> bool {
-    // SAFETY: reads the state of the backend's transaction.
-    unsafe { pg_sys::IsTransactionBlock() || pg_sys::IsSubTransaction() }
 }
 
 fn to_visit(catalog: &Catalog, options: &Options) -> Result<Vec<Uuid>> {
@@ -156,8 +145,7 @@ fn hire(wanted: i32, queue: &JobQueue) -> Result<Crew> {
             .set_library("fluxbase_tenant")
             .set_function("fluxbase_tenant_fleet_worker")
             .set_argument(Some(pg_sys::Datum::from(queue.handle())))
-            // SAFETY: reads a variable of the backend.
-            .set_notify_pid(unsafe { pg_sys::MyProcPid })
+            .set_notify_pid(backend::process_id())
             .set_restart_time(None)
             .enable_spi_access()
             .load_dynamic();

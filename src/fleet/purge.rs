@@ -5,13 +5,14 @@ use pgrx::datum::Interval;
 use pgrx::prelude::*;
 
 use super::job_queue::{JobQueue, Plan, Task};
-use super::leader::{conduct, database, in_transaction_block};
+use super::leader::conduct;
 use super::transaction::transaction;
 use crate::access::InstancePermit;
 use crate::catalog::Catalog;
 use crate::catalog::tenants::{self, Tenant};
 use crate::error::{Error, Result};
 use crate::model::ids;
+use crate::pg::backend;
 use crate::pg::guc::{self, Lifetime};
 use crate::tenants::destroy;
 
@@ -23,7 +24,7 @@ pub fn purge(permit: &InstancePermit, older_than: Interval) -> Result<Vec<Tenant
     let (role, candidates) = {
         let catalog = Catalog::write()?;
         let candidates = tenants::list_deleted_before(&catalog, older_than)?;
-        if in_transaction_block() || candidates.len() < 2 {
+        if backend::is_in_transaction_block() || candidates.len() < 2 {
             return in_own_transaction(&catalog, candidates);
         }
         (catalog.caller_role(), candidates)
@@ -32,7 +33,7 @@ pub fn purge(permit: &InstancePermit, older_than: Interval) -> Result<Vec<Tenant
     let conducted = conduct(&Plan {
         task: Task::Purge,
         deleted_until: candidates.iter().filter_map(deleted_at).max().unwrap_or(0),
-        database: database(),
+        database: backend::database(),
         run: ids::new(),
         user: permit.user(),
         role,

@@ -1,7 +1,7 @@
 //! Whether a query may start: every relation of a tenant in it must be within the caller's reach.
 
 use std::cell::Cell;
-use std::ffi::CStr;
+use std::ffi::CString;
 
 use pgrx::{Uuid, pg_sys};
 
@@ -90,8 +90,7 @@ fn lacks_policies(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
 fn beyond_the_key(uses: impl Iterator<Item = Use>, owned: Uuid) -> Result<Option<pg_sys::Oid>> {
     let mut is_used = false;
     for Use { relation, .. } in uses.filter(|used| used.role.is_some()) {
-        // SAFETY: a lookup by oid, false where there is none.
-        let is_partition = || unsafe { pg_sys::get_rel_relispartition(relation) };
+        let is_partition = || catalogs::is_partition(relation);
         match tenant_of::tenant_of_relation(relation)? {
             Some(tenant) if tenant == owned && (!is_used || is_partition()) => is_used = true,
             None if roles::is_superuser(catalogs::relation_owner(relation)) => {}
@@ -106,8 +105,7 @@ pub fn with_what_views_read(uses: Vec<Use>) -> Result<Vec<Use>> {
     let mut all = Vec::new();
     for used @ Use { relation, .. } in uses {
         all.push(used);
-        // SAFETY: a lookup by oid.
-        if unsafe { pg_sys::get_rel_relkind(relation) } as u8 == pg_sys::RELKIND_VIEW {
+        if catalogs::relation_kind(relation) == pg_sys::RELKIND_VIEW {
             let read = catalog::relations::read_by_view(&Catalog::latest()?, relation)?;
             all.extend(read.into_iter().map(|relation| Use { relation, ..used }));
         }
@@ -245,28 +243,19 @@ pub fn refuse_unheard_creation(schema: pg_sys::Oid, is_materialized_view: bool) 
 }
 
 pub fn relation_name(relation: pg_sys::Oid) -> String {
-    // SAFETY: a lookup by oid; null where there is none, else a freshly allocated C string.
-    unsafe { text(pg_sys::get_rel_name(relation)) }
+    text(catalogs::relation_name(relation))
 }
 
 pub fn schema_name(schema: pg_sys::Oid) -> String {
-    // SAFETY: as above.
-    unsafe { text(pg_sys::get_namespace_name(schema)) }
+    text(catalogs::schema_name(schema))
 }
 
 pub fn function_name(function: pg_sys::Oid) -> String {
-    // SAFETY: as above.
-    unsafe { text(pg_sys::get_func_name(function)) }
+    text(catalogs::function_name(function))
 }
 
-/// # Safety
-/// `name` is null or a C string.
-unsafe fn text(name: *const std::ffi::c_char) -> String {
-    if name.is_null() {
-        return String::new();
-    }
-    // SAFETY: not null, and a C string by the caller's promise.
-    unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
+fn text(name: Option<CString>) -> String {
+    name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 thread_local! {

@@ -10,10 +10,10 @@ use pgrx::{Uuid, pg_sys};
 
 use super::{check, range_table};
 use crate::access::{self, Caller, owner_roles};
-use crate::catalog::changes;
+use crate::catalog::{self, changes};
 use crate::error::{Error, Result};
 use crate::pg::cursor::Cursor;
-use crate::pg::{lists, roles};
+use crate::pg::{backend, catalogs, lists, roles};
 use crate::settings::Change;
 
 /// A cursor, and what was so when it was opened.
@@ -75,8 +75,7 @@ fn caller() -> Caller {
 
 /// Whether there is any to look after, in a transaction that has not failed.
 pub fn are_open() -> bool {
-    // SAFETY: reads a variable of the backend.
-    OPENED.with_borrow(|all| !all.is_empty()) && unsafe { pg_sys::IsTransactionState() }
+    OPENED.with_borrow(|all| !all.is_empty()) && backend::is_in_transaction()
 }
 
 fn is_known(cursor: Cursor) -> bool {
@@ -225,8 +224,7 @@ fn may_fetch(function: pg_sys::Oid) -> bool {
     if number < pg_sys::FirstNormalObjectId {
         return number == pg_sys::F_CURSOR_TO_XML || number == pg_sys::F_CURSOR_TO_XMLSCHEMA;
     }
-    // SAFETY: lookups by oid and by C string.
-    unsafe { pg_sys::get_func_namespace(function) != pg_sys::get_namespace_oid(c"fluxbase_tenant".as_ptr(), true) }
+    Some(catalogs::function_schema(function)) != catalogs::schema_by_name(catalog::SCHEMA)
 }
 
 fn change(cursor: Cursor, to: impl FnOnce(Option<Shut>) -> Option<Shut>) {

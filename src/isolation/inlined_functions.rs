@@ -7,7 +7,8 @@ use std::ffi::c_void;
 use pgrx::prelude::*;
 
 use super::{catalog_barrier, tenant_of};
-use crate::pg::{lists, own_transaction};
+use crate::catalog;
+use crate::pg::{catalogs, lists, own_transaction};
 
 thread_local! {
     static KEPT_OUT: Cell<Option<pg_sys::LocalTransactionId>> = const { Cell::new(None) };
@@ -99,14 +100,15 @@ unsafe extern "C-unwind" {
 /// # Safety
 /// A range table.
 pub unsafe fn reads_catalog(range_table: *mut pg_sys::List) -> bool {
-    // SAFETY: lookups by C string and by oid; missing_ok.
+    let Some(catalog) = catalogs::schema_by_name(catalog::SCHEMA) else {
+        return false;
+    };
+    // SAFETY: by the caller's promise.
     unsafe {
-        let catalog = pg_sys::get_namespace_oid(c"fluxbase_tenant".as_ptr(), true);
         lists::nodes::<pg_sys::RangeTblEntry>(range_table).any(|entry| {
             (*entry).rtekind == pg_sys::RTEKind::RTE_RELATION
                 && !catalog_barrier::is_behind(entry)
-                && catalog != pg_sys::InvalidOid
-                && pg_sys::get_rel_namespace((*entry).relid) == catalog
+                && catalogs::relation_schema((*entry).relid) == catalog
         })
     }
 }

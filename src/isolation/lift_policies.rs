@@ -13,9 +13,9 @@ use pgrx::{IntoDatum, Uuid, direct_function_call};
 
 use super::check::Look;
 use super::{catalog_barrier, planner_support, range_table, tenant_of};
-use crate::catalog::changes;
+use crate::catalog::{self, changes};
 use crate::error::Result;
-use crate::pg::{lists, roles};
+use crate::pg::{catalogs, lists, roles};
 
 /// What policies of tenants' tables call, and the catalog's schema.
 #[derive(Clone, Copy)]
@@ -124,7 +124,7 @@ impl Lift {
                     continue;
                 };
                 let Some(tenant) = tenant_of::tenant_of_relation((*entry).relid)? else {
-                    if target != Some(index) && pg_sys::get_rel_namespace((*entry).relid) == self.extension.schema {
+                    if target != Some(index) && catalogs::relation_schema((*entry).relid) == self.extension.schema {
                         catalog_barrier::put(query, entry, index as i32 + 1)?;
                     }
                     continue;
@@ -193,8 +193,7 @@ fn extension() -> Option<Extension> {
     if known_in == generation {
         return known;
     }
-    // SAFETY: a lookup by C string; missing_ok.
-    let schema = unsafe { pg_sys::get_namespace_oid(c"fluxbase_tenant".as_ptr(), true) };
+    let schema = catalogs::schema_by_name(catalog::SCHEMA)?;
     let found = find("fluxbase_tenant.reachable(pg_catalog.uuid)")
         .zip(find("fluxbase_tenant.installed()"))
         .map(|(reachable, installed)| Extension { reachable, installed, schema });

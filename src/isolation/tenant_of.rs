@@ -8,6 +8,7 @@ use pgrx::{Uuid, pg_sys};
 
 use crate::catalog::{changes, tenants};
 use crate::error::Result;
+use crate::pg::{backend, catalogs};
 
 /// Schemas remembered at most; a session that visits more forgets all.
 const CAPACITY: usize = 4096;
@@ -44,8 +45,7 @@ pub fn tenant_of_relation(relation: pg_sys::Oid) -> Result<Option<Uuid>> {
     if let Some(tenant) = known {
         return Ok(tenant);
     }
-    // SAFETY: a lookup by oid, InvalidOid where there is none.
-    let schema = unsafe { pg_sys::get_rel_namespace(relation) };
+    let schema = catalogs::relation_schema(relation);
     let tenant = tenant_of_schema(schema)?;
     if schema != pg_sys::InvalidOid && is_remembered(schema) && changes::of_relations() == changes {
         RELATIONS.with_borrow_mut(|slots| slots[slot_of] = Slot { relation, changes, tenant });
@@ -81,8 +81,7 @@ pub fn tenant_of_function(function: pg_sys::Oid) -> Result<Option<Uuid>> {
     if is_servers_own(function) {
         return Ok(None);
     }
-    // SAFETY: a lookup by oid, InvalidOid where there is none.
-    tenant_of_schema(unsafe { pg_sys::get_func_namespace(function) })
+    tenant_of_schema(catalogs::function_schema(function))
 }
 
 pub fn tenant_of_schema(schema: pg_sys::Oid) -> Result<Option<Uuid>> {
@@ -103,8 +102,7 @@ pub fn tenant_of_schema(schema: pg_sys::Oid) -> Result<Option<Uuid>> {
         return Ok(tenant);
     }
     let tenant = tenants::of_schema(schema)?;
-    // SAFETY: reads a variable of the backend.
-    let in_parallel_mode = unsafe { pg_sys::IsInParallelMode() };
+    let in_parallel_mode = backend::is_in_parallel_mode();
     if changes::generation() == Some(generation) && !in_parallel_mode {
         SCHEMAS.with_borrow_mut(|schemas| {
             if schemas.generation == generation {

@@ -1,7 +1,74 @@
-//! Columns of the server's catalogs that it has no function for.
+//! What the server's catalogs say of an object, by its oid or name.
+
+use std::ffi::{CStr, CString};
 
 use pgrx::PgRelation;
 use pgrx::prelude::*;
+
+use super::lists;
+
+/// The schemas on the search_path, without those that are searched in any case.
+pub fn search_path() -> Vec<pg_sys::Oid> {
+    // SAFETY: a list of oids, or NIL.
+    unsafe { lists::oids(pg_sys::fetch_search_path(false)) }
+}
+
+pub fn schema_by_name(name: &CStr) -> Option<pg_sys::Oid> {
+    // SAFETY: a lookup by C string; missing_ok.
+    let schema = unsafe { pg_sys::get_namespace_oid(name.as_ptr(), true) };
+    (schema != pg_sys::InvalidOid).then_some(schema)
+}
+
+/// `None` where there is no such schema.
+pub fn schema_name(schema: pg_sys::Oid) -> Option<CString> {
+    // SAFETY: a lookup by oid, null where there is none.
+    unsafe { text(pg_sys::get_namespace_name(schema)) }
+}
+
+pub fn relation_name(relation: pg_sys::Oid) -> Option<CString> {
+    // SAFETY: as above.
+    unsafe { text(pg_sys::get_rel_name(relation)) }
+}
+
+pub fn function_name(function: pg_sys::Oid) -> Option<CString> {
+    // SAFETY: as above.
+    unsafe { text(pg_sys::get_func_name(function)) }
+}
+
+/// InvalidOid where there is no such relation.
+pub fn relation_in(schema: pg_sys::Oid, name: &CStr) -> pg_sys::Oid {
+    // SAFETY: a lookup by C string and oid.
+    unsafe { pg_sys::get_relname_relid(name.as_ptr(), schema) }
+}
+
+/// The schema of a relation; InvalidOid where there is no such relation.
+pub fn relation_schema(relation: pg_sys::Oid) -> pg_sys::Oid {
+    // SAFETY: a lookup by oid.
+    unsafe { pg_sys::get_rel_namespace(relation) }
+}
+
+/// The schema of a function; InvalidOid where there is no such function.
+pub fn function_schema(function: pg_sys::Oid) -> pg_sys::Oid {
+    // SAFETY: a lookup by oid.
+    unsafe { pg_sys::get_func_namespace(function) }
+}
+
+pub fn relation_kind(relation: pg_sys::Oid) -> u8 {
+    // SAFETY: a lookup by oid, 0 where there is none.
+    unsafe { pg_sys::get_rel_relkind(relation) as u8 }
+}
+
+pub fn is_partition(relation: pg_sys::Oid) -> bool {
+    // SAFETY: a lookup by oid, false where there is none.
+    unsafe { pg_sys::get_rel_relispartition(relation) }
+}
+
+/// # Safety
+/// Null, or a C string that was freshly allocated.
+unsafe fn text(name: *const std::ffi::c_char) -> Option<CString> {
+    // SAFETY: by the caller's promise.
+    (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_owned())
+}
 
 /// The schema of a type; InvalidOid where there is no such type.
 pub fn type_schema(name: pg_sys::Oid) -> pg_sys::Oid {

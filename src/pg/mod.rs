@@ -1,5 +1,6 @@
 //! What the extension needs of the server's C interface, behind safe functions.
 
+pub mod backend;
 pub mod caches;
 pub mod catalogs;
 pub mod context;
@@ -8,6 +9,7 @@ mod deadline;
 pub mod defaults;
 pub mod dependencies;
 mod elevated;
+pub mod event_trigger;
 pub mod guc;
 mod index_builds;
 mod jsonb;

@@ -9,61 +9,39 @@ use pgrx::prelude::*;
 
 use super::own_ddl::OwnDdl;
 use crate::access::{self, owner_roles};
+use crate::catalog;
 use crate::error::{Error, Result};
 use crate::isolation::{check, tenant_of};
 use crate::model::ids;
-use crate::pg::{catalogs, lists, parse_tree, roles};
+use crate::pg::parse_tree::{Objects, RelationName, Statement};
+use crate::pg::{catalogs, roles};
 use crate::settings;
 
-/// # Safety
-/// A statement made by the parser.
-pub unsafe fn permit(statement: *mut pg_sys::Node) -> Result<()> {
+pub fn permit(statement: &Statement) -> Result<()> {
     if OwnDdl::is_running() {
         return Ok(());
     }
     keep_owner_roles()?;
     keep_path_within_reach()?;
-    // SAFETY: the tag tells the node's type.
-    unsafe {
-        match (*statement).type_ {
-            pg_sys::NodeTag::T_DropOwnedStmt => {
-                keep_roles((*statement.cast::<pg_sys::DropOwnedStmt>()).roles, "DROP OWNED BY")
-            }
-            pg_sys::NodeTag::T_ReassignOwnedStmt => {
-                let reassign = statement.cast::<pg_sys::ReassignOwnedStmt>();
-                keep_roles((*reassign).roles, "REASSIGN OWNED BY")?;
-                let heir = pg_sys::get_rolespec_oid((*reassign).newrole, true);
-                keep_role(heir, "REASSIGN OWNED TO")
-            }
-            pg_sys::NodeTag::T_GrantStmt => keep_privileges(statement.cast()),
-            pg_sys::NodeTag::T_AlterDefaultPrivilegesStmt => keep_default_privileges(statement.cast()),
-            // Its elements are commands that start no event trigger.
-            pg_sys::NodeTag::T_CreateSchemaStmt => {
-                let create = statement.cast::<pg_sys::CreateSchemaStmt>();
-                // Without a name it is that of the owner.
-                let named = (*create).schemaname.is_null() && !(*create).authrole.is_null();
-                let name = if named { pg_sys::get_rolespec_name((*create).authrole) } else { (*create).schemaname };
-                keep_schema_name(name)?;
-                lists::nodes::<pg_sys::Node>((*statement.cast::<pg_sys::CreateSchemaStmt>()).schemaElts)
-                    .try_for_each(|element| permit(element))
-            }
-            pg_sys::NodeTag::T_DropStmt
-                if (*statement.cast::<pg_sys::DropStmt>()).removeType == pg_sys::ObjectType::OBJECT_SCHEMA =>
-            {
-                keep_schemas((*statement.cast::<pg_sys::DropStmt>()).objects)
-            }
-            pg_sys::NodeTag::T_RenameStmt
-                if (*statement.cast::<pg_sys::RenameStmt>()).renameType == pg_sys::ObjectType::OBJECT_SCHEMA =>
-            {
-                keep_schema_name((*statement.cast::<pg_sys::RenameStmt>()).newname)
-            }
-            pg_sys::NodeTag::T_CreateExtensionStmt => {
-                keep_extensions_out((*statement.cast::<pg_sys::CreateExtensionStmt>()).options)
-            }
-            pg_sys::NodeTag::T_CreatePolicyStmt => keep_policies((*statement.cast::<pg_sys::CreatePolicyStmt>()).roles),
-            pg_sys::NodeTag::T_AlterPolicyStmt => keep_policies((*statement.cast::<pg_sys::AlterPolicyStmt>()).roles),
-            _ => keep_unlocked(&parse_tree::locked_first(statement)),
+    match statement {
+        Statement::DropOwned { roles } => keep_roles(roles, "DROP OWNED BY"),
+        Statement::ReassignOwned { roles, to } => {
+            keep_roles(roles, "REASSIGN OWNED BY")?;
+            to.map_or(Ok(()), |heir| keep_role(heir, "REASSIGN OWNED TO"))
         }
+        Statement::Policy { roles } => keep_policies(roles),
+        _ if roles::is_superuser(roles::current()) => Ok(()),
+        Statement::Grant { is_grant, objects } => keep_privileges(*is_grant, objects),
+        Statement::AlterDefaultPrivileges { schemas } => keep_default_privileges(schemas),
+        // Its elements are commands that start no event trigger.
+        Statement::CreateSchema { name, elements } => {
+            name.as_deref().map_or(Ok(()), keep_schema_name)?;
+            elements.iter().try_for_each(permit)
+        }
+        Statement::DropSchemas(schemas) => keep_schemas(schemas),
+        Statement::RenameSchema { name } => keep_schema_name(name),
+        Statement::CreateExtension(schema) => keep_extensions_out(*schema),
+        Statement::Other { locks } => keep_unlocked(locks),
     }
 }
 
@@ -81,9 +59,7 @@ fn keep_owner_roles() -> Result<()> {
 /// Roles that may say who the user is search schemas out of reach, to be told what they forgot. What a command makes must not hang
 /// on anything there.
 fn keep_path_within_reach() -> Result<()> {
-    // SAFETY: a list of oids, or NIL.
-    let path = unsafe { lists::oids(pg_sys::fetch_search_path(false)) };
-    for schema in path {
+    for schema in catalogs::search_path() {
         if check::schema_is_out_of_reach(schema)? {
             return Err(Error::OutOfReach { kind: "schema", name: check::schema_name(schema) });
         }
@@ -96,19 +72,11 @@ const GROUPS: [&CStr; 4] =
 
 /// Members of a role may say that of it, and would take what the role was granted from everybody. A superuser may of a
 /// tenant's owner role, where that is left over.
-///
-/// # Safety
-/// A list of RoleSpec.
-unsafe fn keep_roles(named: *mut pg_sys::List, command: &str) -> Result<()> {
-    // SAFETY: by the caller's promise; missing_ok.
-    let mut oids = unsafe { lists::nodes::<pg_sys::RoleSpec>(named).map(|role| pg_sys::get_rolespec_oid(role, true)) };
-    oids.try_for_each(|role| keep_role(role, command))
+fn keep_roles(named: &[pg_sys::Oid], command: &str) -> Result<()> {
+    named.iter().try_for_each(|role| keep_role(*role, command))
 }
 
 fn keep_role(role: pg_sys::Oid, command: &str) -> Result<()> {
-    if role == pg_sys::InvalidOid {
-        return Ok(());
-    }
     let is_group = GROUPS.iter().any(|group| roles::by_name(group) == Some(role));
     let name = roles::name(role);
     if is_group || (ids::of_owner_role(&name).is_some() && !roles::is_superuser(roles::current())) {
@@ -122,17 +90,9 @@ fn keep_role(role: pg_sys::Oid, command: &str) -> Result<()> {
 }
 
 /// Whoever has made a schema and not committed keeps everybody waiting who wants one of that name, a new tenant too.
-///
-/// # Safety
-/// A C string, or null.
-unsafe fn keep_schema_name(name: *const std::ffi::c_char) -> Result<()> {
+fn keep_schema_name(name: &str) -> Result<()> {
     let prefix = settings::schema_prefix();
-    if name.is_null() || prefix.is_empty() || roles::is_superuser(roles::current()) {
-        return Ok(());
-    }
-    // SAFETY: by the caller's promise, and not null.
-    let name = unsafe { CStr::from_ptr(name) };
-    if name.to_bytes().starts_with(prefix.as_bytes()) {
+    if !prefix.is_empty() && name.starts_with(&prefix) {
         return Err(Error::forbidden(
             format!("name a schema as those of tenants are named, \"{prefix}...\""),
             "Choose another name, or have a superuser create it.",
@@ -142,13 +102,8 @@ unsafe fn keep_schema_name(name: *const std::ffi::c_char) -> Result<()> {
 }
 
 /// The server locks a schema before it asks whose it is.
-///
-/// # Safety
-/// A list of String.
-unsafe fn keep_schemas(names: *mut pg_sys::List) -> Result<()> {
-    let role = roles::current();
-    // SAFETY: by the caller's promise.
-    if !roles::is_superuser(role) && unsafe { any_schema(names, role)? } {
+fn keep_schemas(schemas: &[pg_sys::Oid]) -> Result<()> {
+    if any_schema(schemas)? {
         return Err(Error::forbidden(
             "drop a schema of a tenant or of the catalog",
             "tenant_delete() does, for a tenant.",
@@ -158,107 +113,59 @@ unsafe fn keep_schemas(names: *mut pg_sys::List) -> Result<()> {
 }
 
 /// A policy TO a tenant's owner role locks its table when the role is dropped: with enough of them that is never done.
-///
-/// # Safety
-/// A list of RoleSpec.
-unsafe fn keep_policies(named: *mut pg_sys::List) -> Result<()> {
+fn keep_policies(named: &[pg_sys::Oid]) -> Result<()> {
     let current = roles::current();
-    // SAFETY: by the caller's promise.
-    for named in unsafe { lists::nodes::<pg_sys::RoleSpec>(named) } {
-        // SAFETY: as above; missing_ok. PUBLIC is no role.
-        let role = unsafe {
-            match (*named).roletype {
-                pg_sys::RoleSpecType::ROLESPEC_PUBLIC => pg_sys::InvalidOid,
-                _ => pg_sys::get_rolespec_oid(named, true),
-            }
-        };
-        if role != pg_sys::InvalidOid
-            && ids::of_owner_role(&roles::name(role)).is_some()
-            && !roles::has_privileges_of(current, role)
-        {
-            return Err(Error::forbidden(
-                format!("write policies TO {}", roles::name(role)),
-                "A tenant's owner role runs the tenant's migrations and nothing else.",
-            ));
-        }
+    let is_others = |role: &&pg_sys::Oid| {
+        ids::of_owner_role(&roles::name(**role)).is_some() && !roles::has_privileges_of(current, **role)
+    };
+    match named.iter().find(is_others) {
+        None => Ok(()),
+        Some(role) => Err(Error::forbidden(
+            format!("write policies TO {}", roles::name(*role)),
+            "A tenant's owner role runs the tenant's migrations and nothing else.",
+        )),
     }
-    Ok(())
 }
 
-/// GRANT and REVOKE.
-///
-/// # Safety
-/// A statement made by the parser.
-unsafe fn keep_privileges(statement: *mut pg_sys::GrantStmt) -> Result<()> {
-    use pg_sys::ObjectType::*;
-    let role = roles::current();
-    if roles::is_superuser(role) {
-        return Ok(());
-    }
-    // SAFETY: by the caller's promise: what kind of object is named tells what the list holds. Whether an object exists is for
-    // the command itself to say.
-    unsafe {
-        let objects = (*statement).objects;
-        let in_schemas = (*statement).targtype == pg_sys::GrantTargetType::ACL_TARGET_ALL_IN_SCHEMA;
-        let is_refused = match (*statement).objtype {
-            _ if in_schemas => any_schema(objects, role)?,
-            OBJECT_SCHEMA => any_schema(objects, role)?,
-            OBJECT_TABLE | OBJECT_SEQUENCE => any_relation(objects, role)?,
-            kind @ (OBJECT_FUNCTION | OBJECT_PROCEDURE | OBJECT_ROUTINE) => any_routine(kind, objects, role)?,
-            OBJECT_TYPE | OBJECT_DOMAIN => any_type(objects, role)?,
-            _ => false,
-        };
-        if is_refused {
-            let command = if (*statement).is_grant { "GRANT" } else { "REVOKE" };
-            return Err(Error::forbidden(
-                format!("{command} privileges on objects of a tenant or of the catalog"),
-                "Only their owner may: let a migration of the tenant do it.",
-            ));
+fn keep_privileges(is_grant: bool, objects: &Objects) -> Result<()> {
+    let is_refused = match objects {
+        Objects::Schemas(schemas) => any_schema(schemas)?,
+        Objects::Relations(names) => any(names, |name| Ok(kept_from(name)?.is_some()))?,
+        Objects::Routines(routines) => any(routines, |routine| {
+            is_others(pg_sys::ProcedureRelationId, *routine, catalogs::function_schema(*routine))
+        })?,
+        Objects::Types(types) => {
+            any(types, |name| is_others(pg_sys::TypeRelationId, *name, catalogs::type_schema(*name)))?
         }
+        Objects::Others => false,
+    };
+    if is_refused {
+        let command = if is_grant { "GRANT" } else { "REVOKE" };
+        return Err(Error::forbidden(
+            format!("{command} privileges on objects of a tenant or of the catalog"),
+            "Only their owner may: let a migration of the tenant do it.",
+        ));
     }
     Ok(())
 }
 
 /// ALTER DEFAULT PRIVILEGES IN SCHEMA asks for no right on the schema, and what it writes hangs on it.
-///
-/// # Safety
-/// A statement made by the parser.
-unsafe fn keep_default_privileges(statement: *mut pg_sys::AlterDefaultPrivilegesStmt) -> Result<()> {
-    let role = roles::current();
-    if roles::is_superuser(role) {
-        return Ok(());
-    }
-    // SAFETY: by the caller's promise: the option holds a list of names.
-    unsafe {
-        for option in lists::nodes::<pg_sys::DefElem>((*statement).options) {
-            if CStr::from_ptr((*option).defname) == c"schemas" && any_schema((*option).arg.cast(), role)? {
-                return Err(Error::forbidden(
-                    "alter default privileges in a schema of a tenant or of the catalog",
-                    "Only its owner may: let a migration of the tenant do it.",
-                ));
-            }
-        }
+fn keep_default_privileges(schemas: &[pg_sys::Oid]) -> Result<()> {
+    if any_schema(schemas)? {
+        return Err(Error::forbidden(
+            "alter default privileges in a schema of a tenant or of the catalog",
+            "Only its owner may: let a migration of the tenant do it.",
+        ));
     }
     Ok(())
 }
 
-/// A trusted extension is created with a superuser's rights, in any schema, and belongs to whoever created it. Without SCHEMA it
-/// goes into the first one on the search_path, and so do those that CASCADE creates.
-///
-/// # Safety
-/// Options of CREATE EXTENSION, made by the parser.
-unsafe fn keep_extensions_out(options: *mut pg_sys::List) -> Result<()> {
-    if roles::is_superuser(roles::current()) {
-        return Ok(());
-    }
-    // SAFETY: by the caller's promise; missing_ok; a list of oids.
-    let schema = unsafe {
-        match lists::nodes::<pg_sys::DefElem>(options).find(|option| CStr::from_ptr((**option).defname) == c"schema") {
-            Some(option) => pg_sys::get_namespace_oid(pg_sys::defGetString(option), true),
-            None => lists::oids(pg_sys::fetch_search_path(false)).first().copied().unwrap_or(pg_sys::InvalidOid),
-        }
-    };
-    if is_kept(schema)? {
+/// A trusted extension is created with a superuser's rights, in any schema, and belongs to whoever created it. Those that CASCADE
+/// creates go into the same schema.
+fn keep_extensions_out(schema: Option<pg_sys::Oid>) -> Result<()> {
+    if let Some(schema) = schema
+        && is_kept(schema)?
+    {
         return Err(Error::forbidden(
             "create an extension in a schema of a tenant or of the catalog",
             "Name another schema: CREATE EXTENSION ... SCHEMA.",
@@ -268,132 +175,47 @@ unsafe fn keep_extensions_out(options: *mut pg_sys::List) -> Result<()> {
 }
 
 /// Commands on relations of tenants and of the catalog that lock before they check.
-///
-/// # Safety
-/// Names made by the parser, or null.
-unsafe fn keep_unlocked(names: &[*mut pg_sys::RangeVar]) -> Result<()> {
-    let role = roles::current();
-    if names.is_empty() || roles::is_superuser(role) {
-        return Ok(());
-    }
-    for name in names.iter().filter(|name| !name.is_null()) {
-        // SAFETY: by the caller's promise.
-        if let Some(relation) = unsafe { kept_from(*name, role)? } {
+fn keep_unlocked(names: &[RelationName]) -> Result<()> {
+    for name in names {
+        if let Some(relation) = kept_from(name)? {
             return Err(Error::OutOfReach { kind: "table", name: check::relation_name(relation) });
         }
-        // SAFETY: as above.
-        unsafe { pin(*name) };
+        name.pin();
     }
     Ok(())
 }
 
+fn any<T>(all: &[T], is_so: impl Fn(&T) -> Result<bool>) -> Result<bool> {
+    for one in all {
+        if is_so(one)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Whether what is in a schema is a tenant's or the catalog's.
 fn is_kept(schema: pg_sys::Oid) -> Result<bool> {
-    // SAFETY: a lookup by C string; missing_ok.
-    let catalog = unsafe { pg_sys::get_namespace_oid(c"fluxbase_tenant".as_ptr(), true) };
-    Ok(schema != pg_sys::InvalidOid && (schema == catalog || tenant_of::tenant_of_schema(schema)?.is_some()))
+    let is_catalog = catalogs::schema_by_name(catalog::SCHEMA) == Some(schema);
+    Ok(schema != pg_sys::InvalidOid && (is_catalog || tenant_of::tenant_of_schema(schema)?.is_some()))
 }
 
-/// # Safety
-/// A list of String.
-unsafe fn any_schema(names: *mut pg_sys::List, role: pg_sys::Oid) -> Result<bool> {
-    // SAFETY: by the caller's promise; missing_ok.
-    for name in unsafe { lists::nodes::<pg_sys::String>(names) } {
-        // SAFETY: as above.
-        let schema = unsafe { pg_sys::get_namespace_oid((*name).sval, true) };
-        if is_kept(schema)? && !roles::owns(pg_sys::NamespaceRelationId, schema, role) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+/// Whether an object is a tenant's or the catalog's, and not the current role's own.
+fn is_others(class: pg_sys::Oid, object: pg_sys::Oid, schema: pg_sys::Oid) -> Result<bool> {
+    Ok(is_kept(schema)? && !roles::owns(class, object, roles::current()))
 }
 
-/// # Safety
-/// A list of RangeVar.
-unsafe fn any_relation(names: *mut pg_sys::List, role: pg_sys::Oid) -> Result<bool> {
-    // SAFETY: by the caller's promise.
-    for name in unsafe { lists::nodes::<pg_sys::RangeVar>(names) } {
-        // SAFETY: as above.
-        if unsafe { kept_from(name, role)? }.is_some() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+fn any_schema(schemas: &[pg_sys::Oid]) -> Result<bool> {
+    any(schemas, |schema| is_others(pg_sys::NamespaceRelationId, *schema, *schema))
 }
 
-/// A name without a schema is looked up again when the command has waited for its own table: it must not come to mean another.
-///
-/// # Safety
-/// A name made by the parser, of a statement that is this execution's own.
-unsafe fn pin(name: *mut pg_sys::RangeVar) {
-    // SAFETY: by the caller's promise; lookups by oid; a C string, or null.
-    unsafe {
-        if (*name).schemaname.is_null() && (*name).relpersistence as u8 != pg_sys::RELPERSISTENCE_TEMP {
-            let relation = resolve(name);
-            if relation != pg_sys::InvalidOid {
-                // The statement's own memory is not this function's: the transaction outlives both.
-                let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation));
-                (*name).schemaname = pg_sys::MemoryContextStrdup(pg_sys::TopTransactionContext, schema);
-            }
-        }
-    }
-}
-
-/// InvalidOid where there is none: that is for the command itself to say.
-///
-/// # Safety
-/// A name made by the parser.
-unsafe fn resolve(name: *mut pg_sys::RangeVar) -> pg_sys::Oid {
-    let (no_lock, missing_ok) = (pg_sys::NoLock as i32, pg_sys::RVROption::RVR_MISSING_OK);
-    // SAFETY: by the caller's promise.
-    unsafe { pg_sys::RangeVarGetRelidExtended(name, no_lock, missing_ok, None, std::ptr::null_mut()) }
-}
-
-/// The relation, where it is a tenant's or the catalog's and the role does not own it.
-///
-/// # Safety
-/// A name made by the parser.
-unsafe fn kept_from(name: *mut pg_sys::RangeVar, role: pg_sys::Oid) -> Result<Option<pg_sys::Oid>> {
-    // SAFETY: by the caller's promise; a lookup by oid.
-    let (relation, schema) = unsafe {
-        let relation = resolve(name);
-        (relation, pg_sys::get_rel_namespace(relation))
-    };
+/// The relation, where it is a tenant's or the catalog's and the current role does not own it.
+fn kept_from(name: &RelationName) -> Result<Option<pg_sys::Oid>> {
+    let role = roles::current();
+    let relation = name.resolve();
     let is_kept = relation != pg_sys::InvalidOid
-        && (((tenant_of::is_servers_own(relation) || is_kept(schema)?) && !roles::owns_relation(relation, role))
+        && (((tenant_of::is_servers_own(relation) || is_kept(catalogs::relation_schema(relation))?)
+            && !roles::owns_relation(relation, role))
             || (check::is_shared_with_others(relation, role)? && !roles::may_hang_on(relation, role)));
     Ok(is_kept.then_some(relation))
-}
-
-/// # Safety
-/// A list of ObjectWithArgs.
-unsafe fn any_routine(kind: pg_sys::ObjectType::Type, names: *mut pg_sys::List, role: pg_sys::Oid) -> Result<bool> {
-    // SAFETY: by the caller's promise; missing_ok.
-    let found = unsafe {
-        lists::nodes::<pg_sys::ObjectWithArgs>(names).map(|name| pg_sys::LookupFuncWithArgs(kind, name, true))
-    };
-    for routine in found.filter(|routine| *routine != pg_sys::InvalidOid) {
-        // SAFETY: a lookup by oid.
-        let schema = unsafe { pg_sys::get_func_namespace(routine) };
-        if is_kept(schema)? && !roles::owns(pg_sys::ProcedureRelationId, routine, role) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// # Safety
-/// A list of lists of names.
-unsafe fn any_type(names: *mut pg_sys::List, role: pg_sys::Oid) -> Result<bool> {
-    // SAFETY: by the caller's promise; missing_ok.
-    let found = unsafe {
-        lists::nodes::<pg_sys::List>(names)
-            .map(|name| pg_sys::LookupTypeNameOid(std::ptr::null_mut(), pg_sys::makeTypeNameFromNameList(name), true))
-    };
-    for name in found.filter(|name| *name != pg_sys::InvalidOid) {
-        if is_kept(catalogs::type_schema(name))? && !roles::owns(pg_sys::TypeRelationId, name, role) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }

@@ -140,11 +140,8 @@ fn objects(catalog: &Catalog) -> Result<Objects> {
             if owner.is_some() && owner != tenant {
                 objects.stray = Some(object);
             }
-            // SAFETY: lookups by oid, false and 0 where there is none.
-            objects.partitions |= unsafe {
-                pg_sys::get_rel_relispartition(object)
-                    || pg_sys::get_rel_relkind(object) as u8 == pg_sys::RELKIND_PARTITIONED_TABLE
-            };
+            objects.partitions |=
+                catalogs::is_partition(object) || catalogs::relation_kind(object) == pg_sys::RELKIND_PARTITIONED_TABLE;
         } else {
             // A policy, whose table the larger query looks up, or a schema.
             objects.of_tenants = true;

@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use super::{before_command, grant_watch};
 use crate::access::security_definers;
 use crate::isolation::{self, Raise, Use, check, held_cursors, keep_for_others, permit};
-use crate::pg::parse_tree::commands;
+use crate::pg::parse_tree::{Statement, commands};
 use crate::pg::roles;
 
 /// The hook that was there before ours. Written once, by `install`.
@@ -46,7 +46,7 @@ unsafe extern "C-unwind" fn utility(
         permit_command(command);
         // No event trigger hears of this one.
         if pgrx::is_a(command, pg_sys::NodeTag::T_ReassignOwnedStmt) {
-            before_command::permit(command).unwrap_or_raise();
+            before_command::permit(&Statement::read(command)).unwrap_or_raise();
         }
         match (*command).type_ {
             pg_sys::NodeTag::T_DoStmt | pg_sys::NodeTag::T_CallStmt => held_cursors::before_code_of_others(),

@@ -11,7 +11,7 @@ use crate::catalog::tenants::Tenant;
 use crate::error::{Error, Result};
 use crate::pg::dependencies::{self, Hanging, Object};
 use crate::pg::sql::{Ident, command};
-use crate::pg::{attempt, execute, query};
+use crate::pg::{attempt, catalogs, execute, query};
 use crate::protection::OwnDdl;
 use crate::protection::grants::USERS;
 
@@ -43,11 +43,9 @@ enum Burden {
 
 fn burden(tenant: &Tenant) -> Result<Burden> {
     let name = CString::new(&*tenant.schema_name).map_err(|_| Error::internal("a zero byte in a schema name"))?;
-    // SAFETY: a lookup by C string; missing_ok.
-    let schema = unsafe { pg_sys::get_namespace_oid(name.as_ptr(), true) };
-    if schema == pg_sys::InvalidOid {
+    let Some(schema) = catalogs::schema_by_name(&name) else {
         return Ok(Burden::None);
-    }
+    };
     let Hanging { objects, parts, are_all } = dependencies::hanging_on_schema(schema, MOST_HANGING)?;
     // A view has a rule and two types.
     if !are_all || objects.len() > MOST_HANGING || parts > MOST_HANGING * 4 {

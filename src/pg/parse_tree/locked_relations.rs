@@ -3,11 +3,19 @@
 
 use pgrx::prelude::*;
 
+use super::relation_name::RelationName;
 use crate::pg::lists;
 
 /// # Safety
-/// A statement made by the parser, which outlives the answer.
-pub unsafe fn locked_first(statement: *mut pg_sys::Node) -> Vec<*mut pg_sys::RangeVar> {
+/// A statement made by the parser, which outlives the answer and is this execution's own.
+pub unsafe fn locked_first(statement: *mut pg_sys::Node) -> Vec<RelationName> {
+    // SAFETY: by the caller's promise.
+    unsafe { named_in(statement).into_iter().filter_map(|name| RelationName::new(name)).collect() }
+}
+
+/// # Safety
+/// As above.
+unsafe fn named_in(statement: *mut pg_sys::Node) -> Vec<*mut pg_sys::RangeVar> {
     use pg_sys::NodeTag::*;
     // SAFETY: the tag tells the node's type.
     unsafe {

@@ -3,5 +3,8 @@
 pub mod alter_table;
 pub mod commands;
 mod locked_relations;
+mod relation_name;
+mod statement;
 
-pub use locked_relations::locked_first;
+pub use relation_name::{RelationName, relation_of_name};
+pub use statement::{Objects, Statement};

@@ -1,0 +1,208 @@
+//! A command as the parser made it, by what it names: roles, schemas and other objects as oids. What is not there is left out: that is
+//! for the command itself to say.
+
+use std::ffi::CStr;
+
+use pgrx::pg_sys;
+
+use super::locked_relations::locked_first;
+use super::relation_name::RelationName;
+use crate::pg::lists;
+
+pub enum Statement {
+    DropOwned {
+        roles: Vec<pg_sys::Oid>,
+    },
+    ReassignOwned {
+        roles: Vec<pg_sys::Oid>,
+        to: Option<pg_sys::Oid>,
+    },
+    /// GRANT or REVOKE on objects.
+    Grant {
+        is_grant: bool,
+        objects: Objects,
+    },
+    AlterDefaultPrivileges {
+        schemas: Vec<pg_sys::Oid>,
+    },
+    /// With the commands in it.
+    CreateSchema {
+        name: Option<String>,
+        elements: Vec<Statement>,
+    },
+    DropSchemas(Vec<pg_sys::Oid>),
+    RenameSchema {
+        name: String,
+    },
+    /// Into this schema.
+    CreateExtension(Option<pg_sys::Oid>),
+    /// CREATE or ALTER POLICY, TO these.
+    Policy {
+        roles: Vec<pg_sys::Oid>,
+    },
+    /// Any other, and the relations that it locks before it asks whose they are.
+    Other {
+        locks: Vec<RelationName>,
+    },
+}
+
+pub enum Objects {
+    Schemas(Vec<pg_sys::Oid>),
+    Relations(Vec<RelationName>),
+    Routines(Vec<pg_sys::Oid>),
+    Types(Vec<pg_sys::Oid>),
+    Others,
+}
+
+impl Statement {
+    /// # Safety
+    /// A statement made by the parser, which outlives the answer and is this execution's own.
+    pub unsafe fn read(statement: *mut pg_sys::Node) -> Self {
+        use pg_sys::NodeTag::*;
+        // SAFETY: the tag tells the node's type.
+        unsafe {
+            match (*statement).type_ {
+                T_DropOwnedStmt => {
+                    let command = statement.cast::<pg_sys::DropOwnedStmt>();
+                    Statement::DropOwned { roles: roles((*command).roles) }
+                }
+                T_ReassignOwnedStmt => {
+                    let command = statement.cast::<pg_sys::ReassignOwnedStmt>();
+                    Statement::ReassignOwned { roles: roles((*command).roles), to: role((*command).newrole) }
+                }
+                T_GrantStmt => {
+                    let command = statement.cast::<pg_sys::GrantStmt>();
+                    Statement::Grant { is_grant: (*command).is_grant, objects: Objects::of_grant(command) }
+                }
+                T_AlterDefaultPrivilegesStmt => {
+                    let command = statement.cast::<pg_sys::AlterDefaultPrivilegesStmt>();
+                    let names =
+                        option((*command).options, c"schemas").map_or(std::ptr::null_mut(), |names| (*names).arg);
+                    Statement::AlterDefaultPrivileges { schemas: schemas(names.cast()) }
+                }
+                T_CreateSchemaStmt => {
+                    let command = statement.cast::<pg_sys::CreateSchemaStmt>();
+                    // Without a name it is that of the owner.
+                    let is_owners = (*command).schemaname.is_null() && !(*command).authrole.is_null();
+                    let name =
+                        if is_owners { pg_sys::get_rolespec_name((*command).authrole) } else { (*command).schemaname };
+                    let elements = lists::nodes::<pg_sys::Node>((*command).schemaElts);
+                    Statement::CreateSchema {
+                        name: text(name),
+                        elements: elements.map(|element| Statement::read(element)).collect(),
+                    }
+                }
+                T_DropStmt
+                    if (*statement.cast::<pg_sys::DropStmt>()).removeType == pg_sys::ObjectType::OBJECT_SCHEMA =>
+                {
+                    Statement::DropSchemas(schemas((*statement.cast::<pg_sys::DropStmt>()).objects))
+                }
+                T_RenameStmt
+                    if (*statement.cast::<pg_sys::RenameStmt>()).renameType == pg_sys::ObjectType::OBJECT_SCHEMA =>
+                {
+                    let name = text((*statement.cast::<pg_sys::RenameStmt>()).newname);
+                    Statement::RenameSchema { name: name.unwrap_or_default() }
+                }
+                T_CreateExtensionStmt => {
+                    let command = statement.cast::<pg_sys::CreateExtensionStmt>();
+                    Statement::CreateExtension(schema_of_extension((*command).options))
+                }
+                T_CreatePolicyStmt => {
+                    Statement::Policy { roles: roles((*statement.cast::<pg_sys::CreatePolicyStmt>()).roles) }
+                }
+                T_AlterPolicyStmt => {
+                    Statement::Policy { roles: roles((*statement.cast::<pg_sys::AlterPolicyStmt>()).roles) }
+                }
+                _ => Statement::Other { locks: locked_first(statement) },
+            }
+        }
+    }
+}
+
+impl Objects {
+    /// # Safety
+    /// A GRANT or REVOKE made by the parser.
+    unsafe fn of_grant(command: *mut pg_sys::GrantStmt) -> Self {
+        use pg_sys::ObjectType::*;
+        // SAFETY: by the caller's promise: what kind of object is named tells what the list holds; missing_ok.
+        unsafe {
+            let objects = (*command).objects;
+            if (*command).targtype == pg_sys::GrantTargetType::ACL_TARGET_ALL_IN_SCHEMA {
+                return Objects::Schemas(schemas(objects));
+            }
+            match (*command).objtype {
+                OBJECT_SCHEMA => Objects::Schemas(schemas(objects)),
+                OBJECT_TABLE | OBJECT_SEQUENCE => Objects::Relations(RelationName::list(objects)),
+                kind @ (OBJECT_FUNCTION | OBJECT_PROCEDURE | OBJECT_ROUTINE) => {
+                    let names = lists::nodes::<pg_sys::ObjectWithArgs>(objects);
+                    Objects::Routines(known(names.map(|name| pg_sys::LookupFuncWithArgs(kind, name, true))))
+                }
+                OBJECT_TYPE | OBJECT_DOMAIN => {
+                    let names =
+                        lists::nodes::<pg_sys::List>(objects).map(|name| pg_sys::makeTypeNameFromNameList(name));
+                    Objects::Types(known(names.map(|name| pg_sys::LookupTypeNameOid(std::ptr::null_mut(), name, true))))
+                }
+                _ => Objects::Others,
+            }
+        }
+    }
+}
+
+fn known(oids: impl Iterator<Item = pg_sys::Oid>) -> Vec<pg_sys::Oid> {
+    oids.filter(|oid| *oid != pg_sys::InvalidOid).collect()
+}
+
+/// # Safety
+/// A list of RoleSpec.
+unsafe fn roles(named: *mut pg_sys::List) -> Vec<pg_sys::Oid> {
+    // SAFETY: by the caller's promise.
+    unsafe { lists::nodes::<pg_sys::RoleSpec>(named).filter_map(|named| role(named)).collect() }
+}
+
+/// # Safety
+/// A RoleSpec.
+unsafe fn role(named: *mut pg_sys::RoleSpec) -> Option<pg_sys::Oid> {
+    // SAFETY: by the caller's promise; missing_ok. PUBLIC is no role.
+    let role = unsafe {
+        match (*named).roletype {
+            pg_sys::RoleSpecType::ROLESPEC_PUBLIC => pg_sys::InvalidOid,
+            _ => pg_sys::get_rolespec_oid(named, true),
+        }
+    };
+    (role != pg_sys::InvalidOid).then_some(role)
+}
+
+/// # Safety
+/// A list of String.
+unsafe fn schemas(names: *mut pg_sys::List) -> Vec<pg_sys::Oid> {
+    // SAFETY: by the caller's promise; missing_ok.
+    unsafe { known(lists::nodes::<pg_sys::String>(names).map(|name| pg_sys::get_namespace_oid((*name).sval, true))) }
+}
+
+/// The option SCHEMA, or the first schema on the search_path.
+///
+/// # Safety
+/// Options of CREATE EXTENSION.
+unsafe fn schema_of_extension(options: *mut pg_sys::List) -> Option<pg_sys::Oid> {
+    // SAFETY: by the caller's promise; missing_ok; a list of oids.
+    unsafe {
+        match option(options, c"schema") {
+            Some(schema) => known(std::iter::once(pg_sys::get_namespace_oid(pg_sys::defGetString(schema), true))).pop(),
+            None => lists::oids(pg_sys::fetch_search_path(false)).first().copied(),
+        }
+    }
+}
+
+/// # Safety
+/// A list of DefElem.
+unsafe fn option(options: *mut pg_sys::List, name: &CStr) -> Option<*mut pg_sys::DefElem> {
+    // SAFETY: by the caller's promise.
+    unsafe { lists::nodes::<pg_sys::DefElem>(options).find(|option| CStr::from_ptr((**option).defname) == name) }
+}
+
+/// # Safety
+/// A C string, or null.
+unsafe fn text(name: *const std::ffi::c_char) -> Option<String> {
+    // SAFETY: by the caller's promise.
+    (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned())
+}
