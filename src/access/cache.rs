@@ -66,7 +66,7 @@ pub fn keep_verdict(at: Moment, tenant: Uuid, reaches: bool) {
     }
 }
 
-/// `None` where the tenant does not exist. Without a user only the status is known.
+/// `None` where the tenant does not exist, or the user is not a member. Without a user only the status is known.
 pub fn standing(user: Option<Uuid>, tenant: Uuid) -> Result<Option<Standing>> {
     let key = (user, tenant);
     remembered(

@@ -37,10 +37,23 @@ impl Caller {
     /// The caller where `role` is the database role whose privileges count.
     pub fn of(role: pg_sys::Oid) -> Result<Self> {
         if let Some(tenant) = sandboxed_tenant() {
-            return Ok(Caller::Service(tenant));
+            return Ok(if is_code_of(tenant) { Caller::Service(tenant) } else { Caller::Nobody });
         }
+        let code = security_context::calling_role();
+        Caller::outside_sandbox(role, is_of_admins(role) && (code == roles::outer() || is_admin(code)))
+    }
+
+    /// The caller as the session is one, for code that runs as a tenant's owner role in it.
+    pub fn of_session() -> Result<Self> {
+        match sandboxed_tenant() {
+            Some(tenant) => Ok(Caller::Service(tenant)),
+            None => Caller::outside_sandbox(roles::outer(), is_of_admins(roles::outer())),
+        }
+    }
+
+    fn outside_sandbox(role: pg_sys::Oid, is_of_admins: bool) -> Result<Self> {
         // Whoever is set as user is so for what the session does itself.
-        if security_context::is_maintenance_of_others() && !roles::is_superuser(role) && !is_of_admins(role) {
+        if security_context::is_maintenance_of_others() && !roles::is_superuser(role) && !is_of_admins {
             return Ok(Caller::Nobody);
         }
         if let Some(user) = user()? {
@@ -50,7 +63,7 @@ impl Caller {
                 Caller::User(user)
             });
         }
-        if roles::is_superuser(role) || is_of_admins(role) {
+        if roles::is_superuser(role) || is_of_admins {
             return Ok(Caller::InstanceAdmin { user: None });
         }
         Ok(match service_tenant()? {
@@ -73,16 +86,24 @@ impl Caller {
     }
 }
 
-/// Whether the role whose privileges count, the one that runs and the session's own are all members of fluxbase_tenant_admin. A view
-/// or a SECURITY DEFINER function of such a role makes nobody an instance admin, and code of others that runs for an admin does
-/// not act as one. A superuser, who counts as a member, may be maintaining the table of whoever calls.
+/// Whether code that a sandbox runs is the tenant's own, or a superuser's. Others' code may come by: a migration's ANALYZE takes along
+/// every table that its role may maintain, whoever put code into it.
+fn is_code_of(tenant: Uuid) -> bool {
+    let role = security_context::calling_role();
+    owner_roles::owned_by(role) == Some(tenant) || roles::is_superuser(role)
+}
+
+fn is_admin(role: pg_sys::Oid) -> bool {
+    roles::is_member(role, c"fluxbase_tenant_admin")
+}
+
+/// Whether the role whose privileges count and the session's own are members of fluxbase_tenant_admin. A view or a SECURITY DEFINER
+/// function of such a role makes nobody an instance admin, and code of others that runs for an admin does not act as one. A superuser,
+/// who counts as a member, may be maintaining the table of whoever calls.
 fn is_of_admins(role: pg_sys::Oid) -> bool {
-    let is_admin = |role| roles::is_member(role, c"fluxbase_tenant_admin");
-    let session = roles::outer();
     !security_context::is_called_in_maintenance()
         && is_admin(role)
-        && is_admin(session)
-        && (role == session || is_admin(security_context::calling_role()))
+        && (role == roles::outer() || is_admin(roles::outer()))
         // A tenant's function was asked about as it began.
         && security_definers::are_all(|owner| is_admin(owner) || owner_roles::is_owner_role(owner))
 }

@@ -20,9 +20,11 @@ pub fn is_owner_role(role: pg_sys::Oid) -> bool {
 
 /// The tenant that code works for which runs as this role now.
 pub fn tenant_of(role: pg_sys::Oid) -> Option<Uuid> {
-    if role != roles::current() {
-        return None;
-    }
+    if role == roles::current() { owned_by(role) } else { None }
+}
+
+/// The tenant whose owner role this is.
+pub fn owned_by(role: pg_sys::Oid) -> Option<Uuid> {
     let changes = changes::of_roles();
     let (known, then, tenant) = OWNED.get();
     if known == role && then == changes {

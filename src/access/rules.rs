@@ -198,7 +198,7 @@ pub fn is_reached_by_session(owner_role: pg_sys::Oid, tenant_id: Uuid) -> Result
     if roles::bypasses_policies(session) && !is_sandboxed() {
         return Ok(security_definers::is_own_doing(owner_role));
     }
-    has_access_as(Caller::of(session)?, tenant_id, Role::Member)
+    has_access_as(Caller::of_session()?, tenant_id, Role::Member)
 }
 
 /// The tenants whose rows of shared tables the caller reaches now.

@@ -7,21 +7,22 @@ use pgrx::Uuid;
 
 use crate::error::Result;
 use crate::model::ids;
-use crate::pg::guc;
+use crate::pg::{backend, guc};
 use crate::settings;
 
 /// Whether it is a sandbox, and not a setting or a role, that says who is calling.
 pub fn is_sandboxed() -> bool {
-    SANDBOX.get().is_some()
+    sandboxed_tenant().is_some()
 }
 
 /// Whether a migration's SQL is running, for this tenant.
 pub fn is_sandbox_of(tenant: Uuid) -> bool {
-    SANDBOX.get() == Some(tenant)
+    sandboxed_tenant() == Some(tenant)
 }
 
+/// The tenant that a sandbox works for, in its parallel workers too.
 pub(super) fn sandboxed_tenant() -> Option<Uuid> {
-    SANDBOX.get()
+    if backend::is_parallel_worker() { settings::sandbox() } else { SANDBOX.get() }
 }
 
 thread_local! {
@@ -51,13 +52,14 @@ impl SandboxIdentity {
 
     /// What goes with it, for parallel workers, which know the settings alone: the tenant's service context, and no setting
     /// of others that the script could give a user's id.
-    pub fn settings(tenant: &str) -> [(&CStr, &str); 5] {
+    pub fn settings(tenant: &str) -> [(&CStr, &str); 6] {
         let (user_id, tenant_id) = ("fluxbase_tenant.user_id", "fluxbase_tenant.tenant_id");
         [
             (c"fluxbase_tenant.user_id_setting", user_id),
             (c"fluxbase_tenant.tenant_id_setting", tenant_id),
             (settings::USER_ID, ""),
             (settings::CHOICE, ""),
+            (settings::SANDBOX, tenant),
             (settings::TENANT_ID, tenant),
         ]
     }

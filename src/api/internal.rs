@@ -107,8 +107,10 @@ fn after_command(fcinfo: pg_sys::FunctionCallInfo) -> Result<()> {
 
 /// Event trigger: see `dependents`.
 #[pg_extern(sql = false)]
-fn after_any_command(_fcinfo: pg_sys::FunctionCallInfo) -> Result<()> {
-    answer(dependents::refuse_out_of_reach)
+fn after_any_command(fcinfo: pg_sys::FunctionCallInfo) -> Result<()> {
+    // SAFETY: called as an event trigger function.
+    let may_be_elsewhere = unsafe { event_trigger::may_make_elsewhere(fcinfo) };
+    answer(|| dependents::after_any_command(may_be_elsewhere))
 }
 
 /// Event trigger: see `event_triggers`.

@@ -246,6 +246,20 @@ fn any(catalog: &Catalog, sql: &'static str, oid: pg_sys::Oid, column: &str) -> 
     Ok(!query(catalog.scope(), sql, &[oid.into(), column.into()], |_| Ok(()))?.is_empty())
 }
 
+/// What the current DDL command of a tenant's owner role made that is not in the tenant's schema.
+pub fn made_elsewhere(catalog: &Catalog, tenant: Uuid) -> Result<Option<String>> {
+    let found = query(
+        catalog.scope(),
+        "SELECT d.object_type || ' ' || d.object_identity FROM pg_event_trigger_ddl_commands() d
+         WHERE d.classid IS NOT NULL AND NOT d.in_extension
+           AND (d.schema_name <> (SELECT t.schema_name FROM fluxbase_tenant.tenants t WHERE t.id = $1)
+                OR d.object_type IN ('extension', 'schema', 'language', 'server', 'foreign-data wrapper')) LIMIT 1",
+        &[tenant.into()],
+        |row| row.need(1),
+    )?;
+    Ok(found.into_iter().next())
+}
+
 /// The schemas of tenants, and of spares, that what the current DDL command made or changed depends on.
 pub fn schemas_hung_on(catalog: &Catalog) -> Result<Vec<pg_sys::Oid>> {
     query(

@@ -206,3 +206,14 @@ pub fn loose_keys(catalog: &Catalog, table: pg_sys::Oid) -> Result<Vec<LooseKey>
         |row| Ok(LooseKey { name: row.need(1)?, table: row.need(2)?, fix: row.need(3)? }),
     )
 }
+
+/// Shared tables and their partitions in these schemas, as their policies tell.
+pub fn in_schemas(catalog: &Catalog, schemas: &[pg_sys::Oid]) -> Result<Vec<pg_sys::Oid>> {
+    query(
+        catalog.scope(),
+        "SELECT c.oid FROM pg_class c JOIN fluxbase_tenant.isolation_policies p ON p.relation = c.oid
+         WHERE c.relnamespace = ANY ($1) AND p.tenant_column IS NOT NULL",
+        &[schemas.to_vec().into()],
+        |row| row.need(1),
+    )
+}

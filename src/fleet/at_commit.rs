@@ -7,7 +7,7 @@ use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder};
 use pgrx::prelude::*;
 use pgrx::{PgXactCallbackEvent, register_xact_callback};
 
-use super::transaction::{Attempted, command};
+use super::transaction::{Attempted, command, write_whatever_the_database_says};
 use crate::pg::backend;
 
 /// A kind of worker. `asked`: whether this transaction has asked already.
@@ -70,7 +70,7 @@ pub fn begin(argument: pg_sys::Datum) -> Attempted<u32> {
                 pg_sys::XactLockTableWait(asker.into(), std::ptr::null_mut(), std::ptr::null_mut(), none);
             }
         }
-        Ok(())
+        write_whatever_the_database_says()
     })?;
     Ok(argument as u32)
 }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::job_queue::Plan;
-use super::transaction::{Attempted, command, transaction};
+use super::transaction::{Attempted, command, transaction, write_whatever_the_database_says};
 use super::wait::Wait;
 use crate::access::SandboxIdentity;
 use crate::catalog::migrations::Migration;
@@ -67,6 +67,7 @@ pub fn run(tenant: &Tenant, migration: &Migration, plan: &Plan, wait: Wait) -> A
 
 /// What a worker is known by.
 pub fn name_session(plan: &Plan) -> Result<()> {
+    write_whatever_the_database_says()?;
     guc::set(c"application_name", &format!("fluxbase_tenant {}", plan.run), Lifetime::Session)
 }
 

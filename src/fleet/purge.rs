@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::model::ids;
 use crate::pg::backend;
 use crate::pg::guc::{self, Lifetime};
+use crate::pg::locks::with_patience;
 use crate::tenants::destroy;
 
 const WORKERS: i32 = 2;
@@ -59,12 +60,24 @@ pub fn purge(permit: &InstancePermit, older_than: Interval) -> Result<Vec<Tenant
     Ok(candidates.into_iter().filter(|tenant| !left.contains(&tenant.id)).collect())
 }
 
+/// A tenant that somebody else has locked is passed over.
 fn in_own_transaction(catalog: &Catalog, candidates: Vec<Tenant>) -> Result<Vec<Tenant>> {
     let mut purged = Vec::new();
+    let mut locked = 0;
     for candidate in candidates {
-        if let Some(tenant) = still_deleted(catalog, candidate.id, deleted_at(&candidate).unwrap_or(0))? {
-            purged.push(destroy(catalog, tenant)?);
+        let until = deleted_at(&candidate).unwrap_or(0);
+        let purge = || still_deleted(catalog, candidate.id, until)?.map(|tenant| destroy(catalog, tenant)).transpose();
+        match with_patience(&format!("{LOCK_TIMEOUT_MS}ms"), purge)? {
+            Some(tenant) => purged.extend(tenant),
+            None => locked += 1,
         }
+    }
+    if locked > 0 {
+        ereport!(
+            WARNING,
+            PgSqlErrorCode::ERRCODE_WARNING,
+            format!("{locked} tenants could not be deleted: other sessions have locked what is theirs")
+        );
     }
     Ok(purged)
 }

@@ -107,7 +107,14 @@ fn attempt(removal: &Removal) -> Attempted<()> {
     let Some(oid) = removal.table else {
         drop_what_hangs(removal.tenant_id)?;
         return transaction(|| {
-            if schema::drop_owner_role(&Catalog::write()?, removal.tenant_id, LOCK_TIMEOUT)? {
+            let catalog = Catalog::write()?;
+            if schema::hangs_by_extension(&catalog, removal.tenant_id)? {
+                return Err(Error::conflict(
+                    "objects of an extension hang on the schema",
+                    "Take them out of the extension.",
+                ));
+            }
+            if schema::drop_owner_role(&catalog, removal.tenant_id, LOCK_TIMEOUT)? {
                 return Ok(());
             }
             Err(Error::conflict("another transaction has granted something to the role", "Wait for its end."))
@@ -154,7 +161,11 @@ fn attempt(removal: &Removal) -> Attempted<()> {
 
 /// In pieces, so that neither the depth nor the number of objects matters.
 fn drop_what_hangs(tenant: Uuid) -> Attempted<()> {
-    let hanging = transaction(|| schema::hanging(&Catalog::write()?, tenant))?;
+    let hanging = transaction(|| {
+        let hanging = schema::hanging(&Catalog::write()?, tenant)?;
+        schema::leave_extensions(&hanging)?;
+        Ok(hanging)
+    })?;
     let drop = |pieces: &[Object]| {
         transaction(|| {
             guc::set(c"lock_timeout", LOCK_TIMEOUT, Lifetime::Transaction)?;

@@ -7,6 +7,7 @@ use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::pg::guc::{self, Lifetime};
 use crate::pg::locks::ObjectLock;
 use crate::pg::{SecurityContext, sandbox};
 
@@ -46,6 +47,15 @@ fn take_again() {
             lock.hold(false);
         }
     });
+}
+
+/// The owner of a database may have its transactions read only, and views hidden.
+pub fn write_whatever_the_database_says() -> Result<()> {
+    guc::set(c"default_transaction_read_only", "off", Lifetime::Session)?;
+    match guc::get("restrict_nonsystem_relation_kind")? {
+        None => Ok(()),
+        Some(_) => guc::set(c"restrict_nonsystem_relation_kind", "", Lifetime::Session),
+    }
 }
 
 /// Runs a transaction; an error of the server or of ours rolls it back and becomes the result.

@@ -14,7 +14,7 @@ use crate::catalog::{self, changes};
 use crate::error::{Error, Result};
 use crate::pg::cursor::Cursor;
 use crate::pg::{backend, catalogs, lists, roles};
-use crate::settings::Change;
+use crate::settings::{self, Change};
 
 /// A cursor, and what was so when it was opened.
 #[derive(Clone)]
@@ -45,8 +45,8 @@ thread_local! {
     static LOOKED_AT: Cell<Option<Moment>> = const { Cell::new(None) };
 }
 
-/// Called as a query or a command starts, which may be that of a cursor. A cursor of nobody's, who reaches no tenant, is anybody's; superusers
-/// and other roles that bypass policies are trusted with theirs.
+/// Called as a query or a command starts, which may be that of a cursor. A cursor of nobody's, who reaches no tenant, is anybody's, but
+/// for one that asks who is calling only as it is fetched from. Superusers and other roles that bypass policies are trusted with theirs.
 pub fn note_start() -> Result<()> {
     let Some(cursor) = Cursor::active().filter(|cursor| !is_known(*cursor)) else {
         return Ok(());
@@ -55,7 +55,7 @@ pub fn note_start() -> Result<()> {
         return Ok(());
     }
     let caller = caller();
-    if caller == Caller::Nobody {
+    if caller == Caller::Nobody && !cursor.asks_policies() {
         return Ok(());
     }
     let opened =
@@ -133,8 +133,13 @@ pub fn identity_changes(change: Change) {
     OPENED.with_borrow_mut(|all| {
         for opened in all.iter_mut().filter(|opened| opened.cursor.is_stored()) {
             let is_callers = match (change, opened.caller) {
+                (Change::User(None), Caller::Service(of)) => {
+                    settings::tenant_id().is_ok_and(|tenant| tenant == Some(of))
+                }
+                (Change::User(None), Caller::Nobody) => settings::tenant_id().is_ok_and(|tenant| tenant.is_none()),
                 (Change::User(user), caller) => caller.user() == user,
                 (Change::Tenant(tenant), Caller::Service(of)) => tenant == Some(of),
+                (Change::Tenant(tenant), Caller::Nobody) => tenant.is_none(),
                 (Change::Tenant(_), _) => continue,
             };
             match opened.shut {

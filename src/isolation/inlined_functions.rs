@@ -6,12 +6,30 @@ use std::ffi::c_void;
 
 use pgrx::prelude::*;
 
-use super::{catalog_barrier, tenant_of};
+use super::refusal::Raise;
+use super::{catalog_barrier, lift_policies, range_table, tenant_of};
 use crate::catalog;
 use crate::pg::{catalogs, lists, own_transaction};
 
 thread_local! {
     static KEPT_OUT: Cell<Option<pg_sys::LocalTransactionId>> = const { Cell::new(None) };
+}
+
+thread_local! {
+    static HIDDEN: Cell<Option<pg_sys::LocalTransactionId>> = const { Cell::new(None) };
+}
+
+/// Hides statistics of the catalog from the planner, until `show_statistics` or an error ends the transaction; answers with how it was.
+pub fn hide_statistics() -> Option<pg_sys::LocalTransactionId> {
+    HIDDEN.replace(Some(own_transaction()))
+}
+
+pub fn show_statistics(before: Option<pg_sys::LocalTransactionId>) {
+    HIDDEN.set(before);
+}
+
+pub fn are_statistics_hidden() -> bool {
+    HIDDEN.get().is_some_and(|within| within == own_transaction())
 }
 
 /// Has functions called and not put in, until `put_back` or an error ends the transaction; answers with how it was.
@@ -27,7 +45,8 @@ pub fn are_kept_out() -> bool {
     KEPT_OUT.get().is_some_and(|within| within == own_transaction())
 }
 
-/// Whether a query has functions of others in FROM. Every query comes by here.
+/// Whether a query has functions of others in FROM. Every query comes by here, and each materialized view and foreign table on the
+/// way is looked at.
 ///
 /// # Safety
 /// A query as the planner gets it.
@@ -35,14 +54,31 @@ pub unsafe fn has_functions(query: *mut pg_sys::Query) -> bool {
     // SAFETY: by the caller's promise; the kind of an entry tells which of its fields are in use, and a common table expression holds a
     // query.
     unsafe {
-        lists::nodes::<pg_sys::RangeTblEntry>((*query).rtable).any(|entry| match (*entry).rtekind {
-            pg_sys::RTEKind::RTE_FUNCTION => calls_others((*entry).functions),
-            pg_sys::RTEKind::RTE_SUBQUERY => has_functions((*entry).subquery),
-            _ => false,
-        }) || lists::nodes::<pg_sys::CommonTableExpr>((*query).cteList)
-            .any(|expression| has_functions((*expression).ctequery.cast()))
-            || ((*query).hasSubLinks && sub_links_have_functions(query))
+        let mut has_any = false;
+        for entry in lists::nodes::<pg_sys::RangeTblEntry>((*query).rtable) {
+            has_any |= match (*entry).rtekind {
+                pg_sys::RTEKind::RTE_FUNCTION => calls_others((*entry).functions),
+                pg_sys::RTEKind::RTE_SUBQUERY => has_functions((*entry).subquery),
+                pg_sys::RTEKind::RTE_RELATION if range_table::is_unguarded(entry) => {
+                    refuse_unguarded(query, entry);
+                    false
+                }
+                _ => false,
+            };
+        }
+        for expression in lists::nodes::<pg_sys::CommonTableExpr>((*query).cteList) {
+            has_any |= has_functions((*expression).ctequery.cast());
+        }
+        has_any | ((*query).hasSubLinks && sub_links_have_functions(query))
     }
+}
+
+/// # Safety
+/// As above, and an entry of the query.
+#[pg_guard]
+unsafe extern "C-unwind" fn refuse_unguarded(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry) {
+    // SAFETY: by the caller's promise.
+    unsafe { lift_policies::refuse_unguarded(query, entry) }.unwrap_or_raise();
 }
 
 /// # Safety
@@ -62,21 +98,24 @@ unsafe fn calls_others(functions: *mut pg_sys::List) -> bool {
 /// As for `has_functions`.
 unsafe fn sub_links_have_functions(query: *mut pg_sys::Query) -> bool {
     let rest = (pg_sys::QTW_IGNORE_RT_SUBQUERIES | pg_sys::QTW_IGNORE_CTE_SUBQUERIES) as i32;
-    // SAFETY: by the caller's promise; the walker uses no context.
-    unsafe { walk_query(query, find_functions, std::ptr::null_mut(), rest) }
+    let mut has_any = false;
+    // SAFETY: by the caller's promise; the walker's context is what it says.
+    unsafe { walk_query(query, find_functions, (&raw mut has_any).cast(), rest) };
+    has_any
 }
 
 /// Without a guard, as the hooks are: queries may be deep, and a guard takes more of the stack than the rest.
 ///
 /// # Safety
-/// Called by the server's tree walkers with a node, or null.
+/// Called by the server's tree walkers with a node, or null, and where to note a function.
 unsafe extern "C-unwind" fn find_functions(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
     // SAFETY: by the contract of walkers; the tag tells the node's type.
     unsafe {
         if node.is_null() {
             false
         } else if (*node).type_ == pg_sys::NodeTag::T_Query {
-            has_functions(node.cast())
+            *context.cast::<bool>() |= has_functions(node.cast());
+            false
         } else {
             walk_expression(node, find_functions, context)
         }

@@ -11,10 +11,10 @@ use std::ffi::c_void;
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, Uuid, direct_function_call};
 
-use super::check::Look;
+use super::check::{self, Look};
 use super::{catalog_barrier, planner_support, range_table, tenant_of};
 use crate::catalog::{self, changes};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pg::{catalogs, lists, roles};
 
 /// What policies of tenants' tables call, and the catalog's schema.
@@ -129,7 +129,11 @@ impl Lift {
                     }
                     continue;
                 };
-                if !self.is_checked_at_start || !self.look.reaches(role, tenant)? {
+                // The check at the start refuses it too, but the planner asks statistics and indexes before.
+                if !self.look.reaches(role, tenant)? {
+                    return Err(out_of_reach((*entry).relid));
+                }
+                if !self.is_checked_at_start {
                     continue;
                 }
                 let extension = self.extension;
@@ -144,6 +148,35 @@ impl Lift {
             }
             Ok(())
         }
+    }
+}
+
+fn out_of_reach(relation: pg_sys::Oid) -> Error {
+    Error::OutOfReach { kind: "table", name: check::relation_name(relation) }
+}
+
+/// What no policy covers: a materialized view or a foreign table that is out of reach is not so much as planned.
+///
+/// # Safety
+/// A query as the planner gets it, and one of its entries.
+pub unsafe fn refuse_unguarded(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry) -> Result<()> {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        let Some(tenant) = tenant_of::tenant_of_relation((*entry).relid)? else {
+            return Ok(());
+        };
+        #[cfg(feature = "pg15")]
+        let permissions = {
+            let _ = query;
+            std::ptr::null_mut()
+        };
+        #[cfg(not(feature = "pg15"))]
+        let permissions = (*query).rteperminfos;
+        let role = range_table::acting_role(entry, permissions, roles::current()).unwrap_or_else(roles::current);
+        if check::bypasses_policies(role) || Look::default().reaches(role, tenant)? {
+            return Ok(());
+        }
+        Err(out_of_reach((*entry).relid))
     }
 }
 

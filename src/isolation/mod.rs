@@ -10,6 +10,7 @@ mod lift_policies;
 mod pinned_schema;
 pub mod planner_support;
 mod range_table;
+mod refusal;
 mod running_functions;
 pub mod tenant_of;
 
@@ -17,9 +18,10 @@ use crate::pg::caches;
 use crate::settings;
 
 pub use hook_probe::in_force;
-pub use hooks::{Raise, forget_start, keep_for_others, permit};
+pub use hooks::forget_start;
 pub use pinned_schema::Pinned;
 pub use range_table::Use;
+pub use refusal::{Raise, keep_for_others, permit};
 
 /// Once per backend, from _PG_init.
 pub fn install() {

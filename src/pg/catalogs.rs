@@ -88,6 +88,12 @@ pub fn relation_owner(relation: pg_sys::Oid) -> pg_sys::Oid {
     of_row(pg_sys::SysCacheIdentifier::RELOID, relation, owner).unwrap_or(pg_sys::InvalidOid)
 }
 
+/// Whether row-level security is on for a relation.
+pub fn has_policies(relation: pg_sys::Oid) -> bool {
+    let enabled = |form: &pg_sys::FormData_pg_class| form.relrowsecurity;
+    of_row(pg_sys::SysCacheIdentifier::RELOID, relation, enabled).unwrap_or(false)
+}
+
 /// Whether a relation has policies that are forced on its owner too.
 pub fn has_forced_policies(relation: pg_sys::Oid) -> bool {
     let forced = |form: &pg_sys::FormData_pg_class| form.relrowsecurity && form.relforcerowsecurity;

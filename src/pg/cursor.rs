@@ -4,6 +4,8 @@ use std::ffi::{CStr, c_char, c_void};
 
 use pgrx::prelude::*;
 
+use super::{catalogs, lists};
+
 /// A portal with a name. It is there until `on_drop` says that it is not.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Cursor(pg_sys::Portal);
@@ -49,6 +51,15 @@ impl Cursor {
     pub fn statements(self) -> *mut pg_sys::List {
         // SAFETY: the portal is there.
         unsafe { (*self.0).stmts }
+    }
+
+    /// Whether its query asks policies, which the server evaluates as rows are fetched.
+    pub fn asks_policies(self) -> bool {
+        // SAFETY: a portal's statements are planned, and live as long as it does.
+        unsafe {
+            lists::nodes::<pg_sys::PlannedStmt>(self.statements())
+                .any(|plan| lists::oids((*plan).relationOids).into_iter().any(catalogs::has_policies))
+        }
     }
 
     /// Has the server refuse to run one that has its rows in store, as it does when all have been fetched by the protocol; false

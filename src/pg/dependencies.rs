@@ -52,9 +52,11 @@ impl Object {
     }
 
     /// With its parts: DROP would take the extension along.
-    fn leave_extension(self) -> Result<()> {
+    pub fn leave_extension(self) -> Result<()> {
+        // A table and its columns have one row together.
+        let mut seen = HashSet::new();
         for object in self.with_parts()? {
-            if object.is_itself_of_extension()? {
+            if seen.insert((object.class, object.oid)) && object.is_itself_of_extension()? {
                 let (extension, kind) = (pg_sys::ExtensionRelationId, OF_EXTENSION as std::ffi::c_char);
                 // SAFETY: deletes the rows that say so.
                 unsafe { pg_sys::deleteDependencyRecordsForClass(object.class, object.oid, extension, kind) };

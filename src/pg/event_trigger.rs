@@ -48,6 +48,37 @@ pub unsafe fn alteration(call: pg_sys::FunctionCallInfo) -> Alteration {
     }
 }
 
+/// Whether the command may make, move or give away an object that is no relation, trigger, policy or the like.
+///
+/// # Safety
+/// As above.
+pub unsafe fn may_make_elsewhere(call: pg_sys::FunctionCallInfo) -> bool {
+    use pg_sys::NodeTag::*;
+    // SAFETY: by the caller's promise; every node has a tag.
+    unsafe { parse_tree(call).map(|statement| (*statement).type_) }.is_some_and(|tag| {
+        matches!(
+            tag,
+            T_CreateExtensionStmt
+                | T_CreateSchemaStmt
+                | T_DefineStmt
+                | T_CreateEnumStmt
+                | T_CreateRangeStmt
+                | T_CompositeTypeStmt
+                | T_CreateDomainStmt
+                | T_CreateFunctionStmt
+                | T_CreateSeqStmt
+                | T_CreateStatsStmt
+                | T_CreateConversionStmt
+                | T_CreateOpClassStmt
+                | T_CreateOpFamilyStmt
+                | T_CreatePLangStmt
+                | T_CreateFdwStmt
+                | T_CreateForeignServerStmt
+                | T_AlterObjectSchemaStmt
+        )
+    })
+}
+
 /// Whether a function is called by a trigger.
 ///
 /// # Safety

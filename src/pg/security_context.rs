@@ -112,13 +112,11 @@ pub fn calling_role() -> pg_sys::Oid {
     SecurityContext::of_caller().role
 }
 
-/// Whether maintenance runs code of somebody else than the session's role.
+/// Whether maintenance runs code of somebody else than the session's role. A SECURITY DEFINER function of others counts, also in
+/// maintenance of one's own table: it cannot be told from one that others' code calls.
 pub fn is_maintenance_of_others() -> bool {
     let context = SecurityContext::of_caller();
-    context.has(pg_sys::SECURITY_RESTRICTED_OPERATION)
-        && context.role != roles::outer()
-        // In maintenance of one's own tables a function of somebody else's may have been called.
-        && (!context.has(pg_sys::SECURITY_LOCAL_USERID_CHANGE) || roles::bypasses_policies(roles::outer()))
+    context.has(pg_sys::SECURITY_RESTRICTED_OPERATION) && context.role != roles::outer()
 }
 
 /// Whether somebody's SECURITY DEFINER function or the like runs within maintenance, such as ANALYZE, which runs the functions of a

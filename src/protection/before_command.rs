@@ -9,7 +9,7 @@ use pgrx::prelude::*;
 
 use super::own_ddl::OwnDdl;
 use crate::access::{self, owner_roles};
-use crate::catalog;
+use crate::catalog::{self, Catalog, changes, shared_tables};
 use crate::error::{Error, Result};
 use crate::isolation::{check, tenant_of};
 use crate::model::ids;
@@ -130,6 +130,7 @@ fn keep_policies(named: &[pg_sys::Oid]) -> Result<()> {
 fn keep_privileges(is_grant: bool, objects: &Objects) -> Result<()> {
     let is_refused = match objects {
         Objects::Schemas(schemas) => any_schema(schemas)?,
+        Objects::AllIn(schemas) => any_schema(schemas)? || has_shared_tables_of_others(schemas)?,
         Objects::Relations(names) => any(names, |name| Ok(kept_from(name)?.is_some()))?,
         Objects::Routines(routines) => any(routines, |routine| {
             is_others(pg_sys::ProcedureRelationId, *routine, catalogs::function_schema(*routine))
@@ -207,6 +208,15 @@ fn is_others(class: pg_sys::Oid, object: pg_sys::Oid, schema: pg_sys::Oid) -> Re
 
 fn any_schema(schemas: &[pg_sys::Oid]) -> Result<bool> {
     any(schemas, |schema| is_others(pg_sys::NamespaceRelationId, *schema, *schema))
+}
+
+fn has_shared_tables_of_others(schemas: &[pg_sys::Oid]) -> Result<bool> {
+    let role = roles::current();
+    if changes::generation().is_none() {
+        return Ok(false);
+    }
+    let tables = shared_tables::in_schemas(&Catalog::latest()?, schemas)?;
+    Ok(tables.into_iter().any(|table| !roles::owns_relation(table, role)))
 }
 
 /// The relation, where it is a tenant's or the catalog's and the current role does not own it.

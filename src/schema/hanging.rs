@@ -78,6 +78,22 @@ pub fn hanging(catalog: &Catalog, tenant_id: Uuid) -> Result<Vec<Object>> {
     Ok(hanging)
 }
 
+/// Has all that hangs on a tenant leave the extensions that it was put into, which others may use: of objects that depend on each other
+/// DROP takes one along with the other.
+pub fn leave_extensions(objects: &[Object]) -> Result<()> {
+    objects.iter().copied().try_for_each(Object::leave_extension)
+}
+
+/// Whether what still hangs on the tenant is of an extension, which CASCADE would take along.
+pub fn hangs_by_extension(catalog: &Catalog, tenant_id: Uuid) -> Result<bool> {
+    for object in hanging(catalog, tenant_id)? {
+        if object.is_of_extension()? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Those of the objects that still hang on the tenant: their owners may have changed them.
 pub fn drop_hanging(catalog: &Catalog, tenant_id: Uuid, objects: &[Object]) -> Result<()> {
     let _own = OwnDdl::begin();

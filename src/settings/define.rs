@@ -18,6 +18,7 @@ pub fn define() {
     define_uuid(TENANT_ID, c"Current tenant (uuid), empty for none.", &TENANT_ID_VALUE, tenant_id_assigned);
     set_loading(false);
     define_kept(CHOICE, c"What tenant_set_current() chose, and for which user; kept by the extension.", &CHOICE_VALUE);
+    define_kept(SANDBOX, c"The tenant whose migration is running; kept by the extension.", &SANDBOX_VALUE);
     define_kept(PATHS, c"What tenant_set_current() did to search_path; kept by the extension.", &PATHS_VALUE);
     define_source(
         c"fluxbase_tenant.user_id_setting",

@@ -13,6 +13,9 @@ pub const TENANT_ID: &CStr = c"fluxbase_tenant.tenant_id";
 /// would turn the session into that tenant's service context, or be the next user's.
 pub const CHOICE: &CStr = c"fluxbase_tenant.choice";
 
+/// The tenant that a sandbox works for, for parallel workers, which know the settings alone.
+pub const SANDBOX: &CStr = c"fluxbase_tenant.sandbox";
+
 /// The search_path that `tenant_set_current` set, and the one that it found.
 pub const PATHS: &CStr = c"fluxbase_tenant.search_paths";
 
@@ -49,6 +52,7 @@ pub(super) type Text = GucSetting<Option<CString>>;
 pub(super) static USER_ID_VALUE: Text = Text::new(Some(c""));
 pub(super) static TENANT_ID_VALUE: Text = Text::new(Some(c""));
 pub(super) static CHOICE_VALUE: Text = Text::new(Some(c""));
+pub(super) static SANDBOX_VALUE: Text = Text::new(Some(c""));
 pub(super) static PATHS_VALUE: Text = Text::new(Some(c""));
 pub(super) static USER_ID_SETTING: Text = Text::new(Some(USER_ID));
 pub(super) static TENANT_ID_SETTING: Text = Text::new(Some(TENANT_ID));
@@ -111,6 +115,11 @@ pub fn user_id() -> Result<Option<pgrx::Uuid>> {
 /// The tenant in `fluxbase_tenant.tenant_id` itself, wherever `tenant_id_setting` points.
 pub fn tenant_id() -> Result<Option<pgrx::Uuid>> {
     with_bytes(&TENANT_ID_VALUE, |value| parse(TENANT_ID, value))
+}
+
+/// See `SANDBOX`.
+pub fn sandbox() -> Option<pgrx::Uuid> {
+    with_bytes(&SANDBOX_VALUE, ids::from_ascii)
 }
 
 /// What `tenant_set_current` chose, and for whom.

@@ -1,6 +1,6 @@
 //! Tenants found, changed, made the default, suspended, restored.
 
-use pgrx::{PgSqlErrorCode, PgTryBuilder};
+use pgrx::{PgSqlErrorCode, PgTryBuilder, Uuid};
 
 use super::provision::{require_metadata, within_limit};
 use crate::access::{Caller, Instance, Manage, Permit, See, authorize};
@@ -10,14 +10,28 @@ use crate::error::{Error, Result};
 use crate::model::{self, Slug, Status, ids};
 use crate::pg::Jsonb;
 
-/// An outsider learns from no slug whether it is in use.
+/// An outsider learns from no slug whether it is in use: only tenants that the caller may know are looked at.
 pub fn find_by_slug(catalog: &Catalog, slug: &str) -> Result<Permit<See>> {
     let id = match Slug::parse(slug).ok() {
-        Some(slug) => tenants::id_by_slug(catalog, slug.as_str())?,
+        Some(slug) => id_by_slug(catalog, slug.as_str())?,
         None => None,
     };
     // A nil id belongs to no tenant that could be created by accident, and is authorized like any other.
     authorize(catalog, Some(id.unwrap_or_else(ids::new)), "see this tenant")
+}
+
+fn id_by_slug(catalog: &Catalog, slug: &str) -> Result<Option<Uuid>> {
+    match Caller::current(catalog)? {
+        Caller::InstanceAdmin { .. } => tenants::id_by_slug(catalog, slug),
+        Caller::User(user) => {
+            let own = tenants::list_of_user(catalog, user)?;
+            Ok(own.into_iter().find(|(tenant, _)| tenant.slug == slug).map(|(tenant, _)| tenant.id))
+        }
+        Caller::Service(id) => {
+            Ok(tenants::by_id(catalog, id)?.filter(|tenant| tenant.slug == slug).map(|tenant| tenant.id))
+        }
+        Caller::Nobody => Ok(None),
+    }
 }
 
 pub fn update(
@@ -57,7 +71,8 @@ pub fn restore(catalog: &Catalog, permit: &Permit<Instance>) -> Result<Tenant> {
     }
     // A transaction that took the slug may have committed since. What is caught here is raised again in better words, so
     // that the transaction ends all the same.
-    let restored = std::panic::AssertUnwindSafe(|| within_limit(|| tenants::mark_restored(catalog, *id)));
+    let mark = || if taken::slug(slug)? { Err(reused()) } else { tenants::mark_restored(catalog, *id) };
+    let restored = std::panic::AssertUnwindSafe(|| within_limit(mark));
     PgTryBuilder::new(restored)
         .catch_when(PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION, |_| Err(reused()))
         .execute()?

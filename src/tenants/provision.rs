@@ -29,7 +29,8 @@ pub fn provision(
         let schema_name = schema::schema_name(slug, id, None)?;
         let new = NewTenant { id, slug: slug.as_str(), name, schema_name: &schema_name, metadata: metadata.clone() };
         refuse_taken(id)?;
-        let insert = || tenants::insert(catalog, new);
+        // Under the lock of the limit nobody else adds one, and what is free is not waited for.
+        let insert = || if is_taken(slug, &schema_name)? { Ok(None) } else { tenants::insert(catalog, new) };
         // A spare is no tenant yet.
         let inserted = if slug.as_str() == taken::spare_slug(id) { insert() } else { within_limit(insert) }?;
         if inserted.is_none() {
@@ -39,6 +40,11 @@ pub fn provision(
     })?;
     schema::create(catalog, &tenant)?;
     Ok(tenant)
+}
+
+/// Whether a transaction that has not ended may come to have the slug or the schema's name.
+pub(super) fn is_taken(slug: &Slug, schema_name: &str) -> Result<bool> {
+    Ok(taken::slug(slug.as_str())? || taken::schema(schema_name)?)
 }
 
 fn refuse_taken(id: Uuid) -> Result<()> {

@@ -38,9 +38,12 @@ pub fn rename(
     let schema_name = schema::schema_name(slug, spare.id, Some(&spare.schema_name))?;
     let new = NewTenant { id: spare.id, slug: slug.as_str(), name, schema_name: &schema_name, metadata };
     // A transaction that took the slug may have committed since.
-    let Some(tenant) =
-        within_limit(|| attempt(|| spares::become_tenant(catalog, &new), &[PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION]))?
-            .flatten()
+    let become_tenant = || {
+        let is_free =
+            !taken::slug(slug.as_str())? && (schema_name == spare.schema_name || !taken::schema(&schema_name)?);
+        if is_free { spares::become_tenant(catalog, &new) } else { Ok(None) }
+    };
+    let Some(tenant) = within_limit(|| attempt(become_tenant, &[PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION]))?.flatten()
     else {
         return Ok(None);
     };

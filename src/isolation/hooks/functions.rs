@@ -7,7 +7,7 @@ use std::cell::Cell;
 use pgrx::prelude::*;
 
 use super::chain::PREVIOUS;
-use super::refusal::{Raise, refuse};
+use crate::isolation::refusal::{Raise, refuse};
 use crate::isolation::{check, inlined_functions, running_functions, tenant_of};
 use crate::pg::{catalogs, roles};
 

@@ -5,14 +5,13 @@ mod chain;
 mod functions;
 mod object_access;
 mod queries;
-mod refusal;
+mod statistics;
 
 use pgrx::prelude::*;
 
 use chain::{PREVIOUS, Previous};
 
 pub use chain::forget_start;
-pub use refusal::{Raise, keep_for_others, permit};
 
 /// Once per backend.
 pub fn install() {
@@ -26,6 +25,8 @@ pub fn install() {
             object_access: pg_sys::object_access_hook,
             needs_function_hook: pg_sys::needs_fmgr_hook,
             function: pg_sys::fmgr_hook,
+            relation_statistics: pg_sys::get_relation_stats_hook,
+            index_statistics: pg_sys::get_index_stats_hook,
         };
         pg_sys::planner_hook = Some(queries::plan);
         pg_sys::ExecutorCheckPerms_hook = Some(queries::check_permissions);
@@ -34,5 +35,7 @@ pub fn install() {
         pg_sys::object_access_hook = Some(object_access::object_access);
         pg_sys::needs_fmgr_hook = Some(functions::needs_hook);
         pg_sys::fmgr_hook = Some(functions::call);
+        pg_sys::get_relation_stats_hook = Some(statistics::of_relation);
+        pg_sys::get_index_stats_hook = Some(statistics::of_index);
     }
 }

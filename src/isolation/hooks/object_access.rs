@@ -5,9 +5,9 @@ use std::ffi::c_void;
 use pgrx::prelude::*;
 
 use super::chain::{PREVIOUS, forget_start};
-use super::refusal::{Raise, keep_for_others, refuse};
 use crate::access::security_definers;
 use crate::catalog::changes;
+use crate::isolation::refusal::{Raise, keep_for_others, refuse};
 use crate::isolation::{check, held_cursors, pinned_schema, tenant_of};
 use crate::pg::roles;
 

@@ -8,8 +8,8 @@ use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::prelude::*;
 
 use super::chain::{JUST_STARTED, PREVIOUS};
-use super::refusal::{Raise, are_within_reach, permit};
 use crate::access::{self, Moment, owner_roles, security_definers};
+use crate::isolation::refusal::{Raise, are_within_reach, permit};
 use crate::isolation::{held_cursors, hook_probe, inlined_functions, lift_policies, range_table};
 use crate::pg::cursor::Cursor;
 use crate::pg::{caches, guc, nodes, roles};
@@ -129,7 +129,9 @@ unsafe fn plan_with_functions(
     // SAFETY: by the caller's promise; the planner writes to the query, and not to the copy.
     unsafe {
         let copy = copied(query);
+        let before = inlined_functions::hide_statistics();
         let plan = go_on_to_plan(query, text, options, params);
+        inlined_functions::show_statistics(before);
         if !reads_catalog(plan) {
             return plan;
         }

@@ -48,6 +48,8 @@ pub enum Statement {
 
 pub enum Objects {
     Schemas(Vec<pg_sys::Oid>),
+    /// All objects of a kind in them.
+    AllIn(Vec<pg_sys::Oid>),
     Relations(Vec<RelationName>),
     Routines(Vec<pg_sys::Oid>),
     Types(Vec<pg_sys::Oid>),
@@ -128,7 +130,7 @@ impl Objects {
         unsafe {
             let objects = (*command).objects;
             if (*command).targtype == pg_sys::GrantTargetType::ACL_TARGET_ALL_IN_SCHEMA {
-                return Objects::Schemas(schemas(objects));
+                return Objects::AllIn(schemas(objects));
             }
             match (*command).objtype {
                 OBJECT_SCHEMA => Objects::Schemas(schemas(objects)),

@@ -3,10 +3,10 @@
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::prelude::*;
 
+use super::check;
+use super::range_table::Use;
 use crate::catalog::changes;
 use crate::error::{Error, Result};
-use crate::isolation::check;
-use crate::isolation::range_table::Use;
 use crate::pg::roles;
 
 /// For what the permission hook does not see.
