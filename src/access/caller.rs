@@ -36,10 +36,14 @@ impl Caller {
 
     /// The caller where `role` is the database role whose privileges count.
     pub fn of(role: pg_sys::Oid) -> Result<Self> {
+        Caller::of_code(role, security_context::calling_role())
+    }
+
+    /// The same where code of `code` is what runs.
+    pub fn of_code(role: pg_sys::Oid, code: pg_sys::Oid) -> Result<Self> {
         if let Some(tenant) = sandboxed_tenant() {
             return Ok(if is_code_of(tenant) { Caller::Service(tenant) } else { Caller::Nobody });
         }
-        let code = security_context::calling_role();
         Caller::outside_sandbox(role, is_of_admins(role) && (code == roles::outer() || is_admin(code)))
     }
 

@@ -165,6 +165,11 @@ fn has_access_as(caller: Caller, tenant_id: Uuid, role: Role) -> Result<bool> {
 
 /// Whether the caller reaches the tenant's tables now: with access, and where a tenant is current, it is this one.
 pub fn is_reachable(database_role: pg_sys::Oid, tenant_id: Uuid) -> Result<bool> {
+    is_reachable_by_code(database_role, security_context::calling_role(), tenant_id)
+}
+
+/// The same where code of `code` is what runs.
+pub fn is_reachable_by_code(database_role: pg_sys::Oid, code: pg_sys::Oid, tenant_id: Uuid) -> Result<bool> {
     match owner_roles::tenant_of(database_role) {
         None => {}
         Some(owned) if owned != tenant_id => return Ok(false),
@@ -181,7 +186,7 @@ pub fn is_reachable(database_role: pg_sys::Oid, tenant_id: Uuid) -> Result<bool>
     if caller::tenant()?.is_some_and(|current| current != tenant_id) {
         return Ok(false);
     }
-    let caller = Caller::of(database_role)?;
+    let caller = Caller::of_code(database_role, code)?;
     let reaches = has_access_as(caller, tenant_id, Role::Member)?;
     if caller.is_by_own_settings() && !security_context::is_maintenance_of_others() {
         cache::keep_verdict(now, tenant_id, reaches);

@@ -252,7 +252,8 @@ pub fn made_elsewhere(catalog: &Catalog, tenant: Uuid) -> Result<Option<String>>
         catalog.scope(),
         "SELECT d.object_type || ' ' || d.object_identity FROM pg_event_trigger_ddl_commands() d
          WHERE d.classid IS NOT NULL AND NOT d.in_extension
-           AND (d.schema_name <> (SELECT t.schema_name FROM fluxbase_tenant.tenants t WHERE t.id = $1)
+           -- Temporary objects are the sandbox's to refuse.
+           AND (d.schema_name NOT IN ((SELECT t.schema_name FROM fluxbase_tenant.tenants t WHERE t.id = $1), 'pg_temp')
                 OR d.object_type IN ('extension', 'schema', 'language', 'server', 'foreign-data wrapper')) LIMIT 1",
         &[tenant.into()],
         |row| row.need(1),
@@ -302,5 +303,17 @@ pub fn compares_or_casts(catalog: &Catalog, function: pg_sys::Oid) -> Result<boo
         catalog.scope(),
         "SELECT 1 FROM pg_cast WHERE castfunc = $1 UNION ALL SELECT 1 FROM pg_operator WHERE oprcode = $1 LIMIT 1",
         &[function.into()],
+    )
+}
+
+/// The tables and materialized views in a tenant's schema, partitions by their parents.
+pub fn maintained_with(catalog: &Catalog, tenant: Uuid) -> Result<Vec<pg_sys::Oid>> {
+    query(
+        catalog.scope(),
+        "SELECT c.oid FROM fluxbase_tenant.tenants t JOIN pg_namespace n ON n.nspname = t.schema_name
+         JOIN pg_class c ON c.relnamespace = n.oid
+         WHERE t.id = $1 AND c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition ORDER BY c.relname",
+        &[tenant.into()],
+        |row| row.need(1),
     )
 }

@@ -11,7 +11,7 @@ use crate::access::{self, owner_roles, security_definers};
 use crate::catalog::{self, Catalog, changes, shared_tables};
 use crate::error::{Error, Result};
 use crate::model::ids;
-use crate::pg::{catalogs, roles};
+use crate::pg::{catalogs, roles, security_context};
 use crate::settings;
 
 /// Answers about the relations of one query. Most use tables of one tenant, with the privileges of one role.
@@ -152,6 +152,10 @@ pub fn is_harmless(function: pg_sys::Oid) -> bool {
 
 /// For a role that is about to call it.
 pub fn function_is_out_of_reach(function: pg_sys::Oid, role: pg_sys::Oid) -> Result<bool> {
+    function_is_out_of_reach_of_code(function, role, security_context::calling_role())
+}
+
+fn function_is_out_of_reach_of_code(function: pg_sys::Oid, role: pg_sys::Oid, code: pg_sys::Oid) -> Result<bool> {
     // It locks a schema by its name, asks for no privilege, and keeps the lock until the transaction ends.
     if function.to_u32() == pg_sys::F_PG_GET_OBJECT_ADDRESS {
         return Ok(changes::generation().is_some() && !bypasses_policies(role));
@@ -164,7 +168,7 @@ pub fn function_is_out_of_reach(function: pg_sys::Oid, role: pg_sys::Oid) -> Res
         Some(owned) if tenant.is_none() && !tenant_of::is_servers_own(function) => {
             Ok(!roles::is_superuser(catalogs::function_owner(function)) && !access::is_reached_by_session(role, owned)?)
         }
-        _ => tenant.map_or(Ok(false), |tenant| is_kept_from(tenant, role)),
+        _ => tenant.map_or(Ok(false), |tenant| is_kept_from(tenant, role, code)),
     }
 }
 
@@ -186,19 +190,19 @@ pub fn definer_function_is_out_of_reach(function: pg_sys::Oid, owner: pg_sys::Oi
     let role = security_definers::running().unwrap_or_else(roles::outer);
     if let Some(tenant) = ids::of_owner_role(&roles::name(owner))
         && role != owner
-        && (is_kept_from(tenant, role)? || !security_definers::may_begin(function, owner))
+        && (is_kept_from(tenant, role, role)? || !security_definers::may_begin(function, owner))
     {
         return Ok(true);
     }
-    function_is_out_of_reach(function, role)
+    function_is_out_of_reach_of_code(function, role, role)
 }
 
-fn is_kept_from(tenant: Uuid, role: pg_sys::Oid) -> Result<bool> {
+fn is_kept_from(tenant: Uuid, role: pg_sys::Oid, code: pg_sys::Oid) -> Result<bool> {
     if bypasses_policies(role) {
         return Ok(false);
     }
     changes::catch_up();
-    Ok(!access::is_reachable(role, tenant)?)
+    Ok(!access::is_reachable_by_code(role, code, tenant)?)
 }
 
 /// Whether the caller may use names in a schema: it is no tenant's, or a tenant's within reach.

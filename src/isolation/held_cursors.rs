@@ -69,8 +69,8 @@ pub fn note_start() -> Result<()> {
 /// Who opens or fetches; what runs as a tenant's owner role does so for the session. Whoever cannot be told reaches nothing.
 fn caller() -> Caller {
     let role = roles::current();
-    let role = if owner_roles::tenant_of(role).is_some() { roles::outer() } else { role };
-    Caller::of(role).unwrap_or(Caller::Nobody)
+    let caller = if owner_roles::tenant_of(role).is_some() { Caller::of_session() } else { Caller::of(role) };
+    caller.unwrap_or(Caller::Nobody)
 }
 
 /// Whether there is any to look after, in a transaction that has not failed.

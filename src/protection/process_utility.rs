@@ -6,7 +6,9 @@ use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::prelude::*;
 
 use super::{before_command, grant_watch};
-use crate::access::security_definers;
+use crate::access::{self, owner_roles, security_definers};
+use crate::catalog::{Catalog, relations};
+use crate::error::Result;
 use crate::isolation::{self, Raise, Use, check, held_cursors, keep_for_others, permit};
 use crate::pg::parse_tree::{Statement, commands};
 use crate::pg::roles;
@@ -40,6 +42,15 @@ unsafe extern "C-unwind" fn utility(
     unsafe {
         // SET is a utility statement.
         isolation::forget_start();
+        let mut statement = statement;
+        if commands::maintains_all((*statement).utilityStmt) && access::is_sandboxed() {
+            // Others may let everybody maintain tables of theirs, with code of theirs in them.
+            let tables = tables_of_the_tenant().unwrap_or_raise();
+            if tables.is_empty() {
+                return;
+            }
+            statement = commands::maintaining(statement, &tables);
+        }
         let command = (*statement).utilityStmt;
         grant_watch::note(command);
         security_definers::begin_command();
@@ -81,6 +92,14 @@ unsafe extern "C-unwind" fn utility(
             permit_command(command);
         }
         held_cursors::settle().unwrap_or_raise();
+    }
+}
+
+/// Of whose owner role runs.
+fn tables_of_the_tenant() -> Result<Vec<pg_sys::Oid>> {
+    match owner_roles::tenant_of(roles::current()) {
+        None => Ok(Vec::new()),
+        Some(tenant) => relations::maintained_with(&Catalog::latest()?, tenant),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::catalog::Catalog;
 use crate::catalog::tenants::Tenant;
 use crate::error::{Error, Result};
 use crate::pg::dependencies::{self, Hanging, Object};
+use crate::pg::locks::with_patience;
 use crate::pg::sql::{Ident, command};
 use crate::pg::{attempt, catalogs, execute, query};
 use crate::protection::OwnDdl;
@@ -25,14 +26,19 @@ const REFUSALS: [PgSqlErrorCode; 3] = [
     PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
 ];
 
+/// With what somebody has locked in the schema: anybody may lock a sequence by its number.
+const PATIENCE: &str = "2s";
+
 /// Drops the schema for good, with all that is in it and hangs on it; false where that is for the background, piece by piece: so much of
-/// others' hangs on it, or what the server refuses to take along.
+/// others' hangs on it, what the server refuses to take along, or what somebody has locked.
 pub fn drop_with_hanging(catalog: &Catalog, tenant: &Tenant) -> Result<bool> {
-    match burden(tenant)? {
-        Burden::None => drop(catalog, tenant).map(|()| true),
-        Burden::Some => Ok(attempt(|| drop(catalog, tenant), &REFUSALS)?.is_some()),
-        Burden::TooMuch => Ok(false),
-    }
+    let drop = || drop(catalog, tenant);
+    let dropped = match burden(tenant)? {
+        Burden::None => with_patience(PATIENCE, drop)?,
+        Burden::Some => with_patience(PATIENCE, || attempt(drop, &REFUSALS))?.flatten(),
+        Burden::TooMuch => None,
+    };
+    Ok(dropped.is_some())
 }
 
 enum Burden {

@@ -1,5 +1,6 @@
 //! Attackers, each with a twin who may.
 
+mod before_planning;
 mod catalog;
 mod channels;
 mod deletion;
@@ -27,6 +28,7 @@ mod unchained_hook;
 mod waiting;
 
 crate::files![
+    before_planning,
     catalog,
     channels,
     deletion,

@@ -5,7 +5,7 @@ use crate::support::people::{one, run};
 use crate::support::scene::Scene;
 use crate::support::{Db, expect_error};
 
-cases![locks_that_keep_others_out, commands_that_lock_before_they_check, truncate];
+cases![locks_that_keep_others_out, commands_that_lock_before_they_check, grants_on_all_tables, truncate];
 
 /// A shared table for everybody, and the thief who may write to it.
 fn shared_by_all(db: &Db, grants: &str) {
@@ -39,6 +39,20 @@ fn locks_that_keep_others_out(db: &Db) {
     }
     run(&mut db.superuser(), &format!("ALTER TABLE events OWNER TO {}", scene.role));
     run(&mut scene.thief(), "BEGIN; LOCK TABLE ONLY events; ROLLBACK");
+}
+
+/// A grant without effect keeps the row of the table locked.
+fn grants_on_all_tables(db: &Db) {
+    let scene = Scene::set(db);
+    shared_by_all(db, "SELECT, INSERT");
+    for command in
+        ["GRANT SELECT ON ALL TABLES IN SCHEMA public TO {}", "REVOKE SELECT ON ALL TABLES IN SCHEMA public FROM {}"]
+    {
+        let command = command.replace("{}", &scene.role);
+        expect_error(scene.thief().batch_execute(&command), "42501");
+        run(&mut db.superuser(), &command);
+    }
+    run(&mut scene.thief(), "CREATE TABLE lair.own (i int); GRANT SELECT ON ALL TABLES IN SCHEMA lair TO PUBLIC");
 }
 
 /// The server would wait for the lock, others behind it, and then say that it is not the caller's to do.

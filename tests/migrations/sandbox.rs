@@ -7,6 +7,7 @@ use crate::support::people::{column, new_user, one, run};
 use crate::support::{Db, expect_error};
 
 cases![
+    objects_outside_the_schema,
     runs_as_the_owner_role,
     role_cannot_be_changed,
     other_tenants_are_out_of_reach,
@@ -303,4 +304,35 @@ fn cursors_of_the_caller(db: &Db) {
         &mut superuser,
         "DO $d$ DECLARE t uuid; BEGIN FOR t IN SELECT id FROM tenant_list() LOOP PERFORM tenant_migrate(t); END LOOP; END $d$",
     );
+}
+
+/// They would be dropped with the first tenant, and with them what other tenants made of them.
+fn objects_outside_the_schema(db: &Db) {
+    let tenant = db.new_tenant("acme", new_user());
+    let owner = Db::owner_role(tenant);
+    run(
+        &mut db.superuser(),
+        &format!(
+            "GRANT CREATE ON DATABASE {} TO \"{owner}\"; CREATE SCHEMA common; GRANT CREATE, USAGE ON SCHEMA common TO \"{owner}\"",
+            db.name()
+        ),
+    );
+    for (number, script) in [
+        "CREATE DOMAIN common.email AS text",
+        "CREATE TYPE common.state AS ENUM ('a')",
+        "CREATE FUNCTION common.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE SCHEMA mine",
+        "CREATE TYPE state AS ENUM ('a'); ALTER TYPE state SET SCHEMA common",
+        "CREATE TABLE common.t (i int)",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let version = (number + 1).to_string();
+        db.add_migration(&version, script);
+        expect_error(db.admin().query("SELECT tenant_migrate($1)", &[&tenant]), "42501");
+        run(&mut db.admin(), &format!("SELECT tenant_migration_remove('{version}')"));
+    }
+    db.add_migration("1", "CREATE DOMAIN email AS text; CREATE TYPE state AS ENUM ('a'); CREATE SEQUENCE s");
+    run(&mut db.admin(), &format!("SELECT tenant_migrate('{tenant}')"));
 }

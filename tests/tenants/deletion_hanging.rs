@@ -11,6 +11,8 @@ cases![
     views_in_an_extension,
     what_no_longer_hangs_on_the_tenant,
     what_the_server_cannot_drop,
+    objects_in_an_extension_that_depend_on_each_other,
+    sequences_that_somebody_has_locked,
 ];
 
 /// Views of a member's, each on the one before: the server drops them one within the other, and gives up where they are many.
@@ -136,4 +138,45 @@ fn what_the_server_cannot_drop(db: &Db) {
     run(&mut scene.thief(), "DROP TABLE lair.p; DROP CAST IF EXISTS (lair.mood AS int)");
     run(&mut db.admin(), "SELECT tenant_purge('1 day')");
     until("the tenant is gone", || db.traces(scene.victim, "tenant_victim") == 0);
+}
+
+/// The extension stays, for others use it, also where one of its members is dropped with another one.
+fn objects_in_an_extension_that_depend_on_each_other(db: &Db) {
+    let scene = Scene::set(db);
+    db.add_migration("2", "CREATE DOMAIN number AS int");
+    run(&mut db.admin(), &format!("SELECT tenant_migrate('{}')", scene.victim));
+    run(&mut db.admin(), &format!("SELECT tenant_add_member('{}', '{}')", scene.victim, scene.crook));
+    run(&mut db.superuser(), "CREATE EXTENSION postgres_fdw; CREATE SERVER s FOREIGN DATA WRAPPER postgres_fdw");
+    run(
+        &mut scene.thief(),
+        "CREATE TABLE lair.parted (n tenant_victim.number, i int) PARTITION BY LIST (n);
+         CREATE VIEW lair.a AS SELECT 1 AS n FROM tenant_victim.notes;
+         CREATE VIEW lair.b AS SELECT n FROM lair.a;
+         CREATE OR REPLACE VIEW lair.a AS SELECT 1 AS n FROM tenant_victim.notes, lair.b",
+    );
+    for object in ["TABLE lair.parted", "VIEW lair.b"] {
+        run(&mut db.superuser(), &format!("ALTER EXTENSION postgres_fdw ADD {object}"));
+    }
+    one::<String>(&mut db.admin(), "SELECT slug FROM tenant_delete($1)", &[&scene.victim]);
+    until("the role is gone", || db.traces(scene.victim, "tenant_victim") == 0);
+    assert_eq!(one::<i64>(&mut db.superuser(), "SELECT count(*) FROM pg_foreign_server", &[]), 1);
+    let left = "SELECT count(*) FROM pg_class WHERE relnamespace = 'lair'::regnamespace AND relname IN ('a', 'b')";
+    assert_eq!(one::<i64>(&mut db.superuser(), left, &[]), 0);
+}
+
+/// By its number, which asks for the privilege after the lock is taken.
+fn sequences_that_somebody_has_locked(db: &Db) {
+    let scene = Scene::set(db);
+    let number: u32 = one(&mut db.superuser(), "SELECT 'tenant_victim.notes_id_seq'::regclass::oid", &[]);
+    let mut thief = scene.thief();
+    run(&mut thief, "BEGIN; SAVEPOINT s");
+    let locked = format!(
+        "DO $$ BEGIN PERFORM nextval({number}::regclass); EXCEPTION WHEN insufficient_privilege THEN NULL; END $$"
+    );
+    run(&mut thief, &locked);
+    let deleted: String = one(&mut db.admin(), "SELECT slug FROM tenant_delete($1)", &[&scene.victim]);
+    assert_eq!(deleted, "victim");
+    assert_eq!(one::<i64>(&mut db.admin(), "SELECT count(*) FROM tenant_list() WHERE slug = 'victim'", &[]), 0);
+    run(&mut thief, "ROLLBACK");
+    until("the schema is gone", || db.traces(scene.victim, "tenant_victim") == 0);
 }

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
-use crate::pg::lists;
+use crate::pg::{lists, nodes};
 
 /// The tables that LOCK and TRUNCATE name, which start no query.
 ///
@@ -32,6 +32,35 @@ pub unsafe fn locks_others_out(statement: *mut pg_sys::Node) -> bool {
     unsafe {
         pgrx::is_a(statement, pg_sys::NodeTag::T_LockStmt)
             && (*statement.cast::<pg_sys::LockStmt>()).mode > pg_sys::RowExclusiveLock as i32
+    }
+}
+
+/// Whether it is a VACUUM or ANALYZE of whatever the role may maintain.
+///
+/// # Safety
+/// A utility statement.
+pub unsafe fn maintains_all(statement: *mut pg_sys::Node) -> bool {
+    // SAFETY: the tag tells the node's type.
+    unsafe {
+        pgrx::is_a(statement, pg_sys::NodeTag::T_VacuumStmt) && (*statement.cast::<pg_sys::VacuumStmt>()).rels.is_null()
+    }
+}
+
+/// The same statement for these relations alone, of which there are some.
+///
+/// # Safety
+/// A planned statement whose command `maintains_all`.
+pub unsafe fn maintaining(statement: *mut pg_sys::PlannedStmt, relations: &[pg_sys::Oid]) -> *mut pg_sys::PlannedStmt {
+    // SAFETY: by the caller's promise; what is changed is a copy.
+    unsafe {
+        let copy = nodes::copy(statement);
+        let vacuum = (*copy).utilityStmt.cast::<pg_sys::VacuumStmt>();
+        for relation in relations {
+            let none = std::ptr::null_mut();
+            let named = pg_sys::makeVacuumRelation(none, *relation, std::ptr::null_mut());
+            (*vacuum).rels = pg_sys::lappend((*vacuum).rels, named.cast());
+        }
+        copy
     }
 }
 

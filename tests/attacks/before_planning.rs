@@ -1,0 +1,161 @@
+//! What the planner would tell: it asks statistics and indexes before a query starts. A query that names what is out of reach is refused
+//! before.
+
+use postgres::Client;
+
+use crate::cases;
+use crate::support::people::{one, run};
+use crate::support::scene::Scene;
+use crate::support::{Db, expect_error};
+
+cases![
+    plans_that_are_printed,
+    statements_prepared_for_another_user,
+    indexes_that_are_asked_for_the_largest_value,
+    statistics_of_the_catalog,
+    slugs_by_counters,
+];
+
+const PAYMENTS: &str = "CREATE TABLE pay (who text, amount int);
+     CREATE INDEX ON pay (amount);
+     CREATE MATERIALIZED VIEW totals AS SELECT who, amount FROM pay;
+     INSERT INTO pay SELECT CASE WHEN n <= 700 THEN 'big customer' ELSE 'c' || n END, n FROM generate_series(1, 1000) n;
+     REFRESH MATERIALIZED VIEW totals";
+
+/// With views of the thief's on the victim's table, made as a member who is none any more.
+fn with_views(db: &Db) -> Scene<'_> {
+    let scene = Scene::set(db);
+    db.add_migration("2", PAYMENTS);
+    for tenant in [scene.victim, scene.thief] {
+        run(&mut db.admin(), &format!("SELECT tenant_migrate('{tenant}')"));
+    }
+    run(&mut db.admin(), &format!("SELECT tenant_add_member('{}', '{}')", scene.victim, scene.crook));
+    run(
+        &mut scene.thief(),
+        "CREATE VIEW lair.pay AS TABLE tenant_victim.pay; CREATE VIEW lair.totals AS TABLE tenant_victim.totals;
+         CREATE VIEW lair.own AS TABLE tenant_thief.pay",
+    );
+    run(&mut db.admin(), &format!("SELECT tenant_remove_member('{}', '{}')", scene.victim, scene.crook));
+    run(&mut db.superuser(), "ANALYZE tenant_victim.pay, tenant_victim.totals, tenant_thief.pay");
+    scene
+}
+
+fn plans_that_are_printed(db: &Db) {
+    let scene = with_views(db);
+    let print = "SET debug_print_plan = on; SET client_min_messages = log; ";
+    let told = |query: &str| {
+        let ran = db.psql(&scene.role, &["--no-psqlrc"], &format!("{print}{query}"));
+        String::from_utf8_lossy(&ran.stderr).into_owned()
+    };
+    for query in [
+        "SELECT FROM lair.pay WHERE who = 'big customer'",
+        "SELECT FROM lair.totals WHERE who = 'big customer'",
+        "SELECT (SELECT count(*) FROM lair.totals WHERE who = 'big customer')",
+        "WITH w AS MATERIALIZED (SELECT * FROM lair.totals WHERE amount < 9) SELECT FROM w, lair.own",
+        "UPDATE lair.pay SET amount = 0 WHERE who = 'big customer'",
+        "INSERT INTO lair.own SELECT * FROM lair.pay WHERE amount < 9",
+    ] {
+        let told = told(query);
+        assert!(told.contains("permission denied for table"), "{query}: {told}");
+        assert!(!told.contains("plan_rows"), "{query}: {told}");
+    }
+    let told = told("SELECT FROM lair.own WHERE who = 'big customer'");
+    assert!(told.contains("plan_rows"), "{told}");
+}
+
+/// On a pooled connection, by who was never a member.
+fn statements_prepared_for_another_user(db: &Db) {
+    let scene = with_views(db);
+    let mut client = scene.owner();
+    run(&mut client, "PREPARE q (text) AS SELECT count(*) FROM tenant_victim.pay WHERE who = $1");
+    assert_eq!(one::<i64>(&mut client, "EXECUTE q ('big customer')", &[]), 700);
+    db.act_as(&mut client, Some(scene.crook));
+    let probes = "SELECT coalesce(idx_scan, 0) + seq_scan FROM pg_stat_xact_all_tables WHERE relid = 'tenant_victim.pay'::regclass::oid";
+    run(&mut client, "BEGIN; SAVEPOINT s");
+    expect_error(client.query("EXECUTE q ('big customer')", &[]), "42501");
+    run(&mut client, "ROLLBACK TO s");
+    expect_error(client.query(probes, &[]), "42501");
+    run(&mut client, "ROLLBACK");
+    db.act_as(&mut client, Some(scene.owner));
+    assert_eq!(one::<i64>(&mut client, "EXECUTE q ('big customer')", &[]), 700);
+}
+
+/// The planner looks up the end of an index where a condition is near the end of the histogram.
+fn indexes_that_are_asked_for_the_largest_value(db: &Db) {
+    let scene = with_views(db);
+    run(&mut db.superuser(), "INSERT INTO tenant_victim.pay VALUES ('new', 123456)");
+    let probes = |thief: &mut Client, view: &str, table: &str| -> i64 {
+        run(thief, "BEGIN; SAVEPOINT s");
+        let _ = thief.batch_execute(&format!("SELECT FROM {view} WHERE amount < 200000"));
+        run(thief, "ROLLBACK TO s");
+        let sql = "SELECT coalesce(sum(s.idx_scan), 0)::bigint FROM pg_stat_xact_all_tables s JOIN pg_class c ON c.oid = s.relid
+             JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = 'pay'";
+        let probes = one(thief, sql, &[&table]);
+        run(thief, "ROLLBACK");
+        probes
+    };
+    let mut thief = scene.thief();
+    assert_eq!(probes(&mut thief, "lair.pay", "tenant_victim"), 0);
+    assert!(probes(&mut thief, "lair.own", "tenant_thief") > 0, "the planner asks its own");
+}
+
+/// A function in FROM is planned once as the server does, before the catalog is put behind its barrier.
+fn statistics_of_the_catalog(db: &Db) {
+    let scene = Scene::set(db);
+    run(
+        &mut db.superuser(),
+        "SELECT tenant_grant_instance_admin(gen_random_uuid()) FROM generate_series(1, 200); ANALYZE fluxbase_tenant.instance_admins",
+    );
+    let mut thief = scene.thief();
+    run(
+        &mut thief,
+        "CREATE FUNCTION lair.admins() RETURNS SETOF fluxbase_tenant.instance_admins LANGUAGE sql STABLE
+         AS 'SELECT * FROM fluxbase_tenant.instance_admins'",
+    );
+    let probes = |thief: &mut Client, id: &str| -> i64 {
+        run(thief, "BEGIN");
+        run(thief, &format!("SELECT FROM lair.admins() WHERE user_id < '{id}'"));
+        let sql = "SELECT coalesce(sum(idx_scan), 0)::bigint FROM pg_stat_xact_all_tables
+             WHERE relid = 'fluxbase_tenant.instance_admins'::regclass";
+        let probes = one(thief, sql, &[]);
+        run(thief, "ROLLBACK");
+        probes
+    };
+    // In the middle of the histogram, and at either end of it, where the index would be asked.
+    let ends = ["00000000-0000-0000-0000-000000000001", "ffffffff-ffff-ffff-ffff-ffffffffffff"];
+    let middle = probes(&mut thief, "80000000-0000-0000-0000-000000000000");
+    for end in ends {
+        assert_eq!(probes(&mut thief, end), middle, "{end}");
+    }
+}
+
+/// Rows that a call has read are counted for whoever calls.
+fn slugs_by_counters(db: &Db) {
+    let scene = Scene::set(db);
+    // What is counted goes on from one transaction to the next, until the server takes it over.
+    let read = |client: &mut Client, call: &str| -> i64 {
+        let sql = "SELECT coalesce(sum(idx_tup_fetch + seq_tup_read), 0)::bigint FROM pg_stat_xact_all_tables
+             WHERE relid = 'fluxbase_tenant.tenants'::regclass";
+        run(client, "BEGIN");
+        let before: i64 = one(client, sql, &[]);
+        run(client, "SAVEPOINT s");
+        let _ = client.batch_execute(&format!("SELECT {call}"));
+        run(client, "ROLLBACK TO s");
+        let rows = one::<i64>(client, sql, &[]) - before;
+        run(client, "ROLLBACK");
+        rows
+    };
+    let mut thief = scene.thief();
+    read(&mut thief, "tenant_get_by_slug('warm')");
+    for call in ["tenant_get_by_slug('{}')", "tenant_set_current('{}')"] {
+        let of = |thief: &mut Client, slug: &str| read(thief, &call.replace("{}", slug));
+        assert_eq!(of(&mut thief, "victim"), of(&mut thief, "nobody"), "{call}");
+    }
+    let random = "01920000-0000-7000-8000-000000000001";
+    for call in ["tenant_has_access('{}')", "tenant_has_role('{}', 'tenant_member')", "tenant_get('{}')"] {
+        let of = |thief: &mut Client, id: &str| read(thief, &call.replace("{}", id));
+        assert_eq!(of(&mut thief, &scene.victim.to_string()), of(&mut thief, random), "{call}");
+    }
+    run(&mut scene.thief(), "SELECT tenant_set_current('thief')");
+    assert_eq!(one::<String>(&mut scene.thief(), "SELECT name FROM tenant_get_by_slug('thief')", &[]), "thief");
+}
