@@ -92,7 +92,7 @@ fn go_on(tenant: &Tenant, migration: &Migration, plan: &Plan, wait: Wait, attemp
     for index in (0..start.script.statements.len()).filter(to_do) {
         let statement = &start.script.statements[index];
         let resumed = index == start.done;
-        if statement.alone {
+        if statement.is_single {
             transaction(|| {
                 if resumed && statement.builds_indexes {
                     drop_invalid_indexes(tenant)?;
@@ -111,7 +111,7 @@ fn go_on(tenant: &Tenant, migration: &Migration, plan: &Plan, wait: Wait, attemp
         }
         transaction(|| {
             let catalog = Catalog::write()?;
-            if !statement.alone {
+            if !statement.is_single {
                 migrations::run_in_sandbox(&catalog, tenant, &start.script, index..index + 1)?;
             }
             unfinished::advance(&catalog, tenant.id, start.done.max(index + 1) as i32)

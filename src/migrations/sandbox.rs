@@ -23,7 +23,7 @@ pub fn run(catalog: &Catalog, tenant: &Tenant, script: &Script, range: Range<usi
     let watch = Watch::begin();
     // Queries may do anything, by way of functions, and are not counted by the watch.
     let only_commands =
-        script.statements[range.clone()].iter().all(|statement| statement.is_command && !statement.alone);
+        script.statements[range.clone()].iter().all(|statement| statement.is_command && !statement.is_single);
     let commands = range.len();
     let _identity = SandboxIdentity::assume(tenant.id)?;
     let mut settings = vec![(c"search_path", search_path.as_str()), (c"row_security", "on")];
@@ -38,7 +38,7 @@ pub fn run(catalog: &Catalog, tenant: &Tenant, script: &Script, range: Range<usi
         if let Some(command) = constraints.check_at_once() {
             sandbox.run(&command, &place)?;
         }
-        if statement.alone {
+        if statement.is_single {
             sandbox.run_in_transaction(&statement.text, &place)?;
         } else {
             sandbox.run(&statement.text, &place)?;

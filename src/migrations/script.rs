@@ -1,14 +1,10 @@
 //! A migration's text: its checksum, and its statements as the server's own parser splits them.
 
-use std::ffi::CString;
-
-use pgrx::PgList;
-use pgrx::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::catalog::migrations::Migration;
 use crate::error::{Error, Result};
-use crate::pg::{context, single_command};
+use crate::pg::parse_tree::{self, Control, ScriptStatement};
 
 /// SHA-256 of up and down. Line endings do not matter: a checkout on Windows is the same migration.
 pub fn checksum(up: &str, down: Option<&str>) -> String {
@@ -36,7 +32,7 @@ pub struct Script {
 pub struct Statement {
     pub text: String,
     /// Whether it has to run outside a transaction: only in scripts that are marked so.
-    pub alone: bool,
+    pub is_single: bool,
     /// Whether it leaves invalid indexes where it stops half way.
     pub builds_indexes: bool,
     /// Whether it changes a setting for what follows.
@@ -70,12 +66,22 @@ fn label(migration: &Migration) -> String {
 /// The statements of a script. BEGIN at its head and COMMIT at its end say what holds anyway and are left out; other
 /// transaction control is refused, for a migration commits with its ledger row or not at all.
 pub fn statements(text: &str, transactional: bool) -> Result<Vec<Statement>> {
-    let mut parsed = parse(text)?;
-    if transactional && let [(_, Some(Control::Begin)), .., (_, Some(Control::Commit))] = parsed.as_slice() {
+    let mut parsed = parse_tree::statements(text)?;
+    if parsed.iter().any(|statement| statement.copies_from_client) {
+        return Err(Error::invalid(
+            "a migration must not contain COPY to or from the client",
+            "Write the rows as INSERT; pg_dump does so with --inserts.",
+        ));
+    }
+    let is_in_block = match parsed.as_slice() {
+        [first, .., last] => first.control == Some(Control::Begin) && last.control == Some(Control::Commit),
+        _ => false,
+    };
+    if transactional && is_in_block {
         parsed.remove(0);
         parsed.pop();
     }
-    if parsed.iter().any(|(_, control)| control.is_some()) {
+    if parsed.iter().any(|statement| statement.control.is_some()) {
         return Err(Error::invalid(
             "a migration must not contain transaction control",
             if transactional {
@@ -85,94 +91,17 @@ pub fn statements(text: &str, transactional: bool) -> Result<Vec<Statement>> {
             },
         ));
     }
-    let mut statements: Vec<Statement> = parsed.into_iter().map(|(statement, _)| statement).collect();
-    statements.iter_mut().for_each(|statement| statement.alone &= !transactional);
-    Ok(statements)
+    let statement = |parsed: ScriptStatement| Statement {
+        text: parsed.text.to_string(),
+        is_single: parsed.is_single && !transactional,
+        builds_indexes: parsed.builds_indexes,
+        is_setting: parsed.is_setting,
+        is_command: parsed.is_command,
+    };
+    Ok(parsed.into_iter().map(statement).collect())
 }
 
 /// Whether there is anything but white space and comments.
 pub fn has_statements(text: &str) -> Result<bool> {
-    Ok(!parse(text)?.is_empty())
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Control {
-    Begin,
-    Commit,
-    Other,
-}
-
-/// Raises the parser's own error, with its line, for what is not SQL.
-fn parse(text: &str) -> Result<Vec<(Statement, Option<Control>)>> {
-    let c_text = CString::new(text).map_err(|_| Error::internal("a zero byte in a migration"))?;
-    let list = context::parsing(&c_text, || {
-        // SAFETY: a C string; the parser allocates in the current memory context, which outlives this function.
-        unsafe { pg_sys::raw_parser(c_text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT) }
-    });
-    // SAFETY: a list of what the parser promises, or none.
-    let list = unsafe { PgList::<pg_sys::RawStmt>::from_pg(list) };
-    list.iter_ptr()
-        .map(|raw| {
-            // SAFETY: a list of RawStmt as the parser promises, each with its place in the text.
-            let (start, length, control, statement) = unsafe {
-                let (node, place) = ((*raw).stmt, (*raw).stmt_location as usize);
-                refuse_client_copy(node)?;
-                let statement = Statement {
-                    text: String::new(),
-                    alone: single_command::is_needed(node),
-                    builds_indexes: single_command::builds_indexes(node),
-                    is_setting: single_command::is_setting(node),
-                    is_command: !is_query(node),
-                };
-                (place, (*raw).stmt_len as usize, control(node), statement)
-            };
-            let end = if length == 0 { text.len() } else { start + length };
-            text.get(start..end)
-                .map(|part| (Statement { text: part.trim().to_string(), ..statement }, control))
-                .ok_or_else(|| Error::internal("the parser's positions do not fit the text"))
-        })
-        .collect()
-}
-
-/// # Safety
-/// `node` is a statement made by the parser.
-unsafe fn is_query(node: *mut pg_sys::Node) -> bool {
-    use pg_sys::NodeTag::*;
-    // SAFETY: every node has a tag.
-    matches!(unsafe { (*node).type_ }, T_SelectStmt | T_InsertStmt | T_UpdateStmt | T_DeleteStmt | T_MergeStmt)
-}
-
-/// COPY FROM STDIN has its data outside the statement, where a migration has nothing.
-///
-/// # Safety
-/// `node` is a statement made by the parser.
-unsafe fn refuse_client_copy(node: *mut pg_sys::Node) -> Result<()> {
-    // SAFETY: the tag tells the node's type.
-    let from_client = unsafe {
-        pgrx::is_a(node, pg_sys::NodeTag::T_CopyStmt) && (*node.cast::<pg_sys::CopyStmt>()).filename.is_null()
-    };
-    if from_client {
-        return Err(Error::invalid(
-            "a migration must not contain COPY to or from the client",
-            "Write the rows as INSERT; pg_dump does so with --inserts.",
-        ));
-    }
-    Ok(())
-}
-
-/// # Safety
-/// `node` is a statement made by the parser.
-unsafe fn control(node: *mut pg_sys::Node) -> Option<Control> {
-    // SAFETY: the tag tells the node's type.
-    unsafe {
-        if !pgrx::is_a(node, pg_sys::NodeTag::T_TransactionStmt) {
-            return None;
-        }
-        use pg_sys::TransactionStmtKind::*;
-        Some(match (*node.cast::<pg_sys::TransactionStmt>()).kind {
-            TRANS_STMT_BEGIN | TRANS_STMT_START => Control::Begin,
-            TRANS_STMT_COMMIT => Control::Commit,
-            _ => Control::Other,
-        })
-    }
+    Ok(!parse_tree::statements(text)?.is_empty())
 }

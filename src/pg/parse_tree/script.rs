@@ -1,0 +1,97 @@
+//! A script, as the parser divides it.
+
+use std::ffi::CString;
+
+use pgrx::PgList;
+use pgrx::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::pg::{context, single_command};
+
+/// A statement, without the semicolon.
+pub struct ScriptStatement<'a> {
+    pub text: &'a str,
+    /// BEGIN, COMMIT and their like.
+    pub control: Option<Control>,
+    /// Whether it has to run outside a transaction.
+    pub is_single: bool,
+    /// Whether it leaves invalid indexes where it stops half way.
+    pub builds_indexes: bool,
+    /// Whether it changes a setting for what follows.
+    pub is_setting: bool,
+    /// Whether it is a utility command, and not a query.
+    pub is_command: bool,
+    /// Whether it is a COPY whose rows are the client's.
+    pub copies_from_client: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Control {
+    Begin,
+    Commit,
+    Other,
+}
+
+/// Raises the parser's own error, with its line, for what is not SQL.
+pub fn statements(script: &str) -> Result<Vec<ScriptStatement<'_>>> {
+    let c_text = CString::new(script).map_err(|_| Error::internal("a zero byte in a script"))?;
+    let list = context::parsing(&c_text, || {
+        // SAFETY: a C string; the parser allocates in the current memory context, which outlives this function.
+        unsafe { pg_sys::raw_parser(c_text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT) }
+    });
+    // SAFETY: a list of what the parser promises, or none.
+    let list = unsafe { PgList::<pg_sys::RawStmt>::from_pg(list) };
+    list.iter_ptr()
+        .map(|raw| {
+            // SAFETY: a list of RawStmt as the parser promises, each with its place in the text.
+            unsafe {
+                let (node, start, length) = ((*raw).stmt, (*raw).stmt_location as usize, (*raw).stmt_len as usize);
+                let end = if length == 0 { script.len() } else { start + length };
+                let text = script
+                    .get(start..end)
+                    .ok_or_else(|| Error::internal("the parser's positions do not fit the text"))?;
+                Ok(ScriptStatement {
+                    text: text.trim(),
+                    control: control(node),
+                    is_single: single_command::is_needed(node),
+                    builds_indexes: single_command::builds_indexes(node),
+                    is_setting: single_command::is_setting(node),
+                    is_command: !is_query(node),
+                    copies_from_client: copies_from_client(node),
+                })
+            }
+        })
+        .collect()
+}
+
+/// # Safety
+/// A statement made by the parser.
+unsafe fn is_query(node: *mut pg_sys::Node) -> bool {
+    use pg_sys::NodeTag::*;
+    // SAFETY: every node has a tag.
+    matches!(unsafe { (*node).type_ }, T_SelectStmt | T_InsertStmt | T_UpdateStmt | T_DeleteStmt | T_MergeStmt)
+}
+
+/// # Safety
+/// A statement made by the parser.
+unsafe fn copies_from_client(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: the tag tells the node's type.
+    unsafe { pgrx::is_a(node, pg_sys::NodeTag::T_CopyStmt) && (*node.cast::<pg_sys::CopyStmt>()).filename.is_null() }
+}
+
+/// # Safety
+/// A statement made by the parser.
+unsafe fn control(node: *mut pg_sys::Node) -> Option<Control> {
+    // SAFETY: the tag tells the node's type.
+    unsafe {
+        if !pgrx::is_a(node, pg_sys::NodeTag::T_TransactionStmt) {
+            return None;
+        }
+        use pg_sys::TransactionStmtKind::*;
+        Some(match (*node.cast::<pg_sys::TransactionStmt>()).kind {
+            TRANS_STMT_BEGIN | TRANS_STMT_START => Control::Begin,
+            TRANS_STMT_COMMIT => Control::Commit,
+            _ => Control::Other,
+        })
+    }
+}
