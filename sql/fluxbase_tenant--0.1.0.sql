@@ -219,6 +219,34 @@ SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.shared_tables',
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.removals',
     'WHERE relation IS NULL OR EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid OPERATOR(pg_catalog.=) relation::pg_catalog.oid)');
 
+-- sql/types.sql
+
+-- The rows that most functions return.
+
+CREATE TYPE fluxbase_tenant.tenant AS (
+    id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb, schema_version text,
+    created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
+);
+COMMENT ON TYPE fluxbase_tenant.tenant IS 'a tenant, as functions return it';
+
+CREATE TYPE fluxbase_tenant.member AS (
+    id uuid, tenant_id uuid, user_id uuid, email text, role text, assigned_by uuid, created_at timestamptz
+);
+COMMENT ON TYPE fluxbase_tenant.member IS 'a user''s membership of a tenant, as functions return it';
+
+CREATE TYPE fluxbase_tenant.instance_admin AS (user_id uuid, granted_by uuid, created_at timestamptz);
+COMMENT ON TYPE fluxbase_tenant.instance_admin IS 'a user who may do everything to every tenant, as functions return it';
+
+CREATE TYPE fluxbase_tenant.migration AS (
+    version text, name text, up text, down text, transactional boolean, repeatable boolean, checksum text, created_at timestamptz
+);
+COMMENT ON TYPE fluxbase_tenant.migration IS 'a registered migration, as functions return it';
+
+-- Nobody's table has a column of these: a new version of the extension may change them.
+REVOKE USAGE ON TYPE
+    fluxbase_tenant.tenant, fluxbase_tenant.member, fluxbase_tenant.instance_admin, fluxbase_tenant.migration
+    FROM PUBLIC;
+
 -- sql/roles.sql
 
 -- The database roles: NOLOGIN groups, as PostgreSQL's predefined roles are. Roles and privileges on settings belong to the
@@ -370,10 +398,7 @@ REVOKE ALL ON FUNCTION fluxbase_tenant.catalog_changed() FROM PUBLIC;
 -- The session: current user, current tenant, and questions for policies of the application.
 
 CREATE FUNCTION @extschema@.tenant_current()
-    RETURNS TABLE (
-        id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb,
-        schema_version text, created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.tenant
     STABLE STRICT PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_current_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_current() IS
@@ -383,10 +408,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_current() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_current() TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_set_current(tenant text, is_local boolean DEFAULT false)
-    RETURNS TABLE (
-        id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb,
-        schema_version text, created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.tenant
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_set_current_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_set_current(text, boolean) IS
@@ -397,10 +419,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_set_current(text, boolean) FROM PUBLIC
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_set_current(text, boolean) TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_set_current(tenant uuid, is_local boolean DEFAULT false)
-    RETURNS TABLE (
-        id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb,
-        schema_version text, created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.tenant
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_set_current_by_id_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_set_current(uuid, boolean) IS
@@ -476,10 +495,7 @@ GRANT EXECUTE ON FUNCTION @extschema@.tenant_is_instance_admin() TO fluxbase_ten
 CREATE FUNCTION @extschema@.tenant_clone(
     source uuid, slug text DEFAULT NULL, name text DEFAULT NULL, with_data boolean DEFAULT false
 )
-    RETURNS TABLE (
-        id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb,
-        schema_version text, created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.tenant
     VOLATILE PARALLEL UNSAFE COST 100000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_clone_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_clone(uuid, text, text, boolean) IS
@@ -495,10 +511,7 @@ CREATE FUNCTION @extschema@.tenant_create(
     slug text DEFAULT NULL, name text DEFAULT NULL, metadata jsonb DEFAULT NULL, id uuid DEFAULT NULL,
     admin_user_id uuid DEFAULT NULL
 )
-    RETURNS TABLE (
-        id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb,
-        schema_version text, created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.tenant
     VOLATILE PARALLEL UNSAFE COST 100000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_create_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_create(text, text, jsonb, uuid, uuid) IS
@@ -511,10 +524,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_create(text, text, jsonb, uuid, uuid) 
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_create(text, text, jsonb, uuid, uuid) TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_get(tenant_id uuid DEFAULT NULL)
-    RETURNS TABLE (
-        id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb,
-        schema_version text, created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.tenant
     STABLE PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_get_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_get(uuid) IS
@@ -524,10 +534,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_get(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_get(uuid) TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_get_by_slug(slug text)
-    RETURNS TABLE (
-        id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb,
-        schema_version text, created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.tenant
     STABLE PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_get_by_slug_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_get_by_slug(text) IS
@@ -537,10 +544,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_get_by_slug(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_get_by_slug(text) TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_list()
-    RETURNS TABLE (
-        id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb,
-        schema_version text, created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.tenant
     STABLE STRICT PARALLEL SAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_list_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_list() IS
@@ -550,10 +554,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_list() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_list() TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_set_default(tenant_id uuid)
-    RETURNS TABLE (
-        id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb,
-        schema_version text, created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.tenant
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_set_default_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_set_default(uuid) IS
@@ -565,10 +566,7 @@ GRANT EXECUTE ON FUNCTION @extschema@.tenant_set_default(uuid) TO fluxbase_tenan
 CREATE FUNCTION @extschema@.tenant_update(
     tenant_id uuid DEFAULT NULL, name text DEFAULT NULL, metadata jsonb DEFAULT NULL
 )
-    RETURNS TABLE (
-        id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb,
-        schema_version text, created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.tenant
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_update_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_update(uuid, text, jsonb) IS
@@ -593,10 +591,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_list_mine() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_list_mine() TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_delete(tenant_id uuid)
-    RETURNS TABLE (
-        id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb,
-        schema_version text, created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.tenant
     VOLATILE PARALLEL UNSAFE COST 100000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_delete_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_delete(uuid) IS
@@ -608,10 +603,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_delete(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_delete(uuid) TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_list_deleted()
-    RETURNS TABLE (
-        id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb,
-        schema_version text, created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.tenant
     STABLE STRICT PARALLEL SAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_list_deleted_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_list_deleted() IS
@@ -620,10 +612,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_list_deleted() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_list_deleted() TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_purge(older_than interval)
-    RETURNS TABLE (
-        id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb,
-        schema_version text, created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.tenant
     VOLATILE PARALLEL UNSAFE COST 100000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_purge_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_purge(interval) IS
@@ -634,10 +623,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_purge(interval) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_purge(interval) TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_restore(tenant_id uuid)
-    RETURNS TABLE (
-        id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb,
-        schema_version text, created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.tenant
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_restore_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_restore(uuid) IS
@@ -647,10 +633,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_restore(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_restore(uuid) TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_resume(tenant_id uuid)
-    RETURNS TABLE (
-        id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb,
-        schema_version text, created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.tenant
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_resume_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_resume(uuid) IS
@@ -660,10 +643,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_resume(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_resume(uuid) TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_soft_delete(tenant_id uuid DEFAULT NULL)
-    RETURNS TABLE (
-        id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb,
-        schema_version text, created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.tenant
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_soft_delete_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_soft_delete(uuid) IS
@@ -674,10 +654,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_soft_delete(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_soft_delete(uuid) TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_suspend(tenant_id uuid)
-    RETURNS TABLE (
-        id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb,
-        schema_version text, created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.tenant
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_suspend_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_suspend(uuid) IS
@@ -702,9 +679,7 @@ GRANT EXECUTE ON FUNCTION @extschema@.tenant_repair(uuid) TO fluxbase_tenant_use
 -- Members and admins of tenants.
 
 CREATE FUNCTION @extschema@.tenant_add_member(tenant_id uuid, user_id uuid, role text DEFAULT 'tenant_member')
-    RETURNS TABLE (
-        id uuid, tenant_id uuid, user_id uuid, email text, role text, assigned_by uuid, created_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.member
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_add_member_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_add_member(uuid, uuid, text) IS
@@ -715,9 +690,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_add_member(uuid, uuid, text) FROM PUBL
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_add_member(uuid, uuid, text) TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_assign_admin(tenant_id uuid, user_id uuid)
-    RETURNS TABLE (
-        id uuid, tenant_id uuid, user_id uuid, email text, role text, assigned_by uuid, created_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.member
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_assign_admin_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_assign_admin(uuid, uuid) IS
@@ -727,9 +700,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_assign_admin(uuid, uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_assign_admin(uuid, uuid) TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_leave(tenant_id uuid DEFAULT NULL)
-    RETURNS TABLE (
-        id uuid, tenant_id uuid, user_id uuid, email text, role text, assigned_by uuid, created_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.member
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_leave_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_leave(uuid) IS
@@ -740,9 +711,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_leave(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_leave(uuid) TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_list_admins(tenant_id uuid DEFAULT NULL)
-    RETURNS TABLE (
-        id uuid, tenant_id uuid, user_id uuid, email text, role text, assigned_by uuid, created_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.member
     STABLE PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_list_admins_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_list_admins(uuid) IS
@@ -752,9 +721,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_list_admins(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_list_admins(uuid) TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_list_members(tenant_id uuid DEFAULT NULL)
-    RETURNS TABLE (
-        id uuid, tenant_id uuid, user_id uuid, email text, role text, assigned_by uuid, created_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.member
     STABLE PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_list_members_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_list_members(uuid) IS
@@ -764,9 +731,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_list_members(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_list_members(uuid) TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_remove_admin(tenant_id uuid, user_id uuid)
-    RETURNS TABLE (
-        id uuid, tenant_id uuid, user_id uuid, email text, role text, assigned_by uuid, created_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.member
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_remove_admin_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_remove_admin(uuid, uuid) IS
@@ -776,9 +741,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_remove_admin(uuid, uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_remove_admin(uuid, uuid) TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_remove_member(tenant_id uuid, user_id uuid)
-    RETURNS TABLE (
-        id uuid, tenant_id uuid, user_id uuid, email text, role text, assigned_by uuid, created_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.member
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_remove_member_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_remove_member(uuid, uuid) IS
@@ -792,7 +755,7 @@ GRANT EXECUTE ON FUNCTION @extschema@.tenant_remove_member(uuid, uuid) TO fluxba
 -- Instance admins.
 
 CREATE FUNCTION @extschema@.tenant_grant_instance_admin(user_id uuid)
-    RETURNS TABLE (user_id uuid, granted_by uuid, created_at timestamptz)
+    RETURNS SETOF fluxbase_tenant.instance_admin
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_grant_instance_admin_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_grant_instance_admin(uuid) IS
@@ -802,7 +765,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_grant_instance_admin(uuid) FROM PUBLIC
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_grant_instance_admin(uuid) TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_list_instance_admins()
-    RETURNS TABLE (user_id uuid, granted_by uuid, created_at timestamptz)
+    RETURNS SETOF fluxbase_tenant.instance_admin
     STABLE STRICT PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_list_instance_admins_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_list_instance_admins() IS
@@ -811,7 +774,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_list_instance_admins() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_list_instance_admins() TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_revoke_instance_admin(user_id uuid)
-    RETURNS TABLE (user_id uuid, granted_by uuid, created_at timestamptz)
+    RETURNS SETOF fluxbase_tenant.instance_admin
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_revoke_instance_admin_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_revoke_instance_admin(uuid) IS
@@ -826,10 +789,7 @@ GRANT EXECUTE ON FUNCTION @extschema@.tenant_revoke_instance_admin(uuid) TO flux
 CREATE FUNCTION @extschema@.tenant_migration_add(
     version text, name text, up text, down text DEFAULT NULL, transactional boolean DEFAULT NULL
 )
-    RETURNS TABLE (
-        version text, name text, up text, down text, transactional boolean, repeatable boolean, checksum text,
-        created_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.migration
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_migration_add_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_migration_add(text, text, text, text, boolean) IS
@@ -844,10 +804,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_migration_add(text, text, text, text, 
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migration_add(text, text, text, text, boolean) TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_migration_list()
-    RETURNS TABLE (
-        version text, name text, up text, down text, transactional boolean, repeatable boolean, checksum text,
-        created_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.migration
     STABLE STRICT PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_migration_list_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_migration_list() IS
@@ -857,10 +814,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_migration_list() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migration_list() TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_migration_remove(version text)
-    RETURNS TABLE (
-        version text, name text, up text, down text, transactional boolean, repeatable boolean, checksum text,
-        created_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.migration
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_migration_remove_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_migration_remove(text) IS

@@ -24,7 +24,8 @@ pgrx::pg_module_magic!();
 
 // The extension's script is these files, in this order: see scripts/schema.sh.
 extension_sql_file!("../sql/catalog.sql", name = "catalog", bootstrap);
-extension_sql_file!("../sql/roles.sql", name = "roles", requires = ["catalog"]);
+extension_sql_file!("../sql/types.sql", name = "types", requires = ["catalog"]);
+extension_sql_file!("../sql/roles.sql", name = "roles", requires = ["types"]);
 extension_sql_file!("../sql/functions/internal.sql", name = "internal", requires = ["roles"]);
 extension_sql_file!("../sql/functions/session.sql", name = "session", requires = ["internal"]);
 extension_sql_file!("../sql/functions/tenants.sql", name = "tenants", requires = ["session"]);

@@ -1,7 +1,7 @@
 -- Instance admins.
 
 CREATE FUNCTION @extschema@.tenant_grant_instance_admin(user_id uuid)
-    RETURNS TABLE (user_id uuid, granted_by uuid, created_at timestamptz)
+    RETURNS SETOF fluxbase_tenant.instance_admin
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_grant_instance_admin_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_grant_instance_admin(uuid) IS
@@ -11,7 +11,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_grant_instance_admin(uuid) FROM PUBLIC
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_grant_instance_admin(uuid) TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_list_instance_admins()
-    RETURNS TABLE (user_id uuid, granted_by uuid, created_at timestamptz)
+    RETURNS SETOF fluxbase_tenant.instance_admin
     STABLE STRICT PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_list_instance_admins_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_list_instance_admins() IS
@@ -20,7 +20,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_list_instance_admins() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_list_instance_admins() TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_revoke_instance_admin(user_id uuid)
-    RETURNS TABLE (user_id uuid, granted_by uuid, created_at timestamptz)
+    RETURNS SETOF fluxbase_tenant.instance_admin
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_revoke_instance_admin_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_revoke_instance_admin(uuid) IS

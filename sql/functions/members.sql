@@ -1,9 +1,7 @@
 -- Members and admins of tenants.
 
 CREATE FUNCTION @extschema@.tenant_add_member(tenant_id uuid, user_id uuid, role text DEFAULT 'tenant_member')
-    RETURNS TABLE (
-        id uuid, tenant_id uuid, user_id uuid, email text, role text, assigned_by uuid, created_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.member
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_add_member_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_add_member(uuid, uuid, text) IS
@@ -14,9 +12,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_add_member(uuid, uuid, text) FROM PUBL
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_add_member(uuid, uuid, text) TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_assign_admin(tenant_id uuid, user_id uuid)
-    RETURNS TABLE (
-        id uuid, tenant_id uuid, user_id uuid, email text, role text, assigned_by uuid, created_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.member
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_assign_admin_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_assign_admin(uuid, uuid) IS
@@ -26,9 +22,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_assign_admin(uuid, uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_assign_admin(uuid, uuid) TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_leave(tenant_id uuid DEFAULT NULL)
-    RETURNS TABLE (
-        id uuid, tenant_id uuid, user_id uuid, email text, role text, assigned_by uuid, created_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.member
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_leave_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_leave(uuid) IS
@@ -39,9 +33,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_leave(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_leave(uuid) TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_list_admins(tenant_id uuid DEFAULT NULL)
-    RETURNS TABLE (
-        id uuid, tenant_id uuid, user_id uuid, email text, role text, assigned_by uuid, created_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.member
     STABLE PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_list_admins_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_list_admins(uuid) IS
@@ -51,9 +43,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_list_admins(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_list_admins(uuid) TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_list_members(tenant_id uuid DEFAULT NULL)
-    RETURNS TABLE (
-        id uuid, tenant_id uuid, user_id uuid, email text, role text, assigned_by uuid, created_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.member
     STABLE PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_list_members_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_list_members(uuid) IS
@@ -63,9 +53,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_list_members(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_list_members(uuid) TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_remove_admin(tenant_id uuid, user_id uuid)
-    RETURNS TABLE (
-        id uuid, tenant_id uuid, user_id uuid, email text, role text, assigned_by uuid, created_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.member
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_remove_admin_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_remove_admin(uuid, uuid) IS
@@ -75,9 +63,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_remove_admin(uuid, uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_remove_admin(uuid, uuid) TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_remove_member(tenant_id uuid, user_id uuid)
-    RETURNS TABLE (
-        id uuid, tenant_id uuid, user_id uuid, email text, role text, assigned_by uuid, created_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.member
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_remove_member_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_remove_member(uuid, uuid) IS

@@ -3,10 +3,7 @@
 CREATE FUNCTION @extschema@.tenant_migration_add(
     version text, name text, up text, down text DEFAULT NULL, transactional boolean DEFAULT NULL
 )
-    RETURNS TABLE (
-        version text, name text, up text, down text, transactional boolean, repeatable boolean, checksum text,
-        created_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.migration
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_migration_add_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_migration_add(text, text, text, text, boolean) IS
@@ -21,10 +18,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_migration_add(text, text, text, text, 
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migration_add(text, text, text, text, boolean) TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_migration_list()
-    RETURNS TABLE (
-        version text, name text, up text, down text, transactional boolean, repeatable boolean, checksum text,
-        created_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.migration
     STABLE STRICT PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_migration_list_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_migration_list() IS
@@ -34,10 +28,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_migration_list() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migration_list() TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_migration_remove(version text)
-    RETURNS TABLE (
-        version text, name text, up text, down text, transactional boolean, repeatable boolean, checksum text,
-        created_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.migration
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_migration_remove_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_migration_remove(text) IS

@@ -1,10 +1,7 @@
 -- The session: current user, current tenant, and questions for policies of the application.
 
 CREATE FUNCTION @extschema@.tenant_current()
-    RETURNS TABLE (
-        id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb,
-        schema_version text, created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.tenant
     STABLE STRICT PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_current_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_current() IS
@@ -14,10 +11,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_current() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_current() TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_set_current(tenant text, is_local boolean DEFAULT false)
-    RETURNS TABLE (
-        id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb,
-        schema_version text, created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.tenant
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_set_current_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_set_current(text, boolean) IS
@@ -28,10 +22,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_set_current(text, boolean) FROM PUBLIC
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_set_current(text, boolean) TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_set_current(tenant uuid, is_local boolean DEFAULT false)
-    RETURNS TABLE (
-        id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb,
-        schema_version text, created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.tenant
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_set_current_by_id_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_set_current(uuid, boolean) IS

@@ -3,10 +3,7 @@
 CREATE FUNCTION @extschema@.tenant_clone(
     source uuid, slug text DEFAULT NULL, name text DEFAULT NULL, with_data boolean DEFAULT false
 )
-    RETURNS TABLE (
-        id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb,
-        schema_version text, created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.tenant
     VOLATILE PARALLEL UNSAFE COST 100000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_clone_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_clone(uuid, text, text, boolean) IS
@@ -22,10 +19,7 @@ CREATE FUNCTION @extschema@.tenant_create(
     slug text DEFAULT NULL, name text DEFAULT NULL, metadata jsonb DEFAULT NULL, id uuid DEFAULT NULL,
     admin_user_id uuid DEFAULT NULL
 )
-    RETURNS TABLE (
-        id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb,
-        schema_version text, created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.tenant
     VOLATILE PARALLEL UNSAFE COST 100000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_create_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_create(text, text, jsonb, uuid, uuid) IS
@@ -38,10 +32,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_create(text, text, jsonb, uuid, uuid) 
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_create(text, text, jsonb, uuid, uuid) TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_get(tenant_id uuid DEFAULT NULL)
-    RETURNS TABLE (
-        id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb,
-        schema_version text, created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.tenant
     STABLE PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_get_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_get(uuid) IS
@@ -51,10 +42,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_get(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_get(uuid) TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_get_by_slug(slug text)
-    RETURNS TABLE (
-        id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb,
-        schema_version text, created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.tenant
     STABLE PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_get_by_slug_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_get_by_slug(text) IS
@@ -64,10 +52,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_get_by_slug(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_get_by_slug(text) TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_list()
-    RETURNS TABLE (
-        id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb,
-        schema_version text, created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.tenant
     STABLE STRICT PARALLEL SAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_list_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_list() IS
@@ -77,10 +62,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_list() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_list() TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_set_default(tenant_id uuid)
-    RETURNS TABLE (
-        id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb,
-        schema_version text, created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.tenant
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_set_default_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_set_default(uuid) IS
@@ -92,10 +74,7 @@ GRANT EXECUTE ON FUNCTION @extschema@.tenant_set_default(uuid) TO fluxbase_tenan
 CREATE FUNCTION @extschema@.tenant_update(
     tenant_id uuid DEFAULT NULL, name text DEFAULT NULL, metadata jsonb DEFAULT NULL
 )
-    RETURNS TABLE (
-        id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb,
-        schema_version text, created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.tenant
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_update_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_update(uuid, text, jsonb) IS
@@ -120,10 +99,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_list_mine() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_list_mine() TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_delete(tenant_id uuid)
-    RETURNS TABLE (
-        id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb,
-        schema_version text, created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.tenant
     VOLATILE PARALLEL UNSAFE COST 100000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_delete_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_delete(uuid) IS
@@ -135,10 +111,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_delete(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_delete(uuid) TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_list_deleted()
-    RETURNS TABLE (
-        id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb,
-        schema_version text, created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.tenant
     STABLE STRICT PARALLEL SAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_list_deleted_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_list_deleted() IS
@@ -147,10 +120,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_list_deleted() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_list_deleted() TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_purge(older_than interval)
-    RETURNS TABLE (
-        id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb,
-        schema_version text, created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.tenant
     VOLATILE PARALLEL UNSAFE COST 100000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_purge_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_purge(interval) IS
@@ -161,10 +131,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_purge(interval) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_purge(interval) TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_restore(tenant_id uuid)
-    RETURNS TABLE (
-        id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb,
-        schema_version text, created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.tenant
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_restore_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_restore(uuid) IS
@@ -174,10 +141,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_restore(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_restore(uuid) TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_resume(tenant_id uuid)
-    RETURNS TABLE (
-        id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb,
-        schema_version text, created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.tenant
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_resume_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_resume(uuid) IS
@@ -187,10 +151,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_resume(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_resume(uuid) TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_soft_delete(tenant_id uuid DEFAULT NULL)
-    RETURNS TABLE (
-        id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb,
-        schema_version text, created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.tenant
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_soft_delete_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_soft_delete(uuid) IS
@@ -201,10 +162,7 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_soft_delete(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_soft_delete(uuid) TO fluxbase_tenant_user;
 
 CREATE FUNCTION @extschema@.tenant_suspend(tenant_id uuid)
-    RETURNS TABLE (
-        id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb,
-        schema_version text, created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
-    )
+    RETURNS SETOF fluxbase_tenant.tenant
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_suspend_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_suspend(uuid) IS

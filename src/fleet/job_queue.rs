@@ -83,7 +83,7 @@ impl JobQueue {
         let target = plan.target.unwrap_or_default().as_bytes();
         let size = size_of::<Header>() + plan.tenants.len() * 16 + target.len();
         // SAFETY: a fresh segment of the asked size, page-aligned; all of it is written before any worker can know it.
-        // From the moment it exists, the end of this backend however it comes queue the workers to stop.
+        // From the moment it exists, the end of this backend however it comes, orders the workers to stop.
         unsafe {
             let segment = pg_sys::dsm_create(size, 0);
             let header = pg_sys::dsm_segment_address(segment).cast::<Header>();
