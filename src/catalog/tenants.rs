@@ -5,9 +5,9 @@ use pgrx::{Uuid, pg_sys};
 
 use super::{Catalog, changes};
 use crate::error::Result;
-use crate::model::Status;
+use crate::model::{Status, ids};
 use crate::pg::scan::{self, Index, Key};
-use crate::pg::{Jsonb, Name, Row, catalogs, execute_on_latest, query};
+use crate::pg::{Jsonb, Name, Row, catalogs, execute_on_latest, query, roles};
 
 pub struct Tenant {
     pub id: Uuid,
@@ -305,12 +305,13 @@ pub fn serialize(catalog: &Catalog) -> Result<()> {
     Ok(())
 }
 
-/// The tenant whose schema this is, as committed now; runs no SQL.
+/// The tenant whose schema this is, as committed now; runs no SQL. What is left of one that has been deleted is that one's still.
 pub fn of_schema(schema: pg_sys::Oid) -> Result<Option<Uuid>> {
     let Some(name) = catalogs::schema_name(schema) else {
         return Ok(None);
     };
-    scan::committed(&BY_SCHEMA_NAME, &[Key::name(4, &name)?], |row| row.need(1))
+    let tenant = scan::committed(&BY_SCHEMA_NAME, &[Key::name(4, &name)?], |row| row.need(1))?;
+    Ok(tenant.or_else(|| ids::of_owner_role(&roles::name(catalogs::schema_owner(schema)))))
 }
 
 /// As committed now; runs no SQL.

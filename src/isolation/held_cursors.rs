@@ -55,7 +55,7 @@ pub fn note_start() -> Result<()> {
         return Ok(());
     }
     let caller = caller();
-    if caller == Caller::Nobody && !cursor.asks_policies() {
+    if caller == Caller::Nobody && !cursor.asks_who_fetches() {
         return Ok(());
     }
     let opened =

@@ -6,8 +6,7 @@ use std::ffi::c_void;
 
 use pgrx::prelude::*;
 
-use super::refusal::Raise;
-use super::{catalog_barrier, lift_policies, range_table, tenant_of};
+use super::{catalog_barrier, tenant_of};
 use crate::catalog;
 use crate::pg::{catalogs, lists, own_transaction};
 
@@ -45,8 +44,7 @@ pub fn are_kept_out() -> bool {
     KEPT_OUT.get().is_some_and(|within| within == own_transaction())
 }
 
-/// Whether a query has functions of others in FROM. Every query comes by here, and each materialized view and foreign table on the
-/// way is looked at.
+/// Whether a query has functions of others in FROM. Every query comes by here.
 ///
 /// # Safety
 /// A query as the planner gets it.
@@ -59,10 +57,6 @@ pub unsafe fn has_functions(query: *mut pg_sys::Query) -> bool {
             has_any |= match (*entry).rtekind {
                 pg_sys::RTEKind::RTE_FUNCTION => calls_others((*entry).functions),
                 pg_sys::RTEKind::RTE_SUBQUERY => has_functions((*entry).subquery),
-                pg_sys::RTEKind::RTE_RELATION if range_table::is_unguarded(entry) => {
-                    refuse_unguarded(query, entry);
-                    false
-                }
                 _ => false,
             };
         }
@@ -71,14 +65,6 @@ pub unsafe fn has_functions(query: *mut pg_sys::Query) -> bool {
         }
         has_any | ((*query).hasSubLinks && sub_links_have_functions(query))
     }
-}
-
-/// # Safety
-/// As above, and an entry of the query.
-#[pg_guard]
-unsafe extern "C-unwind" fn refuse_unguarded(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry) {
-    // SAFETY: by the caller's promise.
-    unsafe { lift_policies::refuse_unguarded(query, entry) }.unwrap_or_raise();
 }
 
 /// # Safety

@@ -155,11 +155,12 @@ fn out_of_reach(relation: pg_sys::Oid) -> Error {
     Error::OutOfReach { kind: "table", name: check::relation_name(relation) }
 }
 
-/// What no policy covers: a materialized view or a foreign table that is out of reach is not so much as planned.
+/// What `lift_policies` has not seen: tables of a function's query, and what no policy covers, materialized views and foreign tables.
+/// One that is out of reach is not so much as planned.
 ///
 /// # Safety
-/// A query as the planner gets it, and one of its entries.
-pub unsafe fn refuse_unguarded(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry) -> Result<()> {
+/// A query that is being planned, and one of its entries.
+pub unsafe fn permit_planning(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry) -> Result<()> {
     // SAFETY: by the caller's promise.
     unsafe {
         let Some(tenant) = tenant_of::tenant_of_relation((*entry).relid)? else {

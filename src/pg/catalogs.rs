@@ -25,6 +25,12 @@ pub fn schema_name(schema: pg_sys::Oid) -> Option<CString> {
     unsafe { text(pg_sys::get_namespace_name(schema)) }
 }
 
+/// The owner of a schema; InvalidOid where there is no such schema.
+pub fn schema_owner(schema: pg_sys::Oid) -> pg_sys::Oid {
+    let owner = |form: &pg_sys::FormData_pg_namespace| form.nspowner;
+    of_row(pg_sys::SysCacheIdentifier::NAMESPACEOID, schema, owner).unwrap_or(pg_sys::InvalidOid)
+}
+
 pub fn relation_name(relation: pg_sys::Oid) -> Option<CString> {
     // SAFETY: as above.
     unsafe { text(pg_sys::get_rel_name(relation)) }

@@ -53,12 +53,15 @@ impl Cursor {
         unsafe { (*self.0).stmts }
     }
 
-    /// Whether its query asks policies, which the server evaluates as rows are fetched.
-    pub fn asks_policies(self) -> bool {
-        // SAFETY: a portal's statements are planned, and live as long as it does.
+    /// Whether its rows may depend on who fetches them: its query asks policies, or functions that the server did not come with.
+    pub fn asks_who_fetches(self) -> bool {
+        // SAFETY: a portal's statements are planned, and live as long as it does; what makes a plan invalid is a list of such items.
         unsafe {
-            lists::nodes::<pg_sys::PlannedStmt>(self.statements())
-                .any(|plan| lists::oids((*plan).relationOids).into_iter().any(catalogs::has_policies))
+            lists::nodes::<pg_sys::PlannedStmt>(self.statements()).any(|plan| {
+                lists::oids((*plan).relationOids).into_iter().any(catalogs::has_policies)
+                    || lists::nodes::<pg_sys::PlanInvalItem>((*plan).invalItems)
+                        .any(|item| (*item).cacheId == pg_sys::SysCacheIdentifier::PROCOID as i32)
+            })
         }
     }
 

@@ -1,8 +1,9 @@
 //! What depends on what, as the server's table pg_depend has it; as of now, as the server reads its own catalogs.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
-use pgrx::pg_sys;
+use pgrx::{check_for_interrupts, pg_sys};
 
 use super::spi::Row;
 use crate::error::Result;
@@ -128,6 +129,44 @@ impl Object {
     }
 }
 
+/// What has been read in a search: an object may depend on each column of another, by a row for each.
+#[derive(Default)]
+struct Known {
+    wholes: HashMap<Object, Object>,
+    /// By class and oid, and by the column that is referred to.
+    dependents: HashMap<(pg_sys::Oid, pg_sys::Oid), HashMap<i32, Vec<(Object, u8)>>>,
+}
+
+impl Known {
+    fn whole(&mut self, object: Object) -> Result<Object> {
+        Ok(match self.wholes.entry(object) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(unknown) => *unknown.insert(object.whole()?),
+        })
+    }
+
+    /// Each depender once for each kind of dependency.
+    fn dependents(&mut self, object: Object) -> Result<Vec<(Object, u8)>> {
+        let by_column = match self.dependents.entry((object.class, object.oid)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                let mut by_column: HashMap<i32, Vec<_>> = HashMap::new();
+                for Dependency { depender, referred, kind } in (Object { column: 0, ..object }).dependents()? {
+                    by_column.entry(referred.column).or_default().push((depender, kind));
+                }
+                unknown.insert(by_column)
+            }
+        };
+        let columns = by_column.iter().filter(|(column, _)| object.column == 0 || **column == object.column);
+        let mut seen = HashSet::new();
+        Ok(columns
+            .flat_map(|(_, dependents)| dependents)
+            .copied()
+            .filter(|dependent| seen.insert(*dependent))
+            .collect())
+    }
+}
+
 /// Class and oid of the objects in a schema, but for those that are part of another one there.
 pub fn what_is_in_schema(schema: pg_sys::Oid) -> Result<Vec<(pg_sys::Oid, pg_sys::Oid)>> {
     let found = Object::schema(schema).dependents()?;
@@ -155,15 +194,16 @@ pub fn hanging_on_schema(schema: pg_sys::Oid, most: usize) -> Result<Hanging> {
     let mut to_do = vec![(root, root)];
     let mut seen_parts = 0usize;
     let mut are_all = true;
+    let mut known = Known::default();
     while let Some((object, whole)) = to_do.pop() {
-        for Dependency { depender, kind, .. } in object.dependents()? {
+        for (depender, kind) in known.dependents(object)? {
             if PARTS.contains(&kind) {
                 *parts.entry(whole).or_default() += 1;
                 seen_parts += 1;
                 to_do.push((depender, whole));
                 continue;
             }
-            let depending = depender.whole()?;
+            let depending = known.whole(depender)?;
             let is_inside = object == root || (kind != b'n' && inside.contains(&whole));
             let is_new = if is_inside {
                 inside.insert(depending)
@@ -226,6 +266,7 @@ fn rows(index: u32, keys: [(i16, pg_sys::Oid); 2]) -> Result<Vec<Dependency>> {
         unsafe { pg_sys::ScanKeyInit(&mut condition, column, equal, pg_sys::F_OIDEQ.into(), oid.into()) };
         condition
     });
+    check_for_interrupts!();
     let mut found = Vec::new();
     // SAFETY: a table of the server's and its index; what is opened is closed in turn, and by the end of the (sub)transaction after
     // an error; a row is read before the next one.

@@ -47,6 +47,7 @@ unsafe extern "C-unwind" fn utility(
             // Others may let everybody maintain tables of theirs, with code of theirs in them.
             let tables = tables_of_the_tenant().unwrap_or_raise();
             if tables.is_empty() {
+                commands::refuse_vacuum_in_a_transaction(statement, context);
                 return;
             }
             statement = commands::maintaining(statement, &tables);

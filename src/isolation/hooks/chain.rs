@@ -14,6 +14,7 @@ pub struct Previous {
     pub object_access: pg_sys::object_access_hook_type,
     pub needs_function_hook: pg_sys::needs_fmgr_hook_type,
     pub function: pg_sys::fmgr_hook_type,
+    pub relation_information: pg_sys::get_relation_info_hook_type,
     pub relation_statistics: pg_sys::get_relation_stats_hook_type,
     pub index_statistics: pg_sys::get_index_stats_hook_type,
 }
@@ -27,6 +28,7 @@ pub static mut PREVIOUS: Previous = Previous {
     object_access: None,
     needs_function_hook: None,
     function: None,
+    relation_information: None,
     relation_statistics: None,
     index_statistics: None,
 };

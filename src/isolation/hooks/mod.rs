@@ -25,6 +25,7 @@ pub fn install() {
             object_access: pg_sys::object_access_hook,
             needs_function_hook: pg_sys::needs_fmgr_hook,
             function: pg_sys::fmgr_hook,
+            relation_information: pg_sys::get_relation_info_hook,
             relation_statistics: pg_sys::get_relation_stats_hook,
             index_statistics: pg_sys::get_index_stats_hook,
         };
@@ -35,6 +36,7 @@ pub fn install() {
         pg_sys::object_access_hook = Some(object_access::object_access);
         pg_sys::needs_fmgr_hook = Some(functions::needs_hook);
         pg_sys::fmgr_hook = Some(functions::call);
+        pg_sys::get_relation_info_hook = Some(statistics::of_table);
         pg_sys::get_relation_stats_hook = Some(statistics::of_relation);
         pg_sys::get_index_stats_hook = Some(statistics::of_index);
     }

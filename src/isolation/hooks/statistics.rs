@@ -1,12 +1,41 @@
-//! Statistics that the planner asks for. A function that brings the catalog into a query is planned once as the server does, before it
-//! is planned with the catalog behind its barrier: of the catalog that first plan learns nothing.
+//! What the planner learns of tables. One that is out of reach is refused as it begins to plan it, also where a function's query, put in
+//! place of its call, brought it. A function that brings the catalog into a query is planned once as the server does, before it is
+//! planned with the catalog behind its barrier: of the catalog that first plan learns nothing.
 
 use pgrx::prelude::*;
 
 use super::chain::PREVIOUS;
 use crate::catalog;
-use crate::isolation::inlined_functions;
+use crate::isolation::refusal::Raise;
+use crate::isolation::{inlined_functions, lift_policies, range_table};
 use crate::pg::catalogs;
+
+/// Policies that have been lifted were a caller's who reaches the table; most tables come by here without any.
+pub unsafe extern "C-unwind" fn of_table(
+    root: *mut pg_sys::PlannerInfo,
+    table: pg_sys::Oid,
+    inherits: bool,
+    information: *mut pg_sys::RelOptInfo,
+) {
+    // SAFETY: by the hook's contract; the hook that was there, with its own arguments. Relations are numbered from 1 on.
+    unsafe {
+        if let Some(previous) = PREVIOUS.relation_information {
+            previous(root, table, inherits, information);
+        }
+        let entry = *(*root).simple_rte_array.add((*information).relid as usize);
+        if !(*entry).securityQuals.is_null() || range_table::is_unguarded(entry) {
+            permit_planning((*root).parse, entry);
+        }
+    }
+}
+
+/// # Safety
+/// A query that is being planned, and an entry of its range table.
+#[pg_guard]
+unsafe extern "C-unwind" fn permit_planning(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry) {
+    // SAFETY: by the caller's promise.
+    unsafe { lift_policies::permit_planning(query, entry) }.unwrap_or_raise();
+}
 
 pub unsafe extern "C-unwind" fn of_relation(
     root: *mut pg_sys::PlannerInfo,

@@ -64,6 +64,23 @@ pub unsafe fn maintaining(statement: *mut pg_sys::PlannedStmt, relations: &[pg_s
     }
 }
 
+/// What the server asks as it begins a VACUUM, for one that has nothing to do.
+///
+/// # Safety
+/// A planned statement whose command `maintains_all`.
+pub unsafe fn refuse_vacuum_in_a_transaction(
+    statement: *mut pg_sys::PlannedStmt,
+    context: pg_sys::ProcessUtilityContext::Type,
+) {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        if (*(*statement).utilityStmt.cast::<pg_sys::VacuumStmt>()).is_vacuumcmd {
+            let is_top_level = context == pg_sys::ProcessUtilityContext::PROCESS_UTILITY_TOPLEVEL;
+            pg_sys::PreventInTransactionBlock(is_top_level, c"VACUUM".as_ptr());
+        }
+    }
+}
+
 /// What EXPLAIN ANALYZE makes, of which event triggers do not hear.
 pub struct Explained {
     pub schema: pg_sys::Oid,
