@@ -10,6 +10,7 @@ use crate::support::{Db, expect_error};
 
 cases![
     plans_that_are_printed,
+    what_is_left_of_a_deleted_tenant,
     statements_prepared_for_another_user,
     indexes_that_are_asked_for_the_largest_value,
     statistics_of_the_catalog,
@@ -33,7 +34,15 @@ fn with_views(db: &Db) -> Scene<'_> {
     run(
         &mut scene.thief(),
         "CREATE VIEW lair.pay AS TABLE tenant_victim.pay; CREATE VIEW lair.totals AS TABLE tenant_victim.totals;
-         CREATE VIEW lair.own AS TABLE tenant_thief.pay",
+         CREATE VIEW lair.own AS TABLE tenant_thief.pay;
+         CREATE FUNCTION lair.of_pay() RETURNS TABLE (who text, amount int) LANGUAGE sql STABLE
+             BEGIN ATOMIC SELECT who, amount FROM tenant_victim.pay; END;
+         CREATE FUNCTION lair.of_totals() RETURNS TABLE (who text, amount int) LANGUAGE sql STABLE
+             BEGIN ATOMIC SELECT who, amount FROM tenant_victim.totals; END;
+         CREATE FUNCTION lair.of_own() RETURNS TABLE (who text, amount int) LANGUAGE sql STABLE
+             BEGIN ATOMIC SELECT who, amount FROM tenant_thief.pay; END;
+         CREATE FUNCTION lair.of_a_view() RETURNS TABLE (who text, amount int) LANGUAGE sql STABLE
+             AS 'SELECT who, amount FROM lair.pay'",
     );
     run(&mut db.admin(), &format!("SELECT tenant_remove_member('{}', '{}')", scene.victim, scene.crook));
     run(&mut db.superuser(), "ANALYZE tenant_victim.pay, tenant_victim.totals, tenant_thief.pay");
@@ -54,13 +63,37 @@ fn plans_that_are_printed(db: &Db) {
         "WITH w AS MATERIALIZED (SELECT * FROM lair.totals WHERE amount < 9) SELECT FROM w, lair.own",
         "UPDATE lair.pay SET amount = 0 WHERE who = 'big customer'",
         "INSERT INTO lair.own SELECT * FROM lair.pay WHERE amount < 9",
+        "SELECT FROM lair.of_pay() WHERE who = 'big customer'",
+        "SELECT FROM lair.of_totals() WHERE who = 'big customer'",
+        "SELECT FROM lair.of_a_view() WHERE who = 'big customer'",
+        "SELECT FROM lair.own WHERE EXISTS (SELECT FROM lair.of_pay() f WHERE f.amount < 9)",
     ] {
         let told = told(query);
         assert!(told.contains("permission denied for table"), "{query}: {told}");
         assert!(!told.contains("plan_rows"), "{query}: {told}");
     }
-    let told = told("SELECT FROM lair.own WHERE who = 'big customer'");
-    assert!(told.contains("plan_rows"), "{told}");
+    for own in ["lair.own", "lair.of_own()"] {
+        let told = told(&format!("SELECT FROM {own} WHERE who = 'big customer'"));
+        assert!(told.contains("plan_rows 700"), "{own}: {told}");
+    }
+}
+
+/// While the schema waits for whoever has locked something in it.
+fn what_is_left_of_a_deleted_tenant(db: &Db) {
+    let scene = with_views(db);
+    let mut thief = scene.thief();
+    run(&mut thief, "BEGIN; LOCK TABLE tenant_thief.pay IN ACCESS SHARE MODE");
+    run(&mut db.admin(), &format!("SELECT tenant_add_member('{}', '{}')", scene.thief, scene.owner));
+    let mut former = scene.thief();
+    run(&mut db.admin(), &format!("SELECT tenant_remove_member('{}', '{}')", scene.thief, scene.crook));
+    assert_eq!(one::<String>(&mut db.admin(), "SELECT slug FROM tenant_delete($1)", &[&scene.thief]), "thief");
+    let left = "SELECT count(*) FROM pg_class WHERE relnamespace = 'tenant_thief'::regnamespace AND relname = 'pay'";
+    assert_eq!(one::<i64>(&mut db.superuser(), left, &[]), 1);
+    for query in ["SELECT FROM lair.own WHERE amount < 9", "SELECT FROM lair.of_own()", "SELECT FROM tenant_thief.pay"]
+    {
+        expect_error(former.query(&format!("EXPLAIN {query}"), &[]), "42501");
+    }
+    run(&mut thief, "COMMIT");
 }
 
 /// On a pooled connection, by who was never a member.

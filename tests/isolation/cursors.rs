@@ -373,7 +373,9 @@ fn objects_over_a_path_out_of_reach(db: &Db) {
 /// Policies are asked as rows are fetched: for whoever is set by then.
 fn opened_before_the_user_is_set(db: &Db) {
     let world = world(db);
-    for query in ["SELECT item FROM orders", "SELECT slug FROM fluxbase_tenant.tenants"] {
+    for query in
+        ["SELECT item FROM orders", "SELECT slug FROM fluxbase_tenant.tenants", "SELECT slug FROM tenant_list_mine()"]
+    {
         for hold in ["", "WITH HOLD"] {
             let mut client = db.server();
             run(&mut client, &format!("BEGIN; DECLARE early CURSOR {hold} FOR {query}"));

@@ -8,6 +8,7 @@ use crate::support::scene::Scene;
 
 cases![
     views_that_hang_on_the_tenant,
+    views_of_many_columns,
     views_in_an_extension,
     what_no_longer_hangs_on_the_tenant,
     what_the_server_cannot_drop,
@@ -62,6 +63,37 @@ fn views_that_hang_on_the_tenant(db: &Db) {
     assert_eq!(one::<i32>(&mut db.superuser(), "SELECT n FROM lair.on_kept", &[]), 1);
     let reported = "SELECT count(*) FROM tenant_check() WHERE problem LIKE '%deleted tenants are left%'";
     assert_eq!(one::<i64>(&mut db.superuser(), reported, &[]), 0);
+}
+
+/// A view depends on each column that it names, by a row for each. To find what hangs on the tenant reads about as much as to drop it.
+fn views_of_many_columns(db: &Db) {
+    let scene = Scene::set(db);
+    run(
+        &mut scene.thief(),
+        "DO $$ DECLARE
+             columns text := (SELECT string_agg('c' || n, ',') FROM generate_series(1, 1500) n);
+             sum text := (SELECT string_agg(part, ',') FROM (
+                 SELECT 'num_nonnulls(' || string_agg('c' || n, ',') || ')' AS part FROM generate_series(1, 1500) n GROUP BY n / 90) p);
+         BEGIN
+             EXECUTE 'CREATE VIEW lair.wide AS SELECT ' || regexp_replace(columns, 'c', 'id AS c', 'g') || ' FROM tenant_thief.notes';
+             FOR i IN 1..5 LOOP
+                 EXECUTE format('CREATE VIEW lair.v%s AS SELECT 1 AS one FROM lair.wide WHERE num_nonnulls(%s) > 0', i, sum);
+             END LOOP;
+         END $$",
+    );
+    let read = |sql: &str| -> i64 {
+        let mut client = db.superuser();
+        let counted = "SELECT idx_tup_fetch FROM pg_stat_xact_sys_tables WHERE relname = 'pg_depend'";
+        run(&mut client, "SET client_min_messages = error; BEGIN");
+        let before: i64 = one(&mut client, counted, &[]);
+        run(&mut client, sql);
+        let rows = one::<i64>(&mut client, counted, &[]) - before;
+        run(&mut client, "ROLLBACK");
+        rows
+    };
+    let dropped = read("DROP SCHEMA tenant_thief CASCADE");
+    let deleted = read(&format!("SELECT tenant_delete('{}')", scene.thief));
+    assert!(dropped > 1500 && deleted < dropped * 5, "{deleted} rows to delete, {dropped} to drop");
 }
 
 /// DROP takes no part of an extension along, and whoever may create in the database puts theirs into one. Others use the extension.
