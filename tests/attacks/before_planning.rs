@@ -83,7 +83,7 @@ fn what_is_left_of_a_deleted_tenant(db: &Db) {
     let scene = with_views(db);
     let mut thief = scene.thief();
     run(&mut thief, "BEGIN; LOCK TABLE tenant_thief.pay IN ACCESS SHARE MODE");
-    run(&mut db.admin(), &format!("SELECT tenant_add_member('{}', '{}')", scene.thief, scene.owner));
+    run(&mut db.admin(), &format!("SELECT tenant_assign_admin('{}', '{}')", scene.thief, scene.owner));
     let mut former = scene.thief();
     run(&mut db.admin(), &format!("SELECT tenant_remove_member('{}', '{}')", scene.thief, scene.crook));
     assert_eq!(one::<String>(&mut db.admin(), "SELECT slug FROM tenant_delete($1)", &[&scene.thief]), "thief");
