@@ -34,9 +34,9 @@ shared AS (
     LEFT JOIN pg_attribute b ON b.attrelid = c.oid AND b.attname = s.tenant_column
     WHERE NOT EXISTS (SELECT 1 FROM tenant t WHERE t.schema = c.relnamespace)
 ),
--- The partitions of shared tables, of every level.
+-- The partitions of shared tables, of every level. Of those that are listed: anybody may write the policy on tables of their own.
 part (root, oid) AS (
-    SELECT oid, oid FROM shared
+    SELECT relation::oid, relation::oid FROM fluxbase_tenant.shared_tables
     UNION
     SELECT part.root, i.inhrelid FROM part JOIN pg_inherits i ON i.inhparent = part.oid
 ),

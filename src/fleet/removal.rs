@@ -162,6 +162,7 @@ fn attempt(removal: &Removal) -> Attempted<()> {
 /// In pieces, so that neither the depth nor the number of objects matters.
 fn drop_what_hangs(tenant: Uuid) -> Attempted<()> {
     let hanging = transaction(|| {
+        guc::set(c"lock_timeout", LOCK_TIMEOUT, Lifetime::Transaction)?;
         let hanging = schema::hanging(&Catalog::write()?, tenant)?;
         schema::leave_extensions(&hanging)?;
         Ok(hanging)

@@ -64,6 +64,28 @@ pub fn relation_kind(relation: pg_sys::Oid) -> u8 {
     unsafe { pg_sys::get_rel_relkind(relation) as u8 }
 }
 
+/// The table of an index, or of a sequence that is a column's; any other relation itself.
+pub fn table_of(relation: pg_sys::Oid) -> pg_sys::Oid {
+    let (mut table, mut column) = (pg_sys::InvalidOid, 0);
+    // SAFETY: lookups by oid, which fill what they are given.
+    unsafe {
+        match relation_kind(relation) {
+            pg_sys::RELKIND_INDEX | pg_sys::RELKIND_PARTITIONED_INDEX => {
+                table = pg_sys::IndexGetRelation(relation, true)
+            }
+            pg_sys::RELKIND_SEQUENCE => {
+                for kind in [pg_sys::DependencyType::DEPENDENCY_AUTO, pg_sys::DependencyType::DEPENDENCY_INTERNAL] {
+                    if pg_sys::sequenceIsOwned(relation, kind as std::ffi::c_char, &mut table, &mut column) {
+                        break;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    if table == pg_sys::InvalidOid { relation } else { table }
+}
+
 pub fn is_partition(relation: pg_sys::Oid) -> bool {
     // SAFETY: a lookup by oid, false where there is none.
     unsafe { pg_sys::get_rel_relispartition(relation) }

@@ -219,10 +219,10 @@ fn has_shared_tables_of_others(schemas: &[pg_sys::Oid]) -> Result<bool> {
     Ok(tables.into_iter().any(|table| !roles::owns_relation(table, role)))
 }
 
-/// The relation, where it is a tenant's or the catalog's and the current role does not own it.
+/// The relation, of an index or a sequence its table, where it is a tenant's or the catalog's and the current role does not own it.
 fn kept_from(name: &RelationName) -> Result<Option<pg_sys::Oid>> {
     let role = roles::current();
-    let relation = name.resolve();
+    let relation = catalogs::table_of(name.resolve());
     let is_kept = relation != pg_sys::InvalidOid
         && (((tenant_of::is_servers_own(relation) || is_kept(catalogs::relation_schema(relation))?)
             && !roles::owns_relation(relation, role))

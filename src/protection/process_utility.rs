@@ -11,7 +11,7 @@ use crate::catalog::{Catalog, relations};
 use crate::error::Result;
 use crate::isolation::{self, Raise, Use, check, held_cursors, keep_for_others, permit};
 use crate::pg::parse_tree::{Statement, commands};
-use crate::pg::roles;
+use crate::pg::{nodes, roles};
 
 /// The hook that was there before ours. Written once, by `install`.
 static mut PREVIOUS: pg_sys::ProcessUtility_hook_type = None;
@@ -52,12 +52,16 @@ unsafe extern "C-unwind" fn utility(
             }
             statement = commands::maintaining(statement, &tables);
         }
+        // Names in it are written to, and it may be a plan that is kept.
+        if pgrx::is_a((*statement).utilityStmt, pg_sys::NodeTag::T_ClusterStmt) {
+            statement = nodes::copy(statement);
+        }
         let command = (*statement).utilityStmt;
         grant_watch::note(command);
         security_definers::begin_command();
         permit_command(command);
-        // No event trigger hears of this one.
-        if pgrx::is_a(command, pg_sys::NodeTag::T_ReassignOwnedStmt) {
+        // No event trigger hears of these.
+        if matches!((*command).type_, pg_sys::NodeTag::T_ReassignOwnedStmt | pg_sys::NodeTag::T_ClusterStmt) {
             before_command::permit(&Statement::read(command)).unwrap_or_raise();
         }
         match (*command).type_ {

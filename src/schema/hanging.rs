@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ffi::CString;
 
-use pgrx::{PgSqlErrorCode, Uuid, pg_sys};
+use pgrx::{PgSqlErrorCode, Uuid, ereport, pg_sys};
 
 use super::provision::{drop, role_oid};
 use crate::catalog::Catalog;
@@ -19,11 +19,14 @@ use crate::protection::grants::USERS;
 /// Objects elsewhere that DROP SCHEMA takes along. It looks at one that depends on another one within the other, and locks all.
 const MOST_HANGING: usize = 500;
 
-/// What the server says where it cannot take along what others hung on a schema.
-const REFUSALS: [PgSqlErrorCode; 3] = [
+/// What the server says where it cannot take along what others hung on a schema, or change the same rows of its catalogs meanwhile
+/// (an internal error), or wait in turn for what the deletion has locked.
+const REFUSALS: [PgSqlErrorCode; 5] = [
     PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
     PgSqlErrorCode::ERRCODE_STATEMENT_TOO_COMPLEX,
     PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
+    PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
+    PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED,
 ];
 
 /// With what somebody has locked in the schema: anybody may lock a sequence by its number.
@@ -32,37 +35,46 @@ const PATIENCE: &str = "2s";
 /// Drops the schema for good, with all that is in it and hangs on it; false where that is for the background, piece by piece: so much of
 /// others' hangs on it, what the server refuses to take along, or what somebody has locked.
 pub fn drop_with_hanging(catalog: &Catalog, tenant: &Tenant) -> Result<bool> {
-    let drop = || drop(catalog, tenant);
-    let dropped = match burden(tenant)? {
-        Burden::None => with_patience(PATIENCE, drop)?,
-        Burden::Some => with_patience(PATIENCE, || attempt(drop, &REFUSALS))?.flatten(),
-        Burden::TooMuch => None,
+    if is_too_much(tenant)? {
+        return Ok(false);
+    }
+    let extensions = extensions(catalog)?;
+    let drop_alone = || {
+        drop(catalog, tenant)?;
+        // An object may have joined an extension while the server waited for it.
+        if !self::extensions(catalog)?.is_superset(&extensions) {
+            ereport!(
+                ERROR,
+                PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+                "an extension hangs on the schema of the tenant"
+            );
+        }
+        Ok(())
     };
-    Ok(dropped.is_some())
+    Ok(with_patience(PATIENCE, || attempt(drop_alone, &REFUSALS))?.flatten().is_some())
 }
 
-enum Burden {
-    None,
-    Some,
-    TooMuch,
+fn extensions(catalog: &Catalog) -> Result<HashSet<pg_sys::Oid>> {
+    Ok(query(catalog.scope(), "SELECT oid FROM pg_extension", &[], |row| row.need(1))?.into_iter().collect())
 }
 
-fn burden(tenant: &Tenant) -> Result<Burden> {
+/// What hangs on the schema.
+fn is_too_much(tenant: &Tenant) -> Result<bool> {
     let name = CString::new(&*tenant.schema_name).map_err(|_| Error::internal("a zero byte in a schema name"))?;
     let Some(schema) = catalogs::schema_by_name(&name) else {
-        return Ok(Burden::None);
+        return Ok(false);
     };
     let Hanging { objects, parts, are_all } = dependencies::hanging_on_schema(schema, MOST_HANGING)?;
     // A view has a rule and two types.
     if !are_all || objects.len() > MOST_HANGING || parts > MOST_HANGING * 4 {
-        return Ok(Burden::TooMuch);
+        return Ok(true);
     }
     for object in &objects {
         if object.is_of_extension()? {
-            return Ok(Burden::TooMuch);
+            return Ok(true);
         }
     }
-    Ok(if objects.is_empty() { Burden::None } else { Burden::Some })
+    Ok(false)
 }
 
 /// Nobody uses it from now on.

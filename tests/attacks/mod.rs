@@ -4,6 +4,7 @@ mod before_planning;
 mod catalog;
 mod channels;
 mod deletion;
+mod deletion_races;
 mod forged_identity;
 mod identity;
 mod keys;

@@ -59,7 +59,12 @@ fn grants_on_all_tables(db: &Db) {
 fn commands_that_lock_before_they_check(db: &Db) {
     let scene = Scene::set(db);
     shared_by_all(db, "SELECT, INSERT");
-    run(&mut scene.thief(), "CREATE TABLE lair.parent (LIKE events) PARTITION BY LIST (id)");
+    run(&mut db.superuser(), &format!("GRANT CREATE ON SCHEMA public TO {}", scene.role));
+    run(
+        &mut scene.thief(),
+        "CREATE TABLE lair.parent (LIKE events) PARTITION BY LIST (id); CREATE INDEX ids ON ONLY lair.parent (id);
+         CREATE TABLE own (id int NOT NULL); CREATE UNIQUE INDEX own_ids ON own (id)",
+    );
     let mut holder = db.superuser();
     run(&mut holder, "BEGIN; INSERT INTO events (happened, tenant_id) SELECT 'x', id FROM tenant_list() LIMIT 1");
     for command in [
@@ -69,6 +74,14 @@ fn commands_that_lock_before_they_check(db: &Db) {
         "CREATE TABLE lair.k (i int REFERENCES events)",
         "CREATE TABLE lair.k (i int); ALTER TABLE lair.k ADD FOREIGN KEY (i) REFERENCES events",
         "COMMENT ON TABLE events IS 'x'",
+        "ALTER INDEX lair.ids ATTACH PARTITION events_1_pkey",
+        "ALTER TABLE lair.parent ATTACH PARTITION events_id_seq DEFAULT",
+        "CLUSTER own USING events_1_pkey",
+        "CLUSTER public.own USING events_1_pkey",
+        "ALTER TABLE own CLUSTER ON events_1_pkey",
+        "ALTER TABLE own REPLICA IDENTITY USING INDEX events_1_pkey",
+        "ALTER INDEX events_1_pkey DEPENDS ON EXTENSION plpgsql",
+        "COMMENT ON INDEX events_1_pkey IS 'x'",
         "CREATE POLICY p ON events USING (true)",
         "ALTER TABLE events ADD COLUMN x int",
     ] {
@@ -77,6 +90,12 @@ fn commands_that_lock_before_they_check(db: &Db) {
         expect_error(thief.batch_execute(command), "42501");
     }
     run(&mut holder, "ROLLBACK");
+    run(
+        &mut scene.thief(),
+        "CLUSTER own USING own_ids; ALTER TABLE own REPLICA IDENTITY USING INDEX own_ids;
+         CREATE TABLE lair.part PARTITION OF lair.parent DEFAULT; CREATE INDEX part_ids ON lair.part (id);
+         ALTER INDEX lair.ids ATTACH PARTITION lair.part_ids; PREPARE p AS SELECT 1; CLUSTER own; CLUSTER own",
+    );
     // Whoever was granted it may.
     run(&mut db.superuser(), &format!("GRANT REFERENCES, TRIGGER ON events TO {}", scene.role));
     run(&mut scene.thief(), "CREATE TABLE lair.k (i int REFERENCES events)");

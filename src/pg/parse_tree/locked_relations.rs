@@ -1,6 +1,8 @@
 //! The relations that a command locks by name before the server asks whether the caller may: a request for a strong lock that
 //! waits makes everybody wait behind it. What checks first, as ALTER TABLE does with its own table, is not among them.
 
+use std::ffi::c_char;
+
 use pgrx::prelude::*;
 
 use super::relation_name::RelationName;
@@ -27,9 +29,14 @@ unsafe fn named_in(statement: *mut pg_sys::Node) -> Vec<*mut pg_sys::RangeVar> {
             }
             T_CreateStmt | T_CreateForeignTableStmt => of_new_table(statement.cast()),
             T_AlterTableStmt => {
-                lists::nodes::<pg_sys::AlterTableCmd>((*statement.cast::<pg_sys::AlterTableStmt>()).cmds)
-                    .flat_map(|command| of_alteration(command))
+                let alter = statement.cast::<pg_sys::AlterTableStmt>();
+                lists::nodes::<pg_sys::AlterTableCmd>((*alter).cmds)
+                    .flat_map(|command| of_alteration((*alter).relation, command))
                     .collect()
+            }
+            T_ClusterStmt => {
+                let cluster = statement.cast::<pg_sys::ClusterStmt>();
+                index_beside((*cluster).relation, (*cluster).indexname)
             }
             T_CommentStmt => {
                 let comment = statement.cast::<pg_sys::CommentStmt>();
@@ -69,20 +76,43 @@ unsafe fn of_new_table(table: *mut pg_sys::CreateStmt) -> Vec<*mut pg_sys::Range
 }
 
 /// # Safety
-/// A part of an ALTER TABLE made by the parser.
-unsafe fn of_alteration(command: *mut pg_sys::AlterTableCmd) -> Vec<*mut pg_sys::RangeVar> {
+/// A part of an ALTER TABLE made by the parser, and the table that it is about.
+unsafe fn of_alteration(
+    table: *mut pg_sys::RangeVar,
+    command: *mut pg_sys::AlterTableCmd,
+) -> Vec<*mut pg_sys::RangeVar> {
     use pg_sys::NodeTag::*;
     // SAFETY: the tag tells the node's type.
     unsafe {
+        if (*command).subtype == pg_sys::AlterTableType::AT_ClusterOn {
+            return index_beside(table, (*command).name);
+        }
         let definition = (*command).def;
         if definition.is_null() {
             return Vec::new();
         }
         match (*definition).type_ {
+            T_ReplicaIdentityStmt => index_beside(table, (*definition.cast::<pg_sys::ReplicaIdentityStmt>()).name),
             T_RangeVar => vec![definition.cast()],
             T_PartitionCmd => vec![(*definition.cast::<pg_sys::PartitionCmd>()).name],
             _ => referred_to(definition),
         }
+    }
+}
+
+/// A table and an index that a command names without a schema: it is looked for in the table's, and whose it is asked afterwards.
+///
+/// # Safety
+/// Names made by the parser, or null.
+unsafe fn index_beside(table: *mut pg_sys::RangeVar, index: *mut c_char) -> Vec<*mut pg_sys::RangeVar> {
+    // SAFETY: by the caller's promise; lookups by oid.
+    unsafe {
+        let relation = RelationName::new(table).map_or(pg_sys::InvalidOid, |table| table.resolve());
+        if relation == pg_sys::InvalidOid || index.is_null() {
+            return Vec::new();
+        }
+        let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation));
+        vec![table, pg_sys::makeRangeVar(schema, index, -1)]
     }
 }
 

@@ -1,0 +1,101 @@
+//! What strangers do while a tenant is being deleted: they keep no tenant, and no other's removal waits for them.
+
+use postgres::Client;
+use uuid::Uuid;
+
+use crate::cases;
+use crate::support::Db;
+use crate::support::fleet::until;
+use crate::support::people::{one, run};
+use crate::support::scene::Scene;
+
+cases![
+    rows_of_the_catalogs_that_change_meanwhile,
+    locks_that_end_in_a_circle,
+    views_that_join_an_extension_meanwhile,
+    rows_of_the_catalogs_that_stay_locked,
+];
+
+/// Deletes a tenant while somebody else's script runs.
+fn delete_meanwhile(db: &Db, tenant: Uuid, mut other: Client, script: &str) {
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let _ = other.batch_execute(script);
+        });
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let deleted: String = one(&mut db.admin(), "SELECT slug FROM tenant_delete($1)", &[&tenant]);
+        assert!(!deleted.is_empty());
+    });
+}
+
+/// A grant on a function changes its row alone, which no lock tells of.
+fn rows_of_the_catalogs_that_change_meanwhile(db: &Db) {
+    let scene = Scene::set(db);
+    let mut thief = scene.thief();
+    run(&mut thief, "CREATE FUNCTION lair.f(tenant_thief.notes) RETURNS int LANGUAGE sql AS 'SELECT 1'");
+    let script = "BEGIN; GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA lair TO pg_monitor; SELECT pg_sleep(1.2); COMMIT";
+    delete_meanwhile(db, scene.thief, thief, script);
+    until("the tenant is gone", || db.traces(scene.thief, "tenant_thief") == 0);
+}
+
+/// Whoever has a lock that the deletion waits for asks for one that the deletion has: the server ends one of the two.
+fn locks_that_end_in_a_circle(db: &Db) {
+    let scene = Scene::set(db);
+    db.add_migration("2", "CREATE TABLE more (id bigserial PRIMARY KEY)");
+    run(&mut db.admin(), &format!("SELECT tenant_migrate('{}')", scene.victim));
+    let number = |name: &str| -> u32 { one(&mut db.superuser(), &format!("SELECT '{name}'::regclass::oid"), &[]) };
+    let (first, last) = (number("tenant_victim.notes_id_seq"), number("tenant_victim.more_id_seq"));
+    let script = format!(
+        "DO $$ BEGIN
+             BEGIN PERFORM nextval({last}::regclass); EXCEPTION WHEN insufficient_privilege THEN NULL; END;
+             FOR i IN 1..200 LOOP
+                 PERFORM pg_stat_clear_snapshot();
+                 EXIT WHEN EXISTS (SELECT FROM pg_locks WHERE relation = {last} AND NOT granted);
+                 PERFORM pg_sleep(0.02);
+             END LOOP;
+             BEGIN PERFORM nextval({first}::regclass); EXCEPTION WHEN insufficient_privilege THEN NULL; END;
+         END $$"
+    );
+    delete_meanwhile(db, scene.victim, scene.thief(), &script);
+    until("the tenant is gone", || db.traces(scene.victim, "tenant_victim") == 0);
+}
+
+/// DROP would take the extension along, with all that others made of it.
+fn views_that_join_an_extension_meanwhile(db: &Db) {
+    let scene = Scene::set(db);
+    run(&mut db.superuser(), &format!("GRANT CREATE ON DATABASE {} TO {}", db.name(), scene.role));
+    let mut thief = scene.thief();
+    run(&mut thief, "CREATE EXTENSION citext SCHEMA lair; CREATE VIEW lair.v AS SELECT id FROM tenant_thief.notes");
+    run(&mut db.superuser(), "CREATE TABLE others (x lair.citext)");
+    let script = "BEGIN; ALTER EXTENSION citext ADD VIEW lair.v; SELECT pg_sleep(1.2); COMMIT";
+    delete_meanwhile(db, scene.thief, thief, script);
+    until("the tenant is gone", || db.traces(scene.thief, "tenant_thief") == 0);
+    let columns = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'others'::regclass AND attname = 'x'";
+    assert_eq!(one::<i64>(&mut db.superuser(), columns, &[]), 1);
+}
+
+/// What is left of other tenants is removed meanwhile.
+fn rows_of_the_catalogs_that_stay_locked(db: &Db) {
+    let scene = Scene::set(db);
+    run(&mut db.superuser(), &format!("GRANT CREATE ON DATABASE {} TO {}", db.name(), scene.role));
+    run(
+        &mut db.superuser(),
+        "CREATE TABLE events (id serial PRIMARY KEY, happened text); SELECT tenant_protect('events');
+         CREATE TABLE details (event int REFERENCES events ON DELETE CASCADE)",
+    );
+    run(&mut db.superuser(), &format!("INSERT INTO events (happened, tenant_id) VALUES ('x', '{}')", scene.victim));
+    let mut thief = scene.thief();
+    run(
+        &mut thief,
+        "CREATE EXTENSION citext SCHEMA lair; CREATE VIEW lair.v AS SELECT id FROM tenant_thief.notes;
+         ALTER EXTENSION citext ADD VIEW lair.v; BEGIN; ALTER EXTENSION citext DROP VIEW lair.v",
+    );
+    for tenant in [scene.thief, scene.victim] {
+        run(&mut db.admin(), &format!("SELECT tenant_delete('{tenant}')"));
+    }
+    let left = "SELECT count(*) FROM events";
+    until("the rows are gone", || one::<i64>(&mut db.superuser(), left, &[]) == 0);
+    run(&mut thief, "ROLLBACK");
+    run(&mut db.admin(), "SELECT tenant_purge('1 day')");
+    until("the tenant is gone", || db.traces(scene.thief, "tenant_thief") == 0);
+}
