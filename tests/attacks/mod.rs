@@ -33,6 +33,7 @@ crate::files![
     catalog,
     channels,
     deletion,
+    deletion_races,
     forged_identity,
     identity,
     keys,

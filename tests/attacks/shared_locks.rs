@@ -93,8 +93,9 @@ fn commands_that_lock_before_they_check(db: &Db) {
     run(
         &mut scene.thief(),
         "CLUSTER own USING own_ids; ALTER TABLE own REPLICA IDENTITY USING INDEX own_ids;
-         CREATE TABLE lair.part PARTITION OF lair.parent DEFAULT; CREATE INDEX part_ids ON lair.part (id);
-         ALTER INDEX lair.ids ATTACH PARTITION lair.part_ids; PREPARE p AS SELECT 1; CLUSTER own; CLUSTER own",
+         CREATE TABLE lair.part (LIKE lair.parent); CREATE INDEX part_ids ON lair.part (id);
+         CREATE INDEX more_ids ON ONLY lair.parent (id, happened); CREATE INDEX more_part_ids ON lair.part (id, happened);
+         ALTER TABLE lair.parent ATTACH PARTITION lair.part DEFAULT; CLUSTER own",
     );
     // Whoever was granted it may.
     run(&mut db.superuser(), &format!("GRANT REFERENCES, TRIGGER ON events TO {}", scene.role));
