@@ -112,11 +112,12 @@ pub fn calling_role() -> pg_sys::Oid {
     SecurityContext::of_caller().role
 }
 
-/// Whether maintenance runs code of somebody else than the session's role. A SECURITY DEFINER function of others counts, also in
-/// maintenance of one's own table: it cannot be told from one that others' code calls.
+/// Whether maintenance runs code of somebody else than the session's role. A SECURITY DEFINER function counts, also one's own and in
+/// maintenance of one's own table: others' code may have called it.
 pub fn is_maintenance_of_others() -> bool {
     let context = SecurityContext::of_caller();
-    context.has(pg_sys::SECURITY_RESTRICTED_OPERATION) && context.role != roles::outer()
+    context.has(pg_sys::SECURITY_RESTRICTED_OPERATION)
+        && (context.role != roles::outer() || context.has(pg_sys::SECURITY_LOCAL_USERID_CHANGE))
 }
 
 /// Whether somebody's SECURITY DEFINER function or the like runs within maintenance, such as ANALYZE, which runs the functions of a

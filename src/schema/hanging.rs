@@ -19,9 +19,10 @@ use crate::protection::grants::USERS;
 /// Objects elsewhere that DROP SCHEMA takes along. It looks at one that depends on another one within the other, and locks all.
 const MOST_HANGING: usize = 500;
 
-/// What the server says where it cannot take along what others hung on a schema, or change the same rows of its catalogs meanwhile
-/// (an internal error), or wait in turn for what the deletion has locked.
-const REFUSALS: [PgSqlErrorCode; 5] = [
+/// What the server says where it cannot take along what others hung on a schema, have locked or change meanwhile (an internal error), or
+/// where they wait in turn for what the deletion has locked.
+const REFUSALS: [PgSqlErrorCode; 6] = [
+    PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE,
     PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
     PgSqlErrorCode::ERRCODE_STATEMENT_TOO_COMPLEX,
     PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,

@@ -4,7 +4,7 @@
 use postgres::Client;
 
 use crate::cases;
-use crate::support::people::{one, run};
+use crate::support::people::{column, one, run};
 use crate::support::scene::Scene;
 use crate::support::{Db, expect_error};
 
@@ -153,6 +153,18 @@ fn statistics_of_the_catalog(db: &Db) {
         run(thief, "ROLLBACK");
         probes
     };
+    // Nor how wide the columns are.
+    let explain = "EXPLAIN SELECT slug, name, metadata FROM fluxbase_tenant.tenants";
+    let width = |thief: &mut Client| -> String {
+        let plan: Vec<String> = column(thief, explain, &[]);
+        plan[0].split("width=").nth(1).unwrap_or_default().to_string()
+    };
+    let before = width(&mut thief);
+    run(
+        &mut db.superuser(),
+        "SELECT tenant_create(repeat('long', 10), repeat('Long ', 20)); ANALYZE fluxbase_tenant.tenants",
+    );
+    assert_eq!(width(&mut thief), before);
     // In the middle of the histogram, and at either end of it, where the index would be asked.
     let ends = ["00000000-0000-0000-0000-000000000001", "ffffffff-ffff-ffff-ffff-ffffffffffff"];
     let middle = probes(&mut thief, "80000000-0000-0000-0000-000000000000");

@@ -18,6 +18,7 @@ cases![
     automatic_analyze,
     differences_of_ranges,
     members_who_maintain,
+    definer_functions_of_who_maintains,
     admins_who_maintain,
     migrations_that_analyze,
 ];
@@ -246,11 +247,47 @@ fn open_to_maintenance(db: &Db, maintainer: &str) {
     run(&mut db.superuser(), &grant);
 }
 
+/// A role that may say who the user is.
+fn maintainer(db: &Db) -> String {
+    let role = format!("maintainer_of_{}", db.name());
+    run(&mut db.superuser(), &format!("CREATE ROLE {role} LOGIN; GRANT fluxbase_tenant_server TO {role}"));
+    role
+}
+
+fn dismiss(db: &Db, role: &str) {
+    if db.major() < 17 {
+        run(&mut db.superuser(), &format!("ALTER DATABASE {} OWNER TO CURRENT_USER", db.name()));
+    }
+    run(&mut db.superuser(), &format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+}
+
+/// One that answers each caller with what is theirs does not take others' code for who maintains.
+fn definer_functions_of_who_maintains(db: &Db) {
+    let scene = with_definers(db);
+    let maintainer = maintainer(db);
+    run(
+        &mut db.superuser(),
+        &format!("CREATE SCHEMA helpers AUTHORIZATION {maintainer}; GRANT USAGE ON SCHEMA helpers TO PUBLIC"),
+    );
+    let mut client = db.connect_as(&maintainer, &format!("-c fluxbase_tenant.user_id={}", scene.owner));
+    run(
+        &mut client,
+        "CREATE FUNCTION helpers.notes_of_mine() RETURNS SETOF text LANGUAGE sql STABLE SECURITY DEFINER
+         AS 'SELECT body FROM tenant_victim.notes'",
+    );
+    lay_mine(&mut scene.thief(), "INSERT INTO lair.loot SELECT helpers.notes_of_mine()");
+    open_to_maintenance(db, &maintainer);
+    run(&mut client, "ANALYZE lair.t");
+    assert_eq!(loot(&scene), ["42501"]);
+    assert_eq!(column::<String>(&mut client, "SELECT helpers.notes_of_mine()", &[]).len(), 3);
+    drop(client);
+    dismiss(db, &maintainer);
+}
+
 /// A SECURITY DEFINER function that others' code calls does not act for who maintains.
 fn members_who_maintain(db: &Db) {
     let scene = with_definers(db);
-    let maintainer = format!("maintainer_of_{}", db.name());
-    run(&mut db.superuser(), &format!("CREATE ROLE {maintainer} LOGIN; GRANT fluxbase_tenant_server TO {maintainer}"));
+    let maintainer = maintainer(db);
     run(
         &mut scene.thief(),
         "CREATE TABLE lair.loot (what text);
@@ -269,10 +306,7 @@ fn members_who_maintain(db: &Db) {
         assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM tenant_victim.notes", &[]), 3, "the session itself");
     }
     drop(client);
-    if db.major() < 17 {
-        run(&mut db.superuser(), &format!("ALTER DATABASE {} OWNER TO CURRENT_USER", db.name()));
-    }
-    run(&mut db.superuser(), &format!("DROP ROLE {maintainer}"));
+    dismiss(db, &maintainer);
 }
 
 /// Nor does a view of the admin's, which others' code reads.
@@ -297,10 +331,7 @@ fn admins_who_maintain(db: &Db) {
     assert_eq!(loot(&scene), ["42501"]);
     assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM office.recent", &[]), 3, "the session itself");
     drop(client);
-    if db.major() < 17 {
-        run(&mut db.superuser(), &format!("ALTER DATABASE {} OWNER TO CURRENT_USER", db.name()));
-    }
-    run(&mut db.superuser(), &format!("DROP OWNED BY {boss}; DROP ROLE {boss}"));
+    dismiss(db, &boss);
 }
 
 /// ANALYZE in a migration takes along every table that its role may maintain; what others put into these is nobody's code.

@@ -10,6 +10,9 @@ use crate::isolation::refusal::Raise;
 use crate::isolation::{inlined_functions, lift_policies, range_table};
 use crate::pg::catalogs;
 
+/// In bytes, about as long as a slug.
+const ANY_WIDTH: i32 = 32;
+
 /// Policies that have been lifted were a caller's who reaches the table; most tables come by here without any.
 pub unsafe extern "C-unwind" fn of_table(
     root: *mut pg_sys::PlannerInfo,
@@ -25,6 +28,22 @@ pub unsafe extern "C-unwind" fn of_table(
         let entry = *(*root).simple_rte_array.add((*information).relid as usize);
         if !(*entry).securityQuals.is_null() || range_table::is_unguarded(entry) {
             permit_planning((*root).parse, entry);
+            if is_catalogs(table) {
+                hide_widths(information);
+            }
+        }
+    }
+}
+
+/// The average width of a column tells how long others' slugs and names are. The planner looks it up where it is not set.
+///
+/// # Safety
+/// What the planner knows of a table.
+unsafe fn hide_widths(information: *mut pg_sys::RelOptInfo) {
+    // SAFETY: by the caller's promise, with a width for each column.
+    unsafe {
+        for column in 0..=usize::try_from((*information).max_attr - (*information).min_attr).unwrap_or(0) {
+            *(*information).attr_widths.add(column) = ANY_WIDTH;
         }
     }
 }
