@@ -12,6 +12,7 @@ pub mod members;
 pub mod migrations;
 pub mod relations;
 pub mod removals;
+pub mod schemas;
 pub mod shared_tables;
 pub mod spares;
 pub mod standings;

@@ -306,6 +306,20 @@ pub fn compares_or_casts(catalog: &Catalog, function: pg_sys::Oid) -> Result<boo
     )
 }
 
+/// A table that is not this role's own and has a policy TO one of these.
+pub fn policy_of_others_to(catalog: &Catalog, named: &[pg_sys::Oid], role: pg_sys::Oid) -> Result<Option<pg_sys::Oid>> {
+    let found = query(
+        catalog.scope(),
+        "SELECT c.oid FROM pg_shdepend d JOIN pg_policy p ON p.oid = d.objid JOIN pg_class c ON c.oid = p.polrelid
+         WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = ANY ($1) AND d.classid = 'pg_policy'::regclass
+         AND d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+         AND NOT pg_has_role($2, c.relowner, 'USAGE') LIMIT 1",
+        &[named.to_vec().into(), role.into()],
+        |row| row.need(1),
+    )?;
+    Ok(found.into_iter().next())
+}
+
 /// The tables and materialized views in a tenant's schema, partitions by their parents.
 pub fn maintained_with(catalog: &Catalog, tenant: Uuid) -> Result<Vec<pg_sys::Oid>> {
     query(

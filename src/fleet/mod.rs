@@ -7,6 +7,7 @@ mod nontransactional;
 mod purge;
 mod refill;
 mod removal;
+mod table_owner;
 mod transaction;
 mod visit;
 mod wait;

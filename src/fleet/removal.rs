@@ -1,8 +1,7 @@
 //! Removes what deleted tenants left outside their schemas: rows of shared tables, owner roles.
 //!
-//! Rows go table by table as the table's owner, whose triggers and rules may run: the owner is the user of the session too,
-//! whose rights are all there are at the commit; the security context refuses to leave it, or to leave anything behind; and a
-//! process that takes too long is terminated, and another one goes on with the next table. Nobody waits for any of this.
+//! Rows go table by table as the table's owner, see `table_owner`. A process that takes too long is terminated, and another one goes on
+//! with the next table. Nobody waits for any of this.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -11,8 +10,8 @@ use pgrx::Uuid;
 use pgrx::prelude::*;
 
 use super::at_commit::{self, Kind};
+use super::table_owner::TableOwner;
 use super::transaction::{Attempted, Failure, command, give_back, keep, transaction};
-use crate::access::SandboxIdentity;
 use crate::catalog::removals::{self, Removal};
 use crate::catalog::shared_tables::{self, Part, SharedTable};
 use crate::catalog::{self, Catalog};
@@ -20,24 +19,20 @@ use crate::error::{Error, Result};
 use crate::pg::dependencies::Object;
 use crate::pg::guc::{self, Lifetime};
 use crate::pg::locks::{self, ObjectLock};
+use crate::pg::pause;
 use crate::pg::rows::{Rows, Triggers};
-use crate::pg::sandbox::Sandbox;
-use crate::pg::sql::command as sql_command;
-use crate::pg::{Deadline, context, pause, roles};
 use crate::{schema, tenants};
 
-const LOCK_TIMEOUT: &str = "5s";
+pub(super) const LOCK_TIMEOUT: &str = "5s";
 /// Tells a worker that the one before it may still have the lock.
 const SUCCESSOR: u32 = 1;
-/// Rows that one transaction removes, and how long it may take.
+/// Rows that one transaction removes.
 const BATCH: u64 = 10_000;
-const BATCH_LIMIT: Duration = Duration::from_secs(60);
 /// After which other removals have their turn.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Objects that one transaction drops.
 const PIECES: usize = 200;
-const PLACE: &str = "removing the rows of a deleted tenant";
 
 thread_local! {
     static ASKED: Cell<bool> = const { Cell::new(false) };
@@ -137,16 +132,11 @@ fn attempt(removal: &Removal) -> Attempted<()> {
     let Some((parts, table)) = found else {
         return Ok(());
     };
-    let started = Instant::now();
+    let turn = Turn::begin();
     let remove = || {
         parts.iter().try_for_each(|part| {
-            if started.elapsed() > ATTEMPT_LIMIT {
-                return Err(Failure::from_error(&Error::conflict(
-                    "it takes long; other tables have their turn",
-                    "Wait.",
-                )));
-            }
-            remove_rows(removal.tenant_id, &table, part)
+            turn.go_on()?;
+            remove_rows(removal.tenant_id, &table, part, &turn)
         })
     };
     remove()?;
@@ -173,8 +163,8 @@ fn drop_what_hangs(tenant: Uuid) -> Attempted<()> {
             schema::drop_hanging(&Catalog::write()?, tenant, pieces)
         })
     };
-    let started = Instant::now();
-    let is_in_time = || started.elapsed() < ATTEMPT_LIMIT;
+    let turn = Turn::begin();
+    let is_in_time = || turn.go_on().is_ok();
     for pieces in hanging.chunks(PIECES).take_while(|_| is_in_time()) {
         if drop(pieces).is_err() {
             // One that cannot be dropped keeps no other; what is left is told by the end of it all.
@@ -185,13 +175,15 @@ fn drop_what_hangs(tenant: Uuid) -> Attempted<()> {
 }
 
 /// With what the owner wants to happen when a row is deleted; where that keeps rows from being deleted, without it.
-fn remove_rows(tenant: Uuid, table: &SharedTable, part: &Part) -> Attempted<()> {
-    let owner = SessionOfOwner::begin(part.owner)?;
+fn remove_rows(tenant: Uuid, table: &SharedTable, part: &Part, turn: &Turn) -> Attempted<()> {
+    let owner = TableOwner::begin(part.owner)?;
     let rows = tenants::rows_of_deleted_tenant(table, part, tenant);
-    let mut removed = in_batches(&rows, Fire::OwnersToo);
-    if let Err(failure) = &removed {
+    let mut removed = in_batches(&owner, &rows, Fire::OwnersToo, turn);
+    if let Err(failure) = &removed
+        && turn.go_on().is_ok()
+    {
         let told = format!("{}: {}", part.name, failure.message);
-        if in_batches(&rows, Fire::KeysAlone).is_ok() {
+        if in_batches(&owner, &rows, Fire::KeysAlone, turn).is_ok() {
             ereport!(
                 LOG,
                 PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
@@ -213,24 +205,39 @@ enum Fire {
 }
 
 /// As many batches as it takes for the rows that were there, so that a trigger that puts them back comes to an end.
-fn in_batches(rows: &Rows, fire: Fire) -> Attempted<()> {
-    let there = count(rows, u64::MAX)?;
+fn in_batches(owner: &TableOwner, rows: &Rows, fire: Fire, turn: &Turn) -> Attempted<()> {
+    let there = owner.act(|| Ok(()), |()| rows.count(u64::MAX))?;
     for _ in 0..there.div_ceil(BATCH) {
-        delete(rows, fire)?;
+        turn.go_on()?;
+        delete(owner, rows, fire)?;
     }
-    if count(rows, 1)? == 0 {
+    if owner.act(|| Ok(()), |()| rows.count(1))? == 0 {
         return Ok(());
     }
     let message = "rows are there again, or a trigger keeps them";
     Err(Failure::from_error(&Error::conflict(message, "Ask the owner of the table.")))
 }
 
-fn count(rows: &Rows, limit: u64) -> Attempted<u64> {
-    as_owner(rows.owner, || Ok(()), |()| rows.count(limit))
+/// What one removal may take, before others have their turn.
+struct Turn {
+    started: Instant,
+}
+
+impl Turn {
+    fn begin() -> Self {
+        Turn { started: Instant::now() }
+    }
+
+    fn go_on(&self) -> Attempted<()> {
+        if self.started.elapsed() < ATTEMPT_LIMIT {
+            return Ok(());
+        }
+        Err(Failure::from_error(&Error::conflict("it takes long; other tables have their turn", "Wait.")))
+    }
 }
 
 /// One batch. Under the locks nobody makes another trigger.
-fn delete(rows: &Rows, fire: Fire) -> Attempted<u64> {
+fn delete(owner: &TableOwner, rows: &Rows, fire: Fire) -> Attempted<u64> {
     let triggers = || {
         locks::lock_for_writing(rows.table);
         let touched = shared_tables::touched_by_delete(&Catalog::latest()?, rows.table)?;
@@ -254,47 +261,7 @@ fn delete(rows: &Rows, fire: Fire) -> Attempted<u64> {
             (None, Fire::OwnersToo) => Ok(Triggers::AllBut(own.iter().map(|trigger| trigger.oid).collect())),
         }
     };
-    as_owner(rows.owner, triggers, |triggers| rows.delete(&triggers, BATCH))
-}
-
-/// A transaction in which, after `prepare`, nobody but the table's owner acts.
-fn as_owner<P, T>(
-    owner: pg_sys::Oid,
-    prepare: impl FnOnce() -> Result<P>,
-    run: impl FnOnce(P) -> Result<T>,
-) -> Attempted<T> {
-    let _deadline = Deadline::after(BATCH_LIMIT);
-    // That of the database, which the code of owners expects.
-    let search_path = guc::get("search_path").ok().flatten().unwrap_or_default();
-    // Nothing is deferred to where the security context has ended.
-    transaction(|| {
-        guc::set(c"lock_timeout", LOCK_TIMEOUT, Lifetime::Transaction)?;
-        let prepared = prepare()?;
-        let catalog = Catalog::write()?;
-        crate::pg::execute(catalog.scope(), &sql_command!("SET CONSTRAINTS ALL IMMEDIATE"))?;
-        let _nobody = SandboxIdentity::nobody()?;
-        let settings = [(c"row_security", "on"), (c"lock_timeout", LOCK_TIMEOUT), (c"search_path", &*search_path)];
-        let _sandbox = Sandbox::enter_unforced(owner, &settings)?;
-        context::at(PLACE, || run(prepared))
-    })
-}
-
-/// While it lives, the owner of a table is the user of this session, so that what runs at a commit runs as that one.
-struct SessionOfOwner {
-    before: String,
-}
-
-impl SessionOfOwner {
-    fn begin(owner: pg_sys::Oid) -> Attempted<Self> {
-        let before = transaction(|| Ok(roles::name(roles::current())))?;
-        transaction(|| guc::set(c"session_authorization", &roles::name(owner), Lifetime::Session))?;
-        Ok(SessionOfOwner { before })
-    }
-
-    fn end(self) -> Attempted<()> {
-        locks::release_advisory();
-        transaction(|| guc::set(c"session_authorization", &self.before, Lifetime::Session))
-    }
+    owner.act(triggers, |triggers| rows.delete(&triggers, BATCH))
 }
 
 /// While it lives, an end of this process that it did not choose starts another one, which goes on with what was tried less

@@ -9,7 +9,7 @@ use pgrx::prelude::*;
 
 use super::own_ddl::OwnDdl;
 use crate::access::{self, owner_roles};
-use crate::catalog::{self, Catalog, changes, shared_tables};
+use crate::catalog::{self, Catalog, changes, relations, shared_tables};
 use crate::error::{Error, Result};
 use crate::isolation::{check, tenant_of};
 use crate::model::ids;
@@ -24,7 +24,10 @@ pub fn permit(statement: &Statement) -> Result<()> {
     keep_owner_roles()?;
     keep_path_within_reach()?;
     match statement {
-        Statement::DropOwned { roles } => keep_roles(roles, "DROP OWNED BY"),
+        Statement::DropOwned { roles } => {
+            keep_roles(roles, "DROP OWNED BY")?;
+            keep_policies_of_others(roles)
+        }
         Statement::ReassignOwned { roles, to } => {
             keep_roles(roles, "REASSIGN OWNED BY")?;
             to.map_or(Ok(()), |heir| keep_role(heir, "REASSIGN OWNED TO"))
@@ -123,6 +126,21 @@ fn keep_policies(named: &[pg_sys::Oid]) -> Result<()> {
         Some(role) => Err(Error::forbidden(
             format!("write policies TO {}", roles::name(*role)),
             "A tenant's owner role runs the tenant's migrations and nothing else.",
+        )),
+    }
+}
+
+/// DROP OWNED takes a role out of the policies that name it, and locks their tables: those of every tenant, if a migration names it.
+fn keep_policies_of_others(named: &[pg_sys::Oid]) -> Result<()> {
+    let role = roles::current();
+    if roles::is_superuser(role) || changes::generation().is_none() {
+        return Ok(());
+    }
+    match relations::policy_of_others_to(&Catalog::latest()?, named, role)? {
+        None => Ok(()),
+        Some(table) => Err(Error::forbidden(
+            format!("DROP OWNED BY a role that a policy on table {} names", check::relation_name(table)),
+            "Let the owner of the table change the policy, or a superuser drop what the role owns.",
         )),
     }
 }

@@ -118,5 +118,12 @@ pub fn drop_hanging(catalog: &Catalog, tenant_id: Uuid, objects: &[Object]) -> R
     let _own = OwnDdl::begin();
     objects.iter().copied().for_each(Object::lock);
     let hanging: HashSet<_> = hanging(catalog, tenant_id)?.into_iter().collect();
+    // CASCADE would take along an extension that one of them has joined meanwhile.
+    for object in &hanging {
+        if object.is_of_extension()? {
+            object.lock();
+            object.leave_extension()?;
+        }
+    }
     objects.iter().copied().filter(|object| hanging.contains(object)).try_for_each(Object::drop_cascade)
 }

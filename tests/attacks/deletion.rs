@@ -4,6 +4,7 @@
 use uuid::Uuid;
 
 use crate::cases;
+use crate::support::fleet::until;
 use crate::support::people::{column, new_user, one, run};
 use crate::support::removal::{bait, left, removed, trigger};
 use crate::support::scene::Scene;
@@ -18,6 +19,7 @@ cases![
     names_that_come_to_mean_another_table,
     partition_put_in_another_ones_place,
     what_outlives_a_trigger,
+    names_on_the_path_of_a_superusers_trigger,
 ];
 
 /// Every way to delete a tenant for good, by a superuser: as a call, and the tenants that it deletes.
@@ -346,4 +348,45 @@ fn what_outlives_a_trigger(db: &Db) {
                    + (SELECT count(*) FROM pg_class WHERE relname = 'planted')";
     assert_eq!(one::<i64>(&mut superuser, planted, &[]), 0);
     assert_eq!(left(db, "lair.bait", doomed), 0);
+}
+
+/// A function of the attacker's that fits better than the server's is found where the attacker may create: in a schema named like the
+/// superuser, or one that the owner of the database puts on its path.
+fn names_on_the_path_of_a_superusers_trigger(db: &Db) {
+    let scene = Scene::set(db);
+    run(
+        &mut db.superuser(),
+        &format!(
+            "CREATE TABLE events (id serial PRIMARY KEY, happened text); CREATE TABLE audit (data jsonb);
+             CREATE FUNCTION kept() RETURNS trigger LANGUAGE plpgsql AS
+                 'BEGIN INSERT INTO audit VALUES (to_jsonb(OLD)); RETURN OLD; END';
+             CREATE TRIGGER kept BEFORE DELETE ON events FOR EACH ROW EXECUTE FUNCTION kept(); SELECT tenant_protect('events');
+             INSERT INTO events (happened, tenant_id) VALUES ('x', '{}'); INSERT INTO events (happened, tenant_id) VALUES ('y', '{}');
+             GRANT CREATE ON DATABASE {} TO {}; ALTER DATABASE {2} SET search_path = lair, \"$user\", public",
+            scene.thief,
+            scene.victim,
+            db.name(),
+            scene.role
+        ),
+    );
+    let boss: String = one(&mut db.superuser(), "SELECT current_user::text", &[]);
+    run(&mut scene.thief(), &format!("CREATE SCHEMA {boss}"));
+    for schema in ["lair", &boss] {
+        run(
+            &mut scene.thief(),
+            &format!(
+                "CREATE FUNCTION {schema}.to_jsonb(public.events) RETURNS jsonb LANGUAGE plpgsql AS
+                 $$ BEGIN EXECUTE 'ALTER ROLE {} SUPERUSER'; RETURN '{{}}'; END $$",
+                scene.role
+            ),
+        );
+    }
+    for (tenant, kept) in [(scene.thief, "x"), (scene.victim, "y")] {
+        run(&mut db.admin(), &format!("SELECT public.tenant_delete('{tenant}')"));
+        let sql = "SELECT count(*) FROM public.audit WHERE data ->> 'happened' = $1";
+        until("the row is kept", || one::<i64>(&mut db.superuser(), sql, &[&kept]) == 1);
+        run(&mut scene.thief(), "DROP FUNCTION IF EXISTS lair.to_jsonb(public.events)");
+    }
+    let is_superuser = format!("SELECT rolsuper FROM pg_roles WHERE rolname = '{}'", scene.role);
+    assert!(!one::<bool>(&mut db.superuser(), &is_superuser, &[]));
 }

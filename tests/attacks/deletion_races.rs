@@ -14,6 +14,7 @@ cases![
     locks_that_end_in_a_circle,
     views_that_join_an_extension_meanwhile,
     rows_of_the_catalogs_that_stay_locked,
+    views_of_an_extension_that_come_late,
 ];
 
 /// Deletes a tenant while somebody else's script runs.
@@ -98,4 +99,24 @@ fn rows_of_the_catalogs_that_stay_locked(db: &Db) {
     run(&mut thief, "ROLLBACK");
     run(&mut db.admin(), "SELECT tenant_purge('1 day')");
     until("the tenant is gone", || db.traces(scene.thief, "tenant_thief") == 0);
+}
+
+/// While the worker waits for one view there comes another one on top of it.
+fn views_of_an_extension_that_come_late(db: &Db) {
+    let scene = Scene::set(db);
+    run(&mut db.superuser(), &format!("GRANT CREATE ON DATABASE {} TO {}", db.name(), scene.role));
+    let mut thief = scene.thief();
+    run(
+        &mut thief,
+        "CREATE EXTENSION citext SCHEMA lair; CREATE VIEW lair.v AS SELECT id FROM tenant_thief.notes;
+         CREATE VIEW lair.m AS SELECT id FROM tenant_thief.notes; ALTER EXTENSION citext ADD VIEW lair.m",
+    );
+    run(&mut db.superuser(), "CREATE TABLE others (x lair.citext)");
+    let script = "BEGIN; PREPARE p AS SELECT id FROM lair.v; SELECT pg_sleep(1.5);
+                  CREATE VIEW lair.w AS SELECT id FROM lair.v; ALTER EXTENSION citext ADD VIEW lair.w; COMMIT";
+    delete_meanwhile(db, scene.thief, thief, script);
+    run(&mut db.admin(), "SELECT tenant_purge('1 day')");
+    until("the tenant is gone", || db.traces(scene.thief, "tenant_thief") == 0);
+    let columns = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'others'::regclass AND attname = 'x'";
+    assert_eq!(one::<i64>(&mut db.superuser(), columns, &[]), 1);
 }

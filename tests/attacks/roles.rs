@@ -12,6 +12,7 @@ use crate::support::{Db, expect_error, expect_refusal};
 cases![
     drop_owned_by_a_role_of_the_extension,
     drop_owned_in_a_migration,
+    drop_owned_by_a_role_of_policies,
     grants_without_effect,
     grants_by_who_may,
     commands_that_lock_before_they_check,
@@ -80,6 +81,20 @@ fn drop_owned_by_a_role_of_the_extension(db: &Db) {
     assert!(!one::<bool>(&mut db.superuser(), "SELECT to_regnamespace('lair') IS NOT NULL", &[]));
     let others: Vec<String> = before.into_iter().filter(|line| !line.starts_with("lair ")).collect();
     assert!(privileges(db) == others, "nothing else went");
+}
+
+/// It would lock the tables whose policies name the role, every tenant's.
+fn drop_owned_by_a_role_of_policies(db: &Db) {
+    let scene = Scene::set(db);
+    run(&mut scene.thief(), "CREATE TABLE lair.own (i int); DROP OWNED BY CURRENT_USER");
+    run(&mut db.superuser(), &format!("GRANT fluxbase_tenant_user TO {}", scene.role));
+    db.add_migration("2", &format!("CREATE POLICY finer ON notes AS RESTRICTIVE TO {} USING (true)", scene.role));
+    for tenant in [scene.victim, scene.thief] {
+        run(&mut db.admin(), &format!("SELECT tenant_migrate('{tenant}')"));
+    }
+    expect_refusal(scene.thief().batch_execute("DROP OWNED BY CURRENT_USER"), "forbidden")
+        .message_has("policy on table");
+    run(&mut db.superuser(), &format!("DROP OWNED BY {}", scene.role));
 }
 
 fn drop_owned_in_a_migration(db: &Db) {
