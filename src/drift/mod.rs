@@ -59,15 +59,13 @@ pub fn of_fleet(catalog: &Catalog, _permit: &InstancePermit) -> Result<Vec<Drift
 
 /// By the hash alone. It may be wrong in saying no: the tenant may have been migrated between two statements.
 fn is_as_expected(catalog: &Catalog, scratches: &mut Scratches, tenant: &Tenant) -> Result<bool> {
+    let patience = guc::Scope::open();
+    patience.set(c"lock_timeout", PATIENCE)?;
     let ledger = applied::ledger(catalog, tenant.id)?;
     if !ledger.iter().all(Entry::is_current) || unfinished::get(catalog, tenant.id)?.is_some() {
         return Ok(false);
     }
-    let found = {
-        let patience = guc::Scope::open();
-        patience.set(c"lock_timeout", PATIENCE)?;
-        fingerprints::hash(catalog, &names(tenant))?
-    };
+    let found = fingerprints::hash(catalog, &names(tenant))?;
     let expected = scratches.expected(catalog, ledger, tenant.id)?;
     Ok(found.is_some() && expected.is_some_and(|expected| expected.hash == found))
 }

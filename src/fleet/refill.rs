@@ -7,9 +7,13 @@ use pgrx::prelude::*;
 use super::at_commit::{self, Kind};
 use super::transaction::transaction;
 use crate::catalog::Catalog;
+use crate::pg::guc::{self, Lifetime};
 use crate::pg::locks::ObjectLock;
 use crate::settings;
 use crate::tenants::{self, Filled};
+
+/// For locks that migrations want elsewhere: others wait behind it. The next tenant that is created asks again.
+const LOCK_TIMEOUT: &str = "2s";
 
 thread_local! {
     static ASKED: Cell<bool> = const { Cell::new(false) };
@@ -54,8 +58,12 @@ fn lock() -> ObjectLock {
 /// False where it cannot be done: the server's log says why.
 fn fill(wanted: i32) -> bool {
     let mut filled = Filled::default();
+    let mut next = || {
+        guc::set(c"lock_timeout", LOCK_TIMEOUT, Lifetime::Transaction)?;
+        tenants::fill_one(&Catalog::write()?, wanted, &mut filled)
+    };
     loop {
-        match transaction(|| tenants::fill_one(&Catalog::write()?, wanted, &mut filled)) {
+        match transaction(&mut next) {
             Ok(true) => {}
             Ok(false) => return true,
             Err(failure) => {

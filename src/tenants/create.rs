@@ -11,6 +11,10 @@ use crate::error::{Error, Result};
 use crate::migrations::{self, Nontransactional};
 use crate::model::{self, Role, Slug};
 use crate::pg::Jsonb;
+use crate::pg::locks::with_patience;
+
+/// With whoever has locked what is in a spare: without it the tenant is made from nothing.
+const PATIENCE: &str = "2s";
 
 /// The arguments of `tenant_create`, but for those that are in the permit.
 pub struct Creation {
@@ -29,13 +33,33 @@ pub fn create(catalog: &Catalog, permit: &CreatePermit, wanted: Creation) -> Res
     if let Some(id) = permit.id() {
         refuse_unfinished_removal(catalog, id)?;
     }
-    let spare = if permit.id().is_none() { spares::take(catalog)? } else { None };
-    let tenant = match spare {
-        Some(spare) => {
-            name_it(slug, name, spare.id, |slug| rename(catalog, &spare, slug, name, wanted.metadata.clone()))?
+    if permit.id().is_none() {
+        let of_spare = || of_spare(catalog, permit, slug.clone(), name, wanted.metadata.clone());
+        if let Some(tenant) = with_patience(PATIENCE, of_spare)?.flatten() {
+            return Ok(tenant);
         }
-        None => provision(catalog, permit.id(), slug, name, wanted.metadata)?,
+    }
+    let tenant = provision(catalog, permit.id(), slug, name, wanted.metadata)?;
+    ready(catalog, permit, tenant)
+}
+
+/// `None` where there is no spare. One that lacks a migration gets it, where nobody has locked what that changes.
+fn of_spare(
+    catalog: &Catalog,
+    permit: &CreatePermit,
+    slug: Option<Slug>,
+    name: &str,
+    metadata: Option<Jsonb>,
+) -> Result<Option<Tenant>> {
+    let Some(spare) = spares::take(catalog)? else {
+        return Ok(None);
     };
+    let tenant = name_it(slug, name, spare.id, |slug| rename(catalog, &spare, slug, name, metadata.clone()))?;
+    ready(catalog, permit, tenant).map(Some)
+}
+
+/// With its admin and all migrations.
+fn ready(catalog: &Catalog, permit: &CreatePermit, tenant: Tenant) -> Result<Tenant> {
     if let Some(admin) = permit.admin() {
         members::assign(catalog, tenant.id, admin, Role::Admin, permit.user())?;
     }

@@ -23,6 +23,8 @@ cases![
     an_id_of_ones_own_takes_none,
     a_migration_that_only_spares_have_can_be_removed,
     kept_full_in_the_background,
+    stale_ones_that_somebody_has_locked,
+    tables_elsewhere_that_somebody_writes_to,
     schemas_named_by_id,
     settings_of_functions_name_the_schema_as_it_is_now,
     dropped_with_nothing_left,
@@ -236,6 +238,45 @@ fn until(client: &mut Client, spares: i64) {
         assert!(started.elapsed() < Duration::from_secs(30), "not {spares} spares in 30 s");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// A new tenant is made from nothing then, and waits for nobody.
+fn stale_ones_that_somebody_has_locked(db: &Db) {
+    db.add_migration("1", "CREATE TABLE notes (id serial, body text)");
+    let mut client = with_spares(db, 1);
+    let number: u32 = one(&mut db.superuser(), "SELECT oid FROM pg_class WHERE relname = 'notes_id_seq'", &[]);
+    let mut outsider = db.server();
+    let lock = format!("DO $$ BEGIN PERFORM nextval({number}::regclass); EXCEPTION WHEN others THEN NULL; END $$");
+    run(&mut outsider, &format!("BEGIN; {lock}"));
+    db.add_migration("2", "ALTER TABLE notes DROP COLUMN id");
+    run(&mut client, "SET statement_timeout = '25s'");
+    let made = |client: &mut Client, slug: &str| -> String {
+        one(client, "SELECT schema_version FROM tenant_create($1, 'A')", &[&slug])
+    };
+    assert_eq!(made(&mut client, "acme"), "2");
+    assert_eq!(one::<i64>(&mut client, SPARES, &[]), 1);
+    run(&mut outsider, "ROLLBACK");
+    assert_eq!(made(&mut client, "other"), "2");
+    assert_eq!(one::<i64>(&mut client, SPARES, &[]), 0);
+}
+
+/// The worker that makes spares lets others go on.
+fn tables_elsewhere_that_somebody_writes_to(db: &Db) {
+    run(
+        &mut db.superuser(),
+        "CREATE TABLE countries (code text PRIMARY KEY); GRANT REFERENCES ON countries TO fluxbase_tenant_owner",
+    );
+    db.add_migration("1", "CREATE TABLE addresses (country text REFERENCES public.countries)");
+    let mut client = with_spares(db, 1);
+    let mut writer = db.superuser();
+    run(&mut writer, "BEGIN; INSERT INTO countries VALUES ('zz')");
+    run(&mut client, "SET fluxbase_tenant.spare_tenants = 1; SELECT tenant_create('a', 'A')");
+    let started = Instant::now();
+    let mut other = db.superuser();
+    while other.batch_execute("SET lock_timeout = '1s'; INSERT INTO countries VALUES ('de')").is_err() {
+        assert!(started.elapsed() < Duration::from_secs(30), "writers wait behind the worker");
+    }
+    run(&mut writer, "COMMIT");
 }
 
 fn schemas_named_by_id(db: &Db) {
