@@ -243,7 +243,8 @@ fn until(client: &mut Client, spares: i64) {
 /// A new tenant is made from nothing then, and waits for nobody.
 fn stale_ones_that_somebody_has_locked(db: &Db) {
     db.add_migration("1", "CREATE TABLE notes (id serial, body text)");
-    let mut client = with_spares(db, 1);
+    let mut client = db.superuser();
+    run(&mut client, "SELECT tenant_spares_fill(1)");
     let number: u32 = one(&mut db.superuser(), "SELECT oid FROM pg_class WHERE relname = 'notes_id_seq'", &[]);
     let mut outsider = db.server();
     let lock = format!("DO $$ BEGIN PERFORM nextval({number}::regclass); EXCEPTION WHEN others THEN NULL; END $$");
@@ -267,7 +268,8 @@ fn tables_elsewhere_that_somebody_writes_to(db: &Db) {
         "CREATE TABLE countries (code text PRIMARY KEY); GRANT REFERENCES ON countries TO fluxbase_tenant_owner",
     );
     db.add_migration("1", "CREATE TABLE addresses (country text REFERENCES public.countries)");
-    let mut client = with_spares(db, 1);
+    let mut client = db.superuser();
+    run(&mut client, "SELECT tenant_spares_fill(1)");
     let mut writer = db.superuser();
     run(&mut writer, "BEGIN; INSERT INTO countries VALUES ('zz')");
     run(&mut client, "SET fluxbase_tenant.spare_tenants = 1; SELECT tenant_create('a', 'A')");
