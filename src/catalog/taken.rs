@@ -9,8 +9,8 @@ use pgrx::Uuid;
 use super::tenants::{BY_ID, BY_SCHEMA_NAME};
 use crate::error::{Error, Result};
 use crate::model::{Status, ids};
-use crate::pg::Row;
 use crate::pg::scan::{self, Index, Key};
+use crate::pg::{Row, roles};
 
 const BY_SLUG: Index = Index { schema: c"fluxbase_tenant", table: c"tenants", index: c"tenants_slug_key" };
 const SCHEMAS: Index = Index { schema: c"pg_catalog", table: c"pg_namespace", index: c"pg_namespace_nspname_index" };
@@ -30,9 +30,12 @@ pub fn slug(slug: &str) -> Result<bool> {
     scan::is_taken(&BY_SLUG, &[Key::text(2, slug)?])
 }
 
-/// The same for a schema's name, which others may have taken too.
+/// The same for a schema's name, which others may have taken too. One that is named like a superuser would be on that one's search_path.
 pub fn schema(schema: &str) -> Result<bool> {
     let name = CString::new(schema).map_err(|_| Error::internal("a zero byte in a schema name"))?;
+    if roles::by_name(&name).is_some_and(roles::is_superuser) {
+        return Ok(true);
+    }
     Ok(scan::is_taken(&BY_SCHEMA_NAME, &[Key::name(4, &name)?])? || scan::is_taken(&SCHEMAS, &[Key::name(2, &name)?])?)
 }
 

@@ -277,6 +277,11 @@ fn hostile_schema_prefixes(db: &Db) {
         run(&mut db.admin(), &format!("SELECT tenant_repair('{id}'); SELECT tenant_delete('{id}')"));
         assert_eq!(db.traces(id, &schema), 0);
     }
+    // A schema named like a superuser is on that one's search_path.
+    let boss: String = one(&mut db.superuser(), "SELECT current_user::text", &[]);
+    db.configure("fluxbase_tenant.schema_prefix", "");
+    let schema = db.schema_of(db.new_tenant(&boss, new_user()));
+    assert!(schema.starts_with(&format!("{boss}_")), "{schema}");
     for prefix in ["pg_", "pg_temp_"] {
         db.configure("fluxbase_tenant.schema_prefix", prefix);
         expect_refusal(db.admin().query("SELECT * FROM tenant_create('acme', 'Acme')", &[]), "invalid_argument")
