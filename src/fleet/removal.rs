@@ -10,7 +10,7 @@ use pgrx::Uuid;
 use pgrx::prelude::*;
 
 use super::at_commit::{self, Kind};
-use super::table_owner::TableOwner;
+use super::table_owner::{LOCK_TIMEOUT, TableOwner};
 use super::transaction::{Attempted, Failure, command, give_back, keep, transaction};
 use crate::catalog::removals::{self, Removal};
 use crate::catalog::shared_tables::{self, Part, SharedTable};
@@ -23,7 +23,6 @@ use crate::pg::pause;
 use crate::pg::rows::{Rows, Triggers};
 use crate::{schema, tenants};
 
-pub(super) const LOCK_TIMEOUT: &str = "5s";
 /// Tells a worker that the one before it may still have the lock.
 const SUCCESSOR: u32 = 1;
 /// Rows that one transaction removes.

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use pgrx::pg_sys;
 
-use super::removal::LOCK_TIMEOUT;
 use super::transaction::{Attempted, transaction};
 use crate::access::SandboxIdentity;
 use crate::catalog::{Catalog, schemas};
@@ -15,6 +14,7 @@ use crate::pg::sandbox::Sandbox;
 use crate::pg::sql::command;
 use crate::pg::{Deadline, context, locks, roles};
 
+pub const LOCK_TIMEOUT: &str = "5s";
 /// How long one transaction may take.
 const LIMIT: Duration = Duration::from_secs(60);
 const PLACE: &str = "removing the rows of a deleted tenant";
