@@ -244,6 +244,18 @@ fn kept_from(name: &RelationName) -> Result<Option<pg_sys::Oid>> {
     let is_kept = relation != pg_sys::InvalidOid
         && (((tenant_of::is_servers_own(relation) || is_kept(catalogs::relation_schema(relation))?)
             && !roles::owns_relation(relation, role))
-            || (check::is_shared_with_others(relation, role)? && !roles::may_hang_on(relation, role)));
+            || (is_shared(relation, role)? && !roles::may_hang_on(relation, role)));
     Ok(is_kept.then_some(relation))
+}
+
+/// Whether it is a shared table, or a view that reads one, and not the role's own.
+fn is_shared(relation: pg_sys::Oid, role: pg_sys::Oid) -> Result<bool> {
+    if catalogs::relation_kind(relation) != pg_sys::RELKIND_VIEW {
+        return check::is_shared_with_others(relation, role);
+    }
+    if roles::owns_relation(relation, role) || changes::generation().is_none() {
+        return Ok(false);
+    }
+    let read = relations::read_by_view(&Catalog::latest()?, relation)?;
+    any(&read, |table| check::is_shared_with_others(*table, role))
 }

@@ -66,7 +66,7 @@ fn commands_that_lock_before_they_check(db: &Db) {
          CREATE TABLE own (id int NOT NULL); CREATE UNIQUE INDEX own_ids ON own (id)",
     );
     let mut holder = db.superuser();
-    run(&mut holder, "BEGIN; INSERT INTO events (happened, tenant_id) SELECT 'x', id FROM tenant_list() LIMIT 1");
+    run(&mut holder, "BEGIN; INSERT INTO recent (happened, tenant_id) SELECT 'x', id FROM tenant_list() LIMIT 1");
     for command in [
         "CREATE RULE r AS ON INSERT TO events DO NOTHING",
         "ALTER TABLE lair.parent ATTACH PARTITION events_1 FOR VALUES IN (1)",
@@ -82,6 +82,8 @@ fn commands_that_lock_before_they_check(db: &Db) {
         "ALTER TABLE own REPLICA IDENTITY USING INDEX events_1_pkey",
         "ALTER INDEX events_1_pkey DEPENDS ON EXTENSION plpgsql",
         "COMMENT ON INDEX events_1_pkey IS 'x'",
+        "CREATE RULE r AS ON INSERT TO recent DO NOTHING",
+        "ALTER TABLE lair.parent ATTACH PARTITION recent DEFAULT",
         "CREATE POLICY p ON events USING (true)",
         "ALTER TABLE events ADD COLUMN x int",
     ] {
