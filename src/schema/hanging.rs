@@ -19,15 +19,22 @@ use crate::protection::grants::USERS;
 /// Objects elsewhere that DROP SCHEMA takes along. It looks at one that depends on another one within the other, and locks all.
 const MOST_HANGING: usize = 500;
 
-/// What the server says where it cannot take along what others hung on a schema, have locked or change meanwhile (an internal error), or
-/// where they wait in turn for what the deletion has locked.
-const REFUSALS: [PgSqlErrorCode; 6] = [
+/// What the server says where others have locked what is in a schema or change it meanwhile (an internal error), or where they wait in turn
+/// for what the deletion has locked, and where it would take along an extension.
+const DISTURBED: [PgSqlErrorCode; 4] = [
     PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE,
+    PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
+    PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED,
+    PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+];
+/// The same, and what it says of too much at once, which is others' doing where they hung something there.
+const HINDERED: [PgSqlErrorCode; 6] = [
+    PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE,
+    PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
+    PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED,
     PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
     PgSqlErrorCode::ERRCODE_STATEMENT_TOO_COMPLEX,
     PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
-    PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
-    PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED,
 ];
 
 /// With what somebody has locked in the schema: anybody may lock a sequence by its number.
@@ -36,9 +43,11 @@ const PATIENCE: &str = "2s";
 /// Drops the schema for good, with all that is in it and hangs on it; false where that is for the background, piece by piece: so much of
 /// others' hangs on it, what the server refuses to take along, or what somebody has locked.
 pub fn drop_with_hanging(catalog: &Catalog, tenant: &Tenant) -> Result<bool> {
-    if is_too_much(tenant)? {
-        return Ok(false);
-    }
+    let forgiven: &[PgSqlErrorCode] = match burden(tenant)? {
+        Burden::None => &DISTURBED,
+        Burden::Some => &HINDERED,
+        Burden::TooMuch => return Ok(false),
+    };
     let extensions = extensions(catalog)?;
     let drop_alone = || {
         drop(catalog, tenant)?;
@@ -52,30 +61,36 @@ pub fn drop_with_hanging(catalog: &Catalog, tenant: &Tenant) -> Result<bool> {
         }
         Ok(())
     };
-    Ok(with_patience(PATIENCE, || attempt(drop_alone, &REFUSALS))?.flatten().is_some())
+    Ok(with_patience(PATIENCE, || attempt(drop_alone, forgiven))?.flatten().is_some())
 }
 
 fn extensions(catalog: &Catalog) -> Result<HashSet<pg_sys::Oid>> {
     Ok(query(catalog.scope(), "SELECT oid FROM pg_extension", &[], |row| row.need(1))?.into_iter().collect())
 }
 
-/// What hangs on the schema.
-fn is_too_much(tenant: &Tenant) -> Result<bool> {
+/// What others hung on a schema.
+enum Burden {
+    None,
+    Some,
+    TooMuch,
+}
+
+fn burden(tenant: &Tenant) -> Result<Burden> {
     let name = CString::new(&*tenant.schema_name).map_err(|_| Error::internal("a zero byte in a schema name"))?;
     let Some(schema) = catalogs::schema_by_name(&name) else {
-        return Ok(false);
+        return Ok(Burden::None);
     };
     let Hanging { objects, parts, are_all } = dependencies::hanging_on_schema(schema, MOST_HANGING)?;
     // A view has a rule and two types.
     if !are_all || objects.len() > MOST_HANGING || parts > MOST_HANGING * 4 {
-        return Ok(true);
+        return Ok(Burden::TooMuch);
     }
     for object in &objects {
         if object.is_of_extension()? {
-            return Ok(true);
+            return Ok(Burden::TooMuch);
         }
     }
-    Ok(false)
+    Ok(if objects.is_empty() { Burden::None } else { Burden::Some })
 }
 
 /// Nobody uses it from now on.
