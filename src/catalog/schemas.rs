@@ -7,7 +7,8 @@ use crate::error::Result;
 use crate::pg::{guc, query, roles};
 
 /// What is left of a search_path for code that runs as a role: schemas in which nobody else creates anything but superusers. Others may put
-/// functions there that fit a call better than the server's own.
+/// functions there that fit a call better than the server's own. The temporary schemas of other sessions belong to a superuser by name
+/// alone, and the server's own is searched in any case.
 pub fn trusted_path(catalog: &Catalog, path: &str, role: pg_sys::Oid) -> Result<String> {
     let own = roles::name(role);
     let names = guc::names_in_list(path)?;
@@ -16,7 +17,7 @@ pub fn trusted_path(catalog: &Catalog, path: &str, role: pg_sys::Oid) -> Result<
         catalog.scope(),
         "SELECT quote_ident(n.nspname) FROM unnest($1::text[]) WITH ORDINALITY AS listed (name, place)
          JOIN pg_namespace n ON n.nspname = listed.name JOIN pg_roles o ON o.oid = n.nspowner
-         WHERE NOT EXISTS (
+         WHERE n.nspname NOT LIKE 'pg\\_%' AND NOT EXISTS (
              SELECT 1 FROM pg_roles r WHERE NOT r.rolsuper AND r.oid <> $2 AND r.rolname <> 'pg_database_owner'
              AND (has_schema_privilege(r.oid, n.oid, 'CREATE') OR (NOT o.rolsuper AND pg_has_role(r.oid, o.oid, 'MEMBER'))))
          ORDER BY place",

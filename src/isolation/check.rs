@@ -147,7 +147,9 @@ pub fn is_shared_with_others(relation: pg_sys::Oid, role: pg_sys::Oid) -> Result
 
 /// Whether a function of the server's own is anybody's to call.
 pub fn is_harmless(function: pg_sys::Oid) -> bool {
-    tenant_of::is_servers_own(function) && function.to_u32() != pg_sys::F_PG_GET_OBJECT_ADDRESS
+    tenant_of::is_servers_own(function)
+        && function.to_u32() != pg_sys::F_PG_GET_OBJECT_ADDRESS
+        && !catalogs::runs_queries(function)
 }
 
 /// For a role that is about to call it.

@@ -43,6 +43,8 @@ thread_local! {
     /// The query of the portal without a name when the user changed.
     static SUSPENDED: Cell<*mut pg_sys::QueryDesc> = const { Cell::new(std::ptr::null_mut()) };
     static LOOKED_AT: Cell<Option<Moment>> = const { Cell::new(None) };
+    /// The cursor whose query starts with a function that runs queries.
+    static RUNS_QUERIES: Cell<Option<Cursor>> = const { Cell::new(None) };
 }
 
 /// Called as a query or a command starts, which may be that of a cursor. A cursor of nobody's, who reaches no tenant, is anybody's, but
@@ -55,7 +57,8 @@ pub fn note_start() -> Result<()> {
         return Ok(());
     }
     let caller = caller();
-    if caller == Caller::Nobody && !cursor.asks_who_fetches() {
+    let runs_queries = RUNS_QUERIES.take() == Some(cursor);
+    if caller == Caller::Nobody && !runs_queries && !cursor.asks_who_fetches() {
         return Ok(());
     }
     let opened =
@@ -216,6 +219,9 @@ pub fn before_code_of_others() -> Result<()> {
 
 /// Called before a function runs.
 pub fn before_function(function: pg_sys::Oid) -> Result<()> {
+    if catalogs::runs_queries(function) {
+        RUNS_QUERIES.set(Cursor::active());
+    }
     if !are_open() || !may_fetch(function) {
         return Ok(());
     }

@@ -64,6 +64,25 @@ pub fn relation_kind(relation: pg_sys::Oid) -> u8 {
     unsafe { pg_sys::get_rel_relkind(relation) as u8 }
 }
 
+/// Whether a function of the server's own runs queries that it is given as text or by the name of a table.
+pub fn runs_queries(function: pg_sys::Oid) -> bool {
+    matches!(
+        function.to_u32(),
+        pg_sys::F_QUERY_TO_XML
+            | pg_sys::F_QUERY_TO_XMLSCHEMA
+            | pg_sys::F_QUERY_TO_XML_AND_XMLSCHEMA
+            | pg_sys::F_TABLE_TO_XML
+            | pg_sys::F_TABLE_TO_XML_AND_XMLSCHEMA
+            | pg_sys::F_SCHEMA_TO_XML
+            | pg_sys::F_SCHEMA_TO_XML_AND_XMLSCHEMA
+            | pg_sys::F_DATABASE_TO_XML
+            | pg_sys::F_DATABASE_TO_XML_AND_XMLSCHEMA
+            | pg_sys::F_TS_STAT_TEXT
+            | pg_sys::F_TS_STAT_TEXT_TEXT
+            | pg_sys::F_TS_REWRITE_TSQUERY_TEXT
+    )
+}
+
 /// The table of an index, or of a sequence that is a column's; any other relation itself.
 pub fn table_of(relation: pg_sys::Oid) -> pg_sys::Oid {
     let (mut table, mut column) = (pg_sys::InvalidOid, 0);

@@ -44,15 +44,15 @@ pub fn wait_for_writers(table: pg_sys::Oid) {
     unsafe { pg_sys::WaitForLockers(tag, pg_sys::ShareLock as pg_sys::LOCKMODE, false) };
 }
 
-/// Does what may wait for locks, for `patience` with each; `None` where that is not enough, or somebody waits in turn for what the caller
-/// has locked. A caller who has set lock_timeout waits for as long as that says, and gets its error.
+/// Does what may wait for locks, for `patience` with each, or for lock_timeout where the caller has set that; `None` where that is not
+/// enough, or somebody waits in turn for what the caller has locked.
 pub fn with_patience<T>(patience: &str, act: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
-    if guc::get("lock_timeout")?.is_some_and(|own| own != "0") {
-        return act().map(Some);
-    }
+    let is_set = guc::get("lock_timeout")?.is_some_and(|own| own != "0");
     let act = || {
         let scope = guc::Scope::open();
-        scope.set(c"lock_timeout", patience)?;
+        if !is_set {
+            scope.set(c"lock_timeout", patience)?;
+        }
         act()
     };
     attempt(act, &[PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED])

@@ -362,7 +362,7 @@ fn names_on_the_path_of_a_superusers_trigger(db: &Db) {
                  'BEGIN INSERT INTO audit VALUES (to_jsonb(OLD)); RETURN OLD; END';
              CREATE TRIGGER kept BEFORE DELETE ON events FOR EACH ROW EXECUTE FUNCTION kept(); SELECT tenant_protect('events');
              INSERT INTO events (happened, tenant_id) VALUES ('x', '{}'); INSERT INTO events (happened, tenant_id) VALUES ('y', '{}');
-             GRANT CREATE ON DATABASE {} TO {}; ALTER DATABASE {2} SET search_path = lair, \"$user\", public",
+             GRANT CREATE ON DATABASE {} TO {}",
             scene.thief,
             scene.victim,
             db.name(),
@@ -370,10 +370,18 @@ fn names_on_the_path_of_a_superusers_trigger(db: &Db) {
         ),
     );
     let boss: String = one(&mut db.superuser(), "SELECT current_user::text", &[]);
-    run(&mut scene.thief(), &format!("CREATE SCHEMA {boss}"));
-    for schema in ["lair", &boss] {
+    let mut thief = scene.thief();
+    run(&mut thief, &format!("CREATE SCHEMA {boss}; CREATE TEMP TABLE own ()"));
+    // Searched by others as any schema is.
+    let temporary: String =
+        one(&mut thief, "SELECT nspname::text FROM pg_namespace WHERE oid = pg_my_temp_schema()", &[]);
+    run(
+        &mut db.superuser(),
+        &format!("ALTER DATABASE {} SET search_path = {temporary}, lair, \"$user\", public", db.name()),
+    );
+    for schema in ["lair", &boss, &temporary] {
         run(
-            &mut scene.thief(),
+            &mut thief,
             &format!(
                 "CREATE FUNCTION {schema}.to_jsonb(public.events) RETURNS jsonb LANGUAGE plpgsql AS
                  $$ BEGIN EXECUTE 'ALTER ROLE {} SUPERUSER'; RETURN '{{}}'; END $$",

@@ -373,9 +373,13 @@ fn objects_over_a_path_out_of_reach(db: &Db) {
 /// Policies are asked as rows are fetched: for whoever is set by then.
 fn opened_before_the_user_is_set(db: &Db) {
     let world = world(db);
-    for query in
-        ["SELECT item FROM orders", "SELECT slug FROM fluxbase_tenant.tenants", "SELECT slug FROM tenant_list_mine()"]
-    {
+    for query in [
+        "SELECT item FROM orders",
+        "SELECT slug FROM fluxbase_tenant.tenants",
+        "SELECT slug FROM tenant_list_mine()",
+        "SELECT word FROM ts_stat('SELECT to_tsvector(item) FROM orders')",
+        "SELECT querytree(ts_rewrite('a', 'SELECT ''a''::tsquery, plainto_tsquery(item) FROM orders'))",
+    ] {
         for hold in ["", "WITH HOLD"] {
             let mut client = db.server();
             run(&mut client, &format!("BEGIN; DECLARE early CURSOR {hold} FOR {query}"));

@@ -42,6 +42,6 @@ pub fn server_command(program: impl AsRef<std::ffi::OsStr>) -> Command {
         command.uid(account.uid).gid(account.gid);
     }
     // It would leak backtraces into the DETAIL of errors.
-    command.env_remove("RUST_BACKTRACE");
+    command.env_remove("RUST_BACKTRACE").env_remove("PGPORT");
     command
 }
