@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::model::ids;
 use crate::pg::backend;
 use crate::pg::guc::{self, Lifetime};
-use crate::pg::locks::with_patience;
+use crate::pg::locks::unless_locked;
 use crate::tenants::destroy;
 
 const WORKERS: i32 = 2;
@@ -67,7 +67,7 @@ fn in_own_transaction(catalog: &Catalog, candidates: Vec<Tenant>) -> Result<Vec<
     for candidate in candidates {
         let until = deleted_at(&candidate).unwrap_or(0);
         let purge = || still_deleted(catalog, candidate.id, until)?.map(|tenant| destroy(catalog, tenant)).transpose();
-        match with_patience(&format!("{LOCK_TIMEOUT_MS}ms"), purge)? {
+        match unless_locked(&format!("{LOCK_TIMEOUT_MS}ms"), purge)? {
             Some(tenant) => purged.extend(tenant),
             None => locked += 1,
         }

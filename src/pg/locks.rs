@@ -44,10 +44,15 @@ pub fn wait_for_writers(table: pg_sys::Oid) {
     unsafe { pg_sys::WaitForLockers(tag, pg_sys::ShareLock as pg_sys::LOCKMODE, false) };
 }
 
-/// Does what may wait for locks, for `patience` with each, or for lock_timeout where the caller has set that; `None` where that is not
-/// enough, or somebody waits in turn for what the caller has locked.
+/// Does what may wait for locks, for `patience` with each; `None` where that is not enough, or somebody waits in turn for what the caller
+/// has locked. A caller who has set lock_timeout waits for as long as that says, and gets its error.
 pub fn with_patience<T>(patience: &str, act: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
-    let is_set = guc::get("lock_timeout")?.is_some_and(|own| own != "0");
+    if has_lock_timeout()? { act().map(Some) } else { unless_locked(patience, act) }
+}
+
+/// The same, and a caller's lock_timeout is how long to wait, and no error.
+pub fn unless_locked<T>(patience: &str, act: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
+    let is_set = has_lock_timeout()?;
     let act = || {
         let scope = guc::Scope::open();
         if !is_set {
@@ -56,6 +61,10 @@ pub fn with_patience<T>(patience: &str, act: impl FnOnce() -> Result<T>) -> Resu
         act()
     };
     attempt(act, &[PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED])
+}
+
+fn has_lock_timeout() -> Result<bool> {
+    Ok(guc::get("lock_timeout")?.is_some_and(|own| own != "0"))
 }
 
 /// Locks a table for writing, until the end of the transaction; waits for lock_timeout at most.

@@ -10,7 +10,7 @@ use crate::catalog::Catalog;
 use crate::catalog::tenants::Tenant;
 use crate::error::{Error, Result};
 use crate::pg::dependencies::{self, Hanging, Object};
-use crate::pg::locks::with_patience;
+use crate::pg::locks::unless_locked;
 use crate::pg::sql::{Ident, command};
 use crate::pg::{attempt, catalogs, execute, query};
 use crate::protection::OwnDdl;
@@ -19,19 +19,12 @@ use crate::protection::grants::USERS;
 /// Objects elsewhere that DROP SCHEMA takes along. It looks at one that depends on another one within the other, and locks all.
 const MOST_HANGING: usize = 500;
 
-/// What the server says where others have locked what is in a schema or change it meanwhile (an internal error), or where they wait in turn
-/// for what the deletion has locked, and where it would take along an extension.
-const DISTURBED: [PgSqlErrorCode; 4] = [
-    PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE,
-    PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
-    PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED,
-    PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
-];
+/// What the server says where others change what is in a schema meanwhile (an internal error), and where an extension would be taken along.
+const DISTURBED: [PgSqlErrorCode; 2] =
+    [PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST];
 /// The same, and what it says of too much at once, which is others' doing where they hung something there.
-const HINDERED: [PgSqlErrorCode; 6] = [
-    PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE,
+const HINDERED: [PgSqlErrorCode; 4] = [
     PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
-    PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED,
     PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
     PgSqlErrorCode::ERRCODE_STATEMENT_TOO_COMPLEX,
     PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
@@ -61,7 +54,7 @@ pub fn drop_with_hanging(catalog: &Catalog, tenant: &Tenant) -> Result<bool> {
         }
         Ok(())
     };
-    Ok(with_patience(PATIENCE, || attempt(drop_alone, forgiven))?.flatten().is_some())
+    Ok(unless_locked(PATIENCE, || attempt(drop_alone, forgiven))?.flatten().is_some())
 }
 
 fn extensions(catalog: &Catalog) -> Result<HashSet<pg_sys::Oid>> {

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::migrations::{self, Nontransactional};
 use crate::model::{self, Role, Slug};
 use crate::pg::Jsonb;
-use crate::pg::locks::with_patience;
+use crate::pg::locks::unless_locked;
 
 /// With whoever has locked what is in a spare: without it the tenant is made from nothing.
 const PATIENCE: &str = "2s";
@@ -35,7 +35,7 @@ pub fn create(catalog: &Catalog, permit: &CreatePermit, wanted: Creation) -> Res
     }
     if permit.id().is_none() {
         let of_spare = || of_spare(catalog, permit, slug.clone(), name, wanted.metadata.clone());
-        if let Some(tenant) = with_patience(PATIENCE, of_spare)?.flatten() {
+        if let Some(tenant) = unless_locked(PATIENCE, of_spare)?.flatten() {
             return Ok(tenant);
         }
     }
