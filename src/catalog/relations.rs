@@ -306,14 +306,26 @@ pub fn compares_or_casts(catalog: &Catalog, function: pg_sys::Oid) -> Result<boo
     )
 }
 
-/// A table that is not this role's own and has a policy TO one of these.
-pub fn policy_of_others_to(catalog: &Catalog, named: &[pg_sys::Oid], role: pg_sys::Oid) -> Result<Option<pg_sys::Oid>> {
+/// What is a tenant's, the catalog's or a shared table, not this role's own, and names one of these in its privileges; or any table of
+/// others whose policy does.
+pub fn naming_a_role(catalog: &Catalog, named: &[pg_sys::Oid], role: pg_sys::Oid) -> Result<Option<String>> {
     let found = query(
         catalog.scope(),
-        "SELECT c.oid FROM pg_shdepend d JOIN pg_policy p ON p.oid = d.objid JOIN pg_class c ON c.oid = p.polrelid
-         WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = ANY ($1) AND d.classid = 'pg_policy'::regclass
+        "SELECT pg_describe_object(d.classid, d.objid, 0) FROM pg_shdepend d
+         LEFT JOIN pg_policy y ON d.classid = 'pg_policy'::regclass AND y.oid = d.objid
+         LEFT JOIN pg_class c ON c.oid = CASE d.classid WHEN 'pg_class'::regclass THEN d.objid ELSE y.polrelid END
+         LEFT JOIN pg_proc p ON d.classid = 'pg_proc'::regclass AND p.oid = d.objid
+         LEFT JOIN pg_type t ON d.classid = 'pg_type'::regclass AND t.oid = d.objid
+         LEFT JOIN pg_default_acl a ON d.classid = 'pg_default_acl'::regclass AND a.oid = d.objid
+         LEFT JOIN pg_namespace n ON n.oid = CASE d.classid WHEN 'pg_namespace'::regclass THEN d.objid
+             ELSE coalesce(c.relnamespace, p.pronamespace, t.typnamespace, a.defaclnamespace) END
+         WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = ANY ($1) AND d.deptype IN ('a', 'r')
          AND d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-         AND NOT pg_has_role($2, c.relowner, 'USAGE') LIMIT 1",
+         AND NOT pg_has_role($2, coalesce(c.relowner, n.nspowner), 'USAGE')
+         AND (y.oid IS NOT NULL OR n.nspname = 'fluxbase_tenant'
+              OR n.nspname IN (SELECT schema_name FROM fluxbase_tenant.tenants)
+              OR c.oid IN (SELECT relation::oid FROM fluxbase_tenant.shared_tables))
+         LIMIT 1",
         &[named.to_vec().into(), role.into()],
         |row| row.need(1),
     )?;

@@ -190,6 +190,19 @@ pub fn triggers_of_strangers(catalog: &Catalog, tables: Vec<pg_sys::Oid>, owner:
     )
 }
 
+/// Rules on tables that neither that role nor a superuser owns, which the server's statements behind a key would follow to tables of
+/// anybody's.
+pub fn rules_of_strangers(catalog: &Catalog, tables: Vec<pg_sys::Oid>, role: pg_sys::Oid) -> Result<Vec<String>> {
+    query(
+        catalog.scope(),
+        "SELECT format('%I on %s', r.rulename, c.oid::regclass) FROM pg_rewrite r
+         JOIN pg_class c ON c.oid = r.ev_class JOIN pg_roles o ON o.oid = c.relowner
+         WHERE c.oid = ANY ($1) AND NOT o.rolsuper AND o.oid <> $2",
+        &[tables.into(), role.into()],
+        |row| row.need(1),
+    )
+}
+
 /// A foreign key to a shared table that leaves out the tenant.
 pub struct LooseKey {
     pub name: String,

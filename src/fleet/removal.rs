@@ -247,6 +247,13 @@ fn delete(owner: &TableOwner, rows: &Rows, fire: Fire) -> Attempted<u64> {
         if shared_tables::touched_by_delete(&locked, rows.table)? != touched {
             return Err(Error::conflict("the table was changed meanwhile", "Try again."));
         }
+        let behind_keys = touched.iter().filter(|one| one.by_key).map(|one| one.table).collect();
+        if let Some(rule) = shared_tables::rules_of_strangers(&locked, behind_keys, rows.owner)?.first() {
+            return Err(Error::conflict(
+                format!("rule {rule} would be followed with the rights of the table's owner"),
+                "Drop it, or the key that refers to the table.",
+            ));
+        }
         let tables = touched.iter().map(|one| one.table).collect();
         let (own, by_key): (Vec<_>, Vec<_>) = shared_tables::triggers_of_strangers(&locked, tables, rows.owner)?
             .into_iter()

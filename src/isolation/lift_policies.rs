@@ -124,7 +124,11 @@ impl Lift {
                     continue;
                 };
                 let Some(tenant) = tenant_of::tenant_of_relation((*entry).relid)? else {
-                    if target != Some(index) && catalogs::relation_schema((*entry).relid) == self.extension.schema {
+                    if catalogs::relation_schema((*entry).relid) == self.extension.schema {
+                        // A MERGE that does nothing asks for no right to write, and has no barrier.
+                        if target == Some(index) {
+                            return Err(out_of_reach((*entry).relid));
+                        }
                         catalog_barrier::put(query, entry, index as i32 + 1)?;
                     }
                     continue;

@@ -26,7 +26,7 @@ pub fn permit(statement: &Statement) -> Result<()> {
     match statement {
         Statement::DropOwned { roles } => {
             keep_roles(roles, "DROP OWNED BY")?;
-            keep_policies_of_others(roles)
+            keep_what_names_them(roles)
         }
         Statement::ReassignOwned { roles, to } => {
             keep_roles(roles, "REASSIGN OWNED BY")?;
@@ -130,17 +130,17 @@ fn keep_policies(named: &[pg_sys::Oid]) -> Result<()> {
     }
 }
 
-/// DROP OWNED takes a role out of the policies that name it, and locks their tables: those of every tenant, if a migration names it.
-fn keep_policies_of_others(named: &[pg_sys::Oid]) -> Result<()> {
+/// DROP OWNED takes a role out of policies and privileges, and locks what has them: in every tenant, if a migration names the role.
+fn keep_what_names_them(named: &[pg_sys::Oid]) -> Result<()> {
     let role = roles::current();
     if roles::is_superuser(role) || changes::generation().is_none() {
         return Ok(());
     }
-    match relations::policy_of_others_to(&Catalog::latest()?, named, role)? {
+    match relations::naming_a_role(&Catalog::latest()?, named, role)? {
         None => Ok(()),
-        Some(table) => Err(Error::forbidden(
-            format!("DROP OWNED BY a role that a policy on table {} names", check::relation_name(table)),
-            "Let the owner of the table change the policy, or a superuser drop what the role owns.",
+        Some(object) => Err(Error::forbidden(
+            format!("DROP OWNED BY a role that is named by {object}"),
+            "Let the owner of that take the role out, or a superuser drop what the role owns.",
         )),
     }
 }

@@ -86,9 +86,11 @@ fn burden(tenant: &Tenant) -> Result<Burden> {
     Ok(if objects.is_empty() { Burden::None } else { Burden::Some })
 }
 
-/// Nobody uses it from now on.
+/// Nobody uses it from now on, also where the library is not loaded; but where somebody has locked what is granted on it.
 pub fn close(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
-    execute(catalog.scope(), &command!("REVOKE ALL ON SCHEMA {} FROM {}", Ident::new(&tenant.schema_name), USERS))
+    let revoke = command!("REVOKE ALL ON SCHEMA {} FROM {}", Ident::new(&tenant.schema_name), USERS);
+    unless_locked(PATIENCE, || attempt(|| execute(catalog.scope(), &revoke), &DISTURBED))?;
+    Ok(())
 }
 
 /// What hangs on the schemas of a tenant that is gone; each comes before what it depends on.

@@ -14,6 +14,7 @@ cases![
     conditions_that_are_asked_before_the_policy,
     functions_put_in_place_of_their_call,
     deep_queries,
+    merges_that_do_nothing,
     queries_of_every_form
 ];
 
@@ -192,4 +193,18 @@ fn deep_queries(db: &Db) {
     run(&mut scene.thief(), &deep("lair.plain", 300));
     run(&mut scene.thief(), &deep("tenant_thief.notes", 100));
     run(&mut scene.thief(), &deep("fluxbase_tenant.tenants", 100));
+}
+
+/// They ask for SELECT alone, and plan the table as one that is written to.
+fn merges_that_do_nothing(db: &Db) {
+    let scene = Scene::set(db);
+    let into = |table: &str, condition: &str| {
+        format!("EXPLAIN MERGE INTO {table} t USING (VALUES (1)) v (s) ON {condition} WHEN MATCHED THEN DO NOTHING")
+    };
+    for table in ["tenants", "members", "instance_admins", "migrations", "shared_tables"] {
+        let merge = into(&format!("fluxbase_tenant.{table}"), "t.ctid = '(0,1)'");
+        expect_error(scene.thief().query(&merge, &[]), "42501");
+    }
+    let own = into("tenant_thief.notes", "t.id = 1");
+    assert!(!column::<String>(&mut scene.thief(), &own, &[]).is_empty());
 }

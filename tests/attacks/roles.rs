@@ -93,8 +93,16 @@ fn drop_owned_by_a_role_of_policies(db: &Db) {
         run(&mut db.admin(), &format!("SELECT tenant_migrate('{tenant}')"));
     }
     expect_refusal(scene.thief().batch_execute("DROP OWNED BY CURRENT_USER"), "forbidden")
-        .message_has("policy on table");
+        .message_has("named by policy finer");
     run(&mut db.superuser(), &format!("DROP OWNED BY {}", scene.role));
+    // So it is with grants.
+    run(&mut scene.thief(), "DROP OWNED BY CURRENT_USER");
+    for (version, grant) in [("3", "SELECT ON notes"), ("4", "USAGE ON SEQUENCE notes_id_seq")] {
+        db.add_migration(version, &format!("GRANT {grant} TO {}", scene.role));
+        run(&mut db.admin(), &format!("SELECT tenant_migrate('{}')", scene.victim));
+        expect_refusal(scene.thief().batch_execute("DROP OWNED BY CURRENT_USER"), "forbidden").message_has("named by");
+        run(&mut db.superuser(), &format!("DROP OWNED BY {}", scene.role));
+    }
 }
 
 fn drop_owned_in_a_migration(db: &Db) {

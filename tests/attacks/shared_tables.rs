@@ -309,7 +309,17 @@ fn trigger_of_a_table_that_a_key_cascades_to(db: &Db) {
     let problem = reported(db, "table public.jobs");
     assert!(problem.contains("evil on lair.child"), "{problem}");
     assert_eq!(one::<i64>(&mut superuser, "SELECT count(*) FROM lair.runs", &[]), 0);
-    run(&mut thief, "DROP TRIGGER evil ON lair.child");
+    // A rule leads to another table and its triggers.
+    run(
+        &mut thief,
+        "DROP TRIGGER evil ON lair.child; CREATE TABLE lair.x (n int);
+         CREATE RULE further AS ON DELETE TO lair.child DO ALSO INSERT INTO lair.x VALUES (OLD.n);
+         CREATE TRIGGER evil AFTER INSERT ON lair.x FOR EACH ROW EXECUTE FUNCTION lair.evil()",
+    );
+    run(&mut superuser, "SELECT tenant_purge('100 years')");
+    until("the rule is told", || reported(db, "table public.jobs").contains("further on lair.child"));
+    assert_eq!(one::<i64>(&mut superuser, "SELECT count(*) FROM lair.runs", &[]), 0);
+    run(&mut thief, "DROP RULE further ON lair.child");
     run(&mut superuser, "SELECT tenant_purge('100 years')");
     removed(db);
     assert_eq!(left(db, "jobs", doomed), 0);
