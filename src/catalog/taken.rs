@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::model::{Status, ids};
 use crate::pg::scan::{self, Index, Key};
 use crate::pg::{Row, roles};
+use crate::settings;
 
 const BY_SLUG: Index = Index { schema: c"fluxbase_tenant", table: c"tenants", index: c"tenants_slug_key" };
 const SCHEMAS: Index = Index { schema: c"pg_catalog", table: c"pg_namespace", index: c"pg_namespace_nspname_index" };
@@ -30,10 +31,12 @@ pub fn slug(slug: &str) -> Result<bool> {
     scan::is_taken(&BY_SLUG, &[Key::text(2, slug)?])
 }
 
-/// The same for a schema's name, which others may have taken too. One that is named like a superuser would be on that one's search_path.
+/// The same for a schema's name, which others may have taken too. One that is named like a role is on that one's search_path: a
+/// superuser's in no case, and no other's where the name is a slug alone.
 pub fn schema(schema: &str) -> Result<bool> {
     let name = CString::new(schema).map_err(|_| Error::internal("a zero byte in a schema name"))?;
-    if roles::by_name(&name).is_some_and(roles::is_superuser) {
+    let is_slug = settings::schema_prefix().is_empty();
+    if roles::by_name(&name).is_some_and(|role| is_slug || roles::is_superuser(role)) {
         return Ok(true);
     }
     Ok(scan::is_taken(&BY_SCHEMA_NAME, &[Key::name(4, &name)?])? || scan::is_taken(&SCHEMAS, &[Key::name(2, &name)?])?)

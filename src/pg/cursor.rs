@@ -6,6 +6,9 @@ use pgrx::prelude::*;
 
 use super::{catalogs, lists};
 
+/// What a plan is made again for: a function, and a domain, whose CHECK may call one.
+const ASKING: [i32; 2] = [pg_sys::SysCacheIdentifier::PROCOID as i32, pg_sys::SysCacheIdentifier::TYPEOID as i32];
+
 /// A portal with a name. It is there until `on_drop` says that it is not.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Cursor(pg_sys::Portal);
@@ -53,14 +56,15 @@ impl Cursor {
         unsafe { (*self.0).stmts }
     }
 
-    /// Whether its rows may depend on who fetches them: its query asks policies, or functions that the server did not come with.
+    /// Whether its rows may depend on who fetches them: its query asks policies, or functions and domains that the server did not come
+    /// with.
     pub fn asks_who_fetches(self) -> bool {
         // SAFETY: a portal's statements are planned, and live as long as it does; what makes a plan invalid is a list of such items.
         unsafe {
             lists::nodes::<pg_sys::PlannedStmt>(self.statements()).any(|plan| {
                 lists::oids((*plan).relationOids).into_iter().any(catalogs::has_policies)
                     || lists::nodes::<pg_sys::PlanInvalItem>((*plan).invalItems)
-                        .any(|item| (*item).cacheId == pg_sys::SysCacheIdentifier::PROCOID as i32)
+                        .any(|item| ASKING.contains(&(*item).cacheId))
             })
         }
     }

@@ -282,6 +282,9 @@ fn hostile_schema_prefixes(db: &Db) {
     db.configure("fluxbase_tenant.schema_prefix", "");
     let schema = db.schema_of(db.new_tenant(&boss, new_user()));
     assert!(schema.starts_with(&format!("{boss}_")), "{schema}");
+    // Without a prefix any role's name would do.
+    let schema = db.schema_of(db.new_tenant("fluxbase-tenant-user", new_user()));
+    assert!(schema.starts_with("fluxbase_tenant_user_"), "{schema}");
     for prefix in ["pg_", "pg_temp_"] {
         db.configure("fluxbase_tenant.schema_prefix", prefix);
         expect_refusal(db.admin().query("SELECT * FROM tenant_create('acme', 'Acme')", &[]), "invalid_argument")

@@ -97,8 +97,9 @@ fn drop_owned_by_a_role_of_policies(db: &Db) {
     run(&mut db.superuser(), &format!("DROP OWNED BY {}", scene.role));
     // So it is with grants.
     run(&mut scene.thief(), "DROP OWNED BY CURRENT_USER");
-    for (version, grant) in [("3", "SELECT ON notes"), ("4", "USAGE ON SEQUENCE notes_id_seq")] {
-        db.add_migration(version, &format!("GRANT {grant} TO {}", scene.role));
+    let on_schema = "DO $$ BEGIN EXECUTE format('GRANT USAGE ON SCHEMA %I TO {}', current_schema()); END $$";
+    for (version, grant) in [("3", "GRANT SELECT ON notes TO {}"), ("4", on_schema)] {
+        db.add_migration(version, &grant.replace("{}", &scene.role));
         run(&mut db.admin(), &format!("SELECT tenant_migrate('{}')", scene.victim));
         expect_refusal(scene.thief().batch_execute("DROP OWNED BY CURRENT_USER"), "forbidden").message_has("named by");
         run(&mut db.superuser(), &format!("DROP OWNED BY {}", scene.role));

@@ -116,8 +116,6 @@ fn must_wait(first: &str, second: &str) -> bool {
         // Versions are one list: a tenant that is created or migrated applies what is about to be taken back, or the reverse.
         ("migration_remove", "create" | "create by id" | "migrate") => true,
         ("create" | "create by id" | "migrate", "migration_remove") => true,
-        // Of the deleted tenants these want the same one.
-        ("purge" | "restore", "purge") => true,
         // DDL on a table waits for whoever writes to it, as tenant_delete() does to every shared table.
         ("delete" | "purge", "unprotect") => true,
         _ => false,
