@@ -18,7 +18,7 @@ use crate::catalog::tenants::{self, Tenant};
 use crate::catalog::{Catalog, unfinished};
 use crate::error::{Error, Result};
 use crate::model;
-use crate::pg::locks::unless_locked;
+use crate::pg::locks::with_patience;
 use crate::pg::{attempt, guc, rolled_back};
 
 pub struct Drift {
@@ -51,7 +51,7 @@ pub fn of_fleet(catalog: &Catalog, _permit: &InstancePermit) -> Result<Vec<Drift
         let seen = attempt(|| rolled_back(|| is_as_expected(catalog, &mut scratches, &tenant)), &DISTURBED)?;
         if seen != Some(true) {
             let look = || look(catalog, &mut scratches, tenant.id);
-            found.extend(unless_locked(PATIENCE_WITH_ONE, look)?.unwrap_or_else(|| vec![locked(&tenant)]));
+            found.extend(with_patience(PATIENCE_WITH_ONE, look)?.unwrap_or_else(|| vec![locked(&tenant)]));
         }
     }
     Ok(found)
