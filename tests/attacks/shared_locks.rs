@@ -66,7 +66,10 @@ fn commands_that_lock_before_they_check(db: &Db) {
          CREATE TABLE own (id int NOT NULL); CREATE UNIQUE INDEX own_ids ON own (id)",
     );
     let mut holder = db.superuser();
-    run(&mut holder, "BEGIN; INSERT INTO recent (happened, tenant_id) SELECT 'x', id FROM tenant_list() LIMIT 1");
+    run(
+        &mut holder,
+        "BEGIN; SELECT FROM recent; INSERT INTO events (happened, tenant_id) SELECT 'x', id FROM tenant_list() LIMIT 1",
+    );
     for command in [
         "CREATE RULE r AS ON INSERT TO events DO NOTHING",
         "ALTER TABLE lair.parent ATTACH PARTITION events_1 FOR VALUES IN (1)",
