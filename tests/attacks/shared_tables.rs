@@ -23,6 +23,7 @@ cases![
     trigger_cloned_to_a_superusers_partition,
     trigger_of_a_table_that_a_key_cascades_to,
     names_that_change_while_unprotect_waits,
+    tables_with_the_policy_that_nobody_listed,
 ];
 
 fn no_table_refers_to_the_catalog(db: &Db) {
@@ -358,4 +359,16 @@ fn names_that_change_while_unprotect_waits(db: &Db) {
     assert_eq!(column::<String>(&mut superuser, kept, &[]), ["first.b", "old.a", "old.b", "old.t"]);
     run(&mut superuser, "SELECT tenant_unprotect('old.t')");
     assert_eq!(column::<String>(&mut superuser, kept, &[]), ["first.b"]);
+}
+
+/// Anybody may write the policy on tables of their own. What inherits from these is nothing to tell of.
+fn tables_with_the_policy_that_nobody_listed(db: &Db) {
+    let scene = Scene::set(db);
+    run(
+        &mut scene.thief(),
+        "CREATE TABLE lair.claims (tenant_id uuid); CREATE TABLE lair.below () INHERITS (lair.claims);
+         CREATE POLICY tenant_isolation ON lair.claims USING (tenant_id = ANY ((SELECT fluxbase_tenant.reachable_tenant_ids())::uuid[]))",
+    );
+    let told = "SELECT object FROM tenant_check() WHERE object LIKE 'table lair.%'";
+    assert_eq!(column::<String>(&mut db.superuser(), told, &[]), ["table lair.claims"]);
 }

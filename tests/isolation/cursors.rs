@@ -372,7 +372,7 @@ fn objects_over_a_path_out_of_reach(db: &Db) {
 
 /// Policies are asked as rows are fetched: for whoever is set by then.
 fn opened_before_the_user_is_set(db: &Db) {
-    let world = world(db);
+    let member = local(world(db).member);
     for query in [
         "SELECT item FROM orders",
         "SELECT slug FROM fluxbase_tenant.tenants",
@@ -382,24 +382,16 @@ fn opened_before_the_user_is_set(db: &Db) {
     ] {
         for hold in ["", "WITH HOLD"] {
             let mut client = db.server();
-            run(&mut client, &format!("BEGIN; DECLARE early CURSOR {hold} FOR {query}"));
-            run(&mut client, &local(world.member));
+            run(&mut client, &format!("BEGIN; DECLARE early CURSOR {hold} FOR {query}; {member}"));
             expect_error(client.query("FETCH early", &[]), "42501");
             run(&mut client, "ROLLBACK");
         }
         // Nor is it filled as the transaction of a user ends.
         let mut client = db.server();
-        run(&mut client, &format!("BEGIN; DECLARE early CURSOR WITH HOLD FOR {query}; {}", local(world.member)));
+        run(&mut client, &format!("BEGIN; DECLARE early CURSOR WITH HOLD FOR {query}; {member}"));
         expect_error(client.batch_execute("COMMIT"), "42501");
         // Opened by the user it is the user's, and one on what is no tenant's is anybody's.
-        run(
-            &mut client,
-            &format!("BEGIN; {}; DECLARE late CURSOR FOR {query}; FETCH late; COMMIT", local(world.member)),
-        );
+        run(&mut client, &format!("BEGIN; {member}; DECLARE late CURSOR FOR {query}; FETCH late; COMMIT"));
     }
-    let mut client = db.server();
-    run(
-        &mut client,
-        &format!("BEGIN; DECLARE plain CURSOR FOR SELECT 1; {}; FETCH plain; COMMIT", local(world.member)),
-    );
+    run(&mut db.server(), &format!("BEGIN; DECLARE plain CURSOR FOR SELECT 1; {member}; FETCH plain; COMMIT"));
 }

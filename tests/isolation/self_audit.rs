@@ -235,13 +235,6 @@ fn shared_tables_that_lost_their_protection(db: &Db) {
         &format!("{UNHEARD} CREATE TABLE bare PARTITION OF split FOR VALUES IN (2) {HEARD}"),
         &[("error", "table public.bare", "partition of a shared table without the policy tenant_isolation")],
     );
-    // Anybody may write the policy on tables of their own, as many as they like.
-    soil.plant(
-        "CREATE TABLE claims (tenant_id uuid); CREATE TABLE below () INHERITS (claims);
-         CREATE POLICY tenant_isolation ON claims USING (tenant_id = ANY ((SELECT fluxbase_tenant.reachable_tenant_ids())::uuid[]))",
-        &[("error", "table public.claims", lost)],
-    );
-    run(&mut soil.superuser, "DROP TABLE claims CASCADE");
     soil.advised(
         "CREATE UNIQUE INDEX tells ON jobs (n)",
         &[(
