@@ -56,7 +56,7 @@ CREATE TABLE fluxbase_tenant.members (
     created_at  timestamptz NOT NULL DEFAULT pg_catalog.now(),
     CONSTRAINT members_tenant_user_key UNIQUE (tenant_id, user_id)
 );
-CREATE INDEX members_user_idx ON fluxbase_tenant.members (user_id);
+CREATE INDEX members_user_idx ON fluxbase_tenant.members (user_id, tenant_id);
 COMMENT ON TABLE fluxbase_tenant.members IS 'which user has which role in which tenant';
 COMMENT ON COLUMN fluxbase_tenant.members.assigned_by IS 'user who gave the role; NULL: a back end without a user';
 

@@ -10,7 +10,7 @@ use pgrx::Uuid;
 use pgrx::prelude::*;
 
 use super::at_commit::{self, Kind};
-use super::table_owner::{LOCK_TIMEOUT, TableOwner};
+use super::table_owner::{LOCK_TIMEOUT, Paths, TableOwner};
 use super::transaction::{Attempted, Failure, command, give_back, keep, transaction};
 use crate::catalog::removals::{self, Removal};
 use crate::catalog::shared_tables::{self, Part, SharedTable};
@@ -175,7 +175,7 @@ fn drop_what_hangs(tenant: Uuid) -> Attempted<()> {
 
 /// With what the owner wants to happen when a row is deleted; where that keeps rows from being deleted, without it.
 fn remove_rows(tenant: Uuid, table: &SharedTable, part: &Part, turn: &Turn) -> Attempted<()> {
-    let owner = TableOwner::begin(part.owner)?;
+    let owner = TableOwner::begin(part.owner, &turn.paths)?;
     let rows = tenants::rows_of_deleted_tenant(table, part, tenant);
     let mut removed = in_batches(&owner, &rows, Fire::OwnersToo, turn);
     if let Err(failure) = &removed
@@ -220,11 +220,12 @@ fn in_batches(owner: &TableOwner, rows: &Rows, fire: Fire, turn: &Turn) -> Attem
 /// What one removal may take, before others have their turn.
 struct Turn {
     started: Instant,
+    paths: Paths,
 }
 
 impl Turn {
     fn begin() -> Self {
-        Turn { started: Instant::now() }
+        Turn { started: Instant::now(), paths: Paths::default() }
     }
 
     fn go_on(&self) -> Attempted<()> {

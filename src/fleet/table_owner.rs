@@ -1,6 +1,9 @@
 //! A worker that acts as the owner of a table, whose triggers may run: the owner is the user of the session too, whose rights are all
 //! there are at the commit, and the security context refuses to leave it, or to leave anything behind.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use pgrx::pg_sys;
@@ -23,18 +26,32 @@ pub struct TableOwner {
     role: pg_sys::Oid,
     /// The user of the session otherwise.
     before: String,
-    search_path: String,
+    search_path: Rc<str>,
+}
+
+/// The search_path for each owner of one removal. There may be thousands of tables, and of roles that are asked about.
+#[derive(Default)]
+pub struct Paths {
+    known: RefCell<HashMap<pg_sys::Oid, Rc<str>>>,
+}
+
+impl Paths {
+    fn of(&self, role: pg_sys::Oid) -> Result<Rc<str>> {
+        if let Some(path) = self.known.borrow().get(&role) {
+            return Ok(path.clone());
+        }
+        // That of the database, which the code of owners expects.
+        let path = guc::get("search_path")?.unwrap_or_default();
+        let path: Rc<str> = schemas::trusted_path(&Catalog::latest()?, &path, role)?.into();
+        self.known.borrow_mut().insert(role, path.clone());
+        Ok(path)
+    }
 }
 
 impl TableOwner {
     /// Until `end`.
-    pub fn begin(role: pg_sys::Oid) -> Attempted<Self> {
-        let (before, search_path) = transaction(|| {
-            // That of the database, which the code of owners expects.
-            let path = guc::get("search_path")?.unwrap_or_default();
-            let path = schemas::trusted_path(&Catalog::latest()?, &path, role)?;
-            Ok((roles::name(roles::current()), path))
-        })?;
+    pub fn begin(role: pg_sys::Oid, paths: &Paths) -> Attempted<Self> {
+        let (before, search_path) = transaction(|| Ok((roles::name(roles::current()), paths.of(role)?)))?;
         transaction(|| guc::set(c"session_authorization", &roles::name(role), Lifetime::Session))?;
         Ok(TableOwner { role, before, search_path })
     }

@@ -64,7 +64,7 @@ pub fn relation_kind(relation: pg_sys::Oid) -> u8 {
     unsafe { pg_sys::get_rel_relkind(relation) as u8 }
 }
 
-/// Whether a function of the server's own runs queries that it is given as text or by the name of a table.
+/// Whether a function of the server's own runs queries that it is given as text, or by the name of a table or cursor.
 pub fn runs_queries(function: pg_sys::Oid) -> bool {
     matches!(
         function.to_u32(),
@@ -77,6 +77,8 @@ pub fn runs_queries(function: pg_sys::Oid) -> bool {
             | pg_sys::F_SCHEMA_TO_XML_AND_XMLSCHEMA
             | pg_sys::F_DATABASE_TO_XML
             | pg_sys::F_DATABASE_TO_XML_AND_XMLSCHEMA
+            | pg_sys::F_CURSOR_TO_XML
+            | pg_sys::F_CURSOR_TO_XMLSCHEMA
             | pg_sys::F_TS_STAT_TEXT
             | pg_sys::F_TS_STAT_TEXT_TEXT
             | pg_sys::F_TS_REWRITE_TSQUERY_TEXT
