@@ -164,7 +164,7 @@ pub struct Trigger {
 }
 
 /// Triggers on these tables that use what is neither the owner's nor a superuser's, as function or in the condition, which of
-/// a partition's triggers the root's remembers, or that may have a stranger's condition and arguments. GRANT ALL lets others hang theirs on a table, a partition gets those of its
+/// a partition's triggers the root's remembers, that a stranger's table handed down, or that may have a stranger's condition and arguments. GRANT ALL lets others hang theirs on a table, a partition gets those of its
 /// root, and AFTER triggers of what a key cascades to run, before PostgreSQL 18, as whoever deletes the first row.
 pub fn triggers_of_strangers(catalog: &Catalog, tables: Vec<pg_sys::Oid>, owner: pg_sys::Oid) -> Result<Vec<Trigger>> {
     query(
@@ -183,24 +183,38 @@ pub fn triggers_of_strangers(catalog: &Catalog, tables: Vec<pg_sys::Oid>, owner:
              WHERE r.oid <> $2 AND NOT r.rolsuper
              UNION ALL
              SELECT line.trigger FROM line JOIN pg_trigger a ON a.oid = line.oid JOIN pg_class t ON t.oid = a.tgrelid
-             WHERE (g.tgnargs > 0 OR g.tgqual IS NOT NULL) AND (t.relowner <> $2 OR EXISTS (
-                 SELECT 1 FROM aclexplode(t.relacl) x WHERE x.privilege_type = 'TRIGGER' AND x.grantee <> t.relowner)))",
+             JOIN pg_roles o ON o.oid = t.relowner
+             WHERE (t.relowner <> $2 AND NOT o.rolsuper)
+             OR ((g.tgnargs > 0 OR g.tgqual IS NOT NULL) AND (t.relowner <> $2 OR EXISTS (
+                 SELECT 1 FROM aclexplode(t.relacl) x WHERE x.privilege_type = 'TRIGGER' AND x.grantee <> t.relowner))))",
         &[tables.into(), owner.into()],
         |row| Ok(Trigger { oid: row.need(1)?, table: row.need(2)?, name: row.need(3)? }),
     )
 }
 
-/// Rules on tables that neither that role nor a superuser owns, which the server's statements behind a key would follow to tables of
-/// anybody's.
-pub fn rules_of_strangers(catalog: &Catalog, tables: Vec<pg_sys::Oid>, role: pg_sys::Oid) -> Result<Vec<String>> {
-    query(
+/// A table behind a key that neither that role nor a superuser owns and that may run code: a rule, which leads to tables of anybody's, or
+/// functions in defaults, constraints and indexes, and types.
+pub fn code_of_strangers(catalog: &Catalog, tables: Vec<pg_sys::Oid>, role: pg_sys::Oid) -> Result<Option<String>> {
+    let found = query(
         catalog.scope(),
-        "SELECT format('%I on %s', r.rulename, c.oid::regclass) FROM pg_rewrite r
-         JOIN pg_class c ON c.oid = r.ev_class JOIN pg_roles o ON o.oid = c.relowner
-         WHERE c.oid = ANY ($1) AND NOT o.rolsuper AND o.oid <> $2",
+        "SELECT coalesce((SELECT format('rule %I on ', r.rulename) FROM pg_rewrite r WHERE r.ev_class = c.oid LIMIT 1),
+                         'code in table ') || c.oid::regclass
+         FROM pg_class c JOIN pg_roles o ON o.oid = c.relowner
+         WHERE c.oid = ANY ($1) AND NOT o.rolsuper AND o.oid <> $2
+         AND (c.relhasrules
+              OR EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.atttypid >= 16384)
+              OR EXISTS (SELECT 1 FROM pg_depend d
+                         WHERE d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass) AND d.refobjid >= 16384
+                           AND (d.classid, d.objid) IN (
+                               SELECT 'pg_class'::regclass::oid, c.oid
+                               UNION ALL SELECT 'pg_class'::regclass::oid, indexrelid FROM pg_index WHERE indrelid = c.oid
+                               UNION ALL SELECT 'pg_attrdef'::regclass::oid, oid FROM pg_attrdef WHERE adrelid = c.oid
+                               UNION ALL SELECT 'pg_constraint'::regclass::oid, oid FROM pg_constraint WHERE conrelid = c.oid)))
+         LIMIT 1",
         &[tables.into(), role.into()],
         |row| row.need(1),
-    )
+    )?;
+    Ok(found.into_iter().next())
 }
 
 /// A foreign key to a shared table that leaves out the tenant.
