@@ -201,7 +201,7 @@ pub fn code_of_strangers(catalog: &Catalog, tables: Vec<pg_sys::Oid>, role: pg_s
                          'code in table ') || c.oid::regclass
          FROM pg_class c JOIN pg_roles o ON o.oid = c.relowner
          WHERE c.oid = ANY ($1) AND NOT o.rolsuper AND o.oid <> $2
-         AND (c.relhasrules
+         AND (EXISTS (SELECT 1 FROM pg_rewrite r WHERE r.ev_class = c.oid)
               OR EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.atttypid >= 16384)
               OR EXISTS (SELECT 1 FROM pg_depend d
                          WHERE d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass) AND d.refobjid >= 16384

@@ -224,6 +224,8 @@ fn triggers_of_who_was_granted_all(db: &Db) {
              'BEGIN INSERT INTO public.log VALUES (TG_NAME || '' as '' || current_user); RETURN OLD; END';
          GRANT INSERT ON log TO PUBLIC; CREATE TRIGGER own BEFORE DELETE ON jobs FOR EACH ROW EXECUTE FUNCTION note()",
     );
+    let keeper = format!("keeper_of_{}", db.name());
+    run(&mut superuser, &format!("CREATE ROLE {keeper}; ALTER TABLE jobs OWNER TO {keeper}"));
     run(
         &mut scene.thief(),
         "CREATE FUNCTION lair.evil() RETURNS trigger LANGUAGE plpgsql AS
