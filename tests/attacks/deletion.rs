@@ -4,7 +4,6 @@
 use uuid::Uuid;
 
 use crate::cases;
-use crate::support::fleet::until;
 use crate::support::people::{column, new_user, one, run};
 use crate::support::removal::{bait, left, removed, trigger};
 use crate::support::scene::Scene;
@@ -19,7 +18,6 @@ cases![
     names_that_come_to_mean_another_table,
     partition_put_in_another_ones_place,
     what_outlives_a_trigger,
-    names_on_the_path_of_an_owners_trigger,
 ];
 
 /// Every way to delete a tenant for good, by a superuser: as a call, and the tenants that it deletes.
@@ -348,61 +346,4 @@ fn what_outlives_a_trigger(db: &Db) {
                    + (SELECT count(*) FROM pg_class WHERE relname = 'planted')";
     assert_eq!(one::<i64>(&mut superuser, planted, &[]), 0);
     assert_eq!(left(db, "lair.bait", doomed), 0);
-}
-
-/// A function of the attacker's that fits better than the server's is found where the attacker may create: in a schema named like the
-/// owner, or one that the owner of the database puts on its path. A superuser's triggers do not run at all.
-fn names_on_the_path_of_an_owners_trigger(db: &Db) {
-    let scene = Scene::set(db);
-    let keeper = format!("keeper_of_{}", db.name());
-    run(
-        &mut db.superuser(),
-        &format!(
-            "CREATE TABLE events (id serial PRIMARY KEY, happened text); CREATE TABLE audit (data jsonb);
-             CREATE FUNCTION kept() RETURNS trigger LANGUAGE plpgsql AS
-                 'BEGIN INSERT INTO audit VALUES (to_jsonb(OLD)); RETURN OLD; END';
-             CREATE TRIGGER kept BEFORE DELETE ON events FOR EACH ROW EXECUTE FUNCTION kept(); SELECT tenant_protect('events');
-             INSERT INTO events (happened, tenant_id) VALUES ('x', '{}'), ('y', '{}');
-             GRANT CREATE ON DATABASE {} TO {}; CREATE ROLE {keeper}; GRANT INSERT ON audit TO {keeper};
-             ALTER TABLE events OWNER TO {keeper}",
-            scene.thief,
-            scene.victim,
-            db.name(),
-            scene.role
-        ),
-    );
-    let mut thief = scene.thief();
-    run(
-        &mut thief,
-        &format!("CREATE SCHEMA {keeper}; CREATE TEMP TABLE own (); GRANT USAGE ON SCHEMA {keeper} TO PUBLIC"),
-    );
-    // Searched by others as any schema is.
-    let temporary: String =
-        one(&mut thief, "SELECT nspname::text FROM pg_namespace WHERE oid = pg_my_temp_schema()", &[]);
-    run(
-        &mut db.superuser(),
-        &format!("ALTER DATABASE {} SET search_path = {temporary}, lair, \"$user\", public", db.name()),
-    );
-    for schema in ["lair", &keeper, &temporary] {
-        run(
-            &mut thief,
-            &format!(
-                "CREATE FUNCTION {schema}.to_jsonb(public.events) RETURNS jsonb LANGUAGE plpgsql AS
-                 $$ BEGIN EXECUTE 'ALTER ROLE {} SUPERUSER'; RETURN '{{}}'; END $$",
-                scene.role
-            ),
-        );
-    }
-    let left = |tenant: Uuid| -> i64 {
-        one(&mut db.superuser(), "SELECT count(*) FROM public.events WHERE tenant_id = $1", &[&tenant])
-    };
-    for (tenant, owner) in [(scene.thief, &*keeper), (scene.victim, "CURRENT_USER")] {
-        run(&mut db.superuser(), &format!("ALTER TABLE public.events OWNER TO {owner}"));
-        run(&mut db.admin(), &format!("SELECT public.tenant_delete('{tenant}')"));
-        until("the rows are gone", || left(tenant) == 0);
-    }
-    let audit = "SELECT data ->> 'happened' FROM public.audit";
-    assert_eq!(column::<String>(&mut db.superuser(), audit, &[]), ["x"]);
-    let is_superuser = format!("SELECT rolsuper FROM pg_roles WHERE rolname = '{}'", scene.role);
-    assert!(!one::<bool>(&mut db.superuser(), &is_superuser, &[]));
 }
