@@ -2,9 +2,10 @@
 //! before.
 
 use postgres::Client;
+use uuid::Uuid;
 
 use crate::cases;
-use crate::support::people::{column, one, run};
+use crate::support::people::{column, new_user, one, run};
 use crate::support::scene::Scene;
 use crate::support::{Db, expect_error};
 
@@ -15,6 +16,7 @@ cases![
     indexes_that_are_asked_for_the_largest_value,
     statistics_of_the_catalog,
     slugs_by_counters,
+    memberships_by_counters,
 ];
 
 const PAYMENTS: &str = "CREATE TABLE pay (who text, amount int);
@@ -173,33 +175,61 @@ fn statistics_of_the_catalog(db: &Db) {
     }
 }
 
-/// Rows that a call has read are counted for whoever calls.
+/// How many rows of a catalog table a call reads, which is counted for whoever calls.
+fn rows_read(client: &mut Client, table: &str, call: &str) -> i64 {
+    // What is counted goes on from one transaction to the next, until the server takes it over.
+    let sql = format!(
+        "SELECT coalesce(sum(idx_tup_fetch + seq_tup_read), 0)::bigint FROM pg_stat_xact_all_tables
+         WHERE relid = 'fluxbase_tenant.{table}'::regclass"
+    );
+    run(client, "BEGIN");
+    let before: i64 = one(client, &sql, &[]);
+    run(client, "SAVEPOINT s");
+    let _ = client.batch_execute(&format!("SELECT {call}"));
+    run(client, "ROLLBACK TO s");
+    let rows = one::<i64>(client, &sql, &[]) - before;
+    run(client, "ROLLBACK");
+    rows
+}
+
 fn slugs_by_counters(db: &Db) {
     let scene = Scene::set(db);
-    // What is counted goes on from one transaction to the next, until the server takes it over.
-    let read = |client: &mut Client, call: &str| -> i64 {
-        let sql = "SELECT coalesce(sum(idx_tup_fetch + seq_tup_read), 0)::bigint FROM pg_stat_xact_all_tables
-             WHERE relid = 'fluxbase_tenant.tenants'::regclass";
-        run(client, "BEGIN");
-        let before: i64 = one(client, sql, &[]);
-        run(client, "SAVEPOINT s");
-        let _ = client.batch_execute(&format!("SELECT {call}"));
-        run(client, "ROLLBACK TO s");
-        let rows = one::<i64>(client, sql, &[]) - before;
-        run(client, "ROLLBACK");
-        rows
-    };
     let mut thief = scene.thief();
-    read(&mut thief, "tenant_get_by_slug('warm')");
+    rows_read(&mut thief, "tenants", "tenant_get_by_slug('warm')");
     for call in ["tenant_get_by_slug('{}')", "tenant_set_current('{}')"] {
-        let of = |thief: &mut Client, slug: &str| read(thief, &call.replace("{}", slug));
+        let of = |thief: &mut Client, slug: &str| rows_read(thief, "tenants", &call.replace("{}", slug));
         assert_eq!(of(&mut thief, "victim"), of(&mut thief, "nobody"), "{call}");
     }
     let random = "01920000-0000-7000-8000-000000000001";
     for call in ["tenant_has_access('{}')", "tenant_has_role('{}', 'tenant_member')", "tenant_get('{}')"] {
-        let of = |thief: &mut Client, id: &str| read(thief, &call.replace("{}", id));
+        let of = |thief: &mut Client, id: &str| rows_read(thief, "tenants", &call.replace("{}", id));
         assert_eq!(of(&mut thief, &scene.victim.to_string()), of(&mut thief, random), "{call}");
     }
     run(&mut scene.thief(), "SELECT tenant_set_current('thief')");
     assert_eq!(one::<String>(&mut scene.thief(), "SELECT name FROM tenant_get_by_slug('thief')", &[]), "thief");
+}
+
+/// Of a user whom the thief adds to their own tenant.
+fn memberships_by_counters(db: &Db) {
+    let scene = Scene::set(db);
+    let (known, unknown) = (new_user(), new_user());
+    run(
+        &mut db.superuser(),
+        &format!(
+            "SELECT tenant_add_member((tenant_create('t' || n, 'T')).id, '{known}') FROM generate_series(1, 5) n;
+             SELECT tenant_add_member('{}', gen_random_uuid()) FROM generate_series(1, 300); ANALYZE fluxbase_tenant.members",
+            scene.thief
+        ),
+    );
+    let mut thief = scene.thief();
+    rows_read(&mut thief, "members", &format!("tenant_add_member('{}', '{}')", scene.thief, new_user()));
+    for call in [
+        "tenant_add_member('{}', '{user}')",
+        "tenant_assign_admin('{}', '{user}')",
+        "tenant_remove_member('{}', '{user}')",
+    ] {
+        let call = call.replace("{}", &scene.thief.to_string());
+        let mut of = |user: Uuid| rows_read(&mut thief, "members", &call.replace("{user}", &user.to_string()));
+        assert_eq!(of(known), of(unknown), "{call}");
+    }
 }

@@ -15,6 +15,7 @@ cases![
     views_that_join_an_extension_meanwhile,
     rows_of_the_catalogs_that_stay_locked,
     views_of_an_extension_that_come_late,
+    grants_on_the_schema_that_are_open,
 ];
 
 /// Deletes a tenant while somebody else's script runs.
@@ -119,4 +120,22 @@ fn views_of_an_extension_that_come_late(db: &Db) {
     until("the tenant is gone", || db.traces(scene.thief, "tenant_thief") == 0);
     let columns = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'others'::regclass AND attname = 'x'";
     assert_eq!(one::<i64>(&mut db.superuser(), columns, &[]), 1);
+}
+
+/// The deletion takes the schema's privileges away, and waits for no other transaction that changes them.
+fn grants_on_the_schema_that_are_open(db: &Db) {
+    let scene = Scene::set(db);
+    let mut granting = db.superuser();
+    run(&mut granting, "BEGIN; GRANT USAGE ON SCHEMA tenant_victim TO pg_monitor");
+    for timeout in ["0", "3s", "100ms"] {
+        let mut client = db.admin();
+        run(&mut client, &format!("SET statement_timeout = '25s'; SET lock_timeout = '{timeout}'; BEGIN"));
+        let deleted: String = one(&mut client, "SELECT slug FROM tenant_delete($1)", &[&scene.victim]);
+        assert_eq!(deleted, "victim", "with a lock_timeout of {timeout}");
+        run(&mut client, "ROLLBACK");
+    }
+    run(&mut db.admin(), &format!("SELECT tenant_delete('{}')", scene.victim));
+    run(&mut granting, "COMMIT");
+    run(&mut db.admin(), "SELECT tenant_purge('1 day')");
+    until("the tenant is gone", || db.traces(scene.victim, "tenant_victim") == 0);
 }

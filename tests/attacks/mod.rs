@@ -20,6 +20,7 @@ mod planted_code;
 mod pools;
 mod privileges;
 mod reads_writes;
+mod removal;
 mod renaming;
 mod roles;
 mod shared_locks;
@@ -49,6 +50,7 @@ crate::files![
     pools,
     privileges,
     reads_writes,
+    removal,
     renaming,
     roles,
     shared_locks,

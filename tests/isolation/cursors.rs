@@ -23,17 +23,16 @@ cases![
     opened_as_a_tenants_owner,
     handed_over_by_a_definer_function,
     objects_over_a_path_out_of_reach,
-    opened_before_the_user_is_set,
 ];
 
-struct World {
+pub struct World {
     acme: Uuid,
     other: Uuid,
-    member: Uuid,
+    pub member: Uuid,
     stranger: Uuid,
 }
 
-fn world(db: &Db) -> World {
+pub fn world(db: &Db) -> World {
     db.configure("session_preload_libraries", "fluxbase_tenant");
     db.add_migration("1", "CREATE TABLE notes AS SELECT n, 'secret ' || n AS body FROM generate_series(1, 9) n");
     let stranger = new_user();
@@ -68,7 +67,7 @@ fn roads(cursor: &str) -> [String; 5] {
     ]
 }
 
-fn local(user: Uuid) -> String {
+pub fn local(user: Uuid) -> String {
     format!("BEGIN; SET LOCAL fluxbase_tenant.user_id = '{user}'")
 }
 
@@ -368,30 +367,4 @@ fn objects_over_a_path_out_of_reach(db: &Db) {
     }
     db.act_as(&mut client, Some(world.member));
     run(&mut client, "CREATE TEMP VIEW v AS SELECT body FROM notes; CREATE TEMP TABLE t (n notes)");
-}
-
-/// Policies are asked as rows are fetched: for whoever is set by then.
-fn opened_before_the_user_is_set(db: &Db) {
-    let member = local(world(db).member);
-    for query in [
-        "SELECT item FROM orders",
-        "SELECT slug FROM fluxbase_tenant.tenants",
-        "SELECT slug FROM tenant_list_mine()",
-        "SELECT word FROM ts_stat('SELECT to_tsvector(item) FROM orders')",
-        "SELECT querytree(ts_rewrite('a', 'SELECT ''a''::tsquery, plainto_tsquery(item) FROM orders'))",
-    ] {
-        for hold in ["", "WITH HOLD"] {
-            let mut client = db.server();
-            run(&mut client, &format!("BEGIN; DECLARE early CURSOR {hold} FOR {query}; {member}"));
-            expect_error(client.query("FETCH early", &[]), "42501");
-            run(&mut client, "ROLLBACK");
-        }
-        // Nor is it filled as the transaction of a user ends.
-        let mut client = db.server();
-        run(&mut client, &format!("BEGIN; DECLARE early CURSOR WITH HOLD FOR {query}; {member}"));
-        expect_error(client.batch_execute("COMMIT"), "42501");
-        // Opened by the user it is the user's, and one on what is no tenant's is anybody's.
-        run(&mut client, &format!("BEGIN; {member}; DECLARE late CURSOR FOR {query}; FETCH late; COMMIT"));
-    }
-    run(&mut db.server(), &format!("BEGIN; DECLARE plain CURSOR FOR SELECT 1; {member}; FETCH plain; COMMIT"));
 }

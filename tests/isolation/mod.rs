@@ -2,6 +2,7 @@
 
 mod catalog_tables;
 mod cursors;
+mod cursors_before_a_user;
 mod estimates;
 mod maintenance;
 mod many_tables;
@@ -16,6 +17,7 @@ mod shared_tables;
 crate::files![
     catalog_tables,
     cursors,
+    cursors_before_a_user,
     estimates,
     maintenance,
     many_tables,

@@ -255,6 +255,10 @@ fn stale_ones_that_somebody_has_locked(db: &Db) {
         one(client, "SELECT schema_version FROM tenant_create($1, 'A')", &[&slug])
     };
     assert_eq!(made(&mut client, "acme"), "2");
+    for (timeout, slug) in [("100ms", "hasty"), ("20s", "patient")] {
+        run(&mut client, &format!("SET lock_timeout = '{timeout}'"));
+        assert_eq!(made(&mut client, slug), "2", "with a lock_timeout of {timeout}");
+    }
     assert_eq!(one::<i64>(&mut client, SPARES, &[]), 1);
     run(&mut outsider, "ROLLBACK");
     assert_eq!(made(&mut client, "other"), "2");
