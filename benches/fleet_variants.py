@@ -5,7 +5,7 @@ from processes import psql, wall_time
 
 TABLES = range(1, 11)
 # Enough for a figure, and what one transaction can lock.
-MOST_SPARES, SPARES_AT_ONCE = 1000, 50
+MAX_SPARES, SPARES_AT_ONCE = 1000, 50
 
 CREATE_TABLE = ("CREATE TABLE t{0} (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL, "
                 "created_at timestamptz NOT NULL DEFAULT now())")
@@ -158,7 +158,7 @@ class Spares(Ours):
         self.visits = False
 
     def made(self, tenants):
-        return min(tenants, MOST_SPARES)
+        return min(tenants, MAX_SPARES)
 
     def create(self, tenants):
         count = self.made(tenants)

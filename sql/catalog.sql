@@ -29,8 +29,8 @@ CREATE TABLE fluxbase_tenant.tenants (
     CONSTRAINT tenants_slug_check CHECK (slug ~ '^[a-z]([a-z0-9-]*[a-z0-9])?$' AND pg_catalog.length(slug) <= 63),
     CONSTRAINT tenants_name_check CHECK (name <> '' AND pg_catalog.length(name) <= 255),
     CONSTRAINT tenants_metadata_check CHECK (pg_catalog.jsonb_typeof(metadata) = 'object'),
-    CONSTRAINT tenants_default_lives CHECK (NOT is_default OR deleted_at IS NULL),
-    CONSTRAINT tenants_spare_is_nobodys CHECK (NOT (spare AND (is_default OR deleted_at IS NOT NULL OR suspended_at IS NOT NULL)))
+    CONSTRAINT tenants_default_not_deleted_check CHECK (NOT is_default OR deleted_at IS NULL),
+    CONSTRAINT tenants_spare_state_check CHECK (NOT (spare AND (is_default OR deleted_at IS NOT NULL OR suspended_at IS NOT NULL)))
 );
 -- A soft-deleted tenant frees its slug.
 CREATE UNIQUE INDEX tenants_slug_key ON fluxbase_tenant.tenants (slug) WHERE deleted_at IS NULL;

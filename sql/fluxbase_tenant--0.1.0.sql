@@ -34,8 +34,8 @@ CREATE TABLE fluxbase_tenant.tenants (
     CONSTRAINT tenants_slug_check CHECK (slug ~ '^[a-z]([a-z0-9-]*[a-z0-9])?$' AND pg_catalog.length(slug) <= 63),
     CONSTRAINT tenants_name_check CHECK (name <> '' AND pg_catalog.length(name) <= 255),
     CONSTRAINT tenants_metadata_check CHECK (pg_catalog.jsonb_typeof(metadata) = 'object'),
-    CONSTRAINT tenants_default_lives CHECK (NOT is_default OR deleted_at IS NULL),
-    CONSTRAINT tenants_spare_is_nobodys CHECK (NOT (spare AND (is_default OR deleted_at IS NOT NULL OR suspended_at IS NOT NULL)))
+    CONSTRAINT tenants_default_not_deleted_check CHECK (NOT is_default OR deleted_at IS NULL),
+    CONSTRAINT tenants_spare_state_check CHECK (NOT (spare AND (is_default OR deleted_at IS NOT NULL OR suspended_at IS NOT NULL)))
 );
 -- A soft-deleted tenant frees its slug.
 CREATE UNIQUE INDEX tenants_slug_key ON fluxbase_tenant.tenants (slug) WHERE deleted_at IS NULL;
@@ -273,13 +273,13 @@ GRANT SET ON PARAMETER fluxbase_tenant.user_id, fluxbase_tenant.tenant_id TO flu
 
 -- Functions of the catalog's schema: what policies, event triggers and triggers call.
 
-CREATE FUNCTION fluxbase_tenant.reachable_support(internal)
+CREATE FUNCTION fluxbase_tenant.accessible_support(internal)
     RETURNS internal
     IMMUTABLE STRICT PARALLEL SAFE
-    LANGUAGE c AS 'MODULE_PATHNAME', 'reachable_support_wrapper';
-COMMENT ON FUNCTION fluxbase_tenant.reachable_support(internal) IS
-    'Planner support of reachable(): true where the caller is checked when the query starts.';
-REVOKE ALL ON FUNCTION fluxbase_tenant.reachable_support(internal) FROM PUBLIC;
+    LANGUAGE c AS 'MODULE_PATHNAME', 'accessible_support_wrapper';
+COMMENT ON FUNCTION fluxbase_tenant.accessible_support(internal) IS
+    'Planner support of accessible(): true where the caller is checked when the query starts.';
+REVOKE ALL ON FUNCTION fluxbase_tenant.accessible_support(internal) FROM PUBLIC;
 
 CREATE FUNCTION fluxbase_tenant.installed_support(internal)
     RETURNS internal
@@ -289,14 +289,14 @@ COMMENT ON FUNCTION fluxbase_tenant.installed_support(internal) IS
     'Planner support of installed(): true, without a call for each policy.';
 REVOKE ALL ON FUNCTION fluxbase_tenant.installed_support(internal) FROM PUBLIC;
 
-CREATE FUNCTION fluxbase_tenant.reachable(tenant_id uuid)
+CREATE FUNCTION fluxbase_tenant.accessible(tenant_id uuid)
     RETURNS boolean
-    STABLE STRICT PARALLEL SAFE COST 100 SUPPORT fluxbase_tenant.reachable_support
-    LANGUAGE c AS 'MODULE_PATHNAME', 'reachable_wrapper';
-COMMENT ON FUNCTION fluxbase_tenant.reachable(uuid) IS
+    STABLE STRICT PARALLEL SAFE COST 100 SUPPORT fluxbase_tenant.accessible_support
+    LANGUAGE c AS 'MODULE_PATHNAME', 'accessible_wrapper';
+COMMENT ON FUNCTION fluxbase_tenant.accessible(uuid) IS
     'Whether the caller reaches the tables of a tenant now; called by the policy tenant_isolation of every such table.';
-REVOKE ALL ON FUNCTION fluxbase_tenant.reachable(uuid) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION fluxbase_tenant.reachable(uuid) TO fluxbase_tenant_user, fluxbase_tenant_owner;
+REVOKE ALL ON FUNCTION fluxbase_tenant.accessible(uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION fluxbase_tenant.accessible(uuid) TO fluxbase_tenant_user, fluxbase_tenant_owner;
 
 CREATE FUNCTION fluxbase_tenant.installed()
     RETURNS boolean
@@ -326,21 +326,21 @@ COMMENT ON FUNCTION fluxbase_tenant.visible_tenant_ids() IS
 REVOKE ALL ON FUNCTION fluxbase_tenant.visible_tenant_ids() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION fluxbase_tenant.visible_tenant_ids() TO fluxbase_tenant_user;
 
-CREATE FUNCTION fluxbase_tenant.reachable_tenant_ids()
+CREATE FUNCTION fluxbase_tenant.accessible_tenant_ids()
     RETURNS uuid[]
     STABLE STRICT PARALLEL SAFE COST 100
-    LANGUAGE c AS 'MODULE_PATHNAME', 'reachable_tenant_ids_wrapper';
-COMMENT ON FUNCTION fluxbase_tenant.reachable_tenant_ids() IS
+    LANGUAGE c AS 'MODULE_PATHNAME', 'accessible_tenant_ids_wrapper';
+COMMENT ON FUNCTION fluxbase_tenant.accessible_tenant_ids() IS
     'The tenants whose rows of shared tables the caller reaches now; called by the policies of such tables.';
-REVOKE ALL ON FUNCTION fluxbase_tenant.reachable_tenant_ids() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION fluxbase_tenant.reachable_tenant_ids() TO fluxbase_tenant_user;
+REVOKE ALL ON FUNCTION fluxbase_tenant.accessible_tenant_ids() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION fluxbase_tenant.accessible_tenant_ids() TO fluxbase_tenant_user;
 
 CREATE FUNCTION fluxbase_tenant.policy_tenant(condition pg_node_tree)
     RETURNS uuid
     STABLE STRICT PARALLEL SAFE COST 10
     LANGUAGE c AS 'MODULE_PATHNAME', 'policy_tenant_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.policy_tenant(pg_node_tree) IS
-    'The tenant in a policy''s condition that is a call of reachable() and nothing else; NULL for any other condition.';
+    'The tenant in a policy''s condition that is a call of accessible() and nothing else; NULL for any other condition.';
 REVOKE ALL ON FUNCTION fluxbase_tenant.policy_tenant(pg_node_tree) FROM PUBLIC;
 
 CREATE FUNCTION fluxbase_tenant.policy_column(condition pg_node_tree)
@@ -348,7 +348,7 @@ CREATE FUNCTION fluxbase_tenant.policy_column(condition pg_node_tree)
     STABLE STRICT PARALLEL SAFE COST 10
     LANGUAGE c AS 'MODULE_PATHNAME', 'policy_column_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.policy_column(pg_node_tree) IS
-    'The number of the tenant column in a policy''s condition that compares it with reachable_tenant_ids() and does '
+    'The number of the tenant column in a policy''s condition that compares it with accessible_tenant_ids() and does '
     'nothing else; NULL for any other condition.';
 REVOKE ALL ON FUNCTION fluxbase_tenant.policy_column(pg_node_tree) FROM PUBLIC;
 

@@ -14,7 +14,7 @@ pub enum Error {
     /// The caller is known and may see the object, but may not do this.
     Forbidden { action: String, hint: String },
     /// A table, function or sequence of a tenant that the caller does not reach; in the server's own words.
-    OutOfReach { kind: &'static str, name: String },
+    Inaccessible { kind: &'static str, name: String },
     /// Not there, or not the caller's to see: the same words for both.
     NotFound { what: &'static str },
     /// A bad argument.
@@ -83,7 +83,7 @@ impl Error {
     pub fn sqlstate(&self) -> PgSqlErrorCode {
         match self {
             Error::Unauthenticated => PgSqlErrorCode::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
-            Error::Forbidden { .. } | Error::OutOfReach { .. } => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Error::Forbidden { .. } | Error::Inaccessible { .. } => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
             Error::NotFound { .. } => PgSqlErrorCode::ERRCODE_NO_DATA_FOUND,
             Error::Invalid { .. } => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             Error::SlugTaken { .. } | Error::SlugReused { .. } => PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION,
@@ -102,7 +102,7 @@ impl Error {
     fn detail(&self) -> Option<Detail> {
         let (status, code) = match self {
             Error::Unauthenticated => (401, "unauthenticated"),
-            Error::Forbidden { .. } | Error::OutOfReach { .. } => (403, "forbidden"),
+            Error::Forbidden { .. } | Error::Inaccessible { .. } => (403, "forbidden"),
             Error::NotFound { .. } => (404, "not_found"),
             Error::Invalid { .. } => (400, "invalid_argument"),
             Error::SlugTaken { .. } | Error::SlugReused { .. } | Error::Conflict { .. } => (409, "conflict"),
@@ -120,7 +120,7 @@ impl Error {
         match self {
             Error::Unauthenticated => "no current user".into(),
             Error::Forbidden { action, .. } => format!("permission denied to {action}"),
-            Error::OutOfReach { kind, name } => format!("permission denied for {kind} {name}"),
+            Error::Inaccessible { kind, name } => format!("permission denied for {kind} {name}"),
             Error::NotFound { what } => format!("{what} not found"),
             Error::Invalid { message, .. } | Error::Conflict { message, .. } => message.clone(),
             Error::SlugTaken { slug } | Error::SlugReused { slug } => format!("slug \"{slug}\" is taken"),
@@ -150,7 +150,7 @@ impl Error {
                 "Choose one with tenant_set_current(), or pass its id.".into()
             }
             Error::NotFound { what } => format!("Check the id, and that the current user may see the {what}."),
-            Error::OutOfReach { .. } => {
+            Error::Inaccessible { .. } => {
                 "Its tenant is not within the caller's reach: set the current user to a member of the tenant, and the \
                  current tenant to it or to none."
                     .into()

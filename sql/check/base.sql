@@ -26,7 +26,7 @@ shared AS (
           UNION
           SELECT p.polrelid FROM pg_depend d JOIN pg_policy p ON p.oid = d.objid
           WHERE d.classid = 'pg_policy'::regclass AND d.refclassid = 'pg_proc'::regclass
-            AND d.refobjid = 'fluxbase_tenant.reachable_tenant_ids()'::regprocedure) found
+            AND d.refobjid = 'fluxbase_tenant.accessible_tenant_ids()'::regprocedure) found
     JOIN pg_class c ON c.oid = found.oid JOIN pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN fluxbase_tenant.shared_tables s ON s.relation::oid = c.oid
     LEFT JOIN fluxbase_tenant.isolation_policies p ON p.relation = c.oid

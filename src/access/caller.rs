@@ -25,7 +25,7 @@ pub enum Caller {
     User(Uuid),
     /// A trusted back end that works for one tenant.
     Service(Uuid),
-    Nobody,
+    Anonymous,
 }
 
 impl Caller {
@@ -42,7 +42,7 @@ impl Caller {
     /// The same where code of `code` is what runs.
     pub fn of_code(role: pg_sys::Oid, code: pg_sys::Oid) -> Result<Self> {
         if let Some(tenant) = sandboxed_tenant() {
-            return Ok(if is_code_of(tenant) { Caller::Service(tenant) } else { Caller::Nobody });
+            return Ok(if is_code_of(tenant) { Caller::Service(tenant) } else { Caller::Anonymous });
         }
         Caller::outside_sandbox(role, is_of_admins(role) && (code == roles::outer() || is_admin(code)))
     }
@@ -58,7 +58,7 @@ impl Caller {
     fn outside_sandbox(role: pg_sys::Oid, is_of_admins: bool) -> Result<Self> {
         // Whoever is set as user is so for what the session does itself.
         if security_context::is_maintenance_of_others() && !roles::is_superuser(role) && !is_of_admins {
-            return Ok(Caller::Nobody);
+            return Ok(Caller::Anonymous);
         }
         if let Some(user) = user()? {
             return Ok(if cache::is_instance_admin(user)? {
@@ -72,7 +72,7 @@ impl Caller {
         }
         Ok(match service_tenant()? {
             Some(tenant) => Caller::Service(tenant),
-            None => Caller::Nobody,
+            None => Caller::Anonymous,
         })
     }
 
@@ -85,7 +85,7 @@ impl Caller {
         match self {
             Caller::InstanceAdmin { user } => user,
             Caller::User(user) => Some(user),
-            Caller::Service(_) | Caller::Nobody => None,
+            Caller::Service(_) | Caller::Anonymous => None,
         }
     }
 }

@@ -13,8 +13,8 @@ pub use cache::Moment;
 pub use caller::{Caller, is_by_foreign_settings, user};
 pub use permit::{CreatePermit, Instance, InstancePermit, Leave, Manage, Permit, See, SoftDelete, UserPermit};
 pub use rules::{
-    authorize, authorize_create, authorize_instance, authorize_user, has_access, is_reachable, is_reachable_by_code,
-    is_reached_by_session, reachable_tenant_ids, require_data_access, require_server_files, tenants_of, visible_tenant,
-    visible_tenant_ids,
+    accessible_tenant_ids, authorize, authorize_create, authorize_instance, authorize_user, has_access, is_accessible,
+    is_accessible_to_code, is_accessible_to_session, require_data_access, require_server_files, tenants_of,
+    visible_tenant, visible_tenant_ids,
 };
 pub use sandbox_identity::{SandboxIdentity, is_sandboxed};

@@ -25,7 +25,7 @@ use crate::settings::{self, CreatePolicy, DefaultTenant};
 /// The first line of every function that names a tenant. `None` means the current tenant.
 pub fn authorize<P: Permission>(catalog: &Catalog, tenant_id: Option<Uuid>, action: &str) -> Result<Permit<P>> {
     let caller = Caller::current(catalog)?;
-    if caller == Caller::Nobody {
+    if caller == Caller::Anonymous {
         return Err(Error::Unauthenticated);
     }
     let tenant_id = match tenant_id {
@@ -53,7 +53,7 @@ fn is_concerned(caller: Caller, tenant_id: Uuid) -> Result<bool> {
         Caller::InstanceAdmin { .. } => true,
         Caller::User(user) => members::role(tenant_id, user)?.is_some(),
         Caller::Service(id) => id == tenant_id,
-        Caller::Nobody => false,
+        Caller::Anonymous => false,
     })
 }
 
@@ -84,7 +84,7 @@ fn decide<P: Permission>(catalog: &Catalog, caller: Caller, tenant: Option<Tenan
 pub fn authorize_instance(catalog: &Catalog, action: &str) -> Result<InstancePermit> {
     match Caller::current(catalog)? {
         caller @ Caller::InstanceAdmin { .. } => Ok(InstancePermit::new(caller)),
-        Caller::Nobody => Err(Error::Unauthenticated),
+        Caller::Anonymous => Err(Error::Unauthenticated),
         Caller::User(_) | Caller::Service(_) => Err(Error::forbidden(action, "Ask an instance admin.")),
     }
 }
@@ -94,7 +94,7 @@ pub fn authorize_instance(catalog: &Catalog, action: &str) -> Result<InstancePer
 pub fn authorize_create(catalog: &Catalog, id: Option<Uuid>, admin_user_id: Option<Uuid>) -> Result<CreatePermit> {
     let caller = Caller::current(catalog)?;
     match caller {
-        Caller::Nobody => Err(Error::Unauthenticated),
+        Caller::Anonymous => Err(Error::Unauthenticated),
         Caller::InstanceAdmin { .. } => Ok(CreatePermit::new(caller, id, admin_user_id)),
         Caller::User(user) if settings::create_policy() == CreatePolicy::Authenticated => {
             if id.is_some() {
@@ -159,22 +159,22 @@ fn has_access_as(caller: Caller, tenant_id: Uuid, role: Role) -> Result<bool> {
         Caller::User(user) => {
             cache::standing(Some(user), tenant_id)?.is_some_and(|standing| standing.gives_access(role))
         }
-        Caller::Nobody => false,
+        Caller::Anonymous => false,
     })
 }
 
 /// Whether the caller reaches the tenant's tables now: with access, and where a tenant is current, it is this one.
-pub fn is_reachable(database_role: pg_sys::Oid, tenant_id: Uuid) -> Result<bool> {
-    is_reachable_by_code(database_role, security_context::calling_role(), tenant_id)
+pub fn is_accessible(database_role: pg_sys::Oid, tenant_id: Uuid) -> Result<bool> {
+    is_accessible_to_code(database_role, security_context::calling_role(), tenant_id)
 }
 
 /// The same where code of `code` is what runs.
-pub fn is_reachable_by_code(database_role: pg_sys::Oid, code: pg_sys::Oid, tenant_id: Uuid) -> Result<bool> {
+pub fn is_accessible_to_code(database_role: pg_sys::Oid, code: pg_sys::Oid, tenant_id: Uuid) -> Result<bool> {
     match owner_roles::tenant_of(database_role) {
         None => {}
         Some(owned) if owned != tenant_id => return Ok(false),
         // Others may get code of theirs to run as the owner role, by a trigger that does not say whose table it writes to.
-        Some(_) => return is_reached_by_session(database_role, tenant_id),
+        Some(_) => return is_accessible_to_session(database_role, tenant_id),
     }
     let now = cache::Moment::now();
     if !is_sandboxed()
@@ -195,7 +195,7 @@ pub fn is_reachable_by_code(database_role: pg_sys::Oid, code: pg_sys::Oid, tenan
 }
 
 /// For code that runs as a tenant's owner role: whether the session that it runs for reaches the tenant, or is that role.
-pub fn is_reached_by_session(owner_role: pg_sys::Oid, tenant_id: Uuid) -> Result<bool> {
+pub fn is_accessible_to_session(owner_role: pg_sys::Oid, tenant_id: Uuid) -> Result<bool> {
     let session = roles::outer();
     if session == owner_role {
         return Ok(true);
@@ -207,7 +207,7 @@ pub fn is_reached_by_session(owner_role: pg_sys::Oid, tenant_id: Uuid) -> Result
 }
 
 /// The tenants whose rows of shared tables the caller reaches now.
-pub fn reachable_tenant_ids(catalog: &Catalog) -> Result<Vec<Uuid>> {
+pub fn accessible_tenant_ids(catalog: &Catalog) -> Result<Vec<Uuid>> {
     if let Some(current) = caller::tenant()? {
         let reached = has_access(catalog.caller_role(), current, Role::Member)?;
         return Ok(if reached { vec![current] } else { Vec::new() });
@@ -216,7 +216,7 @@ pub fn reachable_tenant_ids(catalog: &Catalog) -> Result<Vec<Uuid>> {
         Caller::InstanceAdmin { .. } => tenants::ids(catalog)?,
         Caller::User(user) => tenants::active_ids_of_user(catalog, user)?,
         // A service context has a current tenant.
-        Caller::Service(_) | Caller::Nobody => Vec::new(),
+        Caller::Service(_) | Caller::Anonymous => Vec::new(),
     })
 }
 
@@ -225,7 +225,7 @@ pub fn tenants_of(caller: Caller) -> Result<Rc<[Uuid]>> {
     match caller {
         Caller::User(user) => cache::active_tenants(user),
         Caller::Service(id) if has_access_as(caller, id, Role::Member)? => Ok([id].into()),
-        Caller::Service(_) | Caller::InstanceAdmin { .. } | Caller::Nobody => Ok([].into()),
+        Caller::Service(_) | Caller::InstanceAdmin { .. } | Caller::Anonymous => Ok([].into()),
     }
 }
 
@@ -238,7 +238,7 @@ pub fn visible_tenant_ids(catalog: &Catalog) -> Result<Vec<Uuid>> {
             .map(|t| t.id)
             .into_iter()
             .collect(),
-        Caller::InstanceAdmin { .. } | Caller::Nobody => Vec::new(),
+        Caller::InstanceAdmin { .. } | Caller::Anonymous => Vec::new(),
     })
 }
 
@@ -255,7 +255,7 @@ fn role_in(catalog: &Catalog, caller: Caller, need: Need, tenant: &Tenant) -> Re
             cache::standing(Some(user), tenant.id)?.and_then(|standing| standing.role)
         }
         Caller::User(user) => members::get(catalog, tenant.id, user)?.map(|member| member.role),
-        Caller::Nobody => None,
+        Caller::Anonymous => None,
     })
 }
 

@@ -65,7 +65,7 @@ impl SandboxIdentity {
     }
 
     /// For code of others that works for no tenant: the service context of one that does not exist.
-    pub fn nobody() -> Result<Self> {
+    pub fn anonymous() -> Result<Self> {
         SandboxIdentity::assume(ids::new())
     }
 }

@@ -12,11 +12,11 @@ use crate::pg::roles;
 use crate::protection::event_triggers::{self, Command};
 use crate::protection::{before_command, dependents, policy_conditions, sequences};
 
-/// Planner support of reachable().
+/// Planner support of accessible().
 #[pg_extern(sql = false)]
-fn reachable_support(request: Internal) -> Result<Internal> {
+fn accessible_support(request: Internal) -> Result<Internal> {
     // SAFETY: the planner passes a node.
-    planner_answer(request, |node| unsafe { planner_support::simplify_reachable(node) })
+    planner_answer(request, |node| unsafe { planner_support::simplify_accessible(node) })
 }
 
 /// Planner support of installed().
@@ -39,10 +39,10 @@ fn planner_answer(
 
 /// Whether the caller reaches the tenant's tables now; called by the policy tenant_isolation.
 #[pg_extern(sql = false)]
-fn reachable(tenant_id: Uuid) -> Result<bool> {
+fn accessible(tenant_id: Uuid) -> Result<bool> {
     answer(|| {
         changes::catch_up();
-        access::is_reachable(roles::current(), tenant_id)
+        access::is_accessible(roles::current(), tenant_id)
     })
 }
 
@@ -67,8 +67,8 @@ fn visible_tenant_ids() -> Result<Vec<Uuid>> {
 
 /// The tenants whose rows the caller reaches now; called by the policy tenant_isolation of shared tables.
 #[pg_extern(sql = false)]
-fn reachable_tenant_ids() -> Result<Vec<Uuid>> {
-    answer(|| access::reachable_tenant_ids(&Catalog::latest()?))
+fn accessible_tenant_ids() -> Result<Vec<Uuid>> {
+    answer(|| access::accessible_tenant_ids(&Catalog::latest()?))
 }
 
 /// The tenant in a policy's condition; called by the view isolation_policies.
@@ -109,7 +109,7 @@ fn after_command(fcinfo: pg_sys::FunctionCallInfo) -> Result<()> {
 #[pg_extern(sql = false)]
 fn after_any_command(fcinfo: pg_sys::FunctionCallInfo) -> Result<()> {
     // SAFETY: called as an event trigger function.
-    let may_be_elsewhere = unsafe { event_trigger::may_make_elsewhere(fcinfo) };
+    let may_be_elsewhere = unsafe { event_trigger::may_create_elsewhere(fcinfo) };
     answer(|| dependents::after_any_command(may_be_elsewhere))
 }
 

@@ -71,7 +71,7 @@ pub struct Trigger {
     pub mode: &'static str,
 }
 
-pub fn insistent_triggers(catalog: &Catalog, schema: &str) -> Result<Vec<Trigger>> {
+pub fn always_firing_triggers(catalog: &Catalog, schema: &str) -> Result<Vec<Trigger>> {
     query(
         catalog.scope(),
         "SELECT format('%I.%I', n.nspname, c.relname), t.tgname, t.tgenabled = 'A'

@@ -247,7 +247,7 @@ fn any(catalog: &Catalog, sql: &'static str, oid: pg_sys::Oid, column: &str) -> 
 }
 
 /// What the current DDL command of a tenant's owner role made that is not in the tenant's schema.
-pub fn made_elsewhere(catalog: &Catalog, tenant: Uuid) -> Result<Option<String>> {
+pub fn created_elsewhere(catalog: &Catalog, tenant: Uuid) -> Result<Option<String>> {
     let found = query(
         catalog.scope(),
         "SELECT d.object_type || ' ' || d.object_identity FROM pg_event_trigger_ddl_commands() d
@@ -262,7 +262,7 @@ pub fn made_elsewhere(catalog: &Catalog, tenant: Uuid) -> Result<Option<String>>
 }
 
 /// The schemas of tenants, and of spares, that what the current DDL command made or changed depends on.
-pub fn schemas_hung_on(catalog: &Catalog) -> Result<Vec<pg_sys::Oid>> {
+pub fn schemas_depended_on(catalog: &Catalog) -> Result<Vec<pg_sys::Oid>> {
     query(
         catalog.scope(),
         "WITH made AS (SELECT classid, objid FROM pg_event_trigger_ddl_commands() WHERE classid IS NOT NULL),

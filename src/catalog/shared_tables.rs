@@ -166,7 +166,11 @@ pub struct Trigger {
 /// Triggers on these tables that use what is neither the owner's nor a superuser's, as function or in the condition, which of
 /// a partition's triggers the root's remembers, that a stranger's table handed down, or that may have a stranger's condition and arguments. GRANT ALL lets others hang theirs on a table, a partition gets those of its
 /// root, and AFTER triggers of what a key cascades to run, before PostgreSQL 18, as whoever deletes the first row.
-pub fn triggers_of_strangers(catalog: &Catalog, tables: Vec<pg_sys::Oid>, owner: pg_sys::Oid) -> Result<Vec<Trigger>> {
+pub fn triggers_of_other_roles(
+    catalog: &Catalog,
+    tables: Vec<pg_sys::Oid>,
+    owner: pg_sys::Oid,
+) -> Result<Vec<Trigger>> {
     query(
         catalog.scope(),
         "WITH RECURSIVE line (trigger, oid) AS (
@@ -194,7 +198,7 @@ pub fn triggers_of_strangers(catalog: &Catalog, tables: Vec<pg_sys::Oid>, owner:
 
 /// A table behind a key that neither that role nor a superuser owns and that may run code: a rule, which leads to tables of anybody's, or
 /// functions in defaults, constraints and indexes, and types.
-pub fn code_of_strangers(catalog: &Catalog, tables: Vec<pg_sys::Oid>, role: pg_sys::Oid) -> Result<Option<String>> {
+pub fn code_of_other_roles(catalog: &Catalog, tables: Vec<pg_sys::Oid>, role: pg_sys::Oid) -> Result<Option<String>> {
     let found = query(
         catalog.scope(),
         "SELECT coalesce((SELECT format('rule %I on ', r.rulename) FROM pg_rewrite r WHERE r.ev_class = c.oid LIMIT 1),

@@ -18,7 +18,7 @@ use crate::catalog::tenants::{self, Tenant};
 use crate::catalog::{Catalog, unfinished};
 use crate::error::{Error, Result};
 use crate::model;
-use crate::pg::locks::with_patience;
+use crate::pg::locks::with_lock_wait;
 use crate::pg::{attempt, guc, rolled_back};
 
 pub struct Drift {
@@ -38,9 +38,9 @@ pub fn of_tenant(catalog: &Catalog, permit: &Permit<Instance>) -> Result<Vec<Dri
 const DISTURBED: [PgSqlErrorCode; 2] =
     [PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, PgSqlErrorCode::ERRCODE_INTERNAL_ERROR];
 /// Shorter than deadlock_timeout, so that nobody else's migration is ended for our sake.
-const PATIENCE: &str = "100ms";
+const LOCK_WAIT: &str = "100ms";
 /// With a tenant that has to be looked at closer.
-const PATIENCE_WITH_ONE: &str = "2s";
+const LOCK_WAIT_FOR_ONE: &str = "2s";
 
 /// Of all tenants that are not deleted, oldest first.
 pub fn of_fleet(catalog: &Catalog, _permit: &InstancePermit) -> Result<Vec<Drift>> {
@@ -51,7 +51,7 @@ pub fn of_fleet(catalog: &Catalog, _permit: &InstancePermit) -> Result<Vec<Drift
         let seen = attempt(|| rolled_back(|| is_as_expected(catalog, &mut scratches, &tenant)), &DISTURBED)?;
         if seen != Some(true) {
             let look = || look(catalog, &mut scratches, tenant.id);
-            found.extend(with_patience(PATIENCE_WITH_ONE, look)?.unwrap_or_else(|| vec![locked(&tenant)]));
+            found.extend(with_lock_wait(LOCK_WAIT_FOR_ONE, look)?.unwrap_or_else(|| vec![locked(&tenant)]));
         }
     }
     Ok(found)
@@ -60,7 +60,7 @@ pub fn of_fleet(catalog: &Catalog, _permit: &InstancePermit) -> Result<Vec<Drift
 /// By the hash alone. It may be wrong in saying no: the tenant may have been migrated between two statements.
 fn is_as_expected(catalog: &Catalog, scratches: &mut Scratches, tenant: &Tenant) -> Result<bool> {
     let patience = guc::Scope::open();
-    patience.set(c"lock_timeout", PATIENCE)?;
+    patience.set(c"lock_timeout", LOCK_WAIT)?;
     let ledger = applied::ledger(catalog, tenant.id)?;
     if !ledger.iter().all(Entry::is_current) || unfinished::get(catalog, tenant.id)?.is_some() {
         return Ok(false);

@@ -16,8 +16,8 @@ use crate::model::ids;
 use crate::pg::{IgnoredByBuilds, backend, pause};
 
 const MAX_WORKERS: i32 = 64;
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-const TELL_EVERY: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The arguments of `tenant_migrate_all`.
 pub struct Options {
@@ -101,9 +101,9 @@ fn to_visit(catalog: &Catalog, options: &Options) -> Result<Vec<Uuid>> {
 }
 
 /// Workers that are ended when their leader goes, however it goes.
-struct Crew(Vec<DynamicBackgroundWorker>);
+struct WorkerPool(Vec<DynamicBackgroundWorker>);
 
-impl Drop for Crew {
+impl Drop for WorkerPool {
     fn drop(&mut self) {
         for worker in self.0.drain(..) {
             worker.terminate();
@@ -137,8 +137,8 @@ pub(super) fn conduct(plan: &Plan) -> Result<Tally> {
     Ok(Tally { failed, first_error: queue.first_error() })
 }
 
-fn hire(wanted: i32, queue: &JobQueue) -> Result<Crew> {
-    let mut crew = Crew(Vec::new());
+fn hire(wanted: i32, queue: &JobQueue) -> Result<WorkerPool> {
+    let mut crew = WorkerPool(Vec::new());
     for number in 1..=wanted {
         let hired = BackgroundWorkerBuilder::new(&format!("fluxbase_tenant fleet {number}"))
             .set_type("fluxbase_tenant fleet")
@@ -171,9 +171,9 @@ fn hire(wanted: i32, queue: &JobQueue) -> Result<Crew> {
     }
 }
 
-/// Until all workers have ended. Cancelling this session ends them, through `Crew`. The wait is for a lock that each of them
+/// Until all workers have ended. Cancelling this session ends them, through `WorkerPool`. The wait is for a lock that each of them
 /// holds, so that the server's deadlock detector sees it: a worker that waits for what this session has locked is told so.
-fn wait(crew: &mut Crew, queue: &JobQueue) -> Result<()> {
+fn wait(crew: &mut WorkerPool, queue: &JobQueue) -> Result<()> {
     let mut told = Instant::now();
     // Workers that did not hold their lock, since the last pause.
     let mut looked_at = 0;
@@ -182,7 +182,7 @@ fn wait(crew: &mut Crew, queue: &JobQueue) -> Result<()> {
         if crew.0.is_empty() {
             return Ok(());
         }
-        if told.elapsed() >= TELL_EVERY {
+        if told.elapsed() >= REPORT_INTERVAL {
             told = Instant::now();
             let (done, failed) = queue.counts();
             ereport!(
@@ -195,10 +195,10 @@ fn wait(crew: &mut Crew, queue: &JobQueue) -> Result<()> {
         match (queue.present() & !looked_at).trailing_zeros() {
             u64::BITS => {
                 looked_at = 0;
-                pause(LOOK_EVERY);
+                pause(POLL_INTERVAL);
             }
             number => {
-                if queue.lock_of_worker(number)?.wait_for_release(TELL_EVERY)? {
+                if queue.lock_of_worker(number)?.wait_for_release(REPORT_INTERVAL)? {
                     looked_at |= 1 << number;
                 }
             }

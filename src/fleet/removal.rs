@@ -29,9 +29,9 @@ const SUCCESSOR: u32 = 1;
 const BATCH: u64 = 10_000;
 /// After which other removals have their turn.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(120);
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Objects that one transaction drops.
-const PIECES: usize = 200;
+const DROP_BATCH: usize = 200;
 
 thread_local! {
     static ASKED: Cell<bool> = const { Cell::new(false) };
@@ -84,7 +84,7 @@ fn work() {
                     return;
                 }
             }
-            Ok(None) => pause(LOOK_EVERY),
+            Ok(None) => pause(POLL_INTERVAL),
             Err(_) => return,
         }
     }
@@ -99,10 +99,10 @@ fn note(catalog: &Catalog, removal: &Removal, failure: Option<&Failure>) -> Resu
 
 fn attempt(removal: &Removal) -> Attempted<()> {
     let Some(oid) = removal.table else {
-        drop_what_hangs(removal.tenant_id)?;
+        drop_dependents_in_batches(removal.tenant_id)?;
         return transaction(|| {
             let catalog = Catalog::write()?;
-            if schema::hangs_by_extension(&catalog, removal.tenant_id)? {
+            if schema::has_dependents_of_extensions(&catalog, removal.tenant_id)? {
                 return Err(Error::conflict(
                     "objects of an extension hang on the schema",
                     "Take them out of the extension.",
@@ -149,22 +149,22 @@ fn attempt(removal: &Removal) -> Attempted<()> {
 }
 
 /// In pieces, so that neither the depth nor the number of objects matters.
-fn drop_what_hangs(tenant: Uuid) -> Attempted<()> {
-    let hanging = transaction(|| {
+fn drop_dependents_in_batches(tenant: Uuid) -> Attempted<()> {
+    let external_dependents = transaction(|| {
         guc::set(c"lock_timeout", LOCK_TIMEOUT, Lifetime::Transaction)?;
-        let hanging = schema::hanging(&Catalog::write()?, tenant)?;
-        schema::leave_extensions(&hanging)?;
-        Ok(hanging)
+        let external_dependents = schema::external_dependents(&Catalog::write()?, tenant)?;
+        schema::leave_extensions(&external_dependents)?;
+        Ok(external_dependents)
     })?;
     let drop = |pieces: &[Object]| {
         transaction(|| {
             guc::set(c"lock_timeout", LOCK_TIMEOUT, Lifetime::Transaction)?;
-            schema::drop_hanging(&Catalog::write()?, tenant, pieces)
+            schema::drop_dependents(&Catalog::write()?, tenant, pieces)
         })
     };
     let turn = Turn::begin();
     let is_in_time = || turn.go_on().is_ok();
-    for pieces in hanging.chunks(PIECES).take_while(|_| is_in_time()) {
+    for pieces in external_dependents.chunks(DROP_BATCH).take_while(|_| is_in_time()) {
         if drop(pieces).is_err() {
             // One that cannot be dropped keeps no other; what is left is told by the end of it all.
             pieces.chunks(1).take_while(|_| is_in_time()).for_each(|piece| drop(piece).unwrap_or_default());
@@ -249,14 +249,14 @@ fn delete(owner: &TableOwner, rows: &Rows, fire: Fire) -> Attempted<u64> {
             return Err(Error::conflict("the table was changed meanwhile", "Try again."));
         }
         let behind_keys = touched.iter().filter(|one| one.by_key).map(|one| one.table).collect();
-        if let Some(code) = shared_tables::code_of_strangers(&locked, behind_keys, rows.owner)? {
+        if let Some(code) = shared_tables::code_of_other_roles(&locked, behind_keys, rows.owner)? {
             return Err(Error::conflict(
                 format!("{code} would run while rows are removed as the table's owner"),
                 "Drop it, or the key that refers to the table.",
             ));
         }
         let tables = touched.iter().map(|one| one.table).collect();
-        let (own, by_key): (Vec<_>, Vec<_>) = shared_tables::triggers_of_strangers(&locked, tables, rows.owner)?
+        let (own, by_key): (Vec<_>, Vec<_>) = shared_tables::triggers_of_other_roles(&locked, tables, rows.owner)?
             .into_iter()
             .partition(|trigger| trigger.table == rows.table);
         match (by_key.first(), fire) {

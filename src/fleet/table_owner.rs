@@ -65,7 +65,7 @@ impl TableOwner {
             let catalog = Catalog::write()?;
             // Nothing is deferred to where the security context has ended.
             crate::pg::execute(catalog.scope(), &command!("SET CONSTRAINTS ALL IMMEDIATE"))?;
-            let _nobody = SandboxIdentity::nobody()?;
+            let _nobody = SandboxIdentity::anonymous()?;
             let settings =
                 [(c"row_security", "on"), (c"lock_timeout", LOCK_TIMEOUT), (c"search_path", &*self.search_path)];
             let _sandbox = Sandbox::enter_unforced(self.role, &settings)?;

@@ -24,19 +24,19 @@ impl Look {
     pub fn reaches(&mut self, role: pg_sys::Oid, tenant: Uuid) -> Result<bool> {
         match self.reaches {
             Some((known, of, reaches)) if known == role && of == tenant => Ok(reaches),
-            _ => Ok(self.reaches.insert((role, tenant, access::is_reachable(role, tenant)?)).2),
+            _ => Ok(self.reaches.insert((role, tenant, access::is_accessible(role, tenant)?)).2),
         }
     }
 }
 
 /// The first relation that is out of the caller's reach, by what others had committed when the server's messages were last
 /// taken in.
-pub fn out_of_reach(uses: impl Iterator<Item = Use> + Clone) -> Result<Option<pg_sys::Oid>> {
+pub fn inaccessible(uses: impl Iterator<Item = Use> + Clone) -> Result<Option<pg_sys::Oid>> {
     let current = roles::current();
     let unforced = roles::are_policies_unforced();
     if unforced
         && let Some(owned) = owner_roles::tenant_of(current)
-        && !access::is_reached_by_session(current, owned)?
+        && !access::is_accessible_to_session(current, owned)?
     {
         return beyond_the_key(uses, owned);
     }
@@ -126,7 +126,7 @@ pub fn reach_of(relation: pg_sys::Oid) -> Result<Reach> {
     let role = roles::current();
     Ok(match tenant_of::tenant_of_relation(relation)? {
         None => Reach::NoTenant,
-        Some(tenant) if bypasses_policies(role) || access::is_reachable(role, tenant)? => Reach::Granted,
+        Some(tenant) if bypasses_policies(role) || access::is_accessible(role, tenant)? => Reach::Granted,
         Some(_) => Reach::Refused,
     })
 }
@@ -153,11 +153,11 @@ pub fn is_harmless(function: pg_sys::Oid) -> bool {
 }
 
 /// For a role that is about to call it.
-pub fn function_is_out_of_reach(function: pg_sys::Oid, role: pg_sys::Oid) -> Result<bool> {
-    function_is_out_of_reach_of_code(function, role, security_context::calling_role())
+pub fn function_is_inaccessible(function: pg_sys::Oid, role: pg_sys::Oid) -> Result<bool> {
+    function_is_inaccessible_to_code(function, role, security_context::calling_role())
 }
 
-fn function_is_out_of_reach_of_code(function: pg_sys::Oid, role: pg_sys::Oid, code: pg_sys::Oid) -> Result<bool> {
+fn function_is_inaccessible_to_code(function: pg_sys::Oid, role: pg_sys::Oid, code: pg_sys::Oid) -> Result<bool> {
     // It locks a schema by its name, asks for no privilege, and keeps the lock until the transaction ends.
     if function.to_u32() == pg_sys::F_PG_GET_OBJECT_ADDRESS {
         return Ok(changes::generation().is_some() && !bypasses_policies(role));
@@ -168,7 +168,8 @@ fn function_is_out_of_reach_of_code(function: pg_sys::Oid, role: pg_sys::Oid, co
         // A cascade runs as the owner of the table that it comes to, in a session that may not reach the tenant: no code of
         // strangers comes with it.
         Some(owned) if tenant.is_none() && !tenant_of::is_servers_own(function) => {
-            Ok(!roles::is_superuser(catalogs::function_owner(function)) && !access::is_reached_by_session(role, owned)?)
+            Ok(!roles::is_superuser(catalogs::function_owner(function))
+                && !access::is_accessible_to_session(role, owned)?)
         }
         _ => tenant.map_or(Ok(false), |tenant| is_kept_from(tenant, role, code)),
     }
@@ -188,7 +189,7 @@ pub fn is_brought_by_a_key(function: pg_sys::Oid) -> Result<bool> {
 
 /// The same for a SECURITY DEFINER function, which runs as its owner already: it is called by the session's role, or by another such
 /// function's owner. What a tenant's owner role owns is that tenant's wherever it is.
-pub fn definer_function_is_out_of_reach(function: pg_sys::Oid, owner: pg_sys::Oid) -> Result<bool> {
+pub fn definer_function_is_inaccessible(function: pg_sys::Oid, owner: pg_sys::Oid) -> Result<bool> {
     let role = security_definers::running().unwrap_or_else(roles::outer);
     if let Some(tenant) = ids::of_owner_role(&roles::name(owner))
         && role != owner
@@ -196,7 +197,7 @@ pub fn definer_function_is_out_of_reach(function: pg_sys::Oid, owner: pg_sys::Oi
     {
         return Ok(true);
     }
-    function_is_out_of_reach_of_code(function, role, role)
+    function_is_inaccessible_to_code(function, role, role)
 }
 
 fn is_kept_from(tenant: Uuid, role: pg_sys::Oid, code: pg_sys::Oid) -> Result<bool> {
@@ -204,17 +205,17 @@ fn is_kept_from(tenant: Uuid, role: pg_sys::Oid, code: pg_sys::Oid) -> Result<bo
         return Ok(false);
     }
     changes::catch_up();
-    Ok(!access::is_reachable_by_code(role, code, tenant)?)
+    Ok(!access::is_accessible_to_code(role, code, tenant)?)
 }
 
 /// Whether the caller may use names in a schema: it is no tenant's, or a tenant's within reach.
-pub fn schema_is_out_of_reach(schema: pg_sys::Oid) -> Result<bool> {
+pub fn schema_is_inaccessible(schema: pg_sys::Oid) -> Result<bool> {
     let role = roles::current();
     match tenant_of::tenant_of_schema(schema)? {
-        Some(tenant) if !bypasses_policies(role) => match access::is_reachable(role, tenant) {
+        Some(tenant) if !bypasses_policies(role) => match access::is_accessible(role, tenant) {
             Ok(true) => Ok(false),
             _ if roles::owns(pg_sys::NamespaceRelationId, schema, role) => Ok(false),
-            reachable => Ok(!reachable?),
+            accessible => Ok(!accessible?),
         },
         _ => Ok(false),
     }
@@ -226,7 +227,7 @@ pub fn schema_is_out_of_reach(schema: pg_sys::Oid) -> Result<bool> {
 pub fn drops_from_path(schema: pg_sys::Oid) -> bool {
     let role = roles::current();
     let is_trusted = || access::is_by_foreign_settings() || roles::may_set(settings::USER_ID, role);
-    schema_is_out_of_reach(schema).unwrap_or(true) && !is_trusted()
+    schema_is_inaccessible(schema).unwrap_or(true) && !is_trusted()
 }
 
 /// A table that event triggers do not hear of would lack its policies, and a materialized view may hang on anything.

@@ -58,7 +58,7 @@ pub fn note_start() -> Result<()> {
     }
     let caller = caller();
     let runs_queries = RUNS_QUERIES.take() == Some(cursor);
-    if caller == Caller::Nobody && !runs_queries && !cursor.asks_who_fetches() {
+    if caller == Caller::Anonymous && !runs_queries && !cursor.asks_who_fetches() {
         return Ok(());
     }
     let opened =
@@ -73,7 +73,7 @@ pub fn note_start() -> Result<()> {
 fn caller() -> Caller {
     let role = roles::current();
     let caller = if owner_roles::tenant_of(role).is_some() { Caller::of_session() } else { Caller::of(role) };
-    caller.unwrap_or(Caller::Nobody)
+    caller.unwrap_or(Caller::Anonymous)
 }
 
 /// Whether there is any to look after, in a transaction that has not failed.
@@ -139,10 +139,10 @@ pub fn identity_changes(change: Change) {
                 (Change::User(None), Caller::Service(of)) => {
                     settings::tenant_id().is_ok_and(|tenant| tenant == Some(of))
                 }
-                (Change::User(None), Caller::Nobody) => settings::tenant_id().is_ok_and(|tenant| tenant.is_none()),
+                (Change::User(None), Caller::Anonymous) => settings::tenant_id().is_ok_and(|tenant| tenant.is_none()),
                 (Change::User(user), caller) => caller.user() == user,
                 (Change::Tenant(tenant), Caller::Service(of)) => tenant == Some(of),
-                (Change::Tenant(tenant), Caller::Nobody) => tenant.is_none(),
+                (Change::Tenant(tenant), Caller::Anonymous) => tenant.is_none(),
                 (Change::Tenant(_), _) => continue,
             };
             match opened.shut {
@@ -173,7 +173,7 @@ pub unsafe fn permit_fetch(name: *const std::ffi::c_char) -> Result<()> {
 /// Called where a query goes on that did not just start.
 pub fn permit_to_go_on(query: *mut pg_sys::QueryDesc) -> Result<()> {
     if SUSPENDED.get() == query && !check::bypasses_policies(roles::current()) {
-        return Err(Error::OutOfReach { kind: "cursor", name: String::new() });
+        return Err(Error::Inaccessible { kind: "cursor", name: String::new() });
     }
     match Cursor::active().filter(|cursor| cursor.query() == query) {
         Some(cursor) => permit(cursor),
@@ -192,7 +192,7 @@ fn permit(cursor: Cursor) -> Result<()> {
     let opened = OPENED.with_borrow(|all| all.iter().find(|opened| opened.cursor == cursor).cloned());
     match opened {
         Some(opened) if !access::is_sandboxed() && !opened.is_callers()? => {
-            Err(Error::OutOfReach { kind: "cursor", name: cursor.name() })
+            Err(Error::Inaccessible { kind: "cursor", name: cursor.name() })
         }
         _ => Ok(()),
     }
@@ -266,6 +266,6 @@ impl Opened {
             lists::nodes::<pg_sys::PlannedStmt>(self.cursor.statements())
                 .flat_map(|plan| range_table::uses_of_plan(plan))
         };
-        Ok(check::out_of_reach(uses.collect::<Vec<_>>().into_iter())?.is_none())
+        Ok(check::inaccessible(uses.collect::<Vec<_>>().into_iter())?.is_none())
     }
 }

@@ -20,7 +20,7 @@ use crate::pg::{catalogs, lists, roles};
 /// What policies of tenants' tables call, and the catalog's schema.
 #[derive(Clone, Copy)]
 struct Extension {
-    reachable: pg_sys::Oid,
+    accessible: pg_sys::Oid,
     installed: pg_sys::Oid,
     schema: pg_sys::Oid,
 }
@@ -127,7 +127,7 @@ impl Lift {
                     if catalogs::relation_schema((*entry).relid) == self.extension.schema {
                         // A MERGE that does nothing asks for no right to write, and has no barrier.
                         if target == Some(index) {
-                            return Err(out_of_reach((*entry).relid));
+                            return Err(inaccessible((*entry).relid));
                         }
                         catalog_barrier::put(query, entry, index as i32 + 1)?;
                     }
@@ -135,7 +135,7 @@ impl Lift {
                 };
                 // The check at the start refuses it too, but the planner asks statistics and indexes before.
                 if !self.look.reaches(role, tenant)? {
-                    return Err(out_of_reach((*entry).relid));
+                    return Err(inaccessible((*entry).relid));
                 }
                 if !self.is_checked_at_start {
                     continue;
@@ -155,8 +155,8 @@ impl Lift {
     }
 }
 
-fn out_of_reach(relation: pg_sys::Oid) -> Error {
-    Error::OutOfReach { kind: "table", name: check::relation_name(relation) }
+fn inaccessible(relation: pg_sys::Oid) -> Error {
+    Error::Inaccessible { kind: "table", name: check::relation_name(relation) }
 }
 
 /// What `lift_policies` has not seen: tables of a function's query, and what no policy covers, materialized views and foreign tables.
@@ -181,7 +181,7 @@ pub unsafe fn permit_planning(query: *mut pg_sys::Query, entry: *mut pg_sys::Ran
         if check::bypasses_policies(role) || Look::default().reaches(role, tenant)? {
             return Ok(());
         }
-        Err(out_of_reach((*entry).relid))
+        Err(inaccessible((*entry).relid))
     }
 }
 
@@ -198,7 +198,7 @@ impl Extension {
             }
             let call = condition.cast::<pg_sys::FuncExpr>();
             (*call).funcid == self.installed
-                || ((*call).funcid == self.reachable && planner_support::tenant_asked_about(call) == Some(tenant))
+                || ((*call).funcid == self.accessible && planner_support::tenant_asked_about(call) == Some(tenant))
         }
     }
 }
@@ -232,9 +232,9 @@ fn extension() -> Option<Extension> {
         return known;
     }
     let schema = catalogs::schema_by_name(catalog::SCHEMA)?;
-    let found = find("fluxbase_tenant.reachable(pg_catalog.uuid)")
+    let found = find("fluxbase_tenant.accessible(pg_catalog.uuid)")
         .zip(find("fluxbase_tenant.installed()"))
-        .map(|(reachable, installed)| Extension { reachable, installed, schema });
+        .map(|(accessible, installed)| Extension { accessible, installed, schema });
     if found.is_some() && changes::generation() == Some(generation) {
         EXTENSION.set((generation, found));
     }

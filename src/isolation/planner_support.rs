@@ -12,7 +12,7 @@ use crate::pg::lists;
 ///
 /// # Safety
 /// `request` is the node that the server passes to support functions.
-pub unsafe fn simplify_reachable(request: *mut pg_sys::Node) -> Result<*mut pg_sys::Node> {
+pub unsafe fn simplify_accessible(request: *mut pg_sys::Node) -> Result<*mut pg_sys::Node> {
     // SAFETY: by the caller's promise.
     unsafe { simplify(request, |request| Ok(hook_probe::in_force() && is_checked_at_start(request)?)) }
 }
@@ -45,7 +45,7 @@ unsafe fn simplify(
 /// # Safety
 /// A request made by the planner.
 unsafe fn is_checked_at_start(request: *mut pg_sys::SupportRequestSimplify) -> Result<bool> {
-    // SAFETY: no root means no query; a call of reachable(uuid) has one argument, and constants are told by their tag.
+    // SAFETY: no root means no query; a call of accessible(uuid) has one argument, and constants are told by their tag.
     unsafe {
         let root = (*request).root;
         let Some(tenant) = tenant_asked_about((*request).fcall).filter(|_| !root.is_null()) else {
@@ -66,7 +66,7 @@ unsafe fn is_checked_at_start(request: *mut pg_sys::SupportRequestSimplify) -> R
     }
 }
 
-/// The tenant in a call of reachable(uuid), where it is written there as a constant.
+/// The tenant in a call of accessible(uuid), where it is written there as a constant.
 ///
 /// # Safety
 /// A call of that function.

@@ -12,11 +12,11 @@ use crate::pg::roles;
 /// For what the permission hook does not see.
 pub fn permit(uses: impl Iterator<Item = Use> + Clone) {
     changes::catch_up();
-    are_within_reach(uses, true);
+    are_accessible(uses, true);
 }
 
-pub fn are_within_reach(uses: impl Iterator<Item = Use> + Clone, raise: bool) -> bool {
-    match check::out_of_reach(uses).unwrap_or_raise() {
+pub fn are_accessible(uses: impl Iterator<Item = Use> + Clone, raise: bool) -> bool {
+    match check::inaccessible(uses).unwrap_or_raise() {
         None => true,
         Some(relation) if raise => refuse("table", check::relation_name(relation)),
         Some(_) => false,
@@ -32,7 +32,7 @@ pub extern "C-unwind" fn keep_for_others(relation: pg_sys::Oid) {
 }
 
 pub fn refuse(kind: &'static str, name: String) -> ! {
-    let refused: Result<()> = Err(Error::OutOfReach { kind, name });
+    let refused: Result<()> = Err(Error::Inaccessible { kind, name });
     refused.unwrap_or_raise();
     unreachable!()
 }

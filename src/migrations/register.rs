@@ -9,7 +9,7 @@ use crate::catalog::migrations::{self, Migration, NewMigration};
 use crate::catalog::{Catalog, applied, tenants, unfinished};
 use crate::error::{Error, Result};
 use crate::pg::context;
-use crate::pg::locks::with_patience;
+use crate::pg::locks::with_lock_wait;
 
 /// A migration to be registered.
 pub struct Registration<'a> {
@@ -102,7 +102,7 @@ pub fn register(catalog: &Catalog, _permit: &InstancePermit, new: &Registration)
 }
 
 /// With transactions that have applied it and not ended.
-const PATIENCE: &str = "2s";
+const LOCK_WAIT: &str = "2s";
 
 pub fn being_applied(version: &str) -> Error {
     Error::conflict(
@@ -125,7 +125,7 @@ pub fn refuse_applied(version: &str, tenants: i64) -> Result<()> {
 pub fn unregister(catalog: &Catalog, _permit: &InstancePermit, version: &str) -> Result<Migration> {
     let version = Version::parse(version)?;
     let there = || Error::NotFound { what: "migration" };
-    let locked = with_patience(PATIENCE, || migrations::lock(catalog, &version.sort_key))?;
+    let locked = with_lock_wait(LOCK_WAIT, || migrations::lock(catalog, &version.sort_key))?;
     let migration = locked.ok_or_else(|| being_applied(&version.text))?.ok_or_else(there)?;
     // By what is committed now, at every isolation level: whoever applied it held the migration.
     refuse_applied(&migration.version, applied::tenants_with(&Catalog::latest()?, &migration.version)?)?;
@@ -134,12 +134,12 @@ pub fn unregister(catalog: &Catalog, _permit: &InstancePermit, version: &str) ->
             lock::take(&tenant)?;
         }
     }
-    let half_way = unfinished::forget(catalog, &migration.version)?;
-    if half_way > 0 {
+    let unfinished = unfinished::forget(catalog, &migration.version)?;
+    if unfinished > 0 {
         ereport!(
             WARNING,
             PgSqlErrorCode::ERRCODE_WARNING,
-            format!("{half_way} tenants keep what the first statements of this migration did: see tenant_drift()")
+            format!("{unfinished} tenants keep what the first statements of this migration did: see tenant_drift()")
         );
     }
     migrations::delete(catalog, &migration.version)?;

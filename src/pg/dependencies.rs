@@ -174,7 +174,7 @@ pub fn what_is_in_schema(schema: pg_sys::Oid) -> Result<Vec<(pg_sys::Oid, pg_sys
 }
 
 /// Objects elsewhere that depend on what is in a schema, by others in between or not.
-pub struct Hanging {
+pub struct Dependents {
     /// Each comes before what it depends on.
     pub objects: Vec<Object>,
     /// What is dropped with them, as parts of theirs.
@@ -184,7 +184,7 @@ pub struct Hanging {
 }
 
 /// Somewhat more than `most` are not looked for.
-pub fn hanging_on_schema(schema: pg_sys::Oid, most: usize) -> Result<Hanging> {
+pub fn dependents_of_schema(schema: pg_sys::Oid, most: usize) -> Result<Dependents> {
     let root = Object::schema(schema);
     let mut inside = HashSet::from([root]);
     let mut outside = HashSet::new();
@@ -229,7 +229,7 @@ pub fn hanging_on_schema(schema: pg_sys::Oid, most: usize) -> Result<Hanging> {
     }
     outside.retain(|object| !inside.contains(object));
     let parts = outside.iter().filter_map(|object| parts.get(object)).sum();
-    Ok(Hanging { objects: in_order(&outside, &depend_on), parts, are_all })
+    Ok(Dependents { objects: in_order(&outside, &depend_on), parts, are_all })
 }
 
 /// Those on which nothing depends first. Of a circle any.

@@ -52,7 +52,7 @@ pub unsafe fn alteration(call: pg_sys::FunctionCallInfo) -> Alteration {
 ///
 /// # Safety
 /// As above.
-pub unsafe fn may_make_elsewhere(call: pg_sys::FunctionCallInfo) -> bool {
+pub unsafe fn may_create_elsewhere(call: pg_sys::FunctionCallInfo) -> bool {
     use pg_sys::NodeTag::*;
     // SAFETY: by the caller's promise; every node has a tag.
     unsafe { parse_tree(call).map(|statement| (*statement).type_) }.is_some_and(|tag| {

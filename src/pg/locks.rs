@@ -46,7 +46,7 @@ pub fn wait_for_writers(table: pg_sys::Oid) {
 
 /// Does what may wait for locks, for `patience` with each; `None` where that is not enough, or somebody waits in turn for what the caller
 /// has locked. A caller who has set lock_timeout waits for as long as that says, and gets its error.
-pub fn with_patience<T>(patience: &str, act: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
+pub fn with_lock_wait<T>(patience: &str, act: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
     if has_lock_timeout()? { act().map(Some) } else { unless_locked(patience, act) }
 }
 

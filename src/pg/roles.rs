@@ -65,7 +65,7 @@ pub fn by_name(name: &CStr) -> Option<pg_sys::Oid> {
 }
 
 /// Whether the role was granted TRIGGER or REFERENCES on a relation.
-pub fn may_hang_on(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+pub fn may_depend_on(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     let either = (pg_sys::ACL_TRIGGER | pg_sys::ACL_REFERENCES) as pg_sys::AclMode;
     // SAFETY: a lookup by two oids.
     unsafe { pg_sys::pg_class_aclcheck(relation, role, either) == pg_sys::AclResult::ACLCHECK_OK }

@@ -22,7 +22,7 @@ pub fn permit(statement: &Statement) -> Result<()> {
         return Ok(());
     }
     keep_owner_roles()?;
-    keep_path_within_reach()?;
+    keep_path_accessible()?;
     match statement {
         Statement::DropOwned { roles } => {
             keep_roles(roles, "DROP OWNED BY")?;
@@ -52,7 +52,7 @@ pub fn permit(statement: &Statement) -> Result<()> {
 fn keep_owner_roles() -> Result<()> {
     let role = roles::current();
     match owner_roles::tenant_of(role) {
-        Some(tenant) if !access::is_reached_by_session(role, tenant)? => {
+        Some(tenant) if !access::is_accessible_to_session(role, tenant)? => {
             Err(Error::forbidden("change the schema of this tenant", "Let a migration of the tenant do it."))
         }
         _ => Ok(()),
@@ -61,10 +61,10 @@ fn keep_owner_roles() -> Result<()> {
 
 /// Roles that may say who the user is search schemas out of reach, to be told what they forgot. What a command makes must not hang
 /// on anything there.
-fn keep_path_within_reach() -> Result<()> {
+fn keep_path_accessible() -> Result<()> {
     for schema in catalogs::search_path() {
-        if check::schema_is_out_of_reach(schema)? {
-            return Err(Error::OutOfReach { kind: "schema", name: check::schema_name(schema) });
+        if check::schema_is_inaccessible(schema)? {
+            return Err(Error::Inaccessible { kind: "schema", name: check::schema_name(schema) });
         }
     }
     Ok(())
@@ -197,7 +197,7 @@ fn keep_extensions_out(schema: Option<pg_sys::Oid>) -> Result<()> {
 fn keep_unlocked(names: &[RelationName]) -> Result<()> {
     for name in names {
         if let Some(relation) = kept_from(name)? {
-            return Err(Error::OutOfReach { kind: "table", name: check::relation_name(relation) });
+            return Err(Error::Inaccessible { kind: "table", name: check::relation_name(relation) });
         }
         name.pin();
     }
@@ -244,7 +244,7 @@ fn kept_from(name: &RelationName) -> Result<Option<pg_sys::Oid>> {
     let is_kept = relation != pg_sys::InvalidOid
         && (((tenant_of::is_servers_own(relation) || is_kept(catalogs::relation_schema(relation))?)
             && !roles::owns_relation(relation, role))
-            || (is_shared(relation, role)? && !roles::may_hang_on(relation, role)));
+            || (is_shared(relation, role)? && !roles::may_depend_on(relation, role)));
     Ok(is_kept.then_some(relation))
 }
 

@@ -19,13 +19,13 @@ pub fn after_any_command(may_be_elsewhere: bool) -> Result<()> {
     match owner_roles::tenant_of(role) {
         Some(tenant) if may_be_elsewhere => refuse_elsewhere(tenant),
         Some(_) => Ok(()),
-        None => refuse_out_of_reach(),
+        None => refuse_inaccessible(),
     }
 }
 
 /// What an owner role owns is dropped with its tenant, and others would come to use what is elsewhere.
 fn refuse_elsewhere(tenant: Uuid) -> Result<()> {
-    match relations::made_elsewhere(&Catalog::latest_after_command()?, tenant)? {
+    match relations::created_elsewhere(&Catalog::latest_after_command()?, tenant)? {
         None => Ok(()),
         Some(object) => Err(Error::forbidden(
             format!("make {object} outside the tenant's schema"),
@@ -34,12 +34,12 @@ fn refuse_elsewhere(tenant: Uuid) -> Result<()> {
     }
 }
 
-fn refuse_out_of_reach() -> Result<()> {
+fn refuse_inaccessible() -> Result<()> {
     // Asked as the caller, whom the catalog's scope is not.
-    let schemas = relations::schemas_hung_on(&Catalog::latest_after_command()?)?;
+    let schemas = relations::schemas_depended_on(&Catalog::latest_after_command()?)?;
     for schema in schemas {
-        if check::schema_is_out_of_reach(schema)? {
-            return Err(Error::OutOfReach { kind: "schema", name: check::schema_name(schema) });
+        if check::schema_is_inaccessible(schema)? {
+            return Err(Error::Inaccessible { kind: "schema", name: check::schema_name(schema) });
         }
     }
     Ok(())

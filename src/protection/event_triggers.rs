@@ -268,7 +268,7 @@ fn moved_out(catalog: &Catalog) -> Result<Vec<String>> {
          JOIN pg_class c ON c.oid = d.objid JOIN pg_namespace n ON n.oid = c.relnamespace
          JOIN pg_policy p ON p.polrelid = c.oid AND p.polname = 'tenant_isolation'
          JOIN pg_depend f ON f.classid = 'pg_policy'::regclass AND f.objid = p.oid AND f.refclassid = 'pg_proc'::regclass
-                         AND f.refobjid = 'fluxbase_tenant.reachable(uuid)'::regprocedure
+                         AND f.refobjid = 'fluxbase_tenant.accessible(uuid)'::regprocedure
          WHERE d.classid = 'pg_class'::regclass
            AND NOT EXISTS (SELECT 1 FROM fluxbase_tenant.tenants t WHERE t.schema_name = n.nspname)",
         &[],
@@ -287,7 +287,7 @@ fn bare_partitions(catalog: &Catalog) -> Result<Vec<(pg_sys::Oid, Ident)>> {
          CROSS JOIN LATERAL (SELECT pg_partition_root(c.oid) AS oid) root
          JOIN pg_policy p ON p.polrelid = root.oid AND p.polname = 'tenant_isolation'
          JOIN pg_depend f ON f.classid = 'pg_policy'::regclass AND f.objid = p.oid AND f.refclassid = 'pg_proc'::regclass
-                         AND f.refobjid = 'fluxbase_tenant.reachable_tenant_ids()'::regprocedure
+                         AND f.refobjid = 'fluxbase_tenant.accessible_tenant_ids()'::regprocedure
          JOIN pg_depend k ON k.classid = 'pg_policy'::regclass AND k.objid = p.oid AND k.refclassid = 'pg_class'::regclass
                          AND k.refobjid = root.oid AND k.refobjsubid > 0
          JOIN pg_attribute a ON a.attrelid = root.oid AND a.attnum = k.refobjsubid

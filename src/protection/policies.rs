@@ -26,7 +26,7 @@ pub fn protect(catalog: &Catalog, TenantTable { oid, table, tenant }: &TenantTab
     let execute = |command| execute(catalog.scope(), &command);
     execute(command!("ALTER TABLE {} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY", table))?;
     execute(command!(
-        "CREATE POLICY tenant_isolation ON {} AS RESTRICTIVE USING (fluxbase_tenant.reachable('{}'::uuid))",
+        "CREATE POLICY tenant_isolation ON {} AS RESTRICTIVE USING (fluxbase_tenant.accessible('{}'::uuid))",
         table,
         tenant
     ))?;
@@ -58,7 +58,7 @@ pub fn protect_shared(catalog: &Catalog, table: &LockedTable, column: &Ident) ->
     // The sub-select is evaluated once per query, and its answer can be looked up in an index.
     execute(command!(
         "CREATE POLICY tenant_isolation ON {} AS RESTRICTIVE \
-         USING ({} = ANY ((SELECT fluxbase_tenant.reachable_tenant_ids())::uuid[]))",
+         USING ({} = ANY ((SELECT fluxbase_tenant.accessible_tenant_ids())::uuid[]))",
         name,
         column
     ))?;

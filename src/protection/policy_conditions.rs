@@ -10,9 +10,9 @@ use crate::error::{Error, Result};
 use crate::isolation::planner_support;
 use crate::pg::lists;
 
-/// The tenant in a condition that is a call of reachable() and nothing else.
+/// The tenant in a condition that is a call of accessible() and nothing else.
 pub fn tenant(condition: &str) -> Result<Option<Uuid>> {
-    let reachable = function("fluxbase_tenant.reachable(pg_catalog.uuid)");
+    let accessible = function("fluxbase_tenant.accessible(pg_catalog.uuid)");
     // SAFETY: a node; the tag tells its type.
     unsafe {
         let node = parse(condition)?;
@@ -20,13 +20,13 @@ pub fn tenant(condition: &str) -> Result<Option<Uuid>> {
             return Ok(None);
         }
         let call = node.cast::<pg_sys::FuncExpr>();
-        Ok(if Some((*call).funcid) == reachable { planner_support::tenant_asked_about(call) } else { None })
+        Ok(if Some((*call).funcid) == accessible { planner_support::tenant_asked_about(call) } else { None })
     }
 }
 
-/// The column in a condition that is `column = ANY ((SELECT reachable_tenant_ids()))` and nothing else.
+/// The column in a condition that is `column = ANY ((SELECT accessible_tenant_ids()))` and nothing else.
 pub fn column(condition: &str) -> Result<Option<i16>> {
-    let function = function("fluxbase_tenant.reachable_tenant_ids()");
+    let function = function("fluxbase_tenant.accessible_tenant_ids()");
     // SAFETY: a node; tags tell the types of nodes, and an operator with an array has two arguments.
     unsafe {
         let node = parse(condition)?;

@@ -21,7 +21,7 @@ unsafe extern "C-unwind" {
 pub fn next_value(sequence: pg_sys::Oid) -> Result<i64> {
     let reach = check::reach_of(sequence)?;
     if reach == check::Reach::Refused {
-        return Err(Error::OutOfReach { kind: "sequence", name: check::relation_name(sequence) });
+        return Err(Error::Inaccessible { kind: "sequence", name: check::relation_name(sequence) });
     }
     let check_permissions = reach == check::Reach::NoTenant;
     // SAFETY: the server's own function; it refuses what is not a sequence.

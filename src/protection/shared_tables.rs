@@ -104,7 +104,7 @@ impl Work<'_> {
     fn run(&mut self, command: &Command, object: String, done: &'static str) -> Result<()> {
         {
             let _pinned = Pinned::to(&self.table.locked);
-            let _nobody = SandboxIdentity::nobody()?;
+            let _nobody = SandboxIdentity::anonymous()?;
             Sandbox::enter_unforced(self.table.owner, &[(c"row_security", "on")])?
                 .run(command.as_str(), "protecting a table")?;
         }
@@ -114,7 +114,7 @@ impl Work<'_> {
 
     fn count(&self, query: &Command) -> Result<i64> {
         let _pinned = Pinned::to(&self.table.locked);
-        let _nobody = SandboxIdentity::nobody()?;
+        let _nobody = SandboxIdentity::anonymous()?;
         let _sandbox = Sandbox::enter_unforced(self.table.owner, &[(c"row_security", "on")])?;
         relations::count(self.catalog, query)
     }
@@ -153,7 +153,7 @@ impl Work<'_> {
     fn refuse_unknown_tenants(&self) -> Result<()> {
         let named = {
             let _pinned = Pinned::to(&self.table.locked);
-            let _nobody = SandboxIdentity::nobody()?;
+            let _nobody = SandboxIdentity::anonymous()?;
             let _sandbox = Sandbox::enter_unforced(self.table.owner, &[(c"row_security", "on")])?;
             relations::named_tenants(self.catalog, &self.table.locked.name, &self.column)?
         };

@@ -28,7 +28,7 @@ pub fn copy_rows(catalog: &Catalog, source: &Tenant, target: &Tenant) -> Result<
     let tables = copying::tables(catalog, from, to)?;
     let owner = owner_role_oid(target)?.ok_or_else(|| Error::internal("a new tenant without an owner role"))?;
     let (reader, read) = (Ident::new(owner_role(target.id)), Ident::new(owner_role(source.id)));
-    let triggers = copying::insistent_triggers(catalog, to)?;
+    let triggers = copying::always_firing_triggers(catalog, to)?;
     let disabled = triggers.iter().map(|one| command!("ALTER TABLE {} DISABLE TRIGGER {}", &one.table, &one.name));
     alter(owner, target, disabled)?;
     {

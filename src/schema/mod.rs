@@ -1,14 +1,16 @@
 //! Tenant schemas: named, provisioned, kept apart, mended, dropped.
 
 mod copy;
-mod hanging;
+mod external_dependents;
 mod names;
 mod provision;
 mod repair;
 mod repair_catalog;
 
 pub use copy::copy_rows;
-pub use hanging::{close, drop_hanging, drop_with_hanging, hanging, hangs_by_extension, leave_extensions};
+pub use external_dependents::{
+    close, drop_dependents, drop_with_dependents, external_dependents, has_dependents_of_extensions, leave_extensions,
+};
 pub use names::schema_name;
 pub use provision::{create, drop_owner_role, owner_role_is_burdened, owner_role_oid, rename};
 pub use repair::{Repaired, repair};

@@ -80,7 +80,7 @@ pub fn define() {
         c"A background worker makes up for each that is taken.",
         &SPARE_TENANTS,
         0,
-        MOST_SPARES,
+        MAX_SPARES,
         GucContext::Suset,
         GucFlags::default(),
     );

@@ -7,7 +7,7 @@ mod values;
 pub use define::define;
 pub use identity::{Change, identity_changes, on_identity_change};
 pub use values::{
-    CHOICE, Choice, CreatePolicy, DefaultTenant, MOST_SPARES, PATHS, Paths, SANDBOX, SchemaNaming, TENANT_ID, USER_ID,
+    CHOICE, Choice, CreatePolicy, DefaultTenant, MAX_SPARES, PATHS, Paths, SANDBOX, SchemaNaming, TENANT_ID, USER_ID,
     create_policy, default_tenant, foreign_tenant_id_setting, foreign_user_id_setting, max_tenants, sandbox,
     schema_naming, schema_prefix, spare_tenants, tenant_id, tenant_id_setting, user_id, user_id_setting,
 };

@@ -45,7 +45,7 @@ pub enum SchemaNaming {
 }
 
 /// Spare tenants at most.
-pub const MOST_SPARES: i32 = 10_000;
+pub const MAX_SPARES: i32 = 10_000;
 
 pub(super) type Text = GucSetting<Option<CString>>;
 

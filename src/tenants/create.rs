@@ -14,7 +14,7 @@ use crate::pg::Jsonb;
 use crate::pg::locks::unless_locked;
 
 /// With whoever has locked what is in a spare: without it the tenant is made from nothing.
-const PATIENCE: &str = "2s";
+const LOCK_WAIT: &str = "2s";
 
 /// The arguments of `tenant_create`, but for those that are in the permit.
 pub struct Creation {
@@ -35,7 +35,7 @@ pub fn create(catalog: &Catalog, permit: &CreatePermit, wanted: Creation) -> Res
     }
     if permit.id().is_none() {
         let of_spare = || of_spare(catalog, permit, slug.clone(), name, wanted.metadata.clone());
-        if let Some(tenant) = unless_locked(PATIENCE, of_spare)?.flatten() {
+        if let Some(tenant) = unless_locked(LOCK_WAIT, of_spare)?.flatten() {
             return Ok(tenant);
         }
     }

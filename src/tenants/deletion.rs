@@ -20,7 +20,7 @@ pub fn destroy(catalog: &Catalog, tenant: Tenant) -> Result<Tenant> {
         migrations::take_lock(&tenant)?;
     }
     tenants::delete(catalog, tenant.id)?;
-    if schema::drop_with_hanging(catalog, &tenant)? {
+    if schema::drop_with_dependents(catalog, &tenant)? {
         removal::remove_owner_role(catalog, tenant.id)?;
     } else {
         schema::close(catalog, &tenant)?;

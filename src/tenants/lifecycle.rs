@@ -30,7 +30,7 @@ fn id_by_slug(catalog: &Catalog, slug: &str) -> Result<Option<Uuid>> {
         Caller::Service(id) => {
             Ok(tenants::by_id(catalog, id)?.filter(|tenant| tenant.slug == slug).map(|tenant| tenant.id))
         }
-        Caller::Nobody => Ok(None),
+        Caller::Anonymous => Ok(None),
     }
 }
 

@@ -13,8 +13,8 @@ use crate::{schema, settings};
 /// Slugs tried for a tenant that was given none, before its id goes into the slug.
 const SLUG_ATTEMPTS: u32 = 21;
 /// What a dump can be restored with: the server writes values that it cannot read again.
-const MOST_LEVELS: usize = 6000;
-const MOST_BYTES: usize = 16 << 20;
+const MAX_LEVELS: usize = 6000;
+const MAX_BYTES: usize = 16 << 20;
 
 /// Row, schema, owner role and grants, and nothing in the schema yet.
 pub fn provision(
@@ -96,13 +96,13 @@ pub(super) fn require_metadata(metadata: &Jsonb) -> Result<()> {
     if !metadata.is_object() {
         return Err(Error::invalid("metadata must be a JSON object", "Wrap the value, as in {\"key\": value}."));
     }
-    let (depth, digits) = metadata.depth_and_digits(MOST_BYTES);
-    if metadata.size() > MOST_BYTES || digits > MOST_BYTES {
+    let (depth, digits) = metadata.depth_and_digits(MAX_BYTES);
+    if metadata.size() > MAX_BYTES || digits > MAX_BYTES {
         return Err(Error::invalid("metadata is larger than 16 MB", "Keep what is large in a table of the tenant's."));
     }
-    if depth > MOST_LEVELS {
+    if depth > MAX_LEVELS {
         return Err(Error::invalid(
-            format!("metadata is nested deeper than {MOST_LEVELS} levels"),
+            format!("metadata is nested deeper than {MAX_LEVELS} levels"),
             "A dump of it could not be restored.",
         ));
     }

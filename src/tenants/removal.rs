@@ -19,15 +19,15 @@ use crate::pg::{attempt_any, locks};
 use crate::schema;
 
 /// How long the deleting session waits for a lock of somebody else's.
-const PATIENCE: &str = "200ms";
+const LOCK_WAIT: &str = "200ms";
 
-const PATIENCE_WITH_ALL: Duration = Duration::from_secs(1);
+const LOCK_WAIT_FOR_ALL: Duration = Duration::from_secs(1);
 
 /// Rows of one table that the deleting transaction removes.
-const MOST_ROWS: u64 = 10_000;
+const MAX_ROWS: u64 = 10_000;
 
 /// Tables that the deleting transaction locks for the sake of one shared table.
-const MOST_LOCKS: usize = 1000;
+const MAX_LOCKS: usize = 1000;
 
 /// The worker drops it with its owner role.
 pub fn leave_schema(catalog: &Catalog, tenant_id: Uuid) -> Result<()> {
@@ -36,7 +36,7 @@ pub fn leave_schema(catalog: &Catalog, tenant_id: Uuid) -> Result<()> {
 
 /// After the schema is gone.
 pub fn remove_owner_role(catalog: &Catalog, tenant_id: Uuid) -> Result<()> {
-    if schema::owner_role_is_burdened(catalog, tenant_id)? || !schema::drop_owner_role(catalog, tenant_id, PATIENCE)? {
+    if schema::owner_role_is_burdened(catalog, tenant_id)? || !schema::drop_owner_role(catalog, tenant_id, LOCK_WAIT)? {
         removals::request(catalog, tenant_id, None)?;
     }
     Ok(())
@@ -49,7 +49,7 @@ pub fn remove_rows_elsewhere(catalog: &Catalog, tenant_id: Uuid) -> Result<()> {
     for table in &tables {
         removals::request(catalog, tenant_id, Some(table.oid))?;
     }
-    let until = Instant::now() + PATIENCE_WITH_ALL;
+    let until = Instant::now() + LOCK_WAIT_FOR_ALL;
     for table in &tables {
         if Instant::now() > until {
             break;
@@ -69,7 +69,7 @@ fn remove_rows(caller: pg_sys::Oid, table: &SharedTable, tenant_id: Uuid, until:
         let tables: Vec<_> = touched.iter().map(|one| one.table).collect();
         let are_trusted = |catalog: &Catalog| shared_tables::are_trusted(catalog, tables.clone(), caller);
         if is_referred_to
-            || touched.len() > MOST_LOCKS
+            || touched.len() > MAX_LOCKS
             || !are_trusted(&Catalog::latest()?)?
             || !locks::try_lock_for_writing(touched.iter().map(|one| one.table))
         {
@@ -87,16 +87,16 @@ fn remove_rows(caller: pg_sys::Oid, table: &SharedTable, tenant_id: Uuid, until:
         if parts.iter().any(|part| touched.iter().all(|one| one.table != part.oid)) {
             return Ok(());
         }
-        let _nobody = SandboxIdentity::nobody()?;
+        let _nobody = SandboxIdentity::anonymous()?;
         for part in &parts {
-            let _sandbox = Sandbox::enter_unforced(part.owner, &[(c"lock_timeout", PATIENCE)])?;
+            let _sandbox = Sandbox::enter_unforced(part.owner, &[(c"lock_timeout", LOCK_WAIT)])?;
             // Members may lock each row, and the server waits for one after another.
             let rows = Rows { until: Some(until), ..rows(table, part, tenant_id) };
-            if rows.count(MOST_ROWS + 1)? > MOST_ROWS {
+            if rows.count(MAX_ROWS + 1)? > MAX_ROWS {
                 return Err(Error::conflict("too many rows", "The worker removes them."));
             }
             // There are no others, as was just seen.
-            rows.delete(&Triggers::OfKeysAlone, MOST_ROWS)?;
+            rows.delete(&Triggers::OfKeysAlone, MAX_ROWS)?;
         }
         Ok(())
     })?;

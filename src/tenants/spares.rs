@@ -11,13 +11,13 @@ use crate::catalog::{Catalog, applied, spares, taken};
 use crate::error::{Error, Result};
 use crate::migrations::{self, Nontransactional};
 use crate::model::{Slug, ids};
-use crate::pg::locks::{ObjectLock, with_patience};
+use crate::pg::locks::{ObjectLock, with_lock_wait};
 use crate::pg::{Jsonb, attempt};
 use crate::schema;
-use crate::settings::{self, MOST_SPARES};
+use crate::settings::{self, MAX_SPARES};
 
 /// With spares that somebody is taking.
-const PATIENCE: &str = "2s";
+const LOCK_WAIT: &str = "2s";
 
 /// What was done to have as many spares as wanted.
 #[derive(Default)]
@@ -54,9 +54,9 @@ pub fn rename(
 /// In the caller's transaction.
 pub fn fill(catalog: &Catalog, _permit: &InstancePermit, wanted: Option<i32>) -> Result<Filled> {
     let wanted = wanted.unwrap_or_else(settings::spare_tenants);
-    if !(0..=MOST_SPARES).contains(&wanted) {
+    if !(0..=MAX_SPARES).contains(&wanted) {
         return Err(Error::invalid(
-            format!("the number of spare tenants must be between 0 and {MOST_SPARES}"),
+            format!("the number of spare tenants must be between 0 and {MAX_SPARES}"),
             "A handful is enough: each that is taken is replaced in the background.",
         ));
     }
@@ -109,7 +109,7 @@ pub fn unregister_migration(catalog: &Catalog, permit: &InstancePermit, version:
     let spares = spares::with_migration(catalog, version)?;
     migrations::refuse_applied(version, applied::tenants_with(catalog, version)? - spares.len() as i64)?;
     let discard = || spares.into_iter().try_for_each(|id| discard(catalog, id));
-    with_patience(PATIENCE, discard)?.ok_or_else(|| migrations::being_applied(version))?;
+    with_lock_wait(LOCK_WAIT, discard)?.ok_or_else(|| migrations::being_applied(version))?;
     migrations::unregister(catalog, permit, version)
 }
 

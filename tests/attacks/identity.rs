@@ -145,7 +145,7 @@ fn internal_functions_are_nobodys_to_call(db: &Db) {
     let mut superuser = db.superuser();
     assert!(!one::<bool>(
         &mut superuser,
-        "SELECT has_function_privilege($1, 'fluxbase_tenant.reachable_support(internal)', 'EXECUTE')",
+        "SELECT has_function_privilege($1, 'fluxbase_tenant.accessible_support(internal)', 'EXECUTE')",
         &[&scene.role]
     ));
     // Superusers get an error, not a crash.
@@ -156,11 +156,11 @@ fn internal_functions_are_nobodys_to_call(db: &Db) {
     // Those that policies call tell the caller of the caller alone.
     let mine: Vec<Uuid> = column(&mut client, "SELECT unnest(fluxbase_tenant.visible_tenant_ids())", &[]);
     assert_eq!(mine, [scene.thief]);
-    let mine: Vec<Uuid> = column(&mut client, "SELECT unnest(fluxbase_tenant.reachable_tenant_ids())", &[]);
+    let mine: Vec<Uuid> = column(&mut client, "SELECT unnest(fluxbase_tenant.accessible_tenant_ids())", &[]);
     assert_eq!(mine, [scene.thief]);
-    let reachable = "SELECT fluxbase_tenant.reachable($1)";
-    assert!(one::<bool>(&mut client, reachable, &[&scene.thief]));
-    assert!(!one::<bool>(&mut client, reachable, &[&scene.victim]));
+    let accessible = "SELECT fluxbase_tenant.accessible($1)";
+    assert!(one::<bool>(&mut client, accessible, &[&scene.thief]));
+    assert!(!one::<bool>(&mut client, accessible, &[&scene.victim]));
 }
 
 /// Every function of the extension, with arguments that most of them refuse, inside blocks that go on after the error.

@@ -345,7 +345,7 @@ fn migrations_that_analyze(db: &Db) {
     // Without a list it means the tenant's own tables.
     db.add_migration("3", "CREATE INDEX ON notes (body); ANALYZE");
     run(&mut db.admin(), &format!("SELECT tenant_migrate('{}')", scene.victim));
-    db.add_outside("4", "VACUUM ANALYZE");
+    db.add_nontransactional("4", "VACUUM ANALYZE");
     db.migrate_all("tenants => '{victim}', retries => 0, parallel => 1");
     assert_eq!(loot(&scene), [""; 0]);
     let analyzed = "SELECT count(*) FROM pg_stats WHERE schemaname = 'tenant_victim' AND tablename = 'notes'";

@@ -103,7 +103,7 @@ fn names_that_the_worker_resolves(db: &Db) {
         "{spy} SET search_path = tenant_thief, pg_catalog; CREATE INDEX CONCURRENTLY n_idx ON bait (n);
          CREATE UNIQUE INDEX CONCURRENTLY one_idx ON bait (n); VACUUM bait"
     );
-    db.add_outside("2", &script);
+    db.add_nontransactional("2", &script);
     assert_eq!(db.migrate_all("tenants => '{thief}', parallel => 1"), ["thief failed 0 23505"]);
     run(&mut db.superuser(), "DELETE FROM tenant_thief.bait");
     assert_eq!(db.migrate_all("tenants => '{thief}', parallel => 1"), ["thief migrated 1"]);

@@ -124,7 +124,7 @@ fn functions_named_like_the_servers(db: &Db) {
         ("array_agg", "uuid", "uuid[]"),
         ("has_table_privilege", "text, oid, text", "boolean"),
         ("tenant_is_instance_admin", "", "boolean"),
-        ("reachable", "uuid", "boolean"),
+        ("accessible", "uuid", "boolean"),
         ("pg_get_expr", "pg_node_tree, oid", "text"),
     ] {
         run(

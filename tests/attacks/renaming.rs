@@ -85,7 +85,7 @@ fn partitions_that_are_attached(db: &Db) {
     let scene = world(db);
     run(
         &mut scene.thief(),
-        "CREATE POLICY tenant_isolation ON lair.t AS RESTRICTIVE USING (thief = ANY ((SELECT fluxbase_tenant.reachable_tenant_ids())::uuid[]));
+        "CREATE POLICY tenant_isolation ON lair.t AS RESTRICTIVE USING (thief = ANY ((SELECT fluxbase_tenant.accessible_tenant_ids())::uuid[]));
          DROP POLICY IF EXISTS tenant_isolation ON lair.a; DROP POLICY IF EXISTS tenant_isolation ON lair.b",
     );
     let attach = "SET SESSION AUTHORIZATION {role}; ALTER TABLE lair.t ATTACH PARTITION lair.c FOR VALUES IN (9)";
@@ -130,7 +130,7 @@ fn schema_of_the_extension(db: &Db) {
     let mut thief = scene.thief();
     run(
         &mut thief,
-        "CREATE POLICY tenant_isolation ON lair.t AS RESTRICTIVE USING (thief = ANY ((SELECT fluxbase_tenant.reachable_tenant_ids())::uuid[]));
+        "CREATE POLICY tenant_isolation ON lair.t AS RESTRICTIVE USING (thief = ANY ((SELECT fluxbase_tenant.accessible_tenant_ids())::uuid[]));
          DROP POLICY IF EXISTS tenant_isolation ON lair.a; DROP POLICY IF EXISTS tenant_isolation ON lair.b; BEGIN; LOCK TABLE lair.a",
     );
     std::thread::scope(|scope| {

@@ -203,7 +203,7 @@ fn temporary_children(db: &Db) {
             "CREATE TEMPORARY TABLE child () INHERITS (lair.bait); INSERT INTO child VALUES (1, '{doomed}');
              CREATE TEMPORARY TABLE mine (n int, tenant_id uuid);
              CREATE POLICY tenant_isolation ON mine
-                 USING (tenant_id = ANY ((SELECT fluxbase_tenant.reachable_tenant_ids())::uuid[]))"
+                 USING (tenant_id = ANY ((SELECT fluxbase_tenant.accessible_tenant_ids())::uuid[]))"
         ),
     );
     run(&mut db.superuser(), &format!("SELECT tenant_delete('{doomed}')"));
@@ -369,7 +369,7 @@ fn tables_with_the_policy_that_nobody_listed(db: &Db) {
     run(
         &mut scene.thief(),
         "CREATE TABLE lair.claims (tenant_id uuid); CREATE TABLE lair.below () INHERITS (lair.claims);
-         CREATE POLICY tenant_isolation ON lair.claims USING (tenant_id = ANY ((SELECT fluxbase_tenant.reachable_tenant_ids())::uuid[]))",
+         CREATE POLICY tenant_isolation ON lair.claims USING (tenant_id = ANY ((SELECT fluxbase_tenant.accessible_tenant_ids())::uuid[]))",
     );
     let told = "SELECT object FROM tenant_check() WHERE object LIKE 'table lair.%'";
     assert_eq!(column::<String>(&mut db.superuser(), told, &[]), ["table lair.claims"]);

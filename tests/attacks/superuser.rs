@@ -188,7 +188,7 @@ fn types_left_for_the_next_tenant(db: &Db) {
              RETURN n; EXCEPTION WHEN OTHERS THEN RETURN n; END $f$;
          CREATE TABLE t AS SELECT 1 AS n";
     db.add_migration("2", evil);
-    db.add_outside("3", "CREATE INDEX CONCURRENTLY ON t (leave(n))");
+    db.add_nontransactional("3", "CREATE INDEX CONCURRENTLY ON t (leave(n))");
     db.add_migration("4", "INSERT INTO seen SELECT '00000000-0000-0000-0000-0000000000a1'::uuid");
     let told = db.migrate_all("retries => 0, parallel => 1");
     assert!(told.iter().all(|line| line.contains("migrated")), "{told:?}");

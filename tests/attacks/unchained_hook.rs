@@ -103,7 +103,7 @@ fn loaded_after_us_it_opens_nothing(db: &Db) {
     }
     let mut client = db.as_user(member);
     assert_eq!(column::<String>(&mut client, "SELECT body FROM tenant_acme.notes ORDER BY id", &[]), ["one", "two"]);
-    assert!(plan(&mut client, "SELECT * FROM tenant_acme.notes").contains("reachable"), "the policy answers");
+    assert!(plan(&mut client, "SELECT * FROM tenant_acme.notes").contains("accessible"), "the policy answers");
     assert_eq!(client.execute("UPDATE tenant_acme.notes SET body = 'x'", &[]).unwrap(), 2);
     act_as(&mut client, neighbour);
     reaches_nothing(&mut client);
@@ -115,7 +115,7 @@ fn loaded_before_us_it_changes_nothing(db: &Db) {
     expect_error(db.as_user(neighbour).query(COMMANDS[0], &[]), "42501");
     let mut client = db.as_user(member);
     assert_eq!(reached(&mut client, "tenant_acme.notes"), 2);
-    assert!(!plan(&mut client, COMMANDS[0]).contains("reachable"));
+    assert!(!plan(&mut client, COMMANDS[0]).contains("accessible"));
 }
 
 /// A superuser can do this to the own session alone.
@@ -171,7 +171,7 @@ fn library_that_chains_costs_nothing(db: &Db) {
     preload(db, &["fluxbase_tenant", &format!("'{}'", polite.display())]);
     let mut client = db.as_user(member);
     assert_eq!(reached(&mut client, "tenant_acme.notes"), 2);
-    assert!(!plan(&mut client, COMMANDS[0]).contains("reachable"));
+    assert!(!plan(&mut client, COMMANDS[0]).contains("accessible"));
     act_as(&mut client, neighbour);
     expect_error(client.query(COMMANDS[0], &[]), "42501");
 }

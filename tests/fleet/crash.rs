@@ -67,7 +67,7 @@ fn add_round(db: &Db, round: usize) {
     };
     let (first, outside, last) = (format!("{round}1"), format!("{round}2"), format!("{round}3"));
     db.add_migration(&first, &inside(&first));
-    db.add_outside(
+    db.add_nontransactional(
         &outside,
         &format!(
             "INSERT INTO log VALUES ('{outside}'); CREATE INDEX CONCURRENTLY i{outside} ON items (body);

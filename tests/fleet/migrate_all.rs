@@ -237,7 +237,7 @@ fn slow_run(db: &Db, tenants: usize) -> (Client, std::thread::JoinHandle<Result<
 }
 
 #[track_caller]
-fn ended_half_way_and_resumable(client: &mut Client) {
+fn ended_early_and_resumable(client: &mut Client) {
     until("the workers are gone", || workers(client) == 0);
     let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'relation' AND pid <> pg_backend_pid()
                  AND relation = 'fluxbase_tenant.tenants'::regclass AND mode <> 'AccessShareLock'";
@@ -254,14 +254,14 @@ fn cancelling_ends_the_workers(db: &Db) {
     let (mut client, ran, pid) = slow_run(db, 12);
     run(&mut client, &format!("SELECT pg_cancel_backend({pid})"));
     expect_error(ran.join().unwrap(), "57014");
-    ended_half_way_and_resumable(&mut client);
+    ended_early_and_resumable(&mut client);
 }
 
 fn terminating_the_caller_ends_the_workers(db: &Db) {
     let (mut client, ran, pid) = slow_run(db, 12);
     run(&mut client, &format!("SELECT pg_terminate_backend({pid})"));
     assert!(ran.join().unwrap().is_err());
-    ended_half_way_and_resumable(&mut client);
+    ended_early_and_resumable(&mut client);
 }
 
 fn terminating_a_worker_loses_nothing(db: &Db) {
@@ -270,7 +270,7 @@ fn terminating_a_worker_loses_nothing(db: &Db) {
                AND datname = current_database()";
     run(&mut client, sql);
     expect_error(ran.join().unwrap(), "55000").message_has("of 12 tenants done");
-    ended_half_way_and_resumable(&mut client);
+    ended_early_and_resumable(&mut client);
 }
 
 fn two_runs_share_the_work(db: &Db) {

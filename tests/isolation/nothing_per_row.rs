@@ -118,7 +118,7 @@ fn plans_are_those_without_a_policy(db: &Db) {
             let command = in_acme(command);
             let shown = plan(&mut client, &command);
             assert_eq!(shown, plan(&mut superuser, &command), "{command}");
-            assert!(!shown.contains("reachable"), "{command}: {shown}");
+            assert!(!shown.contains("accessible"), "{command}: {shown}");
         }
         let point = plan(&mut client, "SELECT * FROM tenant_acme.notes WHERE id = 1");
         for word in ["Filter: true", "InitPlan", "SubPlan", "One-Time"] {

@@ -28,7 +28,7 @@ const WEAKENING: &[&str] = &[
     "DROP POLICY tenant_isolation ON notes",
     "DROP POLICY IF EXISTS tenant_isolation ON notes CASCADE",
     "ALTER POLICY tenant_isolation ON notes USING (true)",
-    "ALTER POLICY tenant_isolation ON notes USING (fluxbase_tenant.reachable(gen_random_uuid()))",
+    "ALTER POLICY tenant_isolation ON notes USING (fluxbase_tenant.accessible(gen_random_uuid()))",
     "ALTER POLICY tenant_isolation ON notes WITH CHECK (true)",
     "ALTER POLICY tenant_isolation ON notes TO CURRENT_USER",
 ];

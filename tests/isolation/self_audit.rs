@@ -125,9 +125,9 @@ fn tables_that_lost_their_protection(db: &Db) {
         "ALTER POLICY tenant_isolation ON tenant_acme.notes USING (true)",
         "ALTER POLICY tenant_isolation ON tenant_acme.notes TO postgres",
         "ALTER POLICY tenant_isolation ON tenant_acme.notes WITH CHECK (true)",
-        "ALTER POLICY tenant_isolation ON tenant_acme.notes USING (fluxbase_tenant.reachable(gen_random_uuid()))",
+        "ALTER POLICY tenant_isolation ON tenant_acme.notes USING (fluxbase_tenant.accessible(gen_random_uuid()))",
         "ALTER EVENT TRIGGER fluxbase_tenant_after_drop DISABLE; DROP POLICY tenant_isolation ON tenant_acme.notes;
-         CREATE POLICY tenant_isolation ON tenant_acme.notes USING (fluxbase_tenant.reachable('{t}'));
+         CREATE POLICY tenant_isolation ON tenant_acme.notes USING (fluxbase_tenant.accessible('{t}'));
          ALTER EVENT TRIGGER fluxbase_tenant_after_drop ENABLE ALWAYS",
     ] {
         soil.mended(seed, &lost);
@@ -226,7 +226,7 @@ fn shared_tables_that_lost_their_protection(db: &Db) {
         "DROP POLICY tenant_isolation ON jobs",
         "ALTER POLICY tenant_isolation ON jobs USING (true)",
         "ALTER POLICY tenant_isolation ON jobs TO app_user",
-        "ALTER POLICY tenant_isolation ON jobs USING (tenant_id = ANY ((SELECT fluxbase_tenant.reachable_tenant_ids())::uuid[]) OR n > 0)",
+        "ALTER POLICY tenant_isolation ON jobs USING (tenant_id = ANY ((SELECT fluxbase_tenant.accessible_tenant_ids())::uuid[]) OR n > 0)",
     ] {
         soil.mended(seed, &[("error", "table public.jobs", lost)]);
     }

@@ -18,7 +18,7 @@ cases![
     rows_say_what_is_expected_and_what_is_there,
     schema_gone,
     repeatable_migration_that_has_changed,
-    migration_that_stopped_half_way,
+    migration_that_is_unfinished,
     deleted_and_suspended_tenants,
     instance_admins_alone_may_ask,
 ];
@@ -168,7 +168,7 @@ fn rows_say_what_is_expected_and_what_is_there(db: &Db) {
         &mut db.superuser(),
         &format!(
             "ALTER TABLE tenant_acme.notes ALTER body SET DEFAULT 'tenant_acme', OWNER TO postgres;
-             ALTER POLICY tenant_isolation ON tenant_acme.notes USING (fluxbase_tenant.reachable('{acme}') OR true);
+             ALTER POLICY tenant_isolation ON tenant_acme.notes USING (fluxbase_tenant.accessible('{acme}') OR true);
              GRANT SELECT (id) ON tenant_acme.notes TO app_user WITH GRANT OPTION"
         ),
     );
@@ -183,8 +183,8 @@ fn rows_say_what_is_expected_and_what_is_there(db: &Db) {
         ["owner of table notes", &owner, "postgres"],
         [
             "policy notes.tenant_isolation",
-            &format!("RESTRICTIVE FOR ALL TO PUBLIC USING (fluxbase_tenant.reachable('{acme}'::uuid))"),
-            &format!("RESTRICTIVE FOR ALL TO PUBLIC USING ((fluxbase_tenant.reachable('{acme}'::uuid) OR true))"),
+            &format!("RESTRICTIVE FOR ALL TO PUBLIC USING (fluxbase_tenant.accessible('{acme}'::uuid))"),
+            &format!("RESTRICTIVE FOR ALL TO PUBLIC USING ((fluxbase_tenant.accessible('{acme}'::uuid) OR true))"),
         ],
     ];
     assert_eq!(told, expected);
@@ -225,7 +225,7 @@ fn repeatable_migration_that_has_changed(db: &Db) {
     assert_eq!(told_of(&mut db.admin(), acme), ["view b different"]);
 }
 
-fn migration_that_stopped_half_way(db: &Db) {
+fn migration_that_is_unfinished(db: &Db) {
     db.add_migration("1", "CREATE TABLE notes (id int)");
     let acme = db.new_tenant("acme", new_user());
     let add = "SELECT version FROM tenant_migration_add('2', 'two', $1, transactional => false)";

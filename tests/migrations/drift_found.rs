@@ -171,7 +171,7 @@ fn policies(db: &Db) {
             ("ALTER POLICY mine ON notes TO PUBLIC", &["policy notes.mine different"]),
             ("DROP POLICY tenant_isolation ON plain", &["policy plain.tenant_isolation missing"]),
             (
-                "ALTER POLICY tenant_isolation ON plain USING (fluxbase_tenant.reachable(gen_random_uuid()))",
+                "ALTER POLICY tenant_isolation ON plain USING (fluxbase_tenant.accessible(gen_random_uuid()))",
                 &["policy plain.tenant_isolation different"],
             ),
             ("ALTER TABLE plain DISABLE ROW LEVEL SECURITY", &["row-level security of table plain different"]),

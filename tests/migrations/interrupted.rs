@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use crate::cases;
 use crate::support::fleet::{until, workers};
-use crate::support::half_way::{HALF, fleet_with_log, old_snapshot, steps};
 use crate::support::people::{column, one, run};
+use crate::support::unfinished::{HALF, fleet_with_log, old_snapshot, steps};
 use crate::support::{Db, expect_error, expect_refusal};
 
 cases![
@@ -47,7 +47,7 @@ fn waiting_at(client: &mut Client, done: i32) {
 
 fn killed_while_it_builds(db: &Db) {
     let mut client = fleet_with_log(db, 1);
-    db.add_outside("3", HALF);
+    db.add_nontransactional("3", HALF);
     // In its last phase, and in its first.
     for blocking in ["SELECT 1", "INSERT INTO tenant_t1.items VALUES (77, 'open')"] {
         let mut holder = old_snapshot(db);
@@ -69,7 +69,7 @@ fn killed_while_it_builds(db: &Db) {
 
 fn cancelled_while_it_builds(db: &Db) {
     let mut client = fleet_with_log(db, 2);
-    db.add_outside("3", HALF);
+    db.add_nontransactional("3", HALF);
     let mut holder = old_snapshot(db);
     let mut caller = db.admin();
     let pid: i32 = one(&mut caller, "SELECT pg_backend_pid()", &[]);
@@ -88,7 +88,7 @@ fn cancelled_while_it_builds(db: &Db) {
 /// The build is done, and nobody knows: not even after an attempt that could not so much as look.
 fn killed_between_the_build_and_its_note(db: &Db) {
     let mut client = fleet_with_log(db, 1);
-    db.add_outside("3", HALF);
+    db.add_nontransactional("3", HALF);
     let mut holder = old_snapshot(db);
     let ran = db.migrate_all_aside("lock_timeout => '0'");
     waiting_at(&mut client, 1);
@@ -106,7 +106,7 @@ fn killed_between_the_build_and_its_note(db: &Db) {
     assert_eq!(steps(&mut client, "t1"), "1 3");
     db.assert_all_is_done();
     // An index that was there before is no such thing: it is told again and again.
-    db.add_outside("4", "CREATE INDEX CONCURRENTLY body_idx ON items (id)");
+    db.add_nontransactional("4", "CREATE INDEX CONCURRENTLY body_idx ON items (id)");
     for _ in 0..2 {
         assert_eq!(db.migrate_all(""), ["t1 failed 0 42P07"]);
     }
@@ -117,7 +117,7 @@ const DETACH: &str = "INSERT INTO log (step) VALUES (1); ALTER TABLE parts DETAC
 
 fn killed_while_it_detaches(db: &Db) {
     let mut client = fleet_with_log(db, 1);
-    db.add_outside("3", DETACH);
+    db.add_nontransactional("3", DETACH);
     let mut reader = db.superuser();
     run(&mut reader, "BEGIN; SELECT count(*) FROM tenant_t1.parts");
     let ran = db.migrate_all_aside("lock_timeout => '0'");
@@ -131,7 +131,7 @@ fn killed_while_it_detaches(db: &Db) {
 
 fn detaching_that_was_given_up_is_finished(db: &Db) {
     let mut client = fleet_with_log(db, 1);
-    db.add_outside("3", DETACH);
+    db.add_nontransactional("3", DETACH);
     let mut reader = db.superuser();
     run(&mut reader, "BEGIN; SELECT count(*) FROM tenant_t1.parts");
     assert_eq!(db.migrate_all("lock_timeout => '50 ms', retries => 1"), ["t1 failed 0 55P03"]);
@@ -154,7 +154,7 @@ fn detached(db: &Db, client: &mut Client) {
 fn drop_of_an_index_that_was_given_up_is_finished(db: &Db) {
     let mut client = fleet_with_log(db, 1);
     db.add_migration("3", "CREATE INDEX old_idx ON items (body)");
-    db.add_outside(
+    db.add_nontransactional(
         "4",
         "INSERT INTO log (step) VALUES (1); DROP INDEX CONCURRENTLY old_idx; INSERT INTO log (step) VALUES (3)",
     );
@@ -172,7 +172,7 @@ fn drop_of_an_index_that_was_given_up_is_finished(db: &Db) {
 
 fn two_runs_do_it_once(db: &Db) {
     let mut client = fleet_with_log(db, 8);
-    db.add_outside("3", &format!("SELECT pg_sleep(0.02); {HALF}; SELECT pg_sleep(0.02)"));
+    db.add_nontransactional("3", &format!("SELECT pg_sleep(0.02); {HALF}; SELECT pg_sleep(0.02)"));
     db.add_migration("4", "INSERT INTO log (step) VALUES (4)");
     let runs: Vec<_> = (0..3).map(|_| db.migrate_all_aside("lock_timeout => '20 s'")).collect();
     let visits: Vec<String> = runs.into_iter().flat_map(|ran| ran.join().unwrap().unwrap()).collect();
@@ -191,7 +191,7 @@ fn whatever_isolation_the_database_has(db: &Db) {
     for (number, level) in (3..).zip(["repeatable read", "serializable"]) {
         db.configure("default_transaction_isolation", level);
         let script = HALF.replace("body_idx", &format!("body{number}_idx"));
-        db.add_outside(&number.to_string(), &script);
+        db.add_nontransactional(&number.to_string(), &script);
         let runs: Vec<_> = (0..2).map(|_| db.migrate_all_aside("lock_timeout => '20 s'")).collect();
         let visits: Vec<String> = runs.into_iter().flat_map(|ran| ran.join().unwrap().unwrap()).collect();
         let failed: Vec<&String> = visits.iter().filter(|visit| !visit.contains("migrated")).collect();
@@ -206,7 +206,7 @@ fn whatever_isolation_the_database_has(db: &Db) {
 /// A build waits for all old snapshots; one of a worker that waits for the build would make a circle.
 fn second_run_waits_and_is_not_waited_for(db: &Db) {
     let mut client = fleet_with_log(db, 1);
-    db.add_outside("3", HALF);
+    db.add_nontransactional("3", HALF);
     // In the build's first phase, so that the second run's snapshot is older than the index.
     let mut holder = db.superuser();
     run(&mut holder, "BEGIN; INSERT INTO tenant_t1.items VALUES (77, 'open')");
@@ -227,7 +227,7 @@ fn second_run_waits_and_is_not_waited_for(db: &Db) {
 
 fn others_are_told_while_it_runs(db: &Db) {
     let mut client = fleet_with_log(db, 1);
-    db.add_outside("3", HALF);
+    db.add_nontransactional("3", HALF);
     let id: Uuid = one(&mut client, "SELECT id FROM tenant_get_by_slug('t1')", &[]);
     let mut holder = old_snapshot(db);
     let ran = db.migrate_all_aside("lock_timeout => '0'");
@@ -263,7 +263,7 @@ fn others_are_told_while_it_runs(db: &Db) {
 
 fn lock_timeout_and_retries(db: &Db) {
     let mut client = fleet_with_log(db, 3);
-    db.add_outside("3", HALF);
+    db.add_nontransactional("3", HALF);
     let mut holder = db.superuser();
     run(&mut holder, "BEGIN; INSERT INTO tenant_t2.items VALUES (9, 'nine')");
     let told = db.migrate_all("lock_timeout => '50 ms', retries => 2");
@@ -288,7 +288,7 @@ fn index_that_somebody_else_builds_stays(db: &Db) {
         let sql = "SELECT count(*) FROM pg_index WHERE NOT indisvalid AND indisready";
         one::<i64>(&mut client, sql, &[]) == 1
     });
-    db.add_outside("3", "CREATE INDEX CONCURRENTLY other_idx ON items (body)");
+    db.add_nontransactional("3", "CREATE INDEX CONCURRENTLY other_idx ON items (body)");
     let ran = db.migrate_all_aside("lock_timeout => '20 s'");
     std::thread::sleep(std::time::Duration::from_millis(300));
     run(&mut holder, "COMMIT");
@@ -306,7 +306,7 @@ fn a_second_run_that_is_waited_for(db: &Db) {
     db.new_fleet(1);
     db.add_migration("2", "INSERT INTO items VALUES (1, 'a')");
     db.migrate_all("");
-    db.add_outside("3", "CREATE INDEX CONCURRENTLY body_idx ON items (body)");
+    db.add_nontransactional("3", "CREATE INDEX CONCURRENTLY body_idx ON items (body)");
     let mut holder = db.superuser();
     run(&mut holder, "BEGIN; INSERT INTO tenant_t1.items VALUES (2, 'b')");
     let first = db.migrate_all_aside("lock_timeout => '0'");

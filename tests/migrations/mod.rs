@@ -7,7 +7,6 @@ mod errors;
 mod files;
 mod files_refused;
 mod functions;
-mod half_way;
 mod interrupted;
 mod markers;
 mod nontransactional;
@@ -16,6 +15,7 @@ mod repeatable;
 mod rollback;
 mod sandbox;
 mod scripts;
+mod unfinished;
 
 crate::files![
     drift,
@@ -25,7 +25,7 @@ crate::files![
     files,
     files_refused,
     functions,
-    half_way,
+    unfinished,
     interrupted,
     markers,
     nontransactional,

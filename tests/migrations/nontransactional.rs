@@ -40,7 +40,7 @@ fn every_command_that_needs_it(db: &Db) {
          INSERT INTO parts VALUES (1), (2); INSERT INTO items VALUES (1, 'a'), (2, 'b')",
     );
     assert_eq!(db.migrate_all(""), ["t1 migrated 1", "t2 migrated 1", "t3 migrated 1"]);
-    db.add_outside(
+    db.add_nontransactional(
         "3",
         "CREATE INDEX CONCURRENTLY body_idx ON items (body);
          CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS pair_idx ON items (id, lower(body)) WHERE id > 0;
@@ -80,11 +80,11 @@ fn every_command_that_needs_it(db: &Db) {
 fn in_order_with_migrations_in_transactions(db: &Db) {
     db.new_fleet(3);
     db.add_migration("2", "CREATE TABLE log (n serial, step int); INSERT INTO log (step) VALUES (2)");
-    db.add_outside("3", "INSERT INTO log (step) VALUES (3); CREATE INDEX CONCURRENTLY step_idx ON log (step)");
-    db.add_outside("4", "DROP INDEX CONCURRENTLY step_idx; INSERT INTO log (step) VALUES (4); VACUUM log");
+    db.add_nontransactional("3", "INSERT INTO log (step) VALUES (3); CREATE INDEX CONCURRENTLY step_idx ON log (step)");
+    db.add_nontransactional("4", "DROP INDEX CONCURRENTLY step_idx; INSERT INTO log (step) VALUES (4); VACUUM log");
     db.add_migration("5", "INSERT INTO log (step) VALUES (5); CREATE INDEX step_idx ON log (step, n)");
     db.add_migration("6", "INSERT INTO log (step) VALUES (6)");
-    db.add_outside("7", "REINDEX INDEX CONCURRENTLY step_idx; INSERT INTO log (step) VALUES (7)");
+    db.add_nontransactional("7", "REINDEX INDEX CONCURRENTLY step_idx; INSERT INTO log (step) VALUES (7)");
     let sql = "SELECT concat_ws(' ', slug, status, from_version, to_version, applied) FROM tenant_migrate_all()
                ORDER BY slug";
     let told: Vec<String> = column(&mut db.admin(), sql, &[]);
@@ -106,7 +106,7 @@ fn new_tenants_get_it_inside(db: &Db) {
         "CREATE TABLE items (id int PRIMARY KEY, body text); CREATE INDEX old_idx ON items (id);
          CREATE TABLE parts (n int) PARTITION BY LIST (n); CREATE TABLE part1 PARTITION OF parts FOR VALUES IN (1)",
     );
-    db.add_outside(
+    db.add_nontransactional(
         "2",
         "INSERT INTO items VALUES (1, 'x'); CREATE UNIQUE INDEX CONCURRENTLY body_idx ON items (body); VACUUM items;
          REINDEX TABLE CONCURRENTLY items; DROP INDEX CONCURRENTLY old_idx; CLUSTER items USING items_pkey;
@@ -128,7 +128,7 @@ fn new_tenants_get_it_inside(db: &Db) {
     }
     db.assert_all_is_done();
     // What fails inside takes the tenant with it.
-    db.add_outside("4", "INSERT INTO items VALUES (4, 'z'); CREATE INDEX CONCURRENTLY z_idx ON items (body)");
+    db.add_nontransactional("4", "INSERT INTO items VALUES (4, 'z'); CREATE INDEX CONCURRENTLY z_idx ON items (body)");
     let failed = admin.query("SELECT tenant_create('d', 'D')", &[]);
     expect_error(failed, "23505").context_has("migration version \"4\" (change 4), statement 1 of 2");
     assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM pg_namespace WHERE nspname = 'tenant_d'", &[]), 0);
@@ -137,7 +137,7 @@ fn new_tenants_get_it_inside(db: &Db) {
 fn tenant_migrate_refuses_before_anything_ran(db: &Db) {
     db.new_fleet(1);
     db.add_migration("2", "ALTER TABLE items ADD COLUMN a int");
-    db.add_outside("3", "CREATE INDEX CONCURRENTLY body_idx ON items (body)");
+    db.add_nontransactional("3", "CREATE INDEX CONCURRENTLY body_idx ON items (body)");
     let mut admin = db.admin();
     let id: Uuid = one(&mut admin, "SELECT id FROM tenant_get_by_slug('t1')", &[]);
     for target in [None, Some("3")] {
@@ -161,7 +161,7 @@ fn rehearsal_changes_nothing(db: &Db) {
     db.new_fleet(3);
     run(&mut db.superuser(), "INSERT INTO tenant_t2.items VALUES (1, 'x'), (2, 'x')");
     db.add_migration("2", "CREATE TABLE before ()");
-    db.add_outside(
+    db.add_nontransactional(
         "3",
         "CREATE UNIQUE INDEX CONCURRENTLY body_idx ON items (body); CREATE TABLE after (); VACUUM items",
     );
@@ -205,7 +205,7 @@ fn settings_last_as_long_as_their_migration(db: &Db) {
     db.add_migration("2", "CREATE TABLE told (n serial, path text, memory text, zone text, who text, tenant uuid)");
     let tell = "INSERT INTO told (path, memory, zone, who, tenant) SELECT current_setting('search_path'),
                 current_setting('maintenance_work_mem'), current_setting('TimeZone'), current_user, tenant_current_id();";
-    db.add_outside(
+    db.add_nontransactional(
         "3",
         &format!(
             "{tell} SET search_path = pg_catalog; {tell} SET maintenance_work_mem = '99MB'; SET TimeZone = 'Asia/Tokyo';
@@ -232,7 +232,7 @@ fn settings_last_as_long_as_their_migration(db: &Db) {
         assert_eq!(told, [before.as_str(), before.as_str(), after.as_str(), after.as_str()]);
     }
     // Not from a migration outside to the next one inside either, nor the role.
-    db.add_outside("4", "SET ROLE postgres");
+    db.add_nontransactional("4", "SET ROLE postgres");
     assert_eq!(db.migrate_all("parallel => 1, tenants => '{t1}'"), ["t1 failed 0 42501"]);
 }
 
@@ -240,7 +240,7 @@ fn runs_as_the_owner_and_as_its_service(db: &Db) {
     let boss = new_user();
     run(&mut db.admin(), &format!("SELECT tenant_grant_instance_admin('{boss}')"));
     db.new_fleet(2);
-    db.add_outside(
+    db.add_nontransactional(
         "2",
         "CREATE TABLE who AS SELECT current_user::text AS name, tenant_current_id() AS tenant,
              tenant_current_user_id() AS me, tenant_is_instance_admin() AS boss",
@@ -263,8 +263,8 @@ fn runs_as_the_owner_and_as_its_service(db: &Db) {
 
 fn up_to_a_target(db: &Db) {
     db.new_fleet(2);
-    db.add_outside("2", "CREATE INDEX CONCURRENTLY a_idx ON items (body)");
-    db.add_outside("3", "CREATE INDEX CONCURRENTLY b_idx ON items (body)");
+    db.add_nontransactional("2", "CREATE INDEX CONCURRENTLY a_idx ON items (body)");
+    db.add_nontransactional("3", "CREATE INDEX CONCURRENTLY b_idx ON items (body)");
     assert_eq!(db.migrate_all("'2'"), ["t1 migrated 1", "t2 migrated 1"]);
     assert_eq!(db.migration_status(), ["t1 2 1", "t2 2 1"]);
     assert_eq!(db.migrate_all("'2'"), [""; 0]);
@@ -291,7 +291,7 @@ fn what_the_caller_reads_after_an_index_was_built(db: &Db) {
          CREATE FUNCTION look_anew() RETURNS bigint LANGUAGE plpgsql VOLATILE AS
              'BEGIN RETURN (SELECT count(*) FROM tenant_acme.notes WHERE body = ''new''); END'",
     );
-    db.add_outside(
+    db.add_nontransactional(
         "2",
         "DO 'BEGIN WHILE (SELECT count(*) FROM public.gate) = 0 LOOP PERFORM pg_sleep(0.01); END LOOP; END';
          CREATE INDEX CONCURRENTLY body_idx ON notes (body)",
@@ -330,7 +330,7 @@ fn two_runs_of_which_one_reads_the_table(db: &Db) {
         &mut superuser,
         "INSERT INTO tenant_t1.items VALUES (1, 'a'); CREATE TABLE gate (); GRANT SELECT ON gate TO PUBLIC",
     );
-    db.add_outside(
+    db.add_nontransactional(
         "2",
         "CREATE INDEX CONCURRENTLY body_idx ON items (body);
          DO 'BEGIN WHILE (SELECT count(*) FROM public.gate) = 0 LOOP PERFORM pg_sleep(0.01); END LOOP; END';

@@ -20,7 +20,7 @@ impl Db {
 
     /// Registers a migration that runs outside a transaction.
     #[track_caller]
-    pub fn add_outside(&self, version: &str, up: &str) {
+    pub fn add_nontransactional(&self, version: &str, up: &str) {
         let sql = "SELECT version FROM tenant_migration_add($1, 'change ' || $1, $2, transactional => false)";
         one::<String>(&mut self.admin(), sql, &[&version, &up]);
     }

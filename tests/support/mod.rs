@@ -12,7 +12,6 @@ pub mod error;
 pub mod files;
 pub mod fleet;
 pub mod guardian;
-pub mod half_way;
 pub mod install;
 pub mod panics;
 pub mod paths;
@@ -22,6 +21,7 @@ pub mod properties;
 pub mod removal;
 pub mod scene;
 pub mod tables;
+pub mod unfinished;
 
 pub use case::{Case, File, Server, run_case};
 pub use cluster::Cluster;

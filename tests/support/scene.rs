@@ -107,7 +107,7 @@ impl<'a> Scene<'a> {
     pub fn outside(&self, script: &str) -> String {
         let version: String =
             one(&mut self.db.admin(), "SELECT (count(*) + 1)::text FROM tenant_migration_list()", &[]);
-        self.db.add_outside(&version, script);
+        self.db.add_nontransactional(&version, script);
         let told = self.db.migrate_all("tenants => '{thief}', retries => 0, parallel => 1");
         let [told] = told.as_slice() else { panic!("{script}: {told:?}") };
         if !told.contains("migrated") {

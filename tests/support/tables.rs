@@ -50,7 +50,7 @@ const UNPROTECTED: &str = "
         SELECT 'lacks tenant_isolation, or it is another one' WHERE NOT EXISTS (
             SELECT FROM pg_policies p WHERE p.schemaname = n.nspname AND p.tablename = c.relname
             AND p.policyname = 'tenant_isolation' AND p.permissive = 'RESTRICTIVE' AND p.cmd = 'ALL'
-            AND p.roles = '{public}' AND p.qual = format('fluxbase_tenant.reachable(%L::uuid)', t.id)
+            AND p.roles = '{public}' AND p.qual = format('fluxbase_tenant.accessible(%L::uuid)', t.id)
             AND p.with_check IS NULL)
         UNION ALL
         SELECT 'lacks tenant_access' WHERE NOT EXISTS (

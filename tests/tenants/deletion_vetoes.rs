@@ -159,7 +159,7 @@ fn tables_that_declare_themselves_shared(db: &Db) {
         &format!(
             "CREATE TABLE lair.own (n int, tenant_id uuid); INSERT INTO lair.own VALUES (1, '{doomed}');
              CREATE POLICY tenant_isolation ON lair.own AS RESTRICTIVE
-                 USING (tenant_id = ANY ((SELECT fluxbase_tenant.reachable_tenant_ids())::uuid[]));
+                 USING (tenant_id = ANY ((SELECT fluxbase_tenant.accessible_tenant_ids())::uuid[]));
              DO $$ BEGIN FOR i IN 1..1100 LOOP
                  EXECUTE format('CREATE TABLE lair.child_%s () INHERITS (lair.bait)', i); END LOOP; END $$"
         ),

@@ -136,9 +136,9 @@ fn weakened_policies(db: &Db) {
         "ALTER POLICY tenant_isolation ON tenant_acme.notes USING (true)".to_owned(),
         "ALTER POLICY tenant_isolation ON tenant_acme.notes WITH CHECK (true)".to_owned(),
         "ALTER POLICY tenant_isolation ON tenant_acme.notes TO app_admin".to_owned(),
-        format!("ALTER POLICY tenant_isolation ON tenant_acme.notes USING (fluxbase_tenant.reachable('{other}'))"),
-        format!("{drop} USING (fluxbase_tenant.reachable('{}'))", patient.id),
-        format!("{drop} AS RESTRICTIVE FOR SELECT USING (fluxbase_tenant.reachable('{}'))", patient.id),
+        format!("ALTER POLICY tenant_isolation ON tenant_acme.notes USING (fluxbase_tenant.accessible('{other}'))"),
+        format!("{drop} USING (fluxbase_tenant.accessible('{}'))", patient.id),
+        format!("{drop} AS RESTRICTIVE FOR SELECT USING (fluxbase_tenant.accessible('{}'))", patient.id),
     ] {
         run(&mut db.superuser(), &damage);
         let mended = repaired(db, patient.id);

@@ -22,7 +22,7 @@ pub unsafe extern "C-unwind" fn needs_hook(function: pg_sys::Oid) -> bool {
 #[pg_guard]
 extern "C-unwind" fn is_refused(function: pg_sys::Oid) -> bool {
     // What is wrong with the question is said when it is called.
-    check::function_is_out_of_reach(function, roles::current()).unwrap_or(true)
+    check::function_is_inaccessible(function, roles::current()).unwrap_or(true)
 }
 
 pub unsafe extern "C-unwind" fn call(
@@ -57,8 +57,8 @@ thread_local! {
 extern "C-unwind" fn before_call(function: pg_sys::Oid) {
     let definer = catalogs::definer(function);
     let is_refused = match definer {
-        Some(owner) => check::definer_function_is_out_of_reach(function, owner),
-        None => check::function_is_out_of_reach(function, roles::current()),
+        Some(owner) => check::definer_function_is_inaccessible(function, owner),
+        None => check::function_is_inaccessible(function, roles::current()),
     };
     if is_refused.unwrap_or_raise() {
         refuse("function", check::function_name(function));

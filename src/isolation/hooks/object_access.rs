@@ -48,7 +48,7 @@ pub unsafe extern "C-unwind" fn object_access(
 #[pg_guard]
 extern "C-unwind" fn before_function(function: pg_sys::Oid) {
     held_cursors::before_function(function).unwrap_or_raise();
-    if check::function_is_out_of_reach(function, roles::current()).unwrap_or_raise()
+    if check::function_is_inaccessible(function, roles::current()).unwrap_or_raise()
         || check::is_brought_by_a_key(function).unwrap_or_raise()
     {
         refuse("function", check::function_name(function));
@@ -65,7 +65,7 @@ extern "C-unwind" fn search_schema(schema: pg_sys::Oid, search: &mut pg_sys::Obj
     if search.ereport_on_violation {
         pinned_schema::permit(schema).unwrap_or_raise();
         changes::catch_up();
-        if check::schema_is_out_of_reach(schema).unwrap_or_raise() {
+        if check::schema_is_inaccessible(schema).unwrap_or_raise() {
             refuse("schema", check::schema_name(schema));
         }
     } else {

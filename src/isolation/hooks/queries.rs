@@ -9,7 +9,7 @@ use pgrx::prelude::*;
 
 use super::chain::{JUST_STARTED, PREVIOUS};
 use crate::access::{self, Moment, owner_roles, security_definers};
-use crate::isolation::refusal::{Raise, are_within_reach, permit};
+use crate::isolation::refusal::{Raise, are_accessible, permit};
 use crate::isolation::{held_cursors, hook_probe, inlined_functions, lift_policies, range_table};
 use crate::pg::cursor::Cursor;
 use crate::pg::{caches, guc, nodes, roles};
@@ -70,7 +70,7 @@ unsafe extern "C-unwind" fn are_permitted(
     raise: bool,
 ) -> bool {
     // SAFETY: by the caller's promise.
-    are_within_reach(unsafe { range_table::uses(range_table, permissions) }, raise)
+    are_accessible(unsafe { range_table::uses(range_table, permissions) }, raise)
 }
 
 pub unsafe extern "C-unwind" fn plan(

@@ -3,23 +3,23 @@
 use uuid::Uuid;
 
 use crate::cases;
-use crate::support::half_way::{HALF, fleet_with_log, steps};
 use crate::support::people::{column, one, run};
+use crate::support::unfinished::{HALF, fleet_with_log, steps};
 use crate::support::{Db, expect_error, expect_refusal};
 
 cases![
     goes_on_behind_what_is_done,
     each_place_to_stop_at,
-    removed_half_way,
-    deleted_half_way,
-    rolled_back_half_way_is_refused,
+    removed_while_unfinished,
+    deleted_while_unfinished,
+    rollback_of_an_unfinished_one_is_refused,
     failure_leaves_the_worker_itself,
 ];
 
 fn goes_on_behind_what_is_done(db: &Db) {
     let mut client = fleet_with_log(db, 3);
     run(&mut client, "INSERT INTO tenant_t2.items VALUES (1, 'x'), (2, 'x')");
-    db.add_outside("3", HALF);
+    db.add_nontransactional("3", HALF);
     db.add_migration("4", "INSERT INTO log (step) VALUES (4)");
     assert_eq!(db.migrate_all(""), ["t1 migrated 2", "t2 failed 0 23505", "t3 migrated 2"]);
     assert_eq!(db.migration_status(), ["t1 4 0", "t2 2 2 3, 1 of 3 statements done", "t3 4 0"]);
@@ -60,7 +60,7 @@ fn each_place_to_stop_at(db: &Db) {
         }
         run(&mut client, "TRUNCATE tenant_t1.log; INSERT INTO tenant_t1.items VALUES (1, 'x'), (2, 'x')");
         let version = (place + 3).to_string();
-        db.add_outside(&version, &script.join("; "));
+        db.add_nontransactional(&version, &script.join("; "));
         assert_eq!(db.migrate_all(""), ["t1 failed 0 23505"]);
         let left = format!("t1 {} 1 {version}, {place} of 4 statements done", place + 2);
         assert_eq!(db.migration_status(), [left]);
@@ -73,11 +73,11 @@ fn each_place_to_stop_at(db: &Db) {
     }
 }
 
-fn removed_half_way(db: &Db) {
+fn removed_while_unfinished(db: &Db) {
     let mut client = fleet_with_log(db, 2);
     run(&mut client, "INSERT INTO tenant_t1.items VALUES (1, 'x'), (2, 'x')");
     run(&mut client, "INSERT INTO tenant_t2.items VALUES (1, 'x'), (2, 'x')");
-    db.add_outside("3", HALF);
+    db.add_nontransactional("3", HALF);
     assert_eq!(db.migrate_all(""), ["t1 failed 0 23505", "t2 failed 0 23505"]);
     let mut admin = db.admin();
     assert_eq!(one::<String>(&mut admin, "SELECT version FROM tenant_migration_remove('3')", &[]), "3");
@@ -85,7 +85,7 @@ fn removed_half_way(db: &Db) {
     assert_eq!(db.migrate_all(""), [""; 0]);
     // In other words under the same version: from its beginning, and what the first attempt left is in nobody's way.
     run(&mut client, "DELETE FROM tenant_t1.items WHERE id = 2; DELETE FROM tenant_t2.items WHERE id = 2");
-    db.add_outside("3", &HALF.replace("INSERT INTO log (step) VALUES (1);", ""));
+    db.add_nontransactional("3", &HALF.replace("INSERT INTO log (step) VALUES (1);", ""));
     assert_eq!(db.migrate_all(""), ["t1 migrated 1", "t2 migrated 1"]);
     assert_eq!(steps(&mut client, "t1"), "1 3");
     db.assert_no_workers();
@@ -93,12 +93,12 @@ fn removed_half_way(db: &Db) {
     expect_refusal(admin.query("SELECT tenant_migration_remove('3')", &[]), "conflict");
 }
 
-fn deleted_half_way(db: &Db) {
+fn deleted_while_unfinished(db: &Db) {
     let mut client = fleet_with_log(db, 3);
     for slug in ["t1", "t2"] {
         run(&mut client, &format!("INSERT INTO tenant_{slug}.items VALUES (1, 'x'), (2, 'x')"));
     }
-    db.add_outside("3", HALF);
+    db.add_nontransactional("3", HALF);
     assert_eq!(db.migrate_all(""), ["t1 failed 0 23505", "t2 failed 0 23505", "t3 migrated 1"]);
     let (first, second): (Uuid, Uuid) = (
         one(&mut client, "SELECT id FROM tenant_get_by_slug('t1')", &[]),
@@ -115,10 +115,10 @@ fn deleted_half_way(db: &Db) {
     db.assert_all_is_done();
 }
 
-fn rolled_back_half_way_is_refused(db: &Db) {
+fn rollback_of_an_unfinished_one_is_refused(db: &Db) {
     let mut client = fleet_with_log(db, 1);
     run(&mut client, "INSERT INTO tenant_t1.items VALUES (1, 'x'), (2, 'x')");
-    db.add_outside("3", HALF);
+    db.add_nontransactional("3", HALF);
     db.migrate_all("");
     let id: Uuid = one(&mut client, "SELECT id FROM tenant_get_by_slug('t1')", &[]);
     let refused = db.admin().query("SELECT * FROM tenant_rollback($1, '1')", &[&id]);
@@ -133,7 +133,7 @@ fn failure_leaves_the_worker_itself(db: &Db) {
     for slug in ["t1", "t3"] {
         run(&mut client, &format!("INSERT INTO tenant_{slug}.items VALUES (1, 'x'), (2, 'x')"));
     }
-    db.add_outside("3", HALF);
+    db.add_nontransactional("3", HALF);
     db.add_migration("4", "CREATE TABLE who AS SELECT current_user::text AS name");
     let told = db.migrate_all("parallel => 1, retries => 0");
     assert_eq!(told, ["t1 failed 0 23505", "t2 migrated 2", "t3 failed 0 23505", "t4 migrated 2"]);
