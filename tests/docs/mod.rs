@@ -1,6 +1,6 @@
 //! What the docs say.
 
-mod readme;
+mod examples;
 mod references;
 
-crate::files![readme, references];
+crate::files![examples, references];

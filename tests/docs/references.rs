@@ -7,10 +7,10 @@ use crate::support::{Db, paths};
 
 cases![
     every_function_has_a_comment,
-    the_readme_shows_every_function_with_its_arguments,
-    the_readme_names_no_function_that_is_not_there,
-    the_readme_names_every_setting,
-    the_readme_names_every_role,
+    the_reference_shows_every_function_with_its_arguments,
+    the_docs_name_no_function_that_does_not_exist,
+    the_reference_names_every_setting,
+    the_reference_names_every_role,
 ];
 
 const FUNCTIONS: &str = "
@@ -35,33 +35,33 @@ fn every_function_has_a_comment(db: &Db) {
     assert!(bare.is_empty(), "without a comment in sql/functions: {bare:?}");
 }
 
-fn the_readme_shows_every_function_with_its_arguments(db: &Db) {
-    let readme = readme();
+fn the_reference_shows_every_function_with_its_arguments(db: &Db) {
+    let reference = reference();
     let rows = db.superuser().query(FUNCTIONS, &[]).expect("the catalog is readable");
     let surface = rows.iter().filter(|row| !row.get::<_, bool>("internal"));
     let shown = surface.map(|row| format!("`{}({})`", row.get::<_, &str>("name"), row.get::<_, &str>("arguments")));
-    let missing: BTreeSet<String> = shown.filter(|call| !readme.contains(call)).collect();
-    assert!(missing.is_empty(), "README.md lacks {missing:?}");
+    let missing: BTreeSet<String> = shown.filter(|call| !reference.contains(call)).collect();
+    assert!(missing.is_empty(), "docs/reference.md lacks {missing:?}");
 }
 
-fn the_readme_names_no_function_that_is_not_there(db: &Db) {
+fn the_docs_name_no_function_that_does_not_exist(db: &Db) {
     let rows = db.superuser().query(FUNCTIONS, &[]).expect("the catalog is readable");
     let there: BTreeSet<&str> = rows.iter().map(|row| row.get("name")).collect();
-    let readme = readme();
-    let words = readme.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '('));
+    let pages = pages();
+    let words = pages.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '('));
     let called = words.filter_map(|word| word.split_once('(')).map(|(name, _)| name);
     let unknown: BTreeSet<&str> = called.filter(|name| name.starts_with("tenant_") && !there.contains(name)).collect();
-    assert!(unknown.is_empty(), "README.md names {unknown:?}");
+    assert!(unknown.is_empty(), "the docs name {unknown:?}");
 }
 
-fn the_readme_names_every_setting(db: &Db) {
+fn the_reference_names_every_setting(db: &Db) {
     // pg_settings shows them once the library is loaded.
     let mut client = db.superuser();
     client.batch_execute("SELECT tenant_current_user_id()").expect("anyone may ask");
     names_every(&mut client, "SELECT name FROM pg_settings WHERE name LIKE 'fluxbase\\_tenant.%'");
 }
 
-fn the_readme_names_every_role(db: &Db) {
+fn the_reference_names_every_role(db: &Db) {
     let owner_roles = "^fluxbase_tenant_[0-9a-f]{32}$";
     let roles = format!(
         "SELECT rolname::text FROM pg_roles WHERE rolname LIKE 'fluxbase\\_tenant\\_%' AND rolname !~ '{owner_roles}'"
@@ -73,12 +73,21 @@ fn the_readme_names_every_role(db: &Db) {
 fn names_every(client: &mut postgres::Client, query: &str) {
     let rows = client.query(query, &[]).expect("the catalog is readable");
     assert!(!rows.is_empty());
-    let readme = readme();
-    let missing = rows.iter().map(|row| row.get::<_, &str>(0)).filter(|name| !readme.contains(&format!("`{name}`")));
+    let reference = reference();
+    let missing = rows.iter().map(|row| row.get::<_, &str>(0)).filter(|name| !reference.contains(&format!("`{name}`")));
     let missing: Vec<&str> = missing.collect();
-    assert!(missing.is_empty(), "README.md lacks {missing:?}");
+    assert!(missing.is_empty(), "docs/reference.md lacks {missing:?}");
 }
 
-fn readme() -> String {
-    std::fs::read_to_string(paths::root().join("README.md")).expect("README.md is there")
+/// All pages that users read, one after the other.
+fn pages() -> String {
+    let docs = std::fs::read_dir(paths::root().join("docs")).expect("a folder");
+    let mut files: Vec<_> = docs.map(|entry| entry.expect("an entry").path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    files.push(paths::root().join("README.md"));
+    files.iter().map(|path| std::fs::read_to_string(path).expect("a page")).collect()
+}
+
+fn reference() -> String {
+    std::fs::read_to_string(paths::root().join("docs/reference.md")).expect("docs/reference.md exists")
 }

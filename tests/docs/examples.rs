@@ -1,5 +1,6 @@
-//! README.md promises what its SQL prints. Its ```sql blocks run in order, in one psql session that begins as a superuser in
-//! an empty database; a ```text block right after one is what psql must print. "```sql no-run" is left out.
+//! The docs promise what their SQL prints. The ```sql blocks of a page run in order, in one psql session that begins as a superuser in an
+//! empty database; a ```text block right after one is what psql must print. Pages other than the README continue its quick start. A block
+//! marked "```sql no-run" is not run.
 
 use std::fmt::Write;
 
@@ -7,43 +8,74 @@ use crate::cases;
 use crate::support::database::feed;
 use crate::support::{Db, paths};
 
-cases![examples_print_what_the_readme_says];
+cases![examples_print_what_the_docs_say];
 
+const README: &str = "README.md";
+const PAGES: [&str; 6] = [
+    README,
+    "docs/identity.md",
+    "docs/isolation.md",
+    "docs/migrations.md",
+    "docs/operations.md",
+    "docs/from-fluxbase-and-nile.md",
+];
 const END_OF_BLOCK: &str = "=== end of block ===";
 
+#[derive(Clone)]
 struct Example {
+    page: &'static str,
     line: usize,
     sql: String,
     expected: Option<String>,
 }
 
-fn examples_print_what_the_readme_says(db: &Db) {
-    let readme = std::fs::read_to_string(paths::root().join("README.md")).expect("README.md is there");
-    let examples = examples(&readme);
-    assert!(
-        examples.iter().any(|e| e.expected.is_some()),
-        "README.md has no ```sql block with a ```text block after it"
-    );
-
-    let database = Db::empty(&db.cluster);
-    let outputs = run(&database, &examples);
+fn examples_print_what_the_docs_say(db: &Db) {
+    let quick_start = examples(README, &section(&read(README), "## Quick start"));
     let mut wrong = String::new();
-    for (example, output) in examples.iter().zip(&outputs) {
-        let problem = match &example.expected {
-            Some(expected) if normal(expected) != normal(output) => {
-                format!("README.md says\n{}\npsql prints\n{}", normal(expected), normal(output))
-            }
-            None if output.contains("ERROR:") => output.clone(),
-            _ => continue,
-        };
-        let _ = writeln!(wrong, "README.md, line {}:\n{problem}", example.line);
+    for page in PAGES {
+        let mut all = examples(page, &read(page));
+        assert!(all.iter().any(|e| e.expected.is_some()), "{page} has no ```sql block with a ```text block after it");
+        if page != README {
+            all.splice(0..0, quick_start.iter().cloned());
+        }
+        let database = Db::empty(&db.cluster);
+        let outputs = run(&database, &all);
+        drop(database);
+        // The quick start of the next page creates it again.
+        db.superuser().batch_execute("DROP ROLE my_app").expect("nothing depends on the role");
+        for (Example { page, line, expected, .. }, output) in all.iter().zip(&outputs) {
+            let problem = match expected {
+                Some(expected) if normal(expected) != normal(output) => {
+                    format!("{page} says\n{}\npsql prints\n{}", normal(expected), normal(output))
+                }
+                None if output.contains("ERROR:") => output.clone(),
+                _ => continue,
+            };
+            let _ = writeln!(wrong, "{page}, line {line}:\n{problem}");
+        }
     }
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-fn examples(readme: &str) -> Vec<Example> {
+fn read(page: &str) -> String {
+    std::fs::read_to_string(paths::root().join(page)).unwrap_or_else(|error| panic!("{page}: {error}"))
+}
+
+/// The lines of a section, and empty lines in place of the others, so that line numbers stay.
+fn section(text: &str, heading: &str) -> String {
+    let mut is_in_it = false;
+    let lines = text.lines().map(|line| {
+        if line.starts_with("## ") {
+            is_in_it = line == heading;
+        }
+        if is_in_it { line } else { "" }
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn examples(page: &'static str, text: &str) -> Vec<Example> {
     let mut examples: Vec<Example> = Vec::new();
-    let mut lines = readme.lines().enumerate();
+    let mut lines = text.lines().enumerate();
     // Whether nothing but blank lines lies between here and the last example.
     let mut right_after = false;
     while let Some((number, line)) = lines.next() {
@@ -54,7 +86,7 @@ fn examples(readme: &str) -> Vec<Example> {
         let body: String =
             lines.by_ref().take_while(|(_, l)| !l.starts_with("```")).map(|(_, l)| l.to_owned() + "\n").collect();
         match tag.trim() {
-            "sql" => examples.push(Example { line: number + 1, sql: body, expected: None }),
+            "sql" => examples.push(Example { page, line: number + 1, sql: body, expected: None }),
             "text" if right_after => examples.last_mut().expect("it is right after one").expected = Some(body),
             _ => {}
         }
