@@ -1,4 +1,5 @@
-//! What this backend knows about users' standing in tenants, until the catalog changes.
+//! A backend-local cache of the answers to "what is this user's standing in this tenant?". Any change of the catalog
+//! empties it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -13,7 +14,8 @@ use crate::model::Standing;
 use crate::pg::backend;
 use crate::settings;
 
-/// Answers kept at most; beyond that all are forgotten, so that a backend that serves a million users does not grow.
+/// Maximum number of entries of each kind. When a map is full, all entries are dropped, so that a backend that serves a
+/// million users does not grow without bound.
 const CAPACITY: usize = 1024;
 
 #[derive(Default)]
@@ -28,15 +30,17 @@ thread_local! {
     static CACHE: RefCell<Cache> = RefCell::default();
 }
 
-/// Whether somebody reaches a tenant, as answered last. Most sessions ask the same again with each query.
+/// The last answer to "can the caller access this tenant?". Most sessions ask it again for each query, about the same
+/// tenant.
 #[derive(Clone, Copy)]
 struct Verdict {
     at: Moment,
     tenant: Uuid,
-    reaches: bool,
+    is_accessible: bool,
 }
 
-/// While it is the same, so are the own identity settings and the catalog.
+/// A point in time, identified by the number of changes so far to the identity settings and to the catalog. If two
+/// moments are equal, neither has changed between them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
     identity: u64,
@@ -53,23 +57,27 @@ thread_local! {
     static VERDICT: Cell<Option<Verdict>> = const { Cell::new(None) };
 }
 
+/// Returns the last answer if it is about this tenant and still valid, else `None`.
 pub fn verdict(at: Moment, tenant: Uuid) -> Option<bool> {
-    VERDICT.get().filter(|known| known.at == at && known.tenant == tenant).map(|known| known.reaches)
+    VERDICT.get().filter(|known| known.at == at && known.tenant == tenant).map(|known| known.is_accessible)
 }
 
-/// For callers whom the own identity settings alone make what they are.
-pub fn keep_verdict(at: Moment, tenant: Uuid, reaches: bool) {
-    // See `remembered`.
+/// Stores an answer for `verdict`. The caller guarantees that the answer depends only on the extension's own identity
+/// settings and the catalog. An answer that depends on anything else, such as the database role, would be returned
+/// after that has changed.
+pub fn keep_verdict(at: Moment, tenant: Uuid, is_accessible: bool) {
+    // For parallel mode, see `cached`.
     let in_parallel_mode = backend::is_in_parallel_mode();
     if at.catalog.is_some() && at == Moment::now() && !in_parallel_mode {
-        VERDICT.set(Some(Verdict { at, tenant, reaches }));
+        VERDICT.set(Some(Verdict { at, tenant, is_accessible }));
     }
 }
 
-/// `None` where the tenant does not exist, or the user is not a member. Without a user only the status is known.
+/// Returns the user's standing in the tenant, or `None` if the tenant does not exist or the user is not a member.
+/// Without a user, returns only the tenant's status.
 pub fn standing(user: Option<Uuid>, tenant: Uuid) -> Result<Option<Standing>> {
     let key = (user, tenant);
-    remembered(
+    cached(
         |cache| cache.standings.get(&key).copied(),
         || standings::get(user, tenant),
         |cache, answer| {
@@ -78,8 +86,9 @@ pub fn standing(user: Option<Uuid>, tenant: Uuid) -> Result<Option<Standing>> {
     )
 }
 
+/// Reports whether the user is an instance admin.
 pub fn is_instance_admin(user: Uuid) -> Result<bool> {
-    remembered(
+    cached(
         |cache| cache.instance_admins.get(&user).copied(),
         || instance_admins::contains(user),
         |cache, answer| {
@@ -88,9 +97,9 @@ pub fn is_instance_admin(user: Uuid) -> Result<bool> {
     )
 }
 
-/// The active tenants that the user is a member of.
+/// Returns the ids of the active tenants that the user is a member of.
 pub fn active_tenants(user: Uuid) -> Result<Rc<[Uuid]>> {
-    remembered(
+    cached(
         |cache| cache.active_tenants.get(&user).cloned(),
         || Ok(tenants::active_ids_of_user(&Catalog::latest()?, user)?.into()),
         |cache, answer: &Rc<[Uuid]>| {
@@ -99,8 +108,9 @@ pub fn active_tenants(user: Uuid) -> Result<Rc<[Uuid]>> {
     )
 }
 
-/// Never borrows the cache while the server runs code: an invalidation may come at any time.
-fn remembered<T>(
+/// Returns the cached answer, or loads it and caches it if possible. Does not hold a borrow of the cache while
+/// PostgreSQL runs code, because an invalidation message can arrive at any time.
+fn cached<T>(
     find: impl Fn(&Cache) -> Option<T>,
     load: impl Fn() -> Result<T>,
     keep: impl Fn(&mut Cache, &T),
@@ -114,8 +124,9 @@ fn remembered<T>(
         return Ok(answer);
     }
     let answer = load()?;
-    // A change that came in meanwhile may be newer than the answer. A parallel worker reads with the leader's snapshot,
-    // which may be older than the latest.
+    // Do not cache the answer if the catalog has changed while it was loaded: the change may be newer than the answer.
+    // Do not cache it in parallel mode either: a parallel worker reads with the leader's snapshot, which may be older
+    // than the latest.
     let in_parallel_mode = backend::is_in_parallel_mode();
     if before.is_some() && changes::generation() == before && !in_parallel_mode {
         CACHE.with_borrow_mut(|cache| {

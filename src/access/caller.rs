@@ -1,4 +1,4 @@
-//! Who is calling, and for which tenant.
+//! Determines who is calling and which tenant is current.
 
 use std::cell::Cell;
 
@@ -14,50 +14,52 @@ use crate::model::Role;
 use crate::pg::{backend, roles, security_context};
 use crate::settings::{self, Choice, DefaultTenant};
 
-/// The caller of a function or a query. Exactly one of these, decided in one place.
+/// The caller of a function or a query. Every caller is exactly one of these, and only this module decides which.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Caller {
-    /// May do everything to every tenant; as a user, or as a database role without one.
-    InstanceAdmin {
-        user: Option<Uuid>,
-    },
-    /// A person of the application, who may do what the memberships say.
+    /// May do everything with every tenant. `user` is `None` if the database role, not a user, makes the caller an
+    /// instance admin.
+    InstanceAdmin { user: Option<Uuid> },
+    /// A user of the application, whose rights depend on their memberships.
     User(Uuid),
-    /// A trusted back end that works for one tenant.
+    /// A service context: a trusted back end that works for this tenant, without a user.
     Service(Uuid),
+    /// No user and no tenant.
     Anonymous,
 }
 
 impl Caller {
-    /// The caller of a function that holds the catalog.
+    /// Returns the caller of a function that has opened the catalog.
     pub fn current(catalog: &Catalog) -> Result<Self> {
         Caller::of(catalog.caller_role())
     }
 
-    /// The caller where `role` is the database role whose privileges count.
+    /// Returns the caller, given the database role whose privileges count.
     pub fn of(role: pg_sys::Oid) -> Result<Self> {
         Caller::of_code(role, security_context::calling_role())
     }
 
-    /// The same where code of `code` is what runs.
+    /// Returns the caller, given the database role whose privileges count and the role as which the running code runs.
     pub fn of_code(role: pg_sys::Oid, code: pg_sys::Oid) -> Result<Self> {
         if let Some(tenant) = sandboxed_tenant() {
             return Ok(if is_code_of(tenant) { Caller::Service(tenant) } else { Caller::Anonymous });
         }
-        Caller::outside_sandbox(role, is_of_admins(role) && (code == roles::outer() || is_admin(code)))
+        Caller::outside_sandbox(role, acts_as_admin(role) && (code == roles::outer() || is_admin(code)))
     }
 
-    /// The caller as the session is one, for code that runs as a tenant's owner role in it.
+    /// Returns the caller as the session's role and settings determine it. For code that runs in the session as a
+    /// tenant's owner role.
     pub fn of_session() -> Result<Self> {
         match sandboxed_tenant() {
             Some(tenant) => Ok(Caller::Service(tenant)),
-            None => Caller::outside_sandbox(roles::outer(), is_of_admins(roles::outer())),
+            None => Caller::outside_sandbox(roles::outer(), acts_as_admin(roles::outer())),
         }
     }
 
-    fn outside_sandbox(role: pg_sys::Oid, is_of_admins: bool) -> Result<Self> {
-        // Whoever is set as user is so for what the session does itself.
-        if security_context::is_maintenance_of_others() && !roles::is_superuser(role) && !is_of_admins {
+    fn outside_sandbox(role: pg_sys::Oid, acts_as_admin: bool) -> Result<Self> {
+        // The current user was set for what the session itself does, not for another role's code that its maintenance
+        // runs.
+        if security_context::is_maintenance_of_others() && !roles::is_superuser(role) && !acts_as_admin {
             return Ok(Caller::Anonymous);
         }
         if let Some(user) = user()? {
@@ -67,7 +69,7 @@ impl Caller {
                 Caller::User(user)
             });
         }
-        if roles::is_superuser(role) || is_of_admins {
+        if roles::is_superuser(role) || acts_as_admin {
             return Ok(Caller::InstanceAdmin { user: None });
         }
         Ok(match service_tenant()? {
@@ -76,11 +78,13 @@ impl Caller {
         })
     }
 
-    /// Whether the own settings alone say so: no sandbox, no setting of others, not the database role.
+    /// Reports whether only the extension's own identity settings determine this caller: not a sandbox, not a foreign
+    /// setting, not the database role.
     pub fn is_by_own_settings(self) -> bool {
         self.user().is_some() && !is_sandboxed() && !is_by_foreign_settings()
     }
 
+    /// Returns the caller's user, if there is one.
     pub fn user(self) -> Option<Uuid> {
         match self {
             Caller::InstanceAdmin { user } => user,
@@ -90,8 +94,9 @@ impl Caller {
     }
 }
 
-/// Whether code that a sandbox runs is the tenant's own, or a superuser's. Others' code may come by: a migration's ANALYZE takes along
-/// every table that its role may maintain, whoever put code into it.
+/// Reports whether the code that runs in a sandbox belongs to the sandbox's tenant or to a superuser. A sandbox can run
+/// another role's code: ANALYZE in a migration processes every table that the owner role may maintain, and such a table
+/// can have any role's functions in its indexes.
 fn is_code_of(tenant: Uuid) -> bool {
     let role = security_context::calling_role();
     owner_roles::owned_by(role) == Some(tenant) || roles::is_superuser(role)
@@ -101,23 +106,24 @@ fn is_admin(role: pg_sys::Oid) -> bool {
     roles::is_member(role, c"fluxbase_tenant_admin")
 }
 
-/// Whether the role whose privileges count and the session's own are members of fluxbase_tenant_admin. A view or a SECURITY DEFINER
-/// function of such a role makes nobody an instance admin, and code of others that runs for an admin does not act as one. A superuser,
-/// who counts as a member, may be maintaining the table of whoever calls.
-fn is_of_admins(role: pg_sys::Oid) -> bool {
+/// Reports whether `role`, whose privileges count, acts as an instance admin: both it and the session's role must be
+/// members of fluxbase_tenant_admin. So a view or a SECURITY DEFINER function of such a role does not make its user an
+/// instance admin, and another role's code that an instance admin's command runs does not act as one. Always false in
+/// code called in maintenance: a superuser counts as a member, and may be maintaining the caller's table.
+fn acts_as_admin(role: pg_sys::Oid) -> bool {
     !security_context::is_called_in_maintenance()
         && is_admin(role)
         && (role == roles::outer() || is_admin(roles::outer()))
-        // A tenant's function was asked about as it began.
-        && security_definers::are_all(|owner| is_admin(owner) || owner_roles::is_owner_role(owner))
+        // Owner roles are accepted, because a tenant's function is checked when it begins.
+        && security_definers::all_owners(|owner| is_admin(owner) || owner_roles::is_owner_role(owner))
 }
 
-/// Whether a setting that is not the extension's own says who is calling.
+/// Reports whether a setting that does not belong to the extension determines the user or the tenant.
 pub fn is_by_foreign_settings() -> bool {
     settings::foreign_user_id_setting().is_some() || settings::foreign_tenant_id_setting().is_some()
 }
 
-/// The current user, as set or claimed.
+/// Returns the current user, from the extension's setting or from a claim.
 pub fn user() -> Result<Option<Uuid>> {
     if is_sandboxed() {
         return Ok(None);
@@ -128,21 +134,23 @@ pub fn user() -> Result<Option<Uuid>> {
     }
 }
 
-/// The current tenant, as set or claimed; whether the caller may access it is not said.
+/// Returns the current tenant, from the extension's setting or from a claim. Does not check whether the caller may
+/// access it.
 pub fn tenant() -> Result<Option<Uuid>> {
     if let Some(tenant) = sandboxed_tenant() {
         return Ok(Some(tenant));
     }
     match settings::tenant_id()? {
-        Some(tenant) if is_choice_of_another(tenant)? => Ok(None),
+        Some(tenant) if was_chosen_for_another_user(tenant)? => Ok(None),
         Some(tenant) => Ok(Some(tenant)),
         None => settings::foreign_tenant_id_setting().map_or(Ok(None), |setting| claims::read(&setting)),
     }
 }
 
-/// Whether `tenant_set_current` chose the tenant for somebody else than the current user, who may not have it, or takes none that was not
-/// chosen for them.
-fn is_choice_of_another(tenant: Uuid) -> Result<bool> {
+/// Reports whether `tenant_set_current` chose this tenant for a user other than the current one, so that it does not
+/// count: because the current user may not access the tenant, or because `default_tenant = none` requires a tenant that
+/// was chosen for the current user.
+fn was_chosen_for_another_user(tenant: Uuid) -> Result<bool> {
     let Some(choice) = Choice::kept().filter(|choice| choice.tenant == tenant) else {
         return Ok(false);
     };
@@ -152,7 +160,7 @@ fn is_choice_of_another(tenant: Uuid) -> Result<bool> {
     let is_another =
         settings::default_tenant() == DefaultTenant::None || !is_active_member_or_instance_admin(user, tenant)?;
     if is_another {
-        warn_of_choice();
+        warn_of_ignored_choice();
     }
     Ok(is_another)
 }
@@ -166,20 +174,20 @@ thread_local! {
     static WARNED: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Once, until a setting that says who is calling changes.
-fn warn_of_choice() {
+/// Warns once. Warns again only after an identity setting has changed.
+fn warn_of_ignored_choice() {
     let changes = settings::identity_changes();
-    // Workers of a parallel query would say it again.
+    // Parallel workers would repeat the warning.
     if WARNED.replace(changes) != changes && !backend::is_parallel_worker() {
-        let message = "the current tenant was chosen for another user, and is none for this one";
+        let message = "the current tenant was chosen for another user and is ignored";
         ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, message, "")
-            .set_hint("Choose one with tenant_set_current(), in the transaction that sets the user.")
+            .set_hint("Choose a tenant with tenant_set_current() in the transaction that sets the user.")
             .report(PgLogLevel::WARNING);
     }
 }
 
-/// The tenant that a session without a user works for. One that `tenant_set_current` chose for a user is none: the
-/// user's identity may have ended, with a SET LOCAL, before the choice did.
+/// Returns the tenant of a session without a user. A tenant that `tenant_set_current` chose for a user does not count:
+/// the user, set with SET LOCAL, may be unset before the choice is.
 fn service_tenant() -> Result<Option<Uuid>> {
     let tenant = tenant()?;
     let is_chosen_for_a_user = |tenant: &Uuid| Choice::kept().is_some_and(|choice| choice.tenant == *tenant);

@@ -1,4 +1,4 @@
-//! Reads an id from `setting` or `setting:claim`.
+//! Reads an id from a source written as `setting` or `setting:claim`.
 
 use pgrx::Uuid;
 use serde_json::Value;
@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::model::ids;
 use crate::pg::guc;
 
+/// Returns the id, or `None` if the setting or the claim is empty or missing.
 pub fn read(source: &str) -> Result<Option<Uuid>> {
     let (setting, claim) = match source.split_once(':') {
         Some((setting, claim)) => (setting, Some(claim)),
@@ -24,7 +25,8 @@ pub fn read(source: &str) -> Result<Option<Uuid>> {
     }
 }
 
-/// The text of a top-level claim; empty where there are no claims, or the claim is absent or null.
+/// Returns the text of a top-level claim. Returns an empty string if the setting is empty, or the claim is absent or
+/// null.
 fn claimed(setting: &str, claims: &str, claim: &str) -> Result<String> {
     if claims.is_empty() {
         return Ok(String::new());

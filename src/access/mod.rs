@@ -1,4 +1,5 @@
-//! Who is calling, and whether they may: every question about identity and authorization is answered here.
+//! Identity and authorization: who is calling, and what the caller may do. The modules above take their answers, as
+//! permits or booleans, from here, and never decide by themselves.
 
 mod cache;
 mod caller;

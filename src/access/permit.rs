@@ -1,5 +1,5 @@
-//! Permits: the proof that somebody asked whether the caller may. What changes something takes one, and `rules` alone makes
-//! them, so that forgetting to ask does not compile.
+//! Permits: Rust values that prove authorization. A function that changes something takes a permit as an argument, and
+//! only `rules` can construct one, so a missing authorization check does not compile.
 
 use std::marker::PhantomData;
 
@@ -9,7 +9,7 @@ use super::caller::Caller;
 use crate::catalog::tenants::Tenant;
 use crate::model::Role;
 
-/// What an operation on a tenant asks of its caller.
+/// What an operation on a tenant requires of its caller.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Need {
     See,
@@ -19,20 +19,21 @@ pub enum Need {
     Instance,
 }
 
-/// A `Need` as a type.
+/// A `Need` as a type parameter.
 pub trait Permission {
     const NEED: Need;
 }
 
-/// To read about a tenant.
+/// The right to read about a tenant.
 pub struct See;
-/// To change a tenant or its members.
+/// The right to change a tenant or its members.
 pub struct Manage;
-/// To soft-delete a tenant: as `Manage`, but also where that has been done.
+/// The right to soft-delete a tenant. Like `Manage`, but also granted if the tenant is already deleted, so that a
+/// repeated call succeeds.
 pub struct SoftDelete;
-/// To end one's own membership.
+/// The right to end one's own membership.
 pub struct Leave;
-/// What only instance admins do to a tenant.
+/// The right to do what only instance admins may do with a tenant.
 pub struct Instance;
 
 impl Permission for See {
@@ -51,7 +52,7 @@ impl Permission for Instance {
     const NEED: Need = Need::Instance;
 }
 
-/// The caller may do `P` to this tenant. For everything but `See` the tenant's row is locked.
+/// Proves that the caller may do `P` with this tenant. For every `P` except `See`, the tenant's row is locked.
 pub struct Permit<P> {
     caller: Caller,
     tenant: Tenant,
@@ -76,13 +77,13 @@ impl<P> Permit<P> {
         self.tenant
     }
 
-    /// The caller's role in the tenant: an instance admin or a service context has an admin's.
+    /// Returns the caller's role in the tenant. Instance admins and service contexts count as tenant admins.
     pub fn role(&self) -> Role {
         self.role
     }
 }
 
-/// The caller is an instance admin.
+/// Proves that the caller is an instance admin.
 pub struct InstancePermit {
     caller: Caller,
 }
@@ -92,13 +93,13 @@ impl InstancePermit {
         InstancePermit { caller }
     }
 
-    /// `None` for a database role without a user.
+    /// Returns the caller's user, or `None` if the database role makes the caller an instance admin.
     pub fn user(&self) -> Option<Uuid> {
         self.caller.user()
     }
 }
 
-/// The caller may create a tenant with this id and this admin, where they are given.
+/// Proves that the caller may create a tenant with this id and this tenant admin, as far as they are specified.
 pub struct CreatePermit {
     caller: Caller,
     id: Option<Uuid>,
@@ -118,13 +119,13 @@ impl CreatePermit {
         self.id
     }
 
-    /// Who becomes the admin of the new tenant.
+    /// Returns the user that becomes tenant admin of the new tenant.
     pub fn admin(&self) -> Option<Uuid> {
         self.admin_user_id.or(self.caller.user())
     }
 }
 
-/// There is a current user.
+/// Proves that there is a current user.
 pub struct UserPermit {
     user: Uuid,
 }

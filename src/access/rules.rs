@@ -1,11 +1,11 @@
-//! Who may do what: every rule of authorization is in this file.
+//! The rules of authorization. Every rule is in this file.
 //!
 //! | caller | sees a tenant | manages it | instance-wide |
 //! | --- | --- | --- | --- |
-//! | instance admin | every one, deleted ones too | yes | yes |
-//! | user | as a member, unless it is deleted | as a tenant_admin | no |
+//! | instance admin | any, even if deleted | yes | yes |
+//! | user | as a member, unless it is deleted | as a tenant admin | no |
 //! | service context | its own, unless it is deleted | its own | no |
-//! | nobody | no | no | no |
+//! | anonymous caller | no | no | no |
 
 use std::rc::Rc;
 
@@ -22,7 +22,8 @@ use crate::model::{Role, Standing, Status};
 use crate::pg::{roles, security_context};
 use crate::settings::{self, CreatePolicy, DefaultTenant};
 
-/// The first line of every function that names a tenant. `None` means the current tenant.
+/// Authorizes an operation on a tenant. Every function that takes a tenant's id calls this first. `None` means the
+/// current tenant. Raises not_found if the caller may not see the tenant, as for an unknown id.
 pub fn authorize<P: Permission>(catalog: &Catalog, tenant_id: Option<Uuid>, action: &str) -> Result<Permit<P>> {
     let caller = Caller::current(catalog)?;
     if caller == Caller::Anonymous {
@@ -30,25 +31,26 @@ pub fn authorize<P: Permission>(catalog: &Catalog, tenant_id: Option<Uuid>, acti
     }
     let tenant_id = match tenant_id {
         Some(id) => id,
-        // Nothing is destroyed by omission: there the tenant has to be chosen, not found.
+        // A destructive operation requires a tenant that was chosen explicitly. The user's oldest membership is not
+        // used as the default.
         None if matches!(P::NEED, Need::SoftDelete | Need::Leave) => chosen_tenant_id()?,
         None => current_tenant_id(catalog, caller)?.ok_or_else(no_current_tenant)?,
     };
-    if !is_concerned(caller, tenant_id)? {
+    if !may_know_of(caller, tenant_id)? {
         return Err(Error::tenant_not_found());
     }
     let permit = decide(catalog, caller, tenants::by_id(catalog, tenant_id)?, action)?;
     if P::NEED == Need::See {
         return Ok(permit);
     }
-    // Lock only what the caller may change, so that an outsider can neither hold nor feel a lock; then decide again, for
-    // what was true before the wait may not be true after it.
+    // Lock only a tenant that the caller may change, so that other callers can neither hold the lock nor wait for it.
+    // Then decide again, because the answer may have changed during the wait.
     decide(catalog, caller, tenants::lock(catalog, tenant_id)?, action)
 }
 
-/// Whether the tenant, if it is there, may be the caller's to know. The answer takes as long for one that is there as for one that is
-/// not: nothing of it is read.
-fn is_concerned(caller: Caller, tenant_id: Uuid) -> Result<bool> {
+/// Reports whether the caller may know about the tenant if it exists. Does not read the tenant's row, so that the time
+/// this takes does not reveal whether the tenant exists.
+fn may_know_of(caller: Caller, tenant_id: Uuid) -> Result<bool> {
     Ok(match caller {
         Caller::InstanceAdmin { .. } => true,
         Caller::User(user) => members::role(tenant_id, user)?.is_some(),
@@ -57,6 +59,7 @@ fn is_concerned(caller: Caller, tenant_id: Uuid) -> Result<bool> {
     })
 }
 
+/// Checks whether the caller may do `P` with this tenant, whose row is `None` if it does not exist.
 fn decide<P: Permission>(catalog: &Catalog, caller: Caller, tenant: Option<Tenant>, action: &str) -> Result<Permit<P>> {
     let need = P::NEED;
     let tenant = tenant.filter(|tenant| tenant.status != Status::Spare).ok_or_else(Error::tenant_not_found)?;
@@ -71,8 +74,8 @@ fn decide<P: Permission>(catalog: &Catalog, caller: Caller, tenant: Option<Tenan
         Need::Instance => is_instance_admin(caller),
     };
     if !allowed {
-        let who = if need == Need::Instance { "an instance admin" } else { "a tenant_admin of the tenant" };
-        return Err(Error::forbidden(action, format!("Ask {who}.")));
+        let whom = if need == Need::Instance { "an instance admin" } else { "a tenant_admin of the tenant" };
+        return Err(Error::forbidden(action, format!("Ask {whom}.")));
     }
     if need == Need::Manage {
         require_data_access(caller, &tenant)?;
@@ -80,7 +83,7 @@ fn decide<P: Permission>(catalog: &Catalog, caller: Caller, tenant: Option<Tenan
     Ok(Permit::new(caller, tenant, role))
 }
 
-/// For functions that concern the whole instance.
+/// Authorizes an operation on the whole instance.
 pub fn authorize_instance(catalog: &Catalog, action: &str) -> Result<InstancePermit> {
     match Caller::current(catalog)? {
         caller @ Caller::InstanceAdmin { .. } => Ok(InstancePermit::new(caller)),
@@ -89,8 +92,8 @@ pub fn authorize_instance(catalog: &Catalog, action: &str) -> Result<InstancePer
     }
 }
 
-/// For `tenant_create`. Self-service callers create for themselves, and choose no id: whether an id is taken is not theirs to
-/// learn.
+/// Authorizes `tenant_create`. A user who is not an instance admin can create a tenant only for themselves and cannot
+/// choose its id, because an error would reveal that the id is in use.
 pub fn authorize_create(catalog: &Catalog, id: Option<Uuid>, admin_user_id: Option<Uuid>) -> Result<CreatePermit> {
     let caller = Caller::current(catalog)?;
     match caller {
@@ -110,26 +113,26 @@ pub fn authorize_create(catalog: &Catalog, id: Option<Uuid>, admin_user_id: Opti
         }
         Caller::User(_) | Caller::Service(_) => Err(Error::forbidden(
             "create a tenant",
-            "Ask an instance admin, or have fluxbase_tenant.create_policy set to authenticated.",
+            "Ask an instance admin to create it, or to set fluxbase_tenant.create_policy to authenticated.",
         )),
     }
 }
 
-/// For functions that read files of the server, as its own ask. Who the user is does not matter: files are the database
-/// role's.
+/// Requires the privilege to read the server's files, as PostgreSQL's own functions do. The privilege belongs to the
+/// database role, so the current user does not matter.
 pub fn require_server_files(catalog: &Catalog, action: &str) -> Result<()> {
     if roles::is_member(catalog.caller_role(), c"pg_read_server_files") {
         return Ok(());
     }
-    Err(Error::forbidden(action, "Have a superuser grant pg_read_server_files to the database role that calls."))
+    Err(Error::forbidden(action, "Ask a superuser to grant pg_read_server_files to the current database role."))
 }
 
-/// For functions that concern the calling user.
+/// Authorizes an operation that concerns the current user. Raises unauthenticated if there is none.
 pub fn authorize_user(catalog: &Catalog) -> Result<UserPermit> {
     Caller::current(catalog)?.user().map(UserPermit::new).ok_or(Error::Unauthenticated)
 }
 
-/// The current tenant's row, if the caller may see it; `None` where no tenant is current.
+/// Returns the current tenant's row if the caller may see it, or `None` if there is no current tenant.
 pub fn visible_tenant(catalog: &Catalog) -> Result<Option<Tenant>> {
     let caller = Caller::current(catalog)?;
     let Some(id) = current_tenant_id(catalog, caller)? else {
@@ -138,23 +141,23 @@ pub fn visible_tenant(catalog: &Catalog) -> Result<Option<Tenant>> {
     authorize::<See>(catalog, Some(id), "see this tenant").map(|permit| Some(permit.into_tenant()))
 }
 
-/// Whether the caller reaches the tenant's data, with at least `role` in it. Never an error for want of an identity:
-/// policies ask this. Answers come from the cache.
+/// Reports whether the caller can access the tenant's data with at least this role in it. Does not raise an error if
+/// there is no identity, because policies call it. Answers come from the cache.
 pub fn has_access(database_role: pg_sys::Oid, tenant_id: Uuid, role: Role) -> Result<bool> {
     has_access_as(Caller::of(database_role)?, tenant_id, role)
 }
 
 fn has_access_as(caller: Caller, tenant_id: Uuid, role: Role) -> Result<bool> {
-    let active = |standing: &Standing| standing.status == Status::Active;
+    let is_active = |standing: &Standing| standing.status == Status::Active;
     Ok(match caller {
         Caller::InstanceAdmin { .. } => {
             cache::standing(None, tenant_id)?.is_some_and(|standing| standing.status != Status::Spare)
         }
-        // An instance admin's migration of a suspended tenant has its data to work on.
+        // While an instance admin migrates a suspended tenant, the migration can access the tenant's data.
         Caller::Service(id) => {
-            let migrated = is_sandbox_of(tenant_id);
-            let open = |s: &Standing| active(s) || (migrated && s.status == Status::Suspended);
-            id == tenant_id && cache::standing(None, tenant_id)?.as_ref().is_some_and(open)
+            let is_migrating = is_sandbox_of(tenant_id);
+            let is_open = |s: &Standing| is_active(s) || (is_migrating && s.status == Status::Suspended);
+            id == tenant_id && cache::standing(None, tenant_id)?.as_ref().is_some_and(is_open)
         }
         Caller::User(user) => {
             cache::standing(Some(user), tenant_id)?.is_some_and(|standing| standing.gives_access(role))
@@ -163,17 +166,19 @@ fn has_access_as(caller: Caller, tenant_id: Uuid, role: Role) -> Result<bool> {
     })
 }
 
-/// Whether the caller reaches the tenant's tables now: with access, and where a tenant is current, it is this one.
+/// Reports whether the caller can access the tenant's tables now: the caller has access, and the current tenant, if
+/// there is one, is this tenant.
 pub fn is_accessible(database_role: pg_sys::Oid, tenant_id: Uuid) -> Result<bool> {
     is_accessible_to_code(database_role, security_context::calling_role(), tenant_id)
 }
 
-/// The same where code of `code` is what runs.
+/// Like `is_accessible`, for code that runs as the role `code`.
 pub fn is_accessible_to_code(database_role: pg_sys::Oid, code: pg_sys::Oid, tenant_id: Uuid) -> Result<bool> {
     match owner_roles::tenant_of(database_role) {
         None => {}
         Some(owned) if owned != tenant_id => return Ok(false),
-        // Others may get code of theirs to run as the owner role, by a trigger that does not say whose table it writes to.
+        // The session must have access too. Other roles can make their code run as the owner role, for example through
+        // a trigger that does not qualify the name of the table that it writes to.
         Some(_) => return is_accessible_to_session(database_role, tenant_id),
     }
     let now = cache::Moment::now();
@@ -187,40 +192,42 @@ pub fn is_accessible_to_code(database_role: pg_sys::Oid, code: pg_sys::Oid, tena
         return Ok(false);
     }
     let caller = Caller::of_code(database_role, code)?;
-    let reaches = has_access_as(caller, tenant_id, Role::Member)?;
+    let is_accessible = has_access_as(caller, tenant_id, Role::Member)?;
     if caller.is_by_own_settings() && !security_context::is_maintenance_of_others() {
-        cache::keep_verdict(now, tenant_id, reaches);
+        cache::keep_verdict(now, tenant_id, is_accessible);
     }
-    Ok(reaches)
+    Ok(is_accessible)
 }
 
-/// For code that runs as a tenant's owner role: whether the session that it runs for reaches the tenant, or is that role.
+/// Reports whether code that runs as a tenant's owner role can access its tenant: the session can access the tenant, or
+/// the session's role is the owner role itself.
 pub fn is_accessible_to_session(owner_role: pg_sys::Oid, tenant_id: Uuid) -> Result<bool> {
     let session = roles::outer();
     if session == owner_role {
         return Ok(true);
     }
     if roles::bypasses_policies(session) && !is_sandboxed() {
-        return Ok(security_definers::is_own_doing(owner_role));
+        return Ok(security_definers::may_use_session_access(owner_role));
     }
     has_access_as(Caller::of_session()?, tenant_id, Role::Member)
 }
 
-/// The tenants whose rows of shared tables the caller reaches now.
+/// Returns the tenants whose rows in shared tables the caller can access now.
 pub fn accessible_tenant_ids(catalog: &Catalog) -> Result<Vec<Uuid>> {
     if let Some(current) = caller::tenant()? {
-        let reached = has_access(catalog.caller_role(), current, Role::Member)?;
-        return Ok(if reached { vec![current] } else { Vec::new() });
+        let is_accessible = has_access(catalog.caller_role(), current, Role::Member)?;
+        return Ok(if is_accessible { vec![current] } else { Vec::new() });
     }
     Ok(match Caller::current(catalog)? {
         Caller::InstanceAdmin { .. } => tenants::ids(catalog)?,
         Caller::User(user) => tenants::active_ids_of_user(catalog, user)?,
-        // A service context has a current tenant.
+        // A service context always has a current tenant, so it returned above.
         Caller::Service(_) | Caller::Anonymous => Vec::new(),
     })
 }
 
-/// The tenants whose data a caller reaches, whichever is current; for an instance admin, who reaches all, none are listed.
+/// Returns the tenants whose data the caller can access, regardless of the current tenant. Returns an empty list for an
+/// instance admin, who can access all tenants.
 pub fn tenants_of(caller: Caller) -> Result<Rc<[Uuid]>> {
     match caller {
         Caller::User(user) => cache::active_tenants(user),
@@ -229,7 +236,8 @@ pub fn tenants_of(caller: Caller) -> Result<Rc<[Uuid]>> {
     }
 }
 
-/// The tenants whose rows in the catalog the caller may see; instance admins see all and are not asked.
+/// Returns the tenants whose rows in the catalog the caller may see. Not called for instance admins, who may see all
+/// rows.
 pub fn visible_tenant_ids(catalog: &Catalog) -> Result<Vec<Uuid>> {
     Ok(match Caller::current(catalog)? {
         Caller::User(user) => tenants::list_of_user(catalog, user)?.into_iter().map(|(tenant, _)| tenant.id).collect(),
@@ -250,7 +258,7 @@ fn role_in(catalog: &Catalog, caller: Caller, need: Need, tenant: &Tenant) -> Re
     Ok(match caller {
         Caller::InstanceAdmin { .. } => Some(Role::Admin),
         Caller::Service(id) => (id == tenant.id).then_some(Role::Admin),
-        // Reading goes by the cache, as policies do; changing looks again under the lock.
+        // Reading uses the cache, as policies do. Changing reads the row again under the lock.
         Caller::User(user) if need == Need::See => {
             cache::standing(Some(user), tenant.id)?.and_then(|standing| standing.role)
         }
@@ -259,7 +267,8 @@ fn role_in(catalog: &Catalog, caller: Caller, need: Need, tenant: &Tenant) -> Re
     })
 }
 
-/// The setting; the claim; for a user, the oldest membership, if that is the default.
+/// Returns the current tenant: the one that a setting or claim names, or the user's oldest membership if
+/// `default_tenant` allows it.
 fn current_tenant_id(catalog: &Catalog, caller: Caller) -> Result<Option<Uuid>> {
     if let Some(id) = caller::tenant()? {
         return Ok(Some(id));
@@ -278,7 +287,8 @@ fn no_current_tenant() -> Error {
     Error::NotFound { what: "current tenant" }
 }
 
-/// Suspended tenants are open to instance admins alone, deleted ones to nobody.
+/// Requires that the tenant's data is accessible in its status. Only instance admins can access a suspended tenant.
+/// Deleted tenants and spare tenants are not accessible.
 pub fn require_data_access(caller: Caller, tenant: &Tenant) -> Result<()> {
     match tenant.status {
         Status::Active => Ok(()),
@@ -286,7 +296,7 @@ pub fn require_data_access(caller: Caller, tenant: &Tenant) -> Result<()> {
         Status::Suspended => {
             Err(Error::conflict("tenant is suspended", "Ask an instance admin to resume it with tenant_resume()."))
         }
-        Status::Deleted => Err(Error::conflict("tenant is deleted", "Restore it first, with tenant_restore().")),
+        Status::Deleted => Err(Error::conflict("tenant is deleted", "Restore it with tenant_restore() first.")),
         Status::Spare => Err(Error::tenant_not_found()),
     }
 }

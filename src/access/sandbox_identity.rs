@@ -1,4 +1,5 @@
-//! The identity of a migration's SQL, and of other code that works for a tenant: the tenant's service context.
+//! The identity of a sandbox. Code in it acts as the tenant's service context, whatever the session's settings say.
+//! Migrations run in one, and so does other code that works for a tenant.
 
 use std::cell::Cell;
 use std::ffi::CStr;
@@ -10,17 +11,18 @@ use crate::model::ids;
 use crate::pg::{backend, guc};
 use crate::settings;
 
-/// Whether it is a sandbox, and not a setting or a role, that says who is calling.
+/// Reports whether a sandbox, instead of the settings or the database role, determines the caller.
 pub fn is_sandboxed() -> bool {
     sandboxed_tenant().is_some()
 }
 
-/// Whether a migration's SQL is running, for this tenant.
+/// Reports whether a sandbox of this tenant is active.
 pub fn is_sandbox_of(tenant: Uuid) -> bool {
     sandboxed_tenant() == Some(tenant)
 }
 
-/// The tenant that a sandbox works for, in its parallel workers too.
+/// Returns the tenant of the active sandbox. Parallel workers read it from a setting, because they do not share this
+/// backend's variables.
 pub(super) fn sandboxed_tenant() -> Option<Uuid> {
     if backend::is_parallel_worker() { settings::sandbox() } else { SANDBOX.get() }
 }
@@ -29,14 +31,15 @@ thread_local! {
     static SANDBOX: Cell<Option<Uuid>> = const { Cell::new(None) };
 }
 
-/// While it lives, the caller is the tenant's service context whatever the settings say, so that SQL of a migration
-/// does not act with the identity of whoever asked for it.
+/// While this value lives, the caller is the tenant's service context, whatever the settings say. So a migration's SQL
+/// does not act as the user who called for it.
 pub struct SandboxIdentity {
     previous: Option<Uuid>,
     _settings: Option<guc::Scope>,
 }
 
 impl SandboxIdentity {
+    /// Assumes the identity and changes the settings to match. Both end when the value is dropped.
     pub fn assume(tenant: Uuid) -> Result<Self> {
         let scope = guc::Scope::open();
         for (name, value) in SandboxIdentity::settings(&tenant.to_string()) {
@@ -45,13 +48,13 @@ impl SandboxIdentity {
         Ok(SandboxIdentity { previous: SANDBOX.replace(Some(tenant)), _settings: Some(scope) })
     }
 
-    /// Where the settings that go with it are the session's already.
+    /// Assumes the identity in a session whose settings already match.
     pub fn assume_in_session(tenant: Uuid) -> Self {
         SandboxIdentity { previous: SANDBOX.replace(Some(tenant)), _settings: None }
     }
 
-    /// What goes with it, for parallel workers, which know the settings alone: the tenant's service context, and no setting
-    /// of others that the script could give a user's id.
+    /// Returns the settings that match the identity. Parallel workers know only the settings: these make them the
+    /// tenant's service context too, and disable foreign settings, which the script could set to a user's id.
     pub fn settings(tenant: &str) -> [(&CStr, &str); 6] {
         let (user_id, tenant_id) = ("fluxbase_tenant.user_id", "fluxbase_tenant.tenant_id");
         [
@@ -64,7 +67,8 @@ impl SandboxIdentity {
         ]
     }
 
-    /// For code of others that works for no tenant: the service context of one that does not exist.
+    /// Assumes an identity that has access to no tenant, for another role's code: the service context of a tenant that
+    /// does not exist.
     pub fn anonymous() -> Result<Self> {
         SandboxIdentity::assume(ids::new())
     }

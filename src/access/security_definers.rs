@@ -1,7 +1,7 @@
-//! SECURITY DEFINER functions that are running, and who called them.
+//! Tracks which SECURITY DEFINER functions are running and who called them.
 //!
-//! A superuser's session reaches every tenant, and does not vouch for code of others that it runs: maintenance, such as ANALYZE, runs the
-//! functions of a table as its owner, and these may come by a tenant's functions.
+//! A superuser's session can access every tenant, but must not lend that access to another role's code. Maintenance
+//! such as ANALYZE runs the functions of a table as the table's owner, and these can call a tenant's functions.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -14,61 +14,71 @@ use super::sandbox_identity::is_sandboxed;
 use crate::pg::{own_transaction, roles, security_context};
 
 thread_local! {
-    /// Their owners, the last begun last.
+    /// The owners of the running functions, innermost last.
     static RUNNING: RefCell<Vec<pg_sys::Oid>> = const { RefCell::new(Vec::new()) };
-    /// Functions that code of an owner role calls in maintenance, and in which transaction: ANALYZE has one for each table.
+    /// The functions that an owner role's code calls in maintenance, and the transaction in which it does. ANALYZE uses
+    /// one transaction for each table.
     static CALLED_BY_OWNERS: RefCell<(pg_sys::LocalTransactionId, HashSet<pg_sys::Oid, RandomState>)> = RefCell::default();
 }
 
-pub fn is_any() -> bool {
+/// Reports whether a SECURITY DEFINER function is running.
+pub fn any_running() -> bool {
     RUNNING.with_borrow(|running| !running.is_empty())
 }
 
-/// The owner of the one that was begun last.
-pub fn running() -> Option<pg_sys::Oid> {
+/// Returns the owner of the innermost running function.
+pub fn innermost_owner() -> Option<pg_sys::Oid> {
     RUNNING.with_borrow(|running| running.last().copied())
 }
 
-/// Whether what is said of their owners is so of all.
-pub fn are_all(is_so: impl Fn(pg_sys::Oid) -> bool) -> bool {
-    RUNNING.with_borrow(|running| running.iter().all(|owner| is_so(*owner)))
+/// Reports whether the predicate holds for the owners of all running functions.
+pub fn all_owners(predicate: impl Fn(pg_sys::Oid) -> bool) -> bool {
+    RUNNING.with_borrow(|running| running.iter().all(|owner| predicate(*owner)))
 }
 
+/// Records that a function of this owner begins.
 pub fn begin(owner: pg_sys::Oid) {
     RUNNING.with_borrow_mut(|running| running.push(owner));
 }
 
+/// Records that the innermost function has ended.
 pub fn end() {
     RUNNING.with_borrow_mut(|running| running.pop());
 }
 
-/// Called as an expression with a function is prepared, which the current role may call.
+/// Records that the current role calls this function. Called when PostgreSQL prepares an expression that contains it,
+/// after checking that the role may execute it.
 pub fn note_call(function: pg_sys::Oid) {
     if owner_roles::tenant_of(roles::current()).is_some() && roles::bypasses_policies(roles::outer()) {
-        CALLED_BY_OWNERS.with_borrow_mut(|(within, called)| {
-            if *within != own_transaction() {
+        CALLED_BY_OWNERS.with_borrow_mut(|(transaction, called)| {
+            if *transaction != own_transaction() {
                 called.clear();
-                *within = own_transaction();
+                *transaction = own_transaction();
             }
             called.insert(function);
         });
     }
 }
 
-/// Called as a command begins: what is called in it is called by whoever owns what it maintains.
+/// Forgets the recorded calls. Called when a command begins, because the owner of the table that the new command
+/// maintains may be another role.
 pub fn begin_command() {
     CALLED_BY_OWNERS.with_borrow_mut(|(_, called)| called.clear());
 }
 
-/// Whether a function of a tenant's owner role may begin, for all that the session says. In maintenance it is called by that role's own
-/// code: an expression, or another function of the role's. A trigger there, or what a type of a stranger calls, is not.
+/// Reports whether a function of a tenant's owner role may begin in a session that bypasses policies. In maintenance,
+/// only the owner role's own code may call it: an expression, or another function of the same role. A trigger that
+/// fires in maintenance, or a function of another role's type, may not.
 pub fn may_begin(function: pg_sys::Oid, owner: pg_sys::Oid) -> bool {
-    is_own_doing(owner)
-        || CALLED_BY_OWNERS.with_borrow(|(within, called)| *within == own_transaction() && called.contains(&function))
+    may_use_session_access(owner)
+        || CALLED_BY_OWNERS
+            .with_borrow(|(transaction, called)| *transaction == own_transaction() && called.contains(&function))
 }
 
-/// Whether code that runs as a tenant's owner role does so on its own account.
-pub fn is_own_doing(owner: pg_sys::Oid) -> bool {
+/// Reports whether code that runs as this owner role may use the session's access. It may not if maintenance in a
+/// session that bypasses policies called it, unless a SECURITY DEFINER function of the same owner role is already
+/// running.
+pub fn may_use_session_access(owner: pg_sys::Oid) -> bool {
     is_sandboxed()
         || !security_context::is_called_in_maintenance()
         || !roles::bypasses_policies(roles::outer())

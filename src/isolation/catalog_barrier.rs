@@ -1,6 +1,7 @@
-//! Rows of the catalog that are not the caller's are not so much as compared with anything. The server asks policies first, but for
-//! operators that tell nothing by themselves: these it may use before, in an index, and then EXPLAIN, counters and predicate locks tell
-//! what they found. So the policies and the table go into a subquery, into which no condition of the query's goes.
+//! The catalog barrier. Rows of the catalog that the caller may not see must not even be compared with anything.
+//! PostgreSQL evaluates policies first, except before leakproof operators: these it may use earlier, in an index scan,
+//! and then EXPLAIN, counters and predicate locks reveal what they matched. So the table and its policies go into a
+//! subquery, into which PostgreSQL pushes none of the query's conditions.
 
 use pgrx::pg_sys;
 
@@ -9,24 +10,30 @@ use crate::error::{Error, Result};
 use crate::pg::catalogs;
 use crate::pg::nodes::{copy, make, one};
 
+/// Replaces an entry of the range table by a subquery that reads the same table, with its policies.
+///
 /// # Safety
-/// A query as the planner gets it, and an entry of its range table with the place there, counted from 1: a table with policies that is
-/// only read.
-pub unsafe fn put(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry, place: i32) -> Result<()> {
-    // SAFETY: by the caller's promise; the planner may write to the query, and all nodes are new.
+/// `query` is a query as the planner receives it. `entry` is an entry of its range table at the index `place`, counted
+/// from 1: a table with policies that the query only reads.
+pub unsafe fn add(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry, place: i32) -> Result<()> {
+    // SAFETY: by the caller's promise. The planner may write to the query, and all added nodes are new.
     unsafe {
         if range_table::uses_system_columns(query, entry) {
-            return Err(Error::forbidden("read system columns of the catalog", "Name the columns that the table has."));
+            return Err(Error::forbidden(
+                "read system columns of the catalog",
+                "Select only columns that the table defines.",
+            ));
         }
-        // Its arguments may mean columns of queries around this one.
+        // The arguments of TABLESAMPLE may refer to columns of outer queries, and these are one level further away in
+        // the subquery.
         if !(*entry).tablesample.is_null() {
             return Err(Error::forbidden("read a sample of the catalog", "Read it without TABLESAMPLE."));
         }
         let table = copy(entry);
         (*table).inFromCl = true;
-        // Of a table it says nothing to the server, and it is kept in the plan.
+        // PostgreSQL ignores this flag for a table and keeps it in the plan, where `has_barrier` finds it.
         (*table).security_barrier = true;
-        change_numbers((*table).securityQuals.cast(), place, 1, 0);
+        change_var_nodes((*table).securityQuals.cast(), place, 1, 0);
         let inner = make::<pg_sys::Query>(pg_sys::NodeTag::T_Query);
         (*inner).commandType = pg_sys::CmdType::CMD_SELECT;
         (*inner).canSetTag = true;
@@ -38,40 +45,43 @@ pub unsafe fn put(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry, 
         (*reference).rtindex = 1;
         (*inner).jointree = pg_sys::makeFromExpr(one(reference.cast()), std::ptr::null_mut());
         (*inner).targetList = catalogs::all_columns((*table).relid, 1);
-        // The server moves no condition past it.
+        // PostgreSQL pushes no condition into a subquery with OFFSET.
         (*inner).limitOffset = zero();
 
         (*entry).rtekind = pg_sys::RTEKind::RTE_SUBQUERY;
         (*entry).subquery = inner;
-        // The planner makes no estimates from statistics of its columns.
+        // The planner makes no estimates from the statistics of its columns.
         (*entry).security_barrier = true;
         (*entry).securityQuals = std::ptr::null_mut();
-        // As where a view was, it keeps the table's oid and lock: the oid gives the type of its whole row.
+        // As for an expanded view, the entry keeps the table's oid, which determines the type of a whole-row reference,
+        // and its lock.
         (*entry).inh = false;
-        range_table::ask_no_permission(entry);
+        range_table::clear_permission(entry);
     }
     Ok(())
 }
 
-/// Whether a table in a plan is in such a subquery.
+/// Reports whether a table in a plan was put into such a subquery.
 ///
 /// # Safety
-/// An entry of a range table.
-pub unsafe fn is_behind(entry: *mut pg_sys::RangeTblEntry) -> bool {
+/// `entry` is an entry of a range table.
+pub unsafe fn has_barrier(entry: *mut pg_sys::RangeTblEntry) -> bool {
     // SAFETY: by the caller's promise.
     unsafe { (*entry).security_barrier }
 }
 
+/// Makes the constant 0 of type bigint.
+///
 /// # Safety
-/// Called where nodes may be made.
+/// The current memory context is one in which nodes may be allocated.
 unsafe fn zero() -> *mut pg_sys::Node {
     let (length, by_value) = (size_of::<i64>() as i32, true);
-    // SAFETY: a bigint.
+    // SAFETY: makes a constant of a type that is passed by value, with that type's length.
     unsafe { pg_sys::makeConst(pg_sys::INT8OID, -1, pg_sys::InvalidOid, length, 0i64.into(), false, by_value).cast() }
 }
 
-// SAFETY: as the server declares it; pgrx's bindings leave it out.
+// SAFETY: the declaration matches PostgreSQL's. pgrx's bindings do not include it.
 unsafe extern "C-unwind" {
     #[link_name = "ChangeVarNodes"]
-    fn change_numbers(node: *mut pg_sys::Node, from: i32, to: i32, levels_up: i32);
+    fn change_var_nodes(node: *mut pg_sys::Node, from: i32, to: i32, levels_up: i32);
 }

@@ -1,4 +1,5 @@
-//! Whether a query may start: every relation of a tenant in it must be within the caller's reach.
+//! The rules of the executor-start check and of the other hooks: whether the caller can access a relation, a function
+//! or a schema.
 
 use std::cell::Cell;
 use std::ffi::CString;
@@ -14,23 +15,25 @@ use crate::model::ids;
 use crate::pg::{catalogs, roles, security_context};
 use crate::settings;
 
-/// Answers about the relations of one query. Most use tables of one tenant, with the privileges of one role.
+/// Caches the last answer about a tenant while the relations of one query are checked. Most queries use tables of one
+/// tenant, with the privileges of one role.
 #[derive(Default)]
-pub struct Look {
-    reaches: Option<(pg_sys::Oid, Uuid, bool)>,
+pub struct AccessLookup {
+    last: Option<(pg_sys::Oid, Uuid, bool)>,
 }
 
-impl Look {
-    pub fn reaches(&mut self, role: pg_sys::Oid, tenant: Uuid) -> Result<bool> {
-        match self.reaches {
-            Some((known, of, reaches)) if known == role && of == tenant => Ok(reaches),
-            _ => Ok(self.reaches.insert((role, tenant, access::is_accessible(role, tenant)?)).2),
+impl AccessLookup {
+    /// Reports whether the role can access the tenant.
+    pub fn can_access(&mut self, role: pg_sys::Oid, tenant: Uuid) -> Result<bool> {
+        match self.last {
+            Some((of_role, to_tenant, can_access)) if of_role == role && to_tenant == tenant => Ok(can_access),
+            _ => Ok(self.last.insert((role, tenant, access::is_accessible(role, tenant)?)).2),
         }
     }
 }
 
-/// The first relation that is out of the caller's reach, by what others had committed when the server's messages were last
-/// taken in.
+/// Returns the first relation that the caller cannot access. Decides by what other transactions had committed when
+/// invalidation messages were last processed.
 pub fn inaccessible(uses: impl Iterator<Item = Use> + Clone) -> Result<Option<pg_sys::Oid>> {
     let current = roles::current();
     let unforced = roles::are_policies_unforced();
@@ -38,31 +41,30 @@ pub fn inaccessible(uses: impl Iterator<Item = Use> + Clone) -> Result<Option<pg
         && let Some(owned) = owner_roles::tenant_of(current)
         && !access::is_accessible_to_session(current, owned)?
     {
-        return beyond_the_key(uses, owned);
+        return inaccessible_in_foreign_key_action(uses, owned);
     }
     let mut exempt: Vec<Uuid> = Vec::new();
-    let mut look = Look::default();
-    for Use { relation, role, is_by_view, is_unguarded } in uses {
+    let mut lookup = AccessLookup::default();
+    for Use { relation, role, is_by_view, cannot_have_policies } in uses {
         let named = role.is_some();
         let role = role.unwrap_or(current);
-        if unforced && is_by_view && lacks_policies(relation, role) {
+        if unforced && is_by_view && escapes_forced_policies(relation, role) {
             return Ok(Some(relation));
         }
         if tenant_of::is_known_to_have_no_tenant(relation) {
             continue;
         }
-        // Row-level security does not apply: to superusers and BYPASSRLS roles, and to the checks of foreign keys, which
-        // the server runs as the table's owner.
+        // Row-level security does not apply to superusers, to roles with BYPASSRLS, and to the queries by which
+        // PostgreSQL checks foreign keys as the table's owner.
         let is_exempt = bypasses_policies(role) || (unforced && roles::owns_relation(relation, role));
-        if is_unguarded
+        if cannot_have_policies
             && named
-            && !works_with_tenants(relation, role)
+            && !may_use_tenant_relations(relation, role)
             && tenant_of::tenant_of_relation(relation)?.is_some()
         {
             return Ok(Some(relation));
         }
-        // A child counts as its parent does: where a view of a superuser reads a partitioned table, so it reads the
-        // partitions.
+        // Treat a child like its parent: if a superuser's view reads a partitioned table, it also reads the partitions.
         if is_exempt && !(named && role != current) {
             continue;
         }
@@ -73,21 +75,24 @@ pub fn inaccessible(uses: impl Iterator<Item = Use> + Clone) -> Result<Option<pg
             if catalogs::has_children(relation) {
                 exempt.push(tenant);
             }
-        } else if (named || !exempt.contains(&tenant)) && !look.reaches(role, tenant)? {
+        } else if (named || !exempt.contains(&tenant)) && !lookup.can_access(role, tenant)? {
             return Ok(Some(relation));
         }
     }
     Ok(None)
 }
 
-/// Whether policies of the relation are to be forced on the role, which owns it, and are not.
-fn lacks_policies(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+/// Reports whether the relation's policies are forced on its owner, which is `role`, but PostgreSQL does not apply them
+/// inside a foreign-key action.
+fn escapes_forced_policies(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     catalogs::has_forced_policies(relation) && !bypasses_policies(role) && roles::owns_relation(relation, role)
 }
 
-/// The server checks and follows a foreign key as the owner of the table that it comes to, in a session that may not reach that
-/// tenant. Its own query uses that one table; what a trigger or a rule makes of it may use superusers' besides, and no stranger's.
-fn beyond_the_key(uses: impl Iterator<Item = Use>, owned: Uuid) -> Result<Option<pg_sys::Oid>> {
+/// Returns the first relation that code running as an owner role may not use inside a foreign-key action. PostgreSQL
+/// checks and enforces a foreign key as the owner of the table that it accesses, in a session that may not have access
+/// to that tenant. Its own query uses only that table and its partitions. The queries of a trigger or a rule may also
+/// use superusers' tables, but no other role's.
+fn inaccessible_in_foreign_key_action(uses: impl Iterator<Item = Use>, owned: Uuid) -> Result<Option<pg_sys::Oid>> {
     let mut is_used = false;
     for Use { relation, .. } in uses.filter(|used| used.role.is_some()) {
         let is_partition = || catalogs::is_partition(relation);
@@ -100,8 +105,8 @@ fn beyond_the_key(uses: impl Iterator<Item = Use>, owned: Uuid) -> Result<Option
     Ok(None)
 }
 
-/// Adds what the views among them read: LOCK TABLE locks that too.
-pub fn with_what_views_read(uses: Vec<Use>) -> Result<Vec<Use>> {
+/// Adds the relations that the views in the list read, because LOCK TABLE locks these too.
+pub fn with_relations_read_by_views(uses: Vec<Use>) -> Result<Vec<Use>> {
     let mut all = Vec::new();
     for used @ Use { relation, .. } in uses {
         all.push(used);
@@ -113,31 +118,34 @@ pub fn with_what_views_read(uses: Vec<Use>) -> Result<Vec<Use>> {
     Ok(all)
 }
 
-/// Whether the caller reaches a relation whose use no plan shows.
+/// Whether the caller can access a relation that is used without a plan.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
+pub enum RelationAccess {
     Granted,
-    Refused,
+    Denied,
     NoTenant,
 }
 
-pub fn reach_of(relation: pg_sys::Oid) -> Result<Reach> {
+/// Returns whether the current role can access the relation.
+pub fn access_to(relation: pg_sys::Oid) -> Result<RelationAccess> {
     changes::catch_up();
     let role = roles::current();
     Ok(match tenant_of::tenant_of_relation(relation)? {
-        None => Reach::NoTenant,
-        Some(tenant) if bypasses_policies(role) || access::is_accessible(role, tenant)? => Reach::Granted,
-        Some(_) => Reach::Refused,
+        None => RelationAccess::NoTenant,
+        Some(tenant) if bypasses_policies(role) || access::is_accessible(role, tenant)? => RelationAccess::Granted,
+        Some(_) => RelationAccess::Denied,
     })
 }
 
-/// What the server would ask of a grant on a relation that is granted to nobody.
-fn works_with_tenants(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+/// Reports whether the role may use tenants' relations on which no privilege is granted: it is a member of
+/// fluxbase_tenant_user or owns the relation. Replaces PostgreSQL's privilege check, which
+/// `lift_policies::skip_privilege_checks` disables.
+fn may_use_tenant_relations(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     roles::is_member(role, c"fluxbase_tenant_user") || roles::owns_relation(relation, role)
 }
 
-/// Whether a relation is a shared table, or a partition of one, that is not the role's own.
-pub fn is_shared_with_others(relation: pg_sys::Oid, role: pg_sys::Oid) -> Result<bool> {
+/// Reports whether a relation is a shared table, or a partition of one, that the role does not own.
+pub fn is_shared_table_of_another_role(relation: pg_sys::Oid, role: pg_sys::Oid) -> Result<bool> {
     Ok(catalogs::has_forced_policies(relation)
         && !bypasses_policies(role)
         && !roles::owns_relation(relation, role)
@@ -145,39 +153,41 @@ pub fn is_shared_with_others(relation: pg_sys::Oid, role: pg_sys::Oid) -> Result
         && shared_tables::is_protected(&Catalog::latest()?, relation)?)
 }
 
-/// Whether a function of the server's own is anybody's to call.
+/// Reports whether every role may call this function without a check: it is built in, runs no queries, and is not
+/// `pg_get_object_address()`.
 pub fn is_harmless(function: pg_sys::Oid) -> bool {
-    tenant_of::is_servers_own(function)
+    tenant_of::is_builtin(function)
         && function.to_u32() != pg_sys::F_PG_GET_OBJECT_ADDRESS
         && !catalogs::runs_queries(function)
 }
 
-/// For a role that is about to call it.
+/// Reports whether a function that the role is about to call is not accessible to it.
 pub fn function_is_inaccessible(function: pg_sys::Oid, role: pg_sys::Oid) -> Result<bool> {
     function_is_inaccessible_to_code(function, role, security_context::calling_role())
 }
 
 fn function_is_inaccessible_to_code(function: pg_sys::Oid, role: pg_sys::Oid, code: pg_sys::Oid) -> Result<bool> {
-    // It locks a schema by its name, asks for no privilege, and keeps the lock until the transaction ends.
+    // This function locks a schema by its name without checking a privilege, and holds the lock until the transaction
+    // ends.
     if function.to_u32() == pg_sys::F_PG_GET_OBJECT_ADDRESS {
         return Ok(changes::generation().is_some() && !bypasses_policies(role));
     }
     let tenant = tenant_of::tenant_of_function(function)?;
     match owner_roles::tenant_of(role) {
         Some(owned) if tenant == Some(owned) => Ok(false),
-        // A cascade runs as the owner of the table that it comes to, in a session that may not reach the tenant: no code of
-        // strangers comes with it.
-        Some(owned) if tenant.is_none() && !tenant_of::is_servers_own(function) => {
+        // A cascade runs as the owner of the table that it changes, in a session that may not have access to the
+        // tenant. Such code may call no functions of untrusted roles.
+        Some(owned) if tenant.is_none() && !tenant_of::is_builtin(function) => {
             Ok(!roles::is_superuser(catalogs::function_owner(function))
                 && !access::is_accessible_to_session(role, owned)?)
         }
-        _ => tenant.map_or(Ok(false), |tenant| is_kept_from(tenant, role, code)),
+        _ => tenant.map_or(Ok(false), |tenant| is_denied(tenant, role, code)),
     }
 }
 
-/// Whether the server would call a stranger's function as the owner of a table, to check or follow a foreign key: the cast of a type that
-/// the stranger made for the other side of the key, or an operator.
-pub fn is_brought_by_a_key(function: pg_sys::Oid) -> Result<bool> {
+/// Reports whether a function is another role's, and PostgreSQL would call it as the owner of a table in order to check
+/// or enforce a foreign key: an operator, or the cast of a type which that role created for the other side of the key.
+pub fn is_untrusted_in_foreign_key_action(function: pg_sys::Oid) -> Result<bool> {
     if !roles::are_policies_unforced() {
         return Ok(false);
     }
@@ -187,20 +197,21 @@ pub fn is_brought_by_a_key(function: pg_sys::Oid) -> Result<bool> {
         && catalog::relations::compares_or_casts(&Catalog::latest()?, function)?)
 }
 
-/// The same for a SECURITY DEFINER function, which runs as its owner already: it is called by the session's role, or by another such
-/// function's owner. What a tenant's owner role owns is that tenant's wherever it is.
+/// Reports whether a SECURITY DEFINER function may not be called. It already runs as its owner. Its caller is the owner
+/// of the SECURITY DEFINER function that called it, or the session's role. A function that a tenant's owner role owns
+/// belongs to that tenant, whichever schema it is in.
 pub fn definer_function_is_inaccessible(function: pg_sys::Oid, owner: pg_sys::Oid) -> Result<bool> {
-    let role = security_definers::running().unwrap_or_else(roles::outer);
+    let role = security_definers::innermost_owner().unwrap_or_else(roles::outer);
     if let Some(tenant) = ids::of_owner_role(&roles::name(owner))
         && role != owner
-        && (is_kept_from(tenant, role, role)? || !security_definers::may_begin(function, owner))
+        && (is_denied(tenant, role, role)? || !security_definers::may_begin(function, owner))
     {
         return Ok(true);
     }
     function_is_inaccessible_to_code(function, role, role)
 }
 
-fn is_kept_from(tenant: Uuid, role: pg_sys::Oid, code: pg_sys::Oid) -> Result<bool> {
+fn is_denied(tenant: Uuid, role: pg_sys::Oid, code: pg_sys::Oid) -> Result<bool> {
     if bypasses_policies(role) {
         return Ok(false);
     }
@@ -208,7 +219,8 @@ fn is_kept_from(tenant: Uuid, role: pg_sys::Oid, code: pg_sys::Oid) -> Result<bo
     Ok(!access::is_accessible_to_code(role, code, tenant)?)
 }
 
-/// Whether the caller may use names in a schema: it is no tenant's, or a tenant's within reach.
+/// Reports whether the caller may not use names in a schema, because the schema belongs to a tenant that is not
+/// accessible.
 pub fn schema_is_inaccessible(schema: pg_sys::Oid) -> Result<bool> {
     let role = roles::current();
     match tenant_of::tenant_of_schema(schema)? {
@@ -221,30 +233,32 @@ pub fn schema_is_inaccessible(schema: pg_sys::Oid) -> Result<bool> {
     }
 }
 
-/// Whether a schema on the search_path is not searched, as without USAGE. For roles that may say who the user is it stays there:
-/// what they forgot is told better by what they find. So it does where settings of others say who is calling, which change
-/// unnoticed while the path that was found is kept.
-pub fn drops_from_path(schema: pg_sys::Oid) -> bool {
+/// Reports whether a schema is skipped on the search_path, as if the role had no USAGE on it. Roles that may set the
+/// user search it anyway: if such a session has not set the user, an error about the object that it finds explains more
+/// than "does not exist". It is also searched if foreign settings determine the caller, because these change without
+/// notice while PostgreSQL keeps the path that it has resolved.
+pub fn is_hidden_from_path(schema: pg_sys::Oid) -> bool {
     let role = roles::current();
     let is_trusted = || access::is_by_foreign_settings() || roles::may_set(settings::USER_ID, role);
     schema_is_inaccessible(schema).unwrap_or(true) && !is_trusted()
 }
 
-/// A table that event triggers do not hear of would lack its policies, and a materialized view may hang on anything.
-pub fn refuse_unheard_creation(schema: pg_sys::Oid, is_materialized_view: bool) -> Result<()> {
+/// Refuses EXPLAIN ANALYZE of CREATE TABLE AS and the like in the schema of a tenant. Event triggers do not fire for
+/// it, so the table would lack its policies, and a materialized view may depend on anything.
+pub fn refuse_creation_by_explain(schema: pg_sys::Oid, is_materialized_view: bool) -> Result<()> {
     let role = roles::current();
     let is_owner_role = owner_roles::tenant_of(role).is_some();
     if is_owner_role || (is_materialized_view && !roles::is_superuser(role)) {
         return Err(Error::forbidden(
             "create a table or materialized view with EXPLAIN ANALYZE",
-            "Explain the query alone, or create it without EXPLAIN.",
+            "Explain only the query, or create the relation without EXPLAIN.",
         ));
     }
     match tenant_of::tenant_of_schema(schema)? {
         None => Ok(()),
         Some(_) => Err(Error::forbidden(
             "create a table in a tenant schema with EXPLAIN ANALYZE",
-            "Explain the query alone, or create the table without EXPLAIN.",
+            "Explain only the query, or create the table without EXPLAIN.",
         )),
     }
 }
@@ -266,14 +280,15 @@ fn text(name: Option<CString>) -> String {
 }
 
 thread_local! {
-    /// The role that was asked about last, and what roles were then.
+    /// The last role looked up, the number of role changes at that time, and whether the role bypasses policies.
     static BYPASSES: Cell<(pg_sys::Oid, u64, bool)> = const { Cell::new((pg_sys::InvalidOid, 0, false)) };
 }
 
+/// Reports whether row-level security does not apply to the role: superusers and roles with BYPASSRLS.
 pub fn bypasses_policies(role: pg_sys::Oid) -> bool {
     let changes = changes::of_roles();
-    let (known, then, bypasses) = BYPASSES.get();
-    if known == role && then == changes {
+    let (known_role, known_at, bypasses) = BYPASSES.get();
+    if known_role == role && known_at == changes {
         return bypasses;
     }
     let bypasses = roles::bypasses_policies(role);

@@ -1,7 +1,7 @@
-//! A cursor belongs to the caller who opened it: nobody else fetches from it, and its opener no more after losing a tenant
-//! whose rows it may hold. Where a fetch runs the query on, the query is asked. Where the rows are in store, as those of a cursor
-//! WITH HOLD are, the cursor is shut when the caller changes, so that no road leads to them: not FETCH, not a function or a
-//! trigger, not the protocol.
+//! Restricts each cursor to the caller who opened it, as long as that caller can access every tenant whose rows the
+//! cursor may hold. Where a fetch runs the cursor's query, the query is checked again. Where the rows are already
+//! stored, as for a cursor WITH HOLD, the cursor is shut when the caller changes: PostgreSQL then refuses to run it,
+//! whether FETCH, a function, a trigger or a protocol message asks for its rows.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -16,7 +16,7 @@ use crate::pg::cursor::Cursor;
 use crate::pg::{backend, catalogs, lists, roles};
 use crate::settings::{self, Change};
 
-/// A cursor, and what was so when it was opened.
+/// A cursor, and the caller, the caller's tenants and the catalog's generation when it was opened.
 #[derive(Clone)]
 struct Opened {
     cursor: Cursor,
@@ -29,26 +29,29 @@ struct Opened {
 /// Why a cursor is shut.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Shut {
-    /// Another user or tenant was set, as the setting said.
+    /// A different user or tenant was set.
     BySetting,
-    /// The caller was looked at.
-    ByLook,
+    /// `recheck` found that the cursor does not belong to the caller.
+    ByCheck,
 }
 
-/// As whom the cursors were looked at last: the identity settings, the catalog and the role then.
+/// The moment and the role of a check.
 type Moment = (access::Moment, pg_sys::Oid);
 
 thread_local! {
     static OPENED: RefCell<Vec<Opened>> = const { RefCell::new(Vec::new()) };
-    /// The query of the portal without a name when the user changed.
+    /// The query of the unnamed portal when the user or the tenant last changed.
     static SUSPENDED: Cell<*mut pg_sys::QueryDesc> = const { Cell::new(std::ptr::null_mut()) };
-    static LOOKED_AT: Cell<Option<Moment>> = const { Cell::new(None) };
-    /// The cursor whose query starts with a function that runs queries.
+    static CHECKED_AT: Cell<Option<Moment>> = const { Cell::new(None) };
+    /// The cursor that was active when a function that runs queries was about to run. The rows of such a function may
+    /// depend on who fetches them.
     static RUNS_QUERIES: Cell<Option<Cursor>> = const { Cell::new(None) };
 }
 
-/// Called as a query or a command starts, which may be that of a cursor. A cursor of nobody's, who reaches no tenant, is anybody's, but
-/// for one that asks who is calling only as it is fetched from. Superusers and other roles that bypass policies are trusted with theirs.
+/// Records the active cursor, if there is one and it is not recorded yet. Called when a query or a utility command
+/// starts. Does not record cursors of superusers and other roles that bypass policies, because these roles are trusted.
+/// Does not record cursors of the anonymous caller either, who can access no tenant, unless the cursor determines who
+/// is calling only when its rows are fetched.
 pub fn note_start() -> Result<()> {
     let Some(cursor) = Cursor::active().filter(|cursor| !is_known(*cursor)) else {
         return Ok(());
@@ -65,19 +68,20 @@ pub fn note_start() -> Result<()> {
         Opened { cursor, caller, tenants: access::tenants_of(caller)?, catalog: changes::generation(), shut: None };
     cursor.on_drop(forget);
     OPENED.with_borrow_mut(|all| all.push(opened));
-    LOOKED_AT.set(None);
+    CHECKED_AT.set(None);
     Ok(())
 }
 
-/// Who opens or fetches; what runs as a tenant's owner role does so for the session. Whoever cannot be told reaches nothing.
+/// Returns the caller who opens or fetches. Code that runs as a tenant's owner role does so for the session. A caller
+/// who cannot be determined counts as anonymous, and can access nothing.
 fn caller() -> Caller {
     let role = roles::current();
     let caller = if owner_roles::tenant_of(role).is_some() { Caller::of_session() } else { Caller::of(role) };
     caller.unwrap_or(Caller::Anonymous)
 }
 
-/// Whether there is any to look after, in a transaction that has not failed.
-pub fn are_open() -> bool {
+/// Reports whether any cursor is recorded, in a transaction that has not failed.
+pub fn any_open() -> bool {
     OPENED.with_borrow(|all| !all.is_empty()) && backend::is_in_transaction()
 }
 
@@ -89,26 +93,26 @@ fn forget(cursor: Cursor) {
     OPENED.with_borrow_mut(|all| all.retain(|opened| opened.cursor != cursor));
 }
 
-/// Called before and after whatever may change who is calling. Shuts cursors in store that are not the caller's, and opens those
-/// that are again.
-pub fn settle() -> Result<()> {
-    // The extension's own SQL runs as a superuser, also while a cursor is looked at.
-    if !are_open() || access::is_sandboxed() || check::bypasses_policies(roles::current()) {
+/// Shuts the stored cursors that do not belong to the caller, and opens the shut ones that do. Called before and after
+/// anything that can change who is calling.
+pub fn recheck() -> Result<()> {
+    // The extension's own SQL runs as a superuser, also while a cursor is checked.
+    if !any_open() || access::is_sandboxed() || check::bypasses_policies(roles::current()) {
         return Ok(());
     }
     changes::catch_up();
     let moment = (access::Moment::now(), roles::current());
-    // Settings of others change unnoticed.
-    if LOOKED_AT.get() == Some(moment) && !access::is_by_foreign_settings() {
+    // Foreign settings change without notice.
+    if CHECKED_AT.get() == Some(moment) && !access::is_by_foreign_settings() {
         return Ok(());
     }
-    // A copy: the server may run code meanwhile.
+    // Iterate over a copy, because PostgreSQL may run code that changes the list.
     for opened in OPENED.with_borrow(Vec::clone) {
         if opened.cursor.is_stored() {
-            let is_callers = opened.is_callers()?;
+            let belongs_to_caller = opened.belongs_to_caller()?;
             change(opened.cursor, |shut| match shut {
-                None if !is_callers && opened.cursor.shut() => Some(Shut::ByLook),
-                Some(_) if is_callers => {
+                None if !belongs_to_caller && opened.cursor.shut() => Some(Shut::ByCheck),
+                Some(_) if belongs_to_caller => {
                     opened.cursor.open();
                     None
                 }
@@ -116,17 +120,18 @@ pub fn settle() -> Result<()> {
             });
         }
     }
-    LOOKED_AT.set(Some(moment));
+    CHECKED_AT.set(Some(moment));
     Ok(())
 }
 
-/// Called as one of the settings that say who is calling gets a value, also at the end of a transaction, where nothing may fail.
+/// Shuts and opens stored cursors according to the new value of an identity setting. Called by the setting's assign
+/// hook, also at the end of a transaction, where errors are not allowed.
 pub fn identity_changes(change: Change) {
-    LOOKED_AT.set(None);
+    CHECKED_AT.set(None);
     if access::is_sandboxed() || access::is_by_foreign_settings() {
         return;
     }
-    // The one without a name, which the protocol may suspend, is not kept account of.
+    // The unnamed portal, which the protocol can suspend, is not recorded.
     if change.is_another()
         && let Some(unnamed) = Cursor::unnamed()
     {
@@ -135,19 +140,19 @@ pub fn identity_changes(change: Change) {
     }
     OPENED.with_borrow_mut(|all| {
         for opened in all.iter_mut().filter(|opened| opened.cursor.is_stored()) {
-            let is_callers = match (change, opened.caller) {
-                (Change::User(None), Caller::Service(of)) => {
-                    settings::tenant_id().is_ok_and(|tenant| tenant == Some(of))
+            let belongs_to_caller = match (change, opened.caller) {
+                (Change::User(None), Caller::Service(id)) => {
+                    settings::tenant_id().is_ok_and(|tenant| tenant == Some(id))
                 }
                 (Change::User(None), Caller::Anonymous) => settings::tenant_id().is_ok_and(|tenant| tenant.is_none()),
                 (Change::User(user), caller) => caller.user() == user,
-                (Change::Tenant(tenant), Caller::Service(of)) => tenant == Some(of),
+                (Change::Tenant(tenant), Caller::Service(id)) => tenant == Some(id),
                 (Change::Tenant(tenant), Caller::Anonymous) => tenant.is_none(),
                 (Change::Tenant(_), _) => continue,
             };
             match opened.shut {
-                None if !is_callers && opened.cursor.shut() => opened.shut = Some(Shut::BySetting),
-                Some(Shut::BySetting) if is_callers => {
+                None if !belongs_to_caller && opened.cursor.shut() => opened.shut = Some(Shut::BySetting),
+                Some(Shut::BySetting) if belongs_to_caller => {
                     opened.cursor.open();
                     opened.shut = None;
                 }
@@ -157,10 +162,10 @@ pub fn identity_changes(change: Change) {
     });
 }
 
-/// Called before FETCH and MOVE.
+/// Checks that the caller may fetch from the cursor. Called before FETCH and MOVE.
 ///
 /// # Safety
-/// A cursor's name.
+/// `name` is the name of a cursor.
 pub unsafe fn permit_fetch(name: *const std::ffi::c_char) -> Result<()> {
     // SAFETY: by the caller's promise.
     let cursor = unsafe { Cursor::by_name(name) };
@@ -170,8 +175,8 @@ pub unsafe fn permit_fetch(name: *const std::ffi::c_char) -> Result<()> {
     }
 }
 
-/// Called where a query goes on that did not just start.
-pub fn permit_to_go_on(query: *mut pg_sys::QueryDesc) -> Result<()> {
+/// Checks that the caller may continue this query. Called when a query runs that did not just start.
+pub fn permit_resume(query: *mut pg_sys::QueryDesc) -> Result<()> {
     if SUSPENDED.get() == query && !check::bypasses_policies(roles::current()) {
         return Err(Error::Inaccessible { kind: "cursor", name: String::new() });
     }
@@ -181,7 +186,7 @@ pub fn permit_to_go_on(query: *mut pg_sys::QueryDesc) -> Result<()> {
     }
 }
 
-/// A query that starts is not the one that was there before, even if it is in the same place.
+/// Forgets the suspended query. A query that starts is a new one, even if it is at the same address.
 pub fn forget_suspended(query: *mut pg_sys::QueryDesc) {
     if SUSPENDED.get() == query {
         SUSPENDED.set(std::ptr::null_mut());
@@ -191,45 +196,47 @@ pub fn forget_suspended(query: *mut pg_sys::QueryDesc) {
 fn permit(cursor: Cursor) -> Result<()> {
     let opened = OPENED.with_borrow(|all| all.iter().find(|opened| opened.cursor == cursor).cloned());
     match opened {
-        Some(opened) if !access::is_sandboxed() && !opened.is_callers()? => {
+        Some(opened) if !access::is_sandboxed() && !opened.belongs_to_caller()? => {
             Err(Error::Inaccessible { kind: "cursor", name: cursor.name() })
         }
         _ => Ok(()),
     }
 }
 
-/// Called before code of others runs: cursors that are shut are closed, so that it is told of no cursor rather than of one that
-/// cannot be run.
-pub fn before_code_of_others() -> Result<()> {
-    if !are_open() || check::bypasses_policies(roles::current()) {
+/// Closes the cursors that are shut. Called before another role's code runs, so that the code finds no such cursor
+/// instead of one that cannot be run.
+pub fn before_untrusted_code() -> Result<()> {
+    if !any_open() || check::bypasses_policies(roles::current()) {
         return Ok(());
     }
-    settle()?;
+    recheck()?;
     for opened in OPENED.with_borrow(Vec::clone).into_iter().filter(|opened| opened.shut.is_some()) {
         opened.cursor.open();
         change(opened.cursor, |_| None);
         opened.cursor.close();
-        // One that is in use is there yet.
+        // PostgreSQL does not close a cursor in use, so shut it again.
         if is_known(opened.cursor) && opened.cursor.shut() {
-            change(opened.cursor, |_| Some(Shut::ByLook));
+            change(opened.cursor, |_| Some(Shut::ByCheck));
         }
     }
     Ok(())
 }
 
-/// Called before a function runs.
+/// Closes the cursors that are shut if the function might fetch from them. Called before a function runs.
 pub fn before_function(function: pg_sys::Oid) -> Result<()> {
     if catalogs::runs_queries(function) {
         RUNS_QUERIES.set(Cursor::active());
     }
-    if !are_open() || !may_fetch(function) {
+    if !any_open() || !may_fetch(function) {
         return Ok(());
     }
-    before_code_of_others()
+    before_untrusted_code()
 }
 
-/// Functions of others, and the server's own that take a cursor: `cursor_to_xml` and `cursor_to_xmlschema`. Others, such as
-/// `set_config`, may be what puts the user back whose cursor it is, and policies call those of the catalog's schema.
+/// Reports whether the function might fetch from a cursor: the built-in functions that take a cursor do, and any
+/// function that is neither built in nor in the catalog's schema might. Other built-in functions do not, and one of
+/// them, `set_config`, may be about to restore the user who opened the cursor. Policies call the functions in the
+/// catalog's schema.
 fn may_fetch(function: pg_sys::Oid) -> bool {
     let number = function.to_u32();
     if number < pg_sys::FirstNormalObjectId {
@@ -247,8 +254,8 @@ fn change(cursor: Cursor, to: impl FnOnce(Option<Shut>) -> Option<Shut>) {
 }
 
 impl Opened {
-    /// Whether who calls now is who opened it, and reaches all that it may hold.
-    fn is_callers(&self) -> Result<bool> {
+    /// Reports whether the caller is the one who opened the cursor, and can access everything that it may hold.
+    fn belongs_to_caller(&self) -> Result<bool> {
         let caller = caller();
         let is_same = caller == self.caller
             || matches!((self.caller, caller), (Caller::User(then), Caller::InstanceAdmin { user: Some(now) }) if then == now);
@@ -261,7 +268,7 @@ impl Opened {
                 return Ok(false);
             }
         }
-        // SAFETY: a portal's statements live as long as the portal.
+        // SAFETY: the statements of a portal live as long as the portal.
         let uses = unsafe {
             lists::nodes::<pg_sys::PlannedStmt>(self.cursor.statements())
                 .flat_map(|plan| range_table::uses_of_plan(plan))

@@ -1,4 +1,4 @@
-//! Whether queries still come by our hook.
+//! Detects whether PostgreSQL still calls our permission hook.
 
 use std::cell::Cell;
 
@@ -6,28 +6,28 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
 thread_local! {
-    /// Set by our hook while somebody asks whether it is called.
+    /// Set by our hook when it is called. Cleared before each probe.
     static PROBED: Cell<bool> = const { Cell::new(false) };
     static IN_FORCE: Cell<bool> = const { Cell::new(true) };
-    /// The head of the hook chain when it was last probed.
+    /// The head of the hook chain at the last probe.
     static PROBED_HEAD: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Called by our hook.
-pub fn answer() {
+/// Records a call of our hook.
+pub fn record_call() {
     PROBED.set(true);
 }
 
-/// Whether the server's permission check still comes by our hook. A library loaded later may have taken the hook and
-/// not call the previous one; asking it with an empty list shows.
+/// Reports whether PostgreSQL's permission check still calls our hook. A library that was loaded later may have
+/// replaced the hook without calling the previous one. To find out, calls the chain with an empty list.
 pub fn in_force() -> bool {
     if !is_probed() {
         // SAFETY: reads the head of the hook chain.
         let head = unsafe { pg_sys::ExecutorCheckPerms_hook };
         PROBED.set(false);
         if let Some(hook) = head {
-            // SAFETY: an empty range table asks for nothing.
-            unsafe { pg_guard_ffi_boundary(|| call_with_nothing(hook)) };
+            // SAFETY: calls a hook with an empty range table, which contains nothing to check.
+            unsafe { pg_guard_ffi_boundary(|| call_with_empty_list(hook)) };
         }
         IN_FORCE.set(PROBED.get());
         PROBED_HEAD.set(address(head));
@@ -35,7 +35,7 @@ pub fn in_force() -> bool {
     IN_FORCE.get()
 }
 
-/// As `in_force` where the answer is known, and without a call of the server.
+/// Reports whether the hook is known to be in force, without probing.
 pub fn known_to_be_in_force() -> bool {
     is_probed() && IN_FORCE.get()
 }
@@ -56,16 +56,16 @@ type CheckPermissions = unsafe extern "C-unwind" fn(*mut pg_sys::List, *mut pg_s
 
 /// # Safety
 /// `hook` is a permission hook.
-unsafe fn call_with_nothing(hook: CheckPermissions) -> bool {
-    let nothing = std::ptr::null_mut();
-    // SAFETY: NIL is a list.
+unsafe fn call_with_empty_list(hook: CheckPermissions) -> bool {
+    let empty = std::ptr::null_mut();
+    // SAFETY: a null pointer is an empty list.
     #[cfg(feature = "pg15")]
     unsafe {
-        hook(nothing, false)
+        hook(empty, false)
     }
-    // SAFETY: NIL is a list.
+    // SAFETY: a null pointer is an empty list.
     #[cfg(not(feature = "pg15"))]
     unsafe {
-        hook(nothing, nothing, false)
+        hook(empty, empty, false)
     }
 }

@@ -1,5 +1,6 @@
-//! SQL functions whose query the planner puts in place of their call, which no hook hears of: one that reads the catalog is planned
-//! without its barrier. Then the query is planned again, and its functions are called.
+//! SQL functions that the planner inlines: it replaces the call by the function's query, which has passed through no
+//! hook. If that query reads the catalog, it does so without the catalog barrier. Then the query is planned again with
+//! inlining prevented.
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -11,51 +12,53 @@ use crate::catalog;
 use crate::pg::{catalogs, lists, own_transaction};
 
 thread_local! {
-    static KEPT_OUT: Cell<Option<pg_sys::LocalTransactionId>> = const { Cell::new(None) };
+    static INLINING_PREVENTED: Cell<Option<pg_sys::LocalTransactionId>> = const { Cell::new(None) };
 }
 
 thread_local! {
-    static HIDDEN: Cell<Option<pg_sys::LocalTransactionId>> = const { Cell::new(None) };
+    static STATISTICS_HIDDEN: Cell<Option<pg_sys::LocalTransactionId>> = const { Cell::new(None) };
 }
 
-/// Hides statistics of the catalog from the planner, until `show_statistics` or an error ends the transaction; answers with how it was.
+/// Hides statistics of the catalog from the planner, until `restore_statistics` or until an error ends the transaction.
+/// Returns the previous state.
 pub fn hide_statistics() -> Option<pg_sys::LocalTransactionId> {
-    HIDDEN.replace(Some(own_transaction()))
+    STATISTICS_HIDDEN.replace(Some(own_transaction()))
 }
 
-pub fn show_statistics(before: Option<pg_sys::LocalTransactionId>) {
-    HIDDEN.set(before);
+pub fn restore_statistics(before: Option<pg_sys::LocalTransactionId>) {
+    STATISTICS_HIDDEN.set(before);
 }
 
 pub fn are_statistics_hidden() -> bool {
-    HIDDEN.get().is_some_and(|within| within == own_transaction())
+    STATISTICS_HIDDEN.get().is_some_and(|transaction| transaction == own_transaction())
 }
 
-/// Has functions called and not put in, until `put_back` or an error ends the transaction; answers with how it was.
-pub fn keep_out() -> Option<pg_sys::LocalTransactionId> {
-    KEPT_OUT.replace(Some(own_transaction()))
+/// Prevents inlining, so that functions are called, until `restore_inlining` or until an error ends the transaction.
+/// Returns the previous state.
+pub fn prevent_inlining() -> Option<pg_sys::LocalTransactionId> {
+    INLINING_PREVENTED.replace(Some(own_transaction()))
 }
 
-pub fn put_back(before: Option<pg_sys::LocalTransactionId>) {
-    KEPT_OUT.set(before);
+pub fn restore_inlining(before: Option<pg_sys::LocalTransactionId>) {
+    INLINING_PREVENTED.set(before);
 }
 
-pub fn are_kept_out() -> bool {
-    KEPT_OUT.get().is_some_and(|within| within == own_transaction())
+pub fn is_inlining_prevented() -> bool {
+    INLINING_PREVENTED.get().is_some_and(|transaction| transaction == own_transaction())
 }
 
-/// Whether a query has functions of others in FROM. Every query comes by here.
+/// Reports whether a query calls functions in FROM that are not built in. Called for every query.
 ///
 /// # Safety
-/// A query as the planner gets it.
+/// `query` is a query as the planner receives it.
 pub unsafe fn has_functions(query: *mut pg_sys::Query) -> bool {
-    // SAFETY: by the caller's promise; the kind of an entry tells which of its fields are in use, and a common table expression holds a
-    // query.
+    // SAFETY: by the caller's promise. The kind of an entry determines which of its fields are used, and a common table
+    // expression holds a query.
     unsafe {
         let mut has_any = false;
         for entry in lists::nodes::<pg_sys::RangeTblEntry>((*query).rtable) {
             has_any |= match (*entry).rtekind {
-                pg_sys::RTEKind::RTE_FUNCTION => calls_others((*entry).functions),
+                pg_sys::RTEKind::RTE_FUNCTION => calls_user_functions((*entry).functions),
                 pg_sys::RTEKind::RTE_SUBQUERY => has_functions((*entry).subquery),
                 _ => false,
             };
@@ -68,14 +71,14 @@ pub unsafe fn has_functions(query: *mut pg_sys::Query) -> bool {
 }
 
 /// # Safety
-/// A list of RangeTblFunction.
-unsafe fn calls_others(functions: *mut pg_sys::List) -> bool {
-    // SAFETY: by the caller's promise; the tag tells the node's type.
+/// `functions` is a list of RangeTblFunction.
+unsafe fn calls_user_functions(functions: *mut pg_sys::List) -> bool {
+    // SAFETY: by the caller's promise. The tag of a node determines its type.
     unsafe {
         lists::nodes::<pg_sys::RangeTblFunction>(functions).any(|function| {
             let call = (*function).funcexpr;
             (*call).type_ == pg_sys::NodeTag::T_FuncExpr
-                && !tenant_of::is_servers_own((*call.cast::<pg_sys::FuncExpr>()).funcid)
+                && !tenant_of::is_builtin((*call.cast::<pg_sys::FuncExpr>()).funcid)
         })
     }
 }
@@ -85,17 +88,18 @@ unsafe fn calls_others(functions: *mut pg_sys::List) -> bool {
 unsafe fn sub_links_have_functions(query: *mut pg_sys::Query) -> bool {
     let rest = (pg_sys::QTW_IGNORE_RT_SUBQUERIES | pg_sys::QTW_IGNORE_CTE_SUBQUERIES) as i32;
     let mut has_any = false;
-    // SAFETY: by the caller's promise; the walker's context is what it says.
+    // SAFETY: by the caller's promise. The walker's context is the type that the walker expects.
     unsafe { walk_query(query, find_functions, (&raw mut has_any).cast(), rest) };
     has_any
 }
 
-/// Without a guard, as the hooks are: queries may be deep, and a guard takes more of the stack than the rest.
+/// Records whether a subquery calls functions in FROM. Has no guard, like the hooks: a query can be nested deeply, and
+/// a guard takes more stack than the rest of the function.
 ///
 /// # Safety
-/// Called by the server's tree walkers with a node, or null, and where to note a function.
+/// Called by PostgreSQL's tree walkers with a node or null. `context` is a pointer to a bool.
 unsafe extern "C-unwind" fn find_functions(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
-    // SAFETY: by the contract of walkers; the tag tells the node's type.
+    // SAFETY: by the contract of tree walkers. The tag of a node determines its type.
     unsafe {
         if node.is_null() {
             false
@@ -110,7 +114,7 @@ unsafe extern "C-unwind" fn find_functions(node: *mut pg_sys::Node, context: *mu
 
 type Walker = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut c_void) -> bool;
 
-// SAFETY: as the server declares them; pgrx's own declarations guard against errors.
+// SAFETY: the declarations match PostgreSQL's. pgrx's own declarations add a guard.
 unsafe extern "C-unwind" {
     #[cfg_attr(feature = "pg15", link_name = "expression_tree_walker")]
     #[cfg_attr(not(feature = "pg15"), link_name = "expression_tree_walker_impl")]
@@ -120,10 +124,10 @@ unsafe extern "C-unwind" {
     fn walk_query(query: *mut pg_sys::Query, walker: Walker, context: *mut c_void, flags: i32) -> bool;
 }
 
-/// Whether a plan reads a table of the catalog that is not behind a barrier.
+/// Reports whether a plan reads a table of the catalog without the catalog barrier.
 ///
 /// # Safety
-/// A range table.
+/// `range_table` is a range table.
 pub unsafe fn reads_catalog(range_table: *mut pg_sys::List) -> bool {
     let Some(catalog) = catalogs::schema_by_name(catalog::SCHEMA) else {
         return false;
@@ -132,7 +136,7 @@ pub unsafe fn reads_catalog(range_table: *mut pg_sys::List) -> bool {
     unsafe {
         lists::nodes::<pg_sys::RangeTblEntry>(range_table).any(|entry| {
             (*entry).rtekind == pg_sys::RTEKind::RTE_RELATION
-                && !catalog_barrier::is_behind(entry)
+                && !catalog_barrier::has_barrier(entry)
                 && catalogs::relation_schema((*entry).relid) == catalog
         })
     }

@@ -1,9 +1,9 @@
-//! Takes the policies of tenants' tables out of a query before it is planned. What they ask is checked when the query
-//! starts; while they are there, even as the constant true, the planner orders its filters by them, makes no use of
-//! statistics, and takes longer.
+//! Lifts the policies of tenants' tables: removes them from a query before it is planned, because the executor-start
+//! check covers what they check. If they stayed, even as the constant true, the planner would order its filters by
+//! them, could not use statistics, and would take longer.
 //!
-//! Only for a caller who reaches the tenant: the planner calls operators of users with values from statistics, and knows by
-//! the policies when not to.
+//! Policies are lifted only for a caller who can access the tenant: the planner calls users' operators with values from
+//! statistics, and the policies are what tells it not to.
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -11,13 +11,13 @@ use std::ffi::c_void;
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, Uuid, direct_function_call};
 
-use super::check::{self, Look};
+use super::check::{self, AccessLookup};
 use super::{catalog_barrier, planner_support, range_table, tenant_of};
 use crate::catalog::{self, changes};
 use crate::error::{Error, Result};
 use crate::pg::{catalogs, lists, roles};
 
-/// What policies of tenants' tables call, and the catalog's schema.
+/// The functions that policies of tenants' tables call, and the catalog's schema.
 #[derive(Clone, Copy)]
 struct Extension {
     accessible: pg_sys::Oid,
@@ -25,11 +25,12 @@ struct Extension {
     schema: pg_sys::Oid,
 }
 
-/// By what others had committed when the server's messages were last taken in. Policies are lifted where the check at the start is in
-/// force; those of the catalog stay, behind a barrier.
+/// Lifts the policies of tenants' tables if the executor-start check is in force, and puts the catalog's tables behind
+/// the catalog barrier. Raises an error for a tenant's table that the caller cannot access. Decides by what other
+/// transactions had committed when invalidation messages were last processed.
 ///
 /// # Safety
-/// A query as the planner gets it, which may be written to, as the planner does.
+/// `query` is a query as the planner receives it, and may be written to, as the planner does.
 pub unsafe fn lift_policies(query: *mut pg_sys::Query, is_checked_at_start: bool) -> Result<()> {
     // SAFETY: by the caller's promise.
     unsafe {
@@ -37,23 +38,25 @@ pub unsafe fn lift_policies(query: *mut pg_sys::Query, is_checked_at_start: bool
             return Ok(());
         };
         let current = roles::current();
-        let mut lift = Lift { extension, is_checked_at_start, current, look: Look::default(), outcome: Ok(()) };
+        let mut lift =
+            Lift { extension, is_checked_at_start, current, lookup: AccessLookup::default(), outcome: Ok(()) };
         lift.visit(query);
         lift.outcome
     }
 }
 
-/// Materialized views and foreign tables of tenants are granted to nobody: what a privilege alone opens, such as their
-/// statistics, is nobody's. Whether the caller reaches them is asked as each plan starts, as of every relation.
+/// Skips PostgreSQL's privilege checks on tenants' materialized views and foreign tables. No privilege on them is
+/// granted to any role, so that what a privilege alone would open, such as their statistics, stays closed. The
+/// executor-start check determines whether the caller can access them, as for every relation.
 ///
 /// # Safety
-/// A plan that nobody has run yet.
-pub unsafe fn lift_privileges(plan: *mut pg_sys::PlannedStmt) -> Result<()> {
+/// `plan` is a plan that has not been executed yet.
+pub unsafe fn skip_privilege_checks(plan: *mut pg_sys::PlannedStmt) -> Result<()> {
     // SAFETY: by the caller's promise.
     unsafe {
-        for entry in range_table::unguarded(plan) {
+        for entry in range_table::entries_without_policies(plan) {
             if tenant_of::tenant_of_relation((*entry).relid)?.is_some() {
-                range_table::ask_no_privilege(plan, entry);
+                range_table::skip_privilege_check(plan, entry);
             }
         }
     }
@@ -64,17 +67,19 @@ struct Lift {
     extension: Extension,
     is_checked_at_start: bool,
     current: pg_sys::Oid,
-    look: Look,
-    /// The first error. The walk goes on through C code.
+    lookup: AccessLookup,
+    /// The first error. It is stored here because the tree walk passes through C code.
     outcome: Result<()>,
 }
 
 impl Lift {
+    /// Lifts the policies of the query and of all its subqueries.
+    ///
     /// # Safety
     /// As for `lift_policies`.
     unsafe fn visit(&mut self, query: *mut pg_sys::Query) {
-        // SAFETY: by the caller's promise; the kind of an entry tells which of its fields are in use, and a common table
-        // expression holds a query.
+        // SAFETY: by the caller's promise. The kind of an entry determines which of its fields are used, and a common
+        // table expression holds a query.
         unsafe {
             if !(*query).hasRowSecurity || self.outcome.is_err() {
                 return;
@@ -91,21 +96,22 @@ impl Lift {
                 let rest = pg_sys::QTW_IGNORE_RT_SUBQUERIES | pg_sys::QTW_IGNORE_CTE_SUBQUERIES;
                 pg_sys::query_tree_walker(query, Some(visit_queries_in), std::ptr::from_mut(self).cast(), rest as i32);
             }
-            // Last, for a barrier is a query with policies too.
+            // Last, because a barrier is itself a subquery with policies, which must not be visited.
             if self.outcome.is_ok()
-                && let Err(error) = self.lift_of(query)
+                && let Err(error) = self.lift_from(query)
             {
                 self.outcome = Err(error);
             }
         }
     }
 
-    /// Of the query's own tables.
+    /// Lifts the policies of the query's own tables.
     ///
     /// # Safety
     /// As for `lift_policies`.
-    unsafe fn lift_of(&mut self, query: *mut pg_sys::Query) -> Result<()> {
-        // SAFETY: by the caller's promise; the result relation counts from 1, and 0 means none.
+    unsafe fn lift_from(&mut self, query: *mut pg_sys::Query) -> Result<()> {
+        // SAFETY: by the caller's promise. The index of the result relation counts from 1, and 0 means that there is
+        // none.
         unsafe {
             let entries = lists::nodes::<pg_sys::RangeTblEntry>((*query).rtable);
             #[cfg(feature = "pg15")]
@@ -125,16 +131,17 @@ impl Lift {
                 };
                 let Some(tenant) = tenant_of::tenant_of_relation((*entry).relid)? else {
                     if catalogs::relation_schema((*entry).relid) == self.extension.schema {
-                        // A MERGE that does nothing asks for no right to write, and has no barrier.
+                        // A MERGE that does nothing requires no privilege to write, and the table that it names as
+                        // target would have no barrier.
                         if target == Some(index) {
                             return Err(inaccessible((*entry).relid));
                         }
-                        catalog_barrier::put(query, entry, index as i32 + 1)?;
+                        catalog_barrier::add(query, entry, index as i32 + 1)?;
                     }
                     continue;
                 };
-                // The check at the start refuses it too, but the planner asks statistics and indexes before.
-                if !self.look.reaches(role, tenant)? {
+                // The executor-start check refuses it too, but the planner reads statistics and indexes before that.
+                if !self.lookup.can_access(role, tenant)? {
                     return Err(inaccessible((*entry).relid));
                 }
                 if !self.is_checked_at_start {
@@ -159,11 +166,12 @@ fn inaccessible(relation: pg_sys::Oid) -> Error {
     Error::Inaccessible { kind: "table", name: check::relation_name(relation) }
 }
 
-/// What `lift_policies` has not seen: tables of a function's query, and what no policy covers, materialized views and foreign tables.
-/// One that is out of reach is not so much as planned.
+/// Checks access to a table that `lift_policies` has not seen, because an inlined function brought it in, or because
+/// policies cannot apply to it: a materialized view or a foreign table. One that is not accessible is refused before it
+/// is planned.
 ///
 /// # Safety
-/// A query that is being planned, and one of its entries.
+/// `query` is a query that is being planned, and `entry` one of its range table entries.
 pub unsafe fn permit_planning(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry) -> Result<()> {
     // SAFETY: by the caller's promise.
     unsafe {
@@ -178,7 +186,7 @@ pub unsafe fn permit_planning(query: *mut pg_sys::Query, entry: *mut pg_sys::Ran
         #[cfg(not(feature = "pg15"))]
         let permissions = (*query).rteperminfos;
         let role = range_table::acting_role(entry, permissions, roles::current()).unwrap_or_else(roles::current);
-        if check::bypasses_policies(role) || Look::default().reaches(role, tenant)? {
+        if check::bypasses_policies(role) || AccessLookup::default().can_access(role, tenant)? {
             return Ok(());
         }
         Err(inaccessible((*entry).relid))
@@ -186,28 +194,28 @@ pub unsafe fn permit_planning(query: *mut pg_sys::Query, entry: *mut pg_sys::Ran
 }
 
 impl Extension {
-    /// Whether a policy's condition is one of ours, and true for whoever reaches the tenant.
+    /// Reports whether the condition of a policy is one of ours and is true for every caller who can access the tenant.
     ///
     /// # Safety
-    /// An expression.
+    /// `condition` is an expression.
     unsafe fn is_met(self, condition: *mut pg_sys::Node, tenant: Uuid) -> bool {
-        // SAFETY: the tag tells the node's type.
+        // SAFETY: the tag of a node determines its type.
         unsafe {
             if !pgrx::is_a(condition, pg_sys::NodeTag::T_FuncExpr) {
                 return false;
             }
             let call = condition.cast::<pg_sys::FuncExpr>();
             (*call).funcid == self.installed
-                || ((*call).funcid == self.accessible && planner_support::tenant_asked_about(call) == Some(tenant))
+                || ((*call).funcid == self.accessible && planner_support::tenant_argument(call) == Some(tenant))
         }
     }
 }
 
 /// # Safety
-/// Called by the server's tree walkers with a node, or null, and the context that they were given.
+/// Called by PostgreSQL's tree walkers with a node or null. `lift` is the context that was passed to the walker.
 #[pg_guard]
 unsafe extern "C-unwind" fn visit_queries_in(node: *mut pg_sys::Node, lift: *mut c_void) -> bool {
-    // SAFETY: by the contract of walkers; the tag tells the node's type.
+    // SAFETY: by the contract of tree walkers. The tag of a node determines its type.
     unsafe {
         if node.is_null() {
             return false;
@@ -224,7 +232,7 @@ thread_local! {
     static EXTENSION: Cell<(u64, Option<Extension>)> = const { Cell::new((0, None)) };
 }
 
-/// `None` where it is not installed in this database.
+/// Returns `None` if the extension is not installed in this database.
 fn extension() -> Option<Extension> {
     let generation = changes::generation()?;
     let (known_in, known) = EXTENSION.get();
@@ -242,6 +250,6 @@ fn extension() -> Option<Extension> {
 }
 
 fn find(signature: &str) -> Option<pg_sys::Oid> {
-    // SAFETY: a function of the server called with its one argument, a text; NULL where there is no such function.
+    // SAFETY: calls a built-in function with its one argument, a text. It returns NULL if there is no such function.
     unsafe { direct_function_call(pg_sys::to_regprocedure, &[signature.into_datum()]) }
 }

@@ -1,4 +1,5 @@
-//! Keeps tenants apart when queries run: checks where a query starts, so that the policies cost nothing per row.
+//! Isolates tenants when queries run. The executor-start check examines every relation when a plan starts, so that the
+//! policies cost nothing per row. `protection` does the same for DDL.
 
 mod catalog_barrier;
 pub mod check;
@@ -21,9 +22,9 @@ pub use hook_probe::in_force;
 pub use hooks::forget_start;
 pub use pinned_schema::Pinned;
 pub use range_table::Use;
-pub use refusal::{Raise, keep_for_others, permit};
+pub use refusal::{Raise, require_access, require_owner_of_shared_table};
 
-/// Once per backend, from _PG_init.
+/// Installs the hooks. Called once per backend, from `_PG_init`.
 pub fn install() {
     hooks::install();
     settings::on_identity_change(|change| {

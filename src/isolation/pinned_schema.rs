@@ -1,5 +1,6 @@
-//! Commands of the extension's own on tables of others. A command names its table, and whoever owns a schema may rename it at any
-//! time, also while the command waits: the name must not come to mean a table in another schema.
+//! Guards the commands that the extension runs on other roles' tables. A command names its table, but the owner of a
+//! schema may rename the schema at any time, even while the command waits for a lock. The name must not come to mean a
+//! table in another schema.
 
 use std::cell::RefCell;
 use std::ffi::CString;
@@ -10,7 +11,7 @@ use crate::catalog::relations::LockedTable;
 use crate::error::{Error, Result};
 use crate::pg::catalogs;
 
-/// A schema, and its name as commands write it.
+/// A schema, and its name as commands use it.
 struct Schema {
     oid: pg_sys::Oid,
     name: CString,
@@ -20,10 +21,12 @@ thread_local! {
     static PINNED: RefCell<Option<Schema>> = const { RefCell::new(None) };
 }
 
-/// While it lives, the name of a table's schema means that schema or nothing. The table's own name is held by the lock on it.
+/// While this value lives, the name of the table's schema means that schema, or its use is an error. The caller holds a
+/// lock on the table, which keeps the table's own name from changing.
 pub struct Pinned(Option<Schema>);
 
 impl Pinned {
+    /// Pins the schema of this table.
     pub fn to(table: &LockedTable) -> Self {
         Pinned(PINNED.replace(Some(Schema { oid: table.schema, name: table.schema_name.clone() })))
     }
@@ -35,11 +38,13 @@ impl Drop for Pinned {
     }
 }
 
-pub fn is_any() -> bool {
+/// Reports whether a schema is pinned.
+pub fn any_pinned() -> bool {
     PINNED.with_borrow(Option::is_some)
 }
 
-/// Called as a schema that a statement names has been found, whose name is what the statement says.
+/// Raises an error if another schema now has the pinned schema's name. Called when PostgreSQL has resolved the name of
+/// a schema in a statement.
 pub fn permit(schema: pg_sys::Oid) -> Result<()> {
     let is_another = PINNED.with_borrow(|pinned| pinned.as_ref().is_some_and(|pinned| pinned.oid != schema));
     if !is_another {
@@ -50,8 +55,8 @@ pub fn permit(schema: pg_sys::Oid) -> Result<()> {
         && PINNED.with_borrow(|pinned| pinned.as_ref().is_some_and(|pinned| name.as_ref() == Some(&pinned.name)))
     {
         return Err(Error::conflict(
-            "the schema of the table was renamed meanwhile",
-            "Nothing was changed: try again.",
+            "the schema of the table was renamed concurrently",
+            "Nothing was changed. Try again.",
         ));
     }
     Ok(())

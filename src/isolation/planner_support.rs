@@ -1,6 +1,6 @@
-//! The planner support functions of what policies call: where the check is made when the query starts, a call is the
-//! constant true, and costs nothing per row. Most calls are gone before, see `lift_policies`; what is inlined into a query while
-//! it is planned still comes by here.
+//! The planner support functions of the functions that policies call. Where the executor-start check is in force, a
+//! call becomes the constant true and costs nothing per row. Most calls have already been removed by `lift_policies`.
+//! This covers those in functions that are inlined while the query is planned.
 
 use pgrx::{FromDatum, Uuid, pg_sys};
 
@@ -8,54 +8,57 @@ use super::{hook_probe, tenant_of};
 use crate::error::Result;
 use crate::pg::lists;
 
-/// The planner's answer, as a node, or null for "leave the call as it is".
+/// Simplifies a call of `accessible`. Returns the replacement as a node, or null to leave the call as it is.
 ///
 /// # Safety
-/// `request` is the node that the server passes to support functions.
+/// `request` is the node that PostgreSQL passes to support functions.
 pub unsafe fn simplify_accessible(request: *mut pg_sys::Node) -> Result<*mut pg_sys::Node> {
     // SAFETY: by the caller's promise.
     unsafe { simplify(request, |request| Ok(hook_probe::in_force() && is_checked_at_start(request)?)) }
 }
 
-/// The same for `installed`, which nothing but the library's presence makes true.
+/// Simplifies a call of `installed`, which is true whenever the library is loaded. Returns the same as
+/// `simplify_accessible`.
 ///
 /// # Safety
-/// As above.
+/// As for `simplify_accessible`.
 pub unsafe fn simplify_installed(request: *mut pg_sys::Node) -> Result<*mut pg_sys::Node> {
     // SAFETY: by the caller's promise.
     unsafe { simplify(request, |_| Ok(true)) }
 }
 
 /// # Safety
-/// As above.
+/// As for `simplify_accessible`.
 unsafe fn simplify(
     request: *mut pg_sys::Node,
     is_true: impl FnOnce(*mut pg_sys::SupportRequestSimplify) -> Result<bool>,
 ) -> Result<*mut pg_sys::Node> {
-    // SAFETY: the tag tells the node's type; makeBoolConst allocates in the planner's memory context.
+    // SAFETY: the tag of a node determines its type. makeBoolConst allocates in the planner's memory context.
     unsafe {
         let simplifies = pgrx::is_a(request, pg_sys::NodeTag::T_SupportRequestSimplify) && is_true(request.cast())?;
         Ok(if simplifies { pg_sys::makeBoolConst(true, false) } else { std::ptr::null_mut() })
     }
 }
 
-/// Whether the query uses a relation in the schema of the tenant that is asked about. A table whose policy names another
-/// tenant than its schema does, or that left its tenant's schema, has its policy evaluated.
+/// Reports whether the executor-start check covers the call: the query uses a relation in the schema of the tenant that
+/// the call names. If a table's policy names another tenant than its schema does, or if the table left its tenant's
+/// schema, its policy is evaluated.
 ///
 /// # Safety
-/// A request made by the planner.
+/// `request` is a request that the planner made.
 unsafe fn is_checked_at_start(request: *mut pg_sys::SupportRequestSimplify) -> Result<bool> {
-    // SAFETY: no root means no query; a call of accessible(uuid) has one argument, and constants are told by their tag.
+    // SAFETY: a null root means that there is no query. A call of accessible(uuid) has one argument. The tag of a node
+    // determines its type.
     unsafe {
         let root = (*request).root;
-        let Some(tenant) = tenant_asked_about((*request).fcall).filter(|_| !root.is_null()) else {
+        let Some(tenant) = tenant_argument((*request).fcall).filter(|_| !root.is_null()) else {
             return Ok(false);
         };
         let mut is_used = false;
         for entry in lists::nodes::<pg_sys::RangeTblEntry>((*(*root).parse).rtable) {
             if (*entry).rtekind == pg_sys::RTEKind::RTE_RELATION {
                 let is_tenants = tenant_of::tenant_of_relation((*entry).relid)? == Some(tenant);
-                // Whose policy it is that asks, nobody says.
+                // The request does not tell to which relation the policy belongs.
                 if !is_tenants && !(*entry).securityQuals.is_null() {
                     return Ok(false);
                 }
@@ -66,12 +69,12 @@ unsafe fn is_checked_at_start(request: *mut pg_sys::SupportRequestSimplify) -> R
     }
 }
 
-/// The tenant in a call of accessible(uuid), where it is written there as a constant.
+/// Returns the tenant that a call of accessible(uuid) names, if its argument is a constant.
 ///
 /// # Safety
-/// A call of that function.
-pub unsafe fn tenant_asked_about(call: *mut pg_sys::FuncExpr) -> Option<Uuid> {
-    // SAFETY: by the caller's promise it has one argument, a uuid; constants are told by their tag.
+/// `call` is a call of that function.
+pub unsafe fn tenant_argument(call: *mut pg_sys::FuncExpr) -> Option<Uuid> {
+    // SAFETY: by the caller's promise there is one argument, a uuid. The tag of a node determines its type.
     unsafe {
         let argument = lists::nodes::<pg_sys::Node>((*call).args).next()?;
         if !pgrx::is_a(argument, pg_sys::NodeTag::T_Const) {

@@ -1,4 +1,4 @@
-//! The relations that a query or a plan uses, read from its range table.
+//! Reads the relations that a query or a plan uses from its range table.
 
 use pgrx::pg_sys;
 
@@ -6,21 +6,24 @@ use pgrx::pg_sys;
 use crate::pg::nodes;
 use crate::pg::{lists, roles};
 
-/// A relation in a query, and the role whose privileges count for it. `None` is a child that the planner added for its
-/// parent, where the server does not say for whom.
+/// The use of a relation in a query. `role` is the role whose privileges count. It is `None` for a child that the
+/// planner added for its parent, because PostgreSQL does not record a role for it.
 #[derive(Clone, Copy)]
 pub struct Use {
     pub relation: pg_sys::Oid,
     pub role: Option<pg_sys::Oid>,
-    /// Used by a view or a rule, whose owner that role is.
+    /// Whether a view or a rule uses the relation, so that `role` is the owner of the view or rule.
     pub is_by_view: bool,
-    /// A materialized view or a foreign table, which no policy covers. Where it is a tenant's the server asks for no
-    /// privilege on it, see `planner`.
-    pub is_unguarded: bool,
+    /// Whether the relation is a materialized view or a foreign table, to which policies cannot apply. If it belongs to
+    /// a tenant, PostgreSQL checks no privilege on it: see `lift_policies::skip_privilege_checks`.
+    pub cannot_have_policies: bool,
 }
 
+/// Returns the relations in a range table.
+///
 /// # Safety
-/// A range table and, from PostgreSQL 16 on, the permissions that belong to it; NIL is empty. They outlive the answer.
+/// `permissions` are the permissions that belong to the range table, from PostgreSQL 16 on. Both lists outlive the
+/// result. NIL is an empty list.
 pub unsafe fn uses(
     range_table: *mut pg_sys::List,
     permissions: *mut pg_sys::List,
@@ -28,9 +31,9 @@ pub unsafe fn uses(
     let current = roles::current();
     // SAFETY: by the caller's promise.
     let entries = unsafe { lists::nodes::<pg_sys::RangeTblEntry>(range_table) };
-    // SAFETY: entries of a range table.
+    // SAFETY: these are entries of a range table.
     entries.filter_map(move |entry| unsafe {
-        // A view is a subquery that keeps the view's oid for its permissions.
+        // An expanded view is a subquery that keeps the view's oid for the permission check.
         let relation = (*entry).relid;
         let is_relation = matches!((*entry).rtekind, pg_sys::RTEKind::RTE_RELATION | pg_sys::RTEKind::RTE_SUBQUERY);
         (is_relation && relation != pg_sys::InvalidOid).then(|| {
@@ -39,35 +42,37 @@ pub unsafe fn uses(
                 relation,
                 role: named.map(|role| if role == pg_sys::InvalidOid { current } else { role }),
                 is_by_view: named.is_some_and(|role| role != pg_sys::InvalidOid),
-                is_unguarded: is_unguarded(entry),
+                cannot_have_policies: cannot_have_policies(entry),
             }
         })
     })
 }
 
-/// Whether an entry is a materialized view or a foreign table.
+/// Reports whether an entry is a materialized view or a foreign table.
 ///
 /// # Safety
-/// An entry of a range table.
-pub unsafe fn is_unguarded(entry: *mut pg_sys::RangeTblEntry) -> bool {
+/// `entry` is an entry of a range table.
+pub unsafe fn cannot_have_policies(entry: *mut pg_sys::RangeTblEntry) -> bool {
     // SAFETY: by the caller's promise.
     matches!(unsafe { (*entry).relkind } as u8, pg_sys::RELKIND_MATVIEW | pg_sys::RELKIND_FOREIGN_TABLE)
 }
 
-/// The entries of a plan that are so, and what the server asks for each.
+/// Returns the entries of a plan that are materialized views or foreign tables.
 ///
 /// # Safety
-/// A planned statement that outlives the answer.
-pub unsafe fn unguarded(plan: *mut pg_sys::PlannedStmt) -> impl Iterator<Item = *mut pg_sys::RangeTblEntry> {
+/// `plan` is a planned statement that outlives the result.
+pub unsafe fn entries_without_policies(
+    plan: *mut pg_sys::PlannedStmt,
+) -> impl Iterator<Item = *mut pg_sys::RangeTblEntry> {
     // SAFETY: by the caller's promise.
-    unsafe { lists::nodes::<pg_sys::RangeTblEntry>((*plan).rtable).filter(|entry| is_unguarded(*entry)) }
+    unsafe { lists::nodes::<pg_sys::RangeTblEntry>((*plan).rtable).filter(|entry| cannot_have_policies(*entry)) }
 }
 
-/// Has the server ask for no privilege on an entry's relation.
+/// Makes PostgreSQL check no privilege on an entry's relation.
 ///
 /// # Safety
-/// An entry of the range table of a plan that nobody has run yet.
-pub unsafe fn ask_no_privilege(plan: *mut pg_sys::PlannedStmt, entry: *mut pg_sys::RangeTblEntry) {
+/// `entry` is an entry of the range table of `plan`, which has not been executed yet.
+pub unsafe fn skip_privilege_check(plan: *mut pg_sys::PlannedStmt, entry: *mut pg_sys::RangeTblEntry) {
     // SAFETY: by the caller's promise.
     #[cfg(feature = "pg15")]
     unsafe {
@@ -83,12 +88,12 @@ pub unsafe fn ask_no_privilege(plan: *mut pg_sys::PlannedStmt, entry: *mut pg_sy
     }
 }
 
-/// Whether a query reads columns of an entry's table that every table has, such as `ctid`.
+/// Reports whether a query reads system columns of an entry's table, such as `ctid`.
 ///
 /// # Safety
-/// A query and an entry of its range table.
+/// `entry` is an entry of the range table of `query`.
 pub unsafe fn uses_system_columns(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry) -> bool {
-    // SAFETY: by the caller's promise; a set of numbers of columns, from the lowest on.
+    // SAFETY: by the caller's promise. The column set is ordered by column number.
     unsafe {
         #[cfg(feature = "pg15")]
         let columns = {
@@ -100,21 +105,24 @@ pub unsafe fn uses_system_columns(query: *mut pg_sys::Query, entry: *mut pg_sys:
             Some(permission) => (*permission).selectedCols,
             None => return false,
         };
-        // 0 stands for the whole row.
+        // Column 0 is the whole row, not a system column.
         let first = pg_sys::bms_next_member(columns, -1);
         (0..-pg_sys::FirstLowInvalidHeapAttributeNumber).contains(&first)
     }
 }
 
-/// Has another query ask for the permissions on an entry that has moved there and is its only one.
+/// Copies an entry's permissions to the query into which the entry is moved as its only one. Does nothing on PostgreSQL
+/// 15, where an entry holds its own permissions.
 ///
 /// # Safety
-/// A query, a copy of an entry of its range table, and the other query.
+/// `entry` is a copy of an entry of the range table of `query`, and `to` is the other query.
 #[cfg(feature = "pg15")]
 pub unsafe fn move_permission(_: *mut pg_sys::Query, _: *mut pg_sys::RangeTblEntry, _: *mut pg_sys::Query) {}
 
+/// Copies an entry's permissions to the query into which the entry is moved as its only one.
+///
 /// # Safety
-/// As above.
+/// `entry` is a copy of an entry of the range table of `query`, and `to` is the other query.
 #[cfg(not(feature = "pg15"))]
 pub unsafe fn move_permission(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry, to: *mut pg_sys::Query) {
     // SAFETY: by the caller's promise.
@@ -126,9 +134,11 @@ pub unsafe fn move_permission(query: *mut pg_sys::Query, entry: *mut pg_sys::Ran
     }
 }
 
+/// Removes the permissions from an entry, so that PostgreSQL checks none for it.
+///
 /// # Safety
-/// An entry of a range table.
-pub unsafe fn ask_no_permission(entry: *mut pg_sys::RangeTblEntry) {
+/// `entry` is an entry of a range table.
+pub unsafe fn clear_permission(entry: *mut pg_sys::RangeTblEntry) {
     // SAFETY: by the caller's promise.
     #[cfg(feature = "pg15")]
     unsafe {
@@ -142,10 +152,10 @@ pub unsafe fn ask_no_permission(entry: *mut pg_sys::RangeTblEntry) {
     }
 }
 
-/// The role whose privileges count for an entry; `None` for a child that the planner added.
+/// Returns the role whose privileges count for an entry, or `None` for a child that the planner added.
 ///
 /// # Safety
-/// An entry of a range table and the permissions that belong to it.
+/// `permissions` are the permissions that belong to the range table of `entry`.
 pub unsafe fn acting_role(
     entry: *mut pg_sys::RangeTblEntry,
     permissions: *mut pg_sys::List,
@@ -156,7 +166,7 @@ pub unsafe fn acting_role(
     Some(if role == pg_sys::InvalidOid { current } else { role })
 }
 
-/// InvalidOid stands for the current role.
+/// Returns the role that an entry names. InvalidOid means the current role.
 ///
 /// # Safety
 /// As for `acting_role`.
@@ -166,6 +176,8 @@ unsafe fn named_role(entry: *mut pg_sys::RangeTblEntry, _permissions: *mut pg_sy
     Some(unsafe { (*entry).checkAsUser })
 }
 
+/// Returns the role that an entry names. InvalidOid means the current role.
+///
 /// # Safety
 /// As for `acting_role`.
 #[cfg(not(feature = "pg15"))]
@@ -181,15 +193,17 @@ unsafe fn permission_of(
     entry: *mut pg_sys::RangeTblEntry,
     permissions: *mut pg_sys::List,
 ) -> Option<*mut pg_sys::RTEPermissionInfo> {
-    // SAFETY: by the caller's promise; the index counts from 1, and 0 means none.
+    // SAFETY: by the caller's promise. The index counts from 1, and 0 means that there are no permissions.
     unsafe {
         let index = ((*entry).perminfoindex as usize).checked_sub(1)?;
         lists::nodes::<pg_sys::RTEPermissionInfo>(permissions).nth(index)
     }
 }
 
+/// Returns the relations that a plan uses.
+///
 /// # Safety
-/// A planned statement that outlives the answer.
+/// `plan` is a planned statement that outlives the result.
 pub unsafe fn uses_of_plan(plan: *mut pg_sys::PlannedStmt) -> impl Iterator<Item = Use> + Clone {
     // SAFETY: by the caller's promise.
     unsafe {

@@ -1,4 +1,4 @@
-//! How hooks refuse: by an error, for they have no result to return one in.
+//! How hooks refuse. They have no result in which to return an error, so they raise it.
 
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::prelude::*;
@@ -9,12 +9,13 @@ use crate::catalog::changes;
 use crate::error::{Error, Result};
 use crate::pg::roles;
 
-/// For what the permission hook does not see.
-pub fn permit(uses: impl Iterator<Item = Use> + Clone) {
+/// Raises an error if a relation is not accessible. For relations that the permission hook does not see.
+pub fn require_access(uses: impl Iterator<Item = Use> + Clone) {
     changes::catch_up();
     are_accessible(uses, true);
 }
 
+/// Reports whether all relations are accessible. If `raise` is true, raises an error for the first that is not.
 pub fn are_accessible(uses: impl Iterator<Item = Use> + Clone, raise: bool) -> bool {
     match check::inaccessible(uses).unwrap_or_raise() {
         None => true,
@@ -23,20 +24,23 @@ pub fn are_accessible(uses: impl Iterator<Item = Use> + Clone, raise: bool) -> b
     }
 }
 
-/// A lock that keeps others from a shared table is its owner's to take, as it is to empty it.
+/// Raises an error if the relation is a shared table of another role. Only a shared table's owner may truncate it, or
+/// lock it in a mode that blocks other sessions.
 #[pg_guard]
-pub extern "C-unwind" fn keep_for_others(relation: pg_sys::Oid) {
-    if check::is_shared_with_others(relation, roles::current()).unwrap_or_raise() {
+pub extern "C-unwind" fn require_owner_of_shared_table(relation: pg_sys::Oid) {
+    if check::is_shared_table_of_another_role(relation, roles::current()).unwrap_or_raise() {
         refuse("table", check::relation_name(relation));
     }
 }
 
+/// Raises the error that the object is not accessible.
 pub fn refuse(kind: &'static str, name: String) -> ! {
     let refused: Result<()> = Err(Error::Inaccessible { kind, name });
     refused.unwrap_or_raise();
     unreachable!()
 }
 
+/// Returns the value of a result, or raises its error.
 pub trait Raise<T> {
     fn unwrap_or_raise(self) -> T;
 }

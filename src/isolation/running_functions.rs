@@ -1,10 +1,11 @@
-//! Functions of others while they run.
+//! Tracks the calls of functions that are not built in.
 //!
-//! Policies are forced in them, also behind a foreign key. The server does not force policies on a table's owner while it checks or
-//! follows a key, so that the key holds whatever they say; this lasts through the code of others that comes by on the way, such as
-//! triggers, and through the views and SECURITY DEFINER functions that it uses.
+//! Policies are forced in such functions, even inside a foreign-key action. There, PostgreSQL does not force policies
+//! on a table's owner, so that a policy cannot invalidate the foreign key. Without this module, that would extend to
+//! any code that the action runs, such as triggers, and to the views and SECURITY DEFINER functions that this code
+//! uses.
 //!
-//! SECURITY DEFINER functions are noted, for `access::security_definers` to know.
+//! SECURITY DEFINER functions are also reported to `access::security_definers`.
 
 use std::cell::RefCell;
 
@@ -13,12 +14,12 @@ use pgrx::pg_sys;
 use crate::access::{owner_roles, security_definers};
 use crate::pg::{SecurityContext, roles};
 
-/// A call that changed something, which is put back when it ends.
+/// A call that changed something which has to be restored when it ends.
 struct Call {
     function: *mut pg_sys::FmgrInfo,
-    /// Calls of the same function within it that changed nothing.
+    /// Number of nested calls of the same function that changed nothing.
     inner: usize,
-    /// Where policies were not forced, how it was.
+    /// The security context before the call, if policies were not forced in it.
     unforced: Option<SecurityContext>,
     is_definer: bool,
 }
@@ -27,7 +28,8 @@ thread_local! {
     static CALLS: RefCell<Vec<Call>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Called right before a function is. What runs as a tenant's owner role behind a key is asked about by other rules.
+/// Called right before a function is called. Changes nothing for code that runs as a tenant's owner role inside a
+/// foreign-key action: `check` has its own rules for that.
 pub fn enter(function: *mut pg_sys::FmgrInfo, definer: Option<pg_sys::Oid>) {
     let is_unforced = roles::are_policies_unforced() && owner_roles::tenant_of(roles::current()).is_none();
     let unforced = is_unforced.then(SecurityContext::now);
@@ -48,7 +50,7 @@ pub fn enter(function: *mut pg_sys::FmgrInfo, definer: Option<pg_sys::Oid>) {
     CALLS.with_borrow_mut(|calls| calls.push(Call { function, inner: 0, unforced, is_definer: definer.is_some() }));
 }
 
-/// Called as it has returned or failed; after an error the server puts back who runs.
+/// Called when a function has returned or failed. After an error, PostgreSQL restores the security context.
 pub fn leave(function: *mut pg_sys::FmgrInfo, has_returned: bool) {
     let ended = CALLS.with_borrow_mut(|calls| {
         let place = calls.iter().rposition(|call| call.function == function)?;
@@ -58,7 +60,7 @@ pub fn leave(function: *mut pg_sys::FmgrInfo, has_returned: bool) {
         }
         Some(calls.split_off(place))
     });
-    // Last begun, first ended; there is more than one only where another library's hook failed after this one.
+    // End the calls in reverse order. There is more than one only if another library's hook failed after ours.
     for Call { unforced, is_definer, .. } in ended.into_iter().flatten().rev() {
         if is_definer {
             security_definers::end();

@@ -1,4 +1,4 @@
-//! Which tenant a table, function or sequence belongs to: the one whose schema it is in.
+//! Determines the tenant of a table, function or sequence: the one whose schema it is in.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use crate::catalog::{changes, tenants};
 use crate::error::Result;
 use crate::pg::{backend, catalogs};
 
-/// Schemas remembered at most; a session that visits more forgets all.
+/// Maximum number of cached schemas. When it is reached, all are dropped.
 const CAPACITY: usize = 4096;
 
 #[derive(Default)]
@@ -23,7 +23,7 @@ thread_local! {
     static SCHEMAS: RefCell<Schemas> = RefCell::default();
 }
 
-/// What is known of a relation, until some relation changes.
+/// The cached tenant of a relation, valid until any relation changes.
 #[derive(Clone, Copy)]
 struct Slot {
     relation: pg_sys::Oid,
@@ -35,57 +35,62 @@ const EMPTY: Slot = Slot { relation: pg_sys::InvalidOid, changes: 0, tenant: Non
 const SLOTS: usize = 1024;
 
 thread_local! {
-    /// In front of the schemas: every query asks this for each of its relations.
+    /// Cache in front of `SCHEMAS`, because every query looks up each of its relations.
     static RELATIONS: RefCell<[Slot; SLOTS]> = const { RefCell::new([EMPTY; SLOTS]) };
 }
 
+/// Returns the tenant in whose schema the relation is, or `None`.
 pub fn tenant_of_relation(relation: pg_sys::Oid) -> Result<Option<Uuid>> {
     let changes = changes::of_relations();
-    let (slot_of, known) = known(relation, changes);
+    let (place, known) = cached(relation, changes);
     if let Some(tenant) = known {
         return Ok(tenant);
     }
     let schema = catalogs::relation_schema(relation);
     let tenant = tenant_of_schema(schema)?;
-    if schema != pg_sys::InvalidOid && is_remembered(schema) && changes::of_relations() == changes {
-        RELATIONS.with_borrow_mut(|slots| slots[slot_of] = Slot { relation, changes, tenant });
+    if schema != pg_sys::InvalidOid && is_cached(schema) && changes::of_relations() == changes {
+        RELATIONS.with_borrow_mut(|slots| slots[place] = Slot { relation, changes, tenant });
     }
     Ok(tenant)
 }
 
-/// Without a look at the catalog; "no" says nothing.
+/// Reports whether the cache knows that the relation belongs to no tenant. Does not read the catalog. False means only
+/// that the cache does not know.
 pub fn is_known_to_have_no_tenant(relation: pg_sys::Oid) -> bool {
-    known(relation, changes::of_relations()).1 == Some(None)
+    cached(relation, changes::of_relations()).1 == Some(None)
 }
 
-fn known(relation: pg_sys::Oid, changes: u64) -> (usize, Option<Option<Uuid>>) {
-    let slot_of = relation.to_u32() as usize % SLOTS;
-    let slot = RELATIONS.with_borrow(|slots| slots[slot_of]);
-    (slot_of, (slot.relation == relation && slot.changes == changes).then_some(slot.tenant))
+/// Returns the relation's place in the cache, and its tenant if it is cached.
+fn cached(relation: pg_sys::Oid, changes: u64) -> (usize, Option<Option<Uuid>>) {
+    let place = relation.to_u32() as usize % SLOTS;
+    let slot = RELATIONS.with_borrow(|slots| slots[place]);
+    (place, (slot.relation == relation && slot.changes == changes).then_some(slot.tenant))
 }
 
-/// Whether an object was there when the database was created: no tenant's.
-pub fn is_servers_own(object: pg_sys::Oid) -> bool {
+/// Reports whether an object is built in, that is, was created with the database. Such an object belongs to no tenant.
+pub fn is_builtin(object: pg_sys::Oid) -> bool {
     object.to_u32() < pg_sys::FirstNormalObjectId
 }
 
-/// Whether the answer about the schema is one to keep.
-fn is_remembered(schema: pg_sys::Oid) -> bool {
-    is_servers_own(schema)
+/// Reports whether the schema's tenant is certain enough to be cached for its relations.
+fn is_cached(schema: pg_sys::Oid) -> bool {
+    is_builtin(schema)
         || SCHEMAS.with_borrow(|schemas| {
             Some(schemas.generation) == changes::generation() && schemas.tenants.contains_key(&schema)
         })
 }
 
+/// Returns the tenant in whose schema the function is, or `None`.
 pub fn tenant_of_function(function: pg_sys::Oid) -> Result<Option<Uuid>> {
-    if is_servers_own(function) {
+    if is_builtin(function) {
         return Ok(None);
     }
     tenant_of_schema(catalogs::function_schema(function))
 }
 
+/// Returns the tenant to which the schema belongs, or `None`.
 pub fn tenant_of_schema(schema: pg_sys::Oid) -> Result<Option<Uuid>> {
-    if is_servers_own(schema) {
+    if is_builtin(schema) {
         return Ok(None);
     }
     let Some(generation) = changes::generation() else {

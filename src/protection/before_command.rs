@@ -1,7 +1,8 @@
-//! What the event trigger before a command refuses: taking privileges from roles of the extension, changing those of a tenant's
-//! objects without owning them, and other commands that lock what is not the caller's before they check. GRANT by somebody
-//! who may not grant changes nothing and says so, but the server writes the object's row all the same, and keeps it locked
-//! until the transaction ends.
+//! Refuses commands before they run, in an event trigger: commands that take privileges from the extension's roles,
+//! that change privileges on a tenant's objects without owning them, or that lock another role's object before
+//! PostgreSQL checks whether the caller may. For example, GRANT by a role without the grant option changes nothing and
+//! only warns, but PostgreSQL still writes the object's catalog row, and holds the lock on it until the transaction
+//! ends.
 
 use std::ffi::CStr;
 
@@ -17,51 +18,53 @@ use crate::pg::parse_tree::{Objects, RelationName, Statement};
 use crate::pg::{catalogs, roles};
 use crate::settings;
 
+/// Raises an error if the command is not allowed.
 pub fn permit(statement: &Statement) -> Result<()> {
     if OwnDdl::is_running() {
         return Ok(());
     }
-    keep_owner_roles()?;
-    keep_path_accessible()?;
+    require_session_access()?;
+    require_accessible_path()?;
     match statement {
         Statement::DropOwned { roles } => {
-            keep_roles(roles, "DROP OWNED BY")?;
-            keep_what_names_them(roles)
+            protect_roles(roles, "DROP OWNED BY")?;
+            protect_objects_naming(roles)
         }
         Statement::ReassignOwned { roles, to } => {
-            keep_roles(roles, "REASSIGN OWNED BY")?;
-            to.map_or(Ok(()), |heir| keep_role(heir, "REASSIGN OWNED TO"))
+            protect_roles(roles, "REASSIGN OWNED BY")?;
+            to.map_or(Ok(()), |new_owner| protect_role(new_owner, "REASSIGN OWNED TO"))
         }
-        Statement::Policy { roles } => keep_policies(roles),
+        Statement::Policy { roles } => refuse_policies_for_owner_roles(roles),
         _ if roles::is_superuser(roles::current()) => Ok(()),
-        Statement::Grant { is_grant, objects } => keep_privileges(*is_grant, objects),
-        Statement::AlterDefaultPrivileges { schemas } => keep_default_privileges(schemas),
-        // Its elements are commands that start no event trigger.
+        Statement::Grant { is_grant, objects } => protect_privileges(*is_grant, objects),
+        Statement::AlterDefaultPrivileges { schemas } => protect_default_privileges(schemas),
+        // The elements of CREATE SCHEMA are commands for which no event trigger fires.
         Statement::CreateSchema { name, elements } => {
-            name.as_deref().map_or(Ok(()), keep_schema_name)?;
+            name.as_deref().map_or(Ok(()), reserve_schema_prefix)?;
             elements.iter().try_for_each(permit)
         }
-        Statement::DropSchemas(schemas) => keep_schemas(schemas),
-        Statement::RenameSchema { name } => keep_schema_name(name),
-        Statement::CreateExtension(schema) => keep_extensions_out(*schema),
-        Statement::Other { locks } => keep_unlocked(locks),
+        Statement::DropSchemas(schemas) => protect_schemas(schemas),
+        Statement::RenameSchema { name } => reserve_schema_prefix(name),
+        Statement::CreateExtension(schema) => refuse_extension_in(*schema),
+        Statement::Other { locks } => refuse_locks(locks),
     }
 }
 
-/// What runs as a tenant's owner role in a session that does not reach the tenant, behind a key, commands nothing.
-fn keep_owner_roles() -> Result<()> {
+/// Refuses every command of code that runs as a tenant's owner role in a session without access to that tenant, as
+/// inside a foreign-key action.
+fn require_session_access() -> Result<()> {
     let role = roles::current();
     match owner_roles::tenant_of(role) {
         Some(tenant) if !access::is_accessible_to_session(role, tenant)? => {
-            Err(Error::forbidden("change the schema of this tenant", "Let a migration of the tenant do it."))
+            Err(Error::forbidden("change the schema of this tenant", "Change it in a migration of the tenant."))
         }
         _ => Ok(()),
     }
 }
 
-/// Roles that may say who the user is search schemas out of reach, to be told what they forgot. What a command makes must not hang
-/// on anything there.
-fn keep_path_accessible() -> Result<()> {
+/// Requires that every schema on the search_path is accessible. Roles that may set the user search inaccessible schemas
+/// too, for better error messages. But an object that a command creates must not depend on anything there.
+fn require_accessible_path() -> Result<()> {
     for schema in catalogs::search_path() {
         if check::schema_is_inaccessible(schema)? {
             return Err(Error::Inaccessible { kind: "schema", name: check::schema_name(schema) });
@@ -73,65 +76,70 @@ fn keep_path_accessible() -> Result<()> {
 const GROUPS: [&CStr; 4] =
     [c"fluxbase_tenant_user", c"fluxbase_tenant_server", c"fluxbase_tenant_admin", c"fluxbase_tenant_owner"];
 
-/// Members of a role may say that of it, and would take what the role was granted from everybody. A superuser may of a
-/// tenant's owner role, where that is left over.
-fn keep_roles(named: &[pg_sys::Oid], command: &str) -> Result<()> {
-    named.iter().try_for_each(|role| keep_role(*role, command))
+/// Refuses commands that would drop or reassign what the extension's roles own or were granted. Any member of a role
+/// may run them, and would take the role's privileges from all other members. A superuser may run them for a tenant's
+/// owner role, to clean up a leftover one.
+fn protect_roles(named: &[pg_sys::Oid], command: &str) -> Result<()> {
+    named.iter().try_for_each(|role| protect_role(*role, command))
 }
 
-fn keep_role(role: pg_sys::Oid, command: &str) -> Result<()> {
+fn protect_role(role: pg_sys::Oid, command: &str) -> Result<()> {
     let is_group = GROUPS.iter().any(|group| roles::by_name(group) == Some(role));
     let name = roles::name(role);
     if is_group || (ids::of_owner_role(&name).is_some() && !roles::is_superuser(roles::current())) {
         return Err(Error::forbidden(
             format!("{command} {name}"),
-            "The extension needs what its roles own and were granted: DROP EXTENSION gives it up, tenant_delete() that of a \
-             tenant's owner role.",
+            "The extension needs the objects and privileges of its roles. To remove them, use DROP EXTENSION, or \
+             tenant_delete() for a tenant's owner role.",
         ));
     }
     Ok(())
 }
 
-/// Whoever has made a schema and not committed keeps everybody waiting who wants one of that name, a new tenant too.
-fn keep_schema_name(name: &str) -> Result<()> {
+/// Refuses names that begin with `schema_prefix`. An uncommitted schema blocks every transaction that creates a schema
+/// of the same name, including one that creates a tenant.
+fn reserve_schema_prefix(name: &str) -> Result<()> {
     let prefix = settings::schema_prefix();
     if !prefix.is_empty() && name.starts_with(&prefix) {
         return Err(Error::forbidden(
-            format!("name a schema as those of tenants are named, \"{prefix}...\""),
-            "Choose another name, or have a superuser create it.",
+            format!("use the schema name prefix \"{prefix}\", which is reserved for tenant schemas"),
+            "Choose another name, or ask a superuser to run the command.",
         ));
     }
     Ok(())
 }
 
-/// The server locks a schema before it asks whose it is.
-fn keep_schemas(schemas: &[pg_sys::Oid]) -> Result<()> {
-    if any_schema(schemas)? {
+/// Refuses to drop a schema of a tenant or of the catalog without owning it. PostgreSQL locks a schema before it checks
+/// who owns it.
+fn protect_schemas(schemas: &[pg_sys::Oid]) -> Result<()> {
+    if any_protected_schema(schemas)? {
         return Err(Error::forbidden(
             "drop a schema of a tenant or of the catalog",
-            "tenant_delete() does, for a tenant.",
+            "Use tenant_delete() to delete a tenant.",
         ));
     }
     Ok(())
 }
 
-/// A policy TO a tenant's owner role locks its table when the role is dropped: with enough of them that is never done.
-fn keep_policies(named: &[pg_sys::Oid]) -> Result<()> {
+/// Refuses policies TO a tenant's owner role. Dropping the role locks the table of each such policy, so with enough of
+/// them the role could never be dropped.
+fn refuse_policies_for_owner_roles(named: &[pg_sys::Oid]) -> Result<()> {
     let current = roles::current();
-    let is_others = |role: &&pg_sys::Oid| {
+    let is_foreign_owner_role = |role: &&pg_sys::Oid| {
         ids::of_owner_role(&roles::name(**role)).is_some() && !roles::has_privileges_of(current, **role)
     };
-    match named.iter().find(is_others) {
+    match named.iter().find(is_foreign_owner_role) {
         None => Ok(()),
         Some(role) => Err(Error::forbidden(
-            format!("write policies TO {}", roles::name(*role)),
-            "A tenant's owner role runs the tenant's migrations and nothing else.",
+            format!("name role {} in a policy", roles::name(*role)),
+            "A tenant's owner role only runs the tenant's migrations.",
         )),
     }
 }
 
-/// DROP OWNED takes a role out of policies and privileges, and locks what has them: in every tenant, if a migration names the role.
-fn keep_what_names_them(named: &[pg_sys::Oid]) -> Result<()> {
+/// Refuses DROP OWNED BY a role that policies or privileges of other owners' objects name. DROP OWNED removes the role
+/// from them, and locks each of these objects. If a migration names the role, that is in every tenant.
+fn protect_objects_naming(named: &[pg_sys::Oid]) -> Result<()> {
     let role = roles::current();
     if roles::is_superuser(role) || changes::generation().is_none() {
         return Ok(());
@@ -139,22 +147,24 @@ fn keep_what_names_them(named: &[pg_sys::Oid]) -> Result<()> {
     match relations::naming_a_role(&Catalog::latest()?, named, role)? {
         None => Ok(()),
         Some(object) => Err(Error::forbidden(
-            format!("DROP OWNED BY a role that is named by {object}"),
-            "Let the owner of that take the role out, or a superuser drop what the role owns.",
+            format!("DROP OWNED BY a role that is named in {object}"),
+            "Ask the owner of that object to remove the role from it, or ask a superuser to run DROP OWNED.",
         )),
     }
 }
 
-fn keep_privileges(is_grant: bool, objects: &Objects) -> Result<()> {
+/// Refuses GRANT and REVOKE on a tenant's or the catalog's objects, and on another role's shared tables, without owning
+/// them.
+fn protect_privileges(is_grant: bool, objects: &Objects) -> Result<()> {
     let is_refused = match objects {
-        Objects::Schemas(schemas) => any_schema(schemas)?,
-        Objects::AllIn(schemas) => any_schema(schemas)? || has_shared_tables_of_others(schemas)?,
-        Objects::Relations(names) => any(names, |name| Ok(kept_from(name)?.is_some()))?,
+        Objects::Schemas(schemas) => any_protected_schema(schemas)?,
+        Objects::AllIn(schemas) => any_protected_schema(schemas)? || has_shared_tables_of_another_role(schemas)?,
+        Objects::Relations(names) => any(names, |name| Ok(protected_relation(name)?.is_some()))?,
         Objects::Routines(routines) => any(routines, |routine| {
-            is_others(pg_sys::ProcedureRelationId, *routine, catalogs::function_schema(*routine))
+            is_protected_object(pg_sys::ProcedureRelationId, *routine, catalogs::function_schema(*routine))
         })?,
         Objects::Types(types) => {
-            any(types, |name| is_others(pg_sys::TypeRelationId, *name, catalogs::type_schema(*name)))?
+            any(types, |name| is_protected_object(pg_sys::TypeRelationId, *name, catalogs::type_schema(*name)))?
         }
         Objects::Others => false,
     };
@@ -162,41 +172,44 @@ fn keep_privileges(is_grant: bool, objects: &Objects) -> Result<()> {
         let command = if is_grant { "GRANT" } else { "REVOKE" };
         return Err(Error::forbidden(
             format!("{command} privileges on objects of a tenant or of the catalog"),
-            "Only their owner may: let a migration of the tenant do it.",
+            "Only the owner of the objects may do this. For a tenant, use a migration.",
         ));
     }
     Ok(())
 }
 
-/// ALTER DEFAULT PRIVILEGES IN SCHEMA asks for no right on the schema, and what it writes hangs on it.
-fn keep_default_privileges(schemas: &[pg_sys::Oid]) -> Result<()> {
-    if any_schema(schemas)? {
+/// Refuses ALTER DEFAULT PRIVILEGES in a schema of a tenant or of the catalog without owning it. PostgreSQL requires no
+/// privilege on the schema, and the entry that the command creates depends on the schema.
+fn protect_default_privileges(schemas: &[pg_sys::Oid]) -> Result<()> {
+    if any_protected_schema(schemas)? {
         return Err(Error::forbidden(
             "alter default privileges in a schema of a tenant or of the catalog",
-            "Only its owner may: let a migration of the tenant do it.",
+            "Only the owner of the schema may do this. For a tenant, use a migration.",
         ));
     }
     Ok(())
 }
 
-/// A trusted extension is created with a superuser's rights, in any schema, and belongs to whoever created it. Those that CASCADE
-/// creates go into the same schema.
-fn keep_extensions_out(schema: Option<pg_sys::Oid>) -> Result<()> {
+/// Refuses to create an extension in a schema of a tenant or of the catalog. A trusted extension is created with a
+/// superuser's rights, in any schema, and belongs to the role that created it. Extensions that CASCADE creates are in
+/// the same schema, so checking this one is enough.
+fn refuse_extension_in(schema: Option<pg_sys::Oid>) -> Result<()> {
     if let Some(schema) = schema
-        && is_kept(schema)?
+        && is_protected_schema(schema)?
     {
         return Err(Error::forbidden(
             "create an extension in a schema of a tenant or of the catalog",
-            "Name another schema: CREATE EXTENSION ... SCHEMA.",
+            "Specify another schema with CREATE EXTENSION ... SCHEMA.",
         ));
     }
     Ok(())
 }
 
-/// Commands on relations of tenants and of the catalog that lock before they check.
-fn keep_unlocked(names: &[RelationName]) -> Result<()> {
+/// Refuses commands that lock a protected relation before PostgreSQL checks whether the caller may. Adds the schema to
+/// the names of other relations, so that a name cannot come to mean another relation while the command waits.
+fn refuse_locks(names: &[RelationName]) -> Result<()> {
     for name in names {
-        if let Some(relation) = kept_from(name)? {
+        if let Some(relation) = protected_relation(name)? {
             return Err(Error::Inaccessible { kind: "table", name: check::relation_name(relation) });
         }
         name.pin();
@@ -204,31 +217,31 @@ fn keep_unlocked(names: &[RelationName]) -> Result<()> {
     Ok(())
 }
 
-fn any<T>(all: &[T], is_so: impl Fn(&T) -> Result<bool>) -> Result<bool> {
+fn any<T>(all: &[T], predicate: impl Fn(&T) -> Result<bool>) -> Result<bool> {
     for one in all {
-        if is_so(one)? {
+        if predicate(one)? {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-/// Whether what is in a schema is a tenant's or the catalog's.
-fn is_kept(schema: pg_sys::Oid) -> Result<bool> {
+/// Reports whether the schema belongs to a tenant or is the catalog's.
+fn is_protected_schema(schema: pg_sys::Oid) -> Result<bool> {
     let is_catalog = catalogs::schema_by_name(catalog::SCHEMA) == Some(schema);
     Ok(schema != pg_sys::InvalidOid && (is_catalog || tenant_of::tenant_of_schema(schema)?.is_some()))
 }
 
-/// Whether an object is a tenant's or the catalog's, and not the current role's own.
-fn is_others(class: pg_sys::Oid, object: pg_sys::Oid, schema: pg_sys::Oid) -> Result<bool> {
-    Ok(is_kept(schema)? && !roles::owns(class, object, roles::current()))
+/// Reports whether an object belongs to a tenant or to the catalog, and the current role does not own it.
+fn is_protected_object(class: pg_sys::Oid, object: pg_sys::Oid, schema: pg_sys::Oid) -> Result<bool> {
+    Ok(is_protected_schema(schema)? && !roles::owns(class, object, roles::current()))
 }
 
-fn any_schema(schemas: &[pg_sys::Oid]) -> Result<bool> {
-    any(schemas, |schema| is_others(pg_sys::NamespaceRelationId, *schema, *schema))
+fn any_protected_schema(schemas: &[pg_sys::Oid]) -> Result<bool> {
+    any(schemas, |schema| is_protected_object(pg_sys::NamespaceRelationId, *schema, *schema))
 }
 
-fn has_shared_tables_of_others(schemas: &[pg_sys::Oid]) -> Result<bool> {
+fn has_shared_tables_of_another_role(schemas: &[pg_sys::Oid]) -> Result<bool> {
     let role = roles::current();
     if changes::generation().is_none() {
         return Ok(false);
@@ -237,25 +250,27 @@ fn has_shared_tables_of_others(schemas: &[pg_sys::Oid]) -> Result<bool> {
     Ok(tables.into_iter().any(|table| !roles::owns_relation(table, role)))
 }
 
-/// The relation, of an index or a sequence its table, where it is a tenant's or the catalog's and the current role does not own it.
-fn kept_from(name: &RelationName) -> Result<Option<pg_sys::Oid>> {
+/// Returns the relation if the current role does not own it and it belongs to a tenant, to the catalog or to
+/// PostgreSQL, or is a shared table on which the role has neither REFERENCES nor TRIGGER. For an index or a sequence,
+/// checks and returns its table.
+fn protected_relation(name: &RelationName) -> Result<Option<pg_sys::Oid>> {
     let role = roles::current();
     let relation = catalogs::table_of(name.resolve());
-    let is_kept = relation != pg_sys::InvalidOid
-        && (((tenant_of::is_servers_own(relation) || is_kept(catalogs::relation_schema(relation))?)
+    let is_protected = relation != pg_sys::InvalidOid
+        && (((tenant_of::is_builtin(relation) || is_protected_schema(catalogs::relation_schema(relation))?)
             && !roles::owns_relation(relation, role))
             || (is_shared(relation, role)? && !roles::may_depend_on(relation, role)));
-    Ok(is_kept.then_some(relation))
+    Ok(is_protected.then_some(relation))
 }
 
-/// Whether it is a shared table, or a view that reads one, and not the role's own.
+/// Reports whether the relation is a shared table, or a view that reads one, that the role does not own.
 fn is_shared(relation: pg_sys::Oid, role: pg_sys::Oid) -> Result<bool> {
     if catalogs::relation_kind(relation) != pg_sys::RELKIND_VIEW {
-        return check::is_shared_with_others(relation, role);
+        return check::is_shared_table_of_another_role(relation, role);
     }
     if roles::owns_relation(relation, role) || changes::generation().is_none() {
         return Ok(false);
     }
     let read = relations::read_by_view(&Catalog::latest()?, relation)?;
-    any(&read, |table| check::is_shared_with_others(*table, role))
+    any(&read, |table| check::is_shared_table_of_another_role(*table, role))
 }

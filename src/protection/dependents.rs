@@ -1,6 +1,6 @@
-//! What an event trigger refuses after a command: objects of others that hang on what is in a tenant's schema. Names there are
-//! refused first; a constant of type regclass, by number, names without one, and whoever made it would keep the tenant's migrations
-//! from changing what it hangs on.
+//! Refuses commands, in an event trigger at their end, whose objects depend on what is in another tenant's schema.
+//! Names in such a schema have been refused before. But a constant of type regclass can contain an oid instead of a
+//! name, and the object that contains it would keep that tenant's migrations from changing what it depends on.
 
 use pgrx::Uuid;
 
@@ -10,32 +10,35 @@ use crate::error::{Error, Result};
 use crate::isolation::check;
 use crate::pg::roles;
 
-/// `may_be_elsewhere`: whether the command makes, moves or gives away what need not be in a schema that the command names.
-pub fn after_any_command(may_be_elsewhere: bool) -> Result<()> {
+/// Checks the objects that a command created or changed. `may_be_outside` is whether the command creates, moves or
+/// changes the owner of objects that may be in a schema other than the one that the command names.
+pub fn after_any_command(may_be_outside: bool) -> Result<()> {
     let role = roles::current();
     if roles::is_superuser(role) {
         return Ok(());
     }
     match owner_roles::tenant_of(role) {
-        Some(tenant) if may_be_elsewhere => refuse_elsewhere(tenant),
+        Some(tenant) if may_be_outside => refuse_outside_schema(tenant),
         Some(_) => Ok(()),
         None => refuse_inaccessible(),
     }
 }
 
-/// What an owner role owns is dropped with its tenant, and others would come to use what is elsewhere.
-fn refuse_elsewhere(tenant: Uuid) -> Result<()> {
+/// Refuses objects of an owner role outside its tenant's schema. They would be dropped with the tenant, although other
+/// roles may use them by then.
+fn refuse_outside_schema(tenant: Uuid) -> Result<()> {
     match relations::created_elsewhere(&Catalog::latest_after_command()?, tenant)? {
         None => Ok(()),
         Some(object) => Err(Error::forbidden(
-            format!("make {object} outside the tenant's schema"),
-            "It would be dropped with the tenant. Let an administrator make what all tenants use, once.",
+            format!("create {object} outside the tenant's schema"),
+            "It would be dropped with the tenant. Ask an administrator to create objects that all tenants use.",
         )),
     }
 }
 
+/// Refuses objects that depend on an inaccessible schema.
 fn refuse_inaccessible() -> Result<()> {
-    // Asked as the caller, whom the catalog's scope is not.
+    // Checked after the catalog's scope has ended, because in that scope the current role is not the caller's.
     let schemas = relations::schemas_depended_on(&Catalog::latest_after_command()?)?;
     for schema in schemas {
         if check::schema_is_inaccessible(schema)? {

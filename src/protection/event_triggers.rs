@@ -1,4 +1,4 @@
-//! What the event triggers do: relations of tenants are protected from their birth, and stay so.
+//! The event triggers that give tenants' relations their policies when they are created, and keep them protected.
 
 use pgrx::prelude::*;
 
@@ -15,29 +15,31 @@ use crate::model::ids;
 use crate::pg::sql::{Ident, QualifiedName, command};
 use crate::pg::{Row, catalogs, execute, guc, query, roles};
 
-/// A relation in a tenant's schema that a command made or changed.
+/// A relation in a tenant's schema that a command created or changed.
 struct Relation {
     oid: pg_sys::Oid,
     name: QualifiedName,
     kind: char,
     tenant: pgrx::Uuid,
-    /// Whether it has the policy `tenant_isolation`, whatever that says.
+    /// Whether it has a policy named `tenant_isolation`, whatever its condition.
     has_policy: bool,
-    /// Whether row-level security is on and forced, and the policy says what it must.
+    /// Whether row-level security is enabled and forced, and the policy's condition is the right one.
     is_protected: bool,
+    /// Whether fluxbase_tenant_user has SELECT on it.
     is_granted: bool,
-    invoker_view: bool,
-    /// Owned by the group that the owner roles of all tenants are members of.
-    given_to_all_owners: bool,
+    is_invoker_view: bool,
+    /// Whether it is owned by the group role of which the owner roles of all tenants are members.
+    is_owned_by_group: bool,
 }
 
-/// What a DDL command does to relations that were there before it.
+/// What a DDL command does to existing relations.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Command {
+    /// Alters a relation without moving it to another schema.
     AltersInPlace,
-    /// The same, and hangs a partition under a table.
+    /// Alters a relation in place and attaches a partition to a table.
     Attaches,
-    /// Into another schema.
+    /// Moves a relation to another schema.
     Moves,
     Other,
 }
@@ -48,42 +50,43 @@ impl Command {
     }
 }
 
-/// At the end of a DDL command. One that alters a table where it is protects nothing that was not protected: a restored
-/// dump alters its tables before it creates the policies that they had.
+/// Protects the relations that a DDL command created or changed. Called at the end of the command. A command that
+/// alters an existing table in place does not add policies to a table without them, because a restored dump alters its
+/// tables before it creates their policies.
 pub fn after_command(command: Command) -> Result<()> {
     if OwnDdl::is_running() {
         return Ok(());
     }
     let caller_is_superuser = roles::is_superuser(roles::current());
     let catalog = Catalog::write()?;
-    // Tenants and shared tables that a transaction's older snapshot does not see are there all the same.
+    // Use the latest snapshot: the transaction's own may be older than a tenant or a shared table.
     let objects = objects(&Catalog::latest_after_command()?)?;
     if let Some(stray) = objects.stray.filter(|_| !caller_is_superuser) {
         return Err(Error::forbidden(
-            format!("give {} to the owner role of a tenant", relation_name(stray)),
-            "It is in no schema of that tenant. A migration makes what it makes in the tenant's schema.",
+            format!("make the owner role of a tenant own relation {}", relation_name(stray)),
+            "The relation is not in that tenant's schema. A migration may create relations only in its tenant's schema.",
         ));
     }
     if objects.tables {
-        refuse_key_to_catalog(&catalog)?;
+        refuse_foreign_key_to_catalog(&catalog)?;
     }
     if !objects.of_tenants && !objects.partitions && command != Command::Moves {
         return Ok(());
     }
     let _own = OwnDdl::begin();
-    let touched = touched(&Catalog::latest_after_command()?)?;
-    for relation in &touched {
-        if relation.given_to_all_owners && !caller_is_superuser {
+    let changed = changed_relations(&Catalog::latest_after_command()?)?;
+    for relation in &changed {
+        if relation.is_owned_by_group && !caller_is_superuser {
             return Err(Error::forbidden(
-                format!("give {} to the owners of all tenants", relation.name),
-                "It belongs to the owner role of its tenant.",
+                format!("make the owner roles of all tenants own relation {}", relation.name),
+                "A relation in a tenant schema must be owned by that tenant's owner role.",
             ));
         }
         match relation.kind {
             'r' | 'p' if relation.has_policy || !command.is_in_place() => {
-                keep_protected(&catalog, relation, caller_is_superuser)?
+                ensure_protected(&catalog, relation, caller_is_superuser)?
             }
-            'v' if !relation.invoker_view => {
+            'v' if !relation.is_invoker_view => {
                 execute(catalog.scope(), &command!("ALTER VIEW {} SET (security_invoker = true)", &relation.name))?;
                 grant(&catalog, relation)?;
             }
@@ -99,27 +102,28 @@ pub fn after_command(command: Command) -> Result<()> {
     if command == Command::Moves {
         moved_out(&Catalog::latest_after_command()?)?
             .iter()
-            .try_for_each(|table| refuse_or_tell(table, caller_is_superuser))?;
+            .try_for_each(|table| refuse_or_warn_of_move(table, caller_is_superuser))?;
     }
     if objects.partitions && command != Command::AltersInPlace {
-        for (partition, column) in bare_partitions(&Catalog::latest_after_command()?)? {
+        for (partition, column) in unprotected_partitions(&Catalog::latest_after_command()?)? {
             if let Some(partition) = LockedTable::lock(partition) {
                 policies::protect_shared(&catalog, &partition, &column)?;
             }
         }
     }
-    touched
+    changed
         .iter()
         .filter(|relation| matches!(relation.kind, 'r' | 'p'))
         .try_for_each(|table| sequences::guard_defaults(&catalog, table.oid))
 }
 
-/// Which looks at the command's objects are worth their cost: it may be one on any table of anybody's.
+/// What a command's objects are, so that only the necessary checks run. The command may be on a table that has nothing
+/// to do with tenants.
 struct Objects {
     tables: bool,
     of_tenants: bool,
     partitions: bool,
-    /// One that belongs to a tenant's owner role, and is not in its schema.
+    /// A relation that a tenant's owner role owns and that is not in that tenant's schema.
     stray: Option<pg_sys::Oid>,
 }
 
@@ -143,15 +147,15 @@ fn objects(catalog: &Catalog) -> Result<Objects> {
             objects.partitions |=
                 catalogs::is_partition(object) || catalogs::relation_kind(object) == pg_sys::RELKIND_PARTITIONED_TABLE;
         } else {
-            // A policy, whose table the larger query looks up, or a schema.
+            // A policy, whose table `changed_relations` looks up, or a schema.
             objects.of_tenants = true;
         }
     }
     Ok(objects)
 }
 
-/// A key to the catalog would make the owner of the table, and what hangs on it, part of every change of a tenant.
-fn refuse_key_to_catalog(catalog: &Catalog) -> Result<()> {
+/// Refuses a foreign key to the catalog. It would let locks on the referencing table block every change of a tenant.
+fn refuse_foreign_key_to_catalog(catalog: &Catalog) -> Result<()> {
     let found: Vec<String> = query(
         catalog.scope(),
         "SELECT c.conrelid::regclass::text FROM pg_event_trigger_ddl_commands() d
@@ -164,21 +168,21 @@ fn refuse_key_to_catalog(catalog: &Catalog) -> Result<()> {
     match found.into_iter().next() {
         None => Ok(()),
         Some(table) => Err(Error::forbidden(
-            format!("let table {table} refer to the catalog"),
-            "Whoever locks the table would stop every tenant. tenant_protect() keeps out rows without a tenant, and \
-             tenant_delete() removes those of a deleted one.",
+            format!("create a foreign key from table {table} to the catalog"),
+            "A lock on the table would block every tenant. tenant_protect() rejects rows without a tenant, and \
+             tenant_delete() removes the rows of a deleted tenant.",
         )),
     }
 }
 
-/// After objects were dropped: `tenant_isolation` goes with its table or not at all.
+/// Refuses to drop the policy `tenant_isolation` unless its table is dropped too. Called after objects were dropped.
 pub fn after_drop() -> Result<()> {
     if OwnDdl::is_running() {
         return Ok(());
     }
     let caller_is_superuser = roles::is_superuser(roles::current());
     let catalog = Catalog::latest_after_command()?;
-    let bared: Vec<String> = query(
+    let weakened: Vec<String> = query(
         catalog.scope(),
         "SELECT format('%I.%I', n.nspname, c.relname)
          FROM pg_event_trigger_dropped_objects() d
@@ -189,21 +193,24 @@ pub fn after_drop() -> Result<()> {
         &[],
         |row| row.need(1),
     )?;
-    bared.iter().try_for_each(|table| refuse_or_warn(table, caller_is_superuser))
+    weakened.iter().try_for_each(|table| refuse_or_warn_of_weakening(table, caller_is_superuser))
 }
 
-fn keep_protected(catalog: &Catalog, relation: &Relation, caller_is_superuser: bool) -> Result<()> {
+/// Adds the policies to a table without them. Refuses, or for a superuser warns, if a table's policy no longer protects
+/// it.
+fn ensure_protected(catalog: &Catalog, relation: &Relation, caller_is_superuser: bool) -> Result<()> {
     let table = TenantTable { oid: relation.oid, table: relation.name.clone(), tenant: relation.tenant };
     if !relation.has_policy {
         policies::protect(catalog, &table)?;
         grant(catalog, relation)?;
     } else if !relation.is_protected {
-        refuse_or_warn(relation.name.as_str(), caller_is_superuser)?;
+        refuse_or_warn_of_weakening(relation.name.as_str(), caller_is_superuser)?;
     }
     Ok(())
 }
 
-/// What the owner role creates is granted by its default privileges; what others do is not.
+/// Grants the tables' privileges on a relation that has none. The default privileges of the owner role grant them on
+/// what it creates, but not on what another role creates.
 fn grant(catalog: &Catalog, relation: &Relation) -> Result<()> {
     if relation.is_granted {
         return Ok(());
@@ -212,39 +219,42 @@ fn grant(catalog: &Catalog, relation: &Relation) -> Result<()> {
     execute(catalog.scope(), &command)
 }
 
-fn refuse_or_tell(table: &str, caller_is_superuser: bool) -> Result<()> {
+/// Refuses to move a table out of its tenant's schema, or warns a superuser.
+fn refuse_or_warn_of_move(table: &str, caller_is_superuser: bool) -> Result<()> {
     if !caller_is_superuser {
         return Err(Error::forbidden(
-            format!("move {table} out of its tenant's schema"),
-            "Copy what is to be elsewhere with an instance admin's rights.",
+            format!("move table {table} out of its tenant's schema"),
+            "Copy the rows to another table as an instance admin instead.",
         ));
     }
     ereport!(
         WARNING,
         PgSqlErrorCode::ERRCODE_WARNING,
         format!(
-            "{table} left its tenant's schema: tenant_repair(), tenant_check() and tenant_delete() no longer know it"
+            "table {table} is no longer in its tenant's schema: tenant_repair(), tenant_check() and tenant_delete() ignore it"
         )
     );
     Ok(())
 }
 
-fn refuse_or_warn(table: &str, caller_is_superuser: bool) -> Result<()> {
+/// Refuses to weaken the row-level security of a table, or warns a superuser.
+fn refuse_or_warn_of_weakening(table: &str, caller_is_superuser: bool) -> Result<()> {
     if !caller_is_superuser {
         return Err(Error::forbidden(
-            format!("weaken row-level security on {table}"),
-            "It keeps tenants apart: add RESTRICTIVE policies of your own, or replace tenant_access.",
+            format!("weaken row-level security on table {table}"),
+            "Row-level security isolates tenants. Add RESTRICTIVE policies, or replace the policy tenant_access.",
         ));
     }
     ereport!(
         WARNING,
         PgSqlErrorCode::ERRCODE_WARNING,
-        format!("row-level security on {table} no longer keeps other tenants out; tenant_repair() puts it back")
+        format!("row-level security on table {table} no longer isolates its tenant: tenant_repair() restores it")
     );
     Ok(())
 }
 
-/// Policies cannot cover these; the check at the start of queries does, in backends that have loaded the library.
+/// Requires that the library is preloaded. Policies cannot apply to these relations. The executor-start check covers
+/// them, but only in sessions that have loaded the library.
 fn require_preload(relation: &Relation) -> Result<()> {
     for setting in ["shared_preload_libraries", "session_preload_libraries"] {
         let libraries = guc::get(setting)?.unwrap_or_default();
@@ -254,12 +264,13 @@ fn require_preload(relation: &Relation) -> Result<()> {
     }
     let kind = if relation.kind == 'm' { "materialized view" } else { "foreign table" };
     Err(Error::conflict(
-        format!("{kind} {} in a tenant schema needs the library preloaded", relation.name),
-        "Row-level security does not cover it. Add fluxbase_tenant to session_preload_libraries, for all sessions.",
+        format!("{kind} {} in a tenant schema requires that the library is preloaded", relation.name),
+        "Row-level security does not apply to it. Add fluxbase_tenant to session_preload_libraries for all sessions.",
     ))
 }
 
-/// Tables that left their tenant's schema, by which everything but their policy knows them.
+/// Returns the tables that are no longer in their tenant's schema. Everything except their policy identifies the tenant
+/// by the schema.
 fn moved_out(catalog: &Catalog) -> Result<Vec<String>> {
     query(
         catalog.scope(),
@@ -276,9 +287,9 @@ fn moved_out(catalog: &Catalog) -> Result<Vec<String>> {
     )
 }
 
-/// Partitions of shared tables that the command made or attached, with the tenant column: a query that names a
-/// partition does not ask its parent's policies.
-fn bare_partitions(catalog: &Catalog) -> Result<Vec<(pg_sys::Oid, Ident)>> {
+/// Returns the partitions of shared tables that the command created or attached and that lack policies, with their
+/// tenant column. A query that names a partition does not evaluate its parent's policies.
+fn unprotected_partitions(catalog: &Catalog) -> Result<Vec<(pg_sys::Oid, Ident)>> {
     query(
         catalog.scope(),
         "SELECT DISTINCT part.oid, a.attname
@@ -300,7 +311,8 @@ fn bare_partitions(catalog: &Catalog) -> Result<Vec<(pg_sys::Oid, Ident)>> {
     )
 }
 
-fn touched(catalog: &Catalog) -> Result<Vec<Relation>> {
+/// Returns the tenants' relations that the command created or changed, also by creating or altering a policy.
+fn changed_relations(catalog: &Catalog) -> Result<Vec<Relation>> {
     query(
         catalog.scope(),
         "SELECT DISTINCT format('%I.%I', n.nspname, c.relname), c.relkind::text, t.id, p.policy IS NOT NULL,
@@ -328,8 +340,8 @@ fn relation(row: &Row) -> Result<Relation> {
         has_policy: row.need(4)?,
         is_protected: row.get(5).unwrap_or(false),
         is_granted: row.need(6)?,
-        invoker_view: row.need(7)?,
-        given_to_all_owners: row.need(8)?,
+        is_invoker_view: row.need(7)?,
+        is_owned_by_group: row.need(8)?,
         oid: row.need(9)?,
     })
 }

@@ -1,4 +1,4 @@
-//! Whether a migration may have granted something: only then are its grants looked for.
+//! Detects whether a migration may have granted privileges. Its grants are checked only then.
 
 use std::cell::Cell;
 
@@ -11,31 +11,33 @@ thread_local! {
     static MAY_GRANT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Watches the commands that run while it lives, for one that may have granted something.
+/// Watches the commands that run while this value lives.
 pub struct Watch(());
 
 impl Watch {
+    /// Starts watching.
     pub fn begin() -> Self {
         SEEN.set(0);
         MAY_GRANT.set(false);
         Watch(())
     }
 
-    /// False only where at least so many commands were seen, and none of them makes, gives away or grants anything. A
-    /// library that does not call our hook leaves them unseen.
+    /// Reports whether one of the commands may have granted privileges. Returns false only if at least `commands`
+    /// commands were seen, none of which grants privileges, creates objects or changes an owner. If another library's
+    /// hook does not call ours, commands are not seen.
     pub fn may_have_granted(&self, commands: usize) -> bool {
         MAY_GRANT.get() || (SEEN.get() as usize) < commands
     }
 }
 
-/// Called by the hook, for every command whoever runs it.
+/// Records a command. Called by the hook for every command, including those of functions and of the extension.
 ///
 /// # Safety
-/// A utility statement.
+/// `command` is a utility statement.
 pub unsafe fn note(command: *mut pg_sys::Node) {
     use pg_sys::NodeTag::*;
     SEEN.set(SEEN.get().saturating_add(1));
-    // SAFETY: the tag tells the node's type.
+    // SAFETY: the tag of a node determines its type.
     let harmless = unsafe {
         match (*command).type_ {
             T_AlterTableStmt => alter_table::is_harmless(command.cast()),

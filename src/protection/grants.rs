@@ -1,4 +1,5 @@
-//! What is granted on objects of tenants, and what a migration must not grant: what lets others past the policies.
+//! The privileges on tenants' objects, and those that a migration must not grant, because they would bypass the
+//! policies.
 
 use crate::catalog::Catalog;
 use crate::catalog::tenants::Tenant;
@@ -6,13 +7,15 @@ use crate::error::{Error, Result};
 use crate::model::owner_role;
 use crate::pg::query;
 
-/// What members of `fluxbase_tenant_user` may do with tables of a tenant, as far as the policies let them. TRUNCATE is
-/// not among it: row-level security does not apply to it.
+/// The privileges of `fluxbase_tenant_user` on tenants' tables, where policies restrict them. TRUNCATE is not included,
+/// because row-level security does not apply to it.
 pub const TABLE_PRIVILEGES: &str = "SELECT, INSERT, UPDATE, DELETE";
+/// The role that members of tenants work as.
 pub const USERS: &str = "fluxbase_tenant_user";
 
-/// Row-level security does not apply to TRUNCATE and to foreign keys of others; triggers and functions of others would run
-/// with the rights of whoever works in the tenant; a grant on a sequence is every tenant's users' to use.
+/// Refuses grants that policies do not restrict. Row-level security does not apply to TRUNCATE or to foreign keys of
+/// other tables. Another role's trigger or function would run with the rights of the role that works in the tenant. A
+/// grant on a sequence is usable by the users of every tenant.
 pub fn refuse_beyond_policies(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
     let found: Vec<String> = query(
         catalog.scope(),
@@ -42,8 +45,8 @@ pub fn refuse_beyond_policies(catalog: &Catalog, tenant: &Tenant) -> Result<()> 
         None => Ok(()),
         Some(grant) => Err(Error::forbidden(
             format!("grant {grant}"),
-            "Policies do not cover it. Members of the tenant have SELECT, INSERT, UPDATE and DELETE without a grant, and \
-             serial columns need none on their sequences.",
+            "Policies do not restrict this privilege. Members of the tenant have SELECT, INSERT, UPDATE and DELETE without \
+             a grant, and serial columns need no grant on their sequences.",
         )),
     }
 }

@@ -1,5 +1,6 @@
-//! Keeps tenants apart when objects are made and changed: policies on every table from its birth, and commands that are
-//! refused.
+//! Isolates tenants when objects are created and changed. Gives every table of a tenant its policies when it is
+//! created, and refuses commands that would weaken them or affect another role's objects. `isolation` does the same for
+//! queries.
 
 pub mod before_command;
 pub mod dependents;

@@ -1,4 +1,4 @@
-//! The extension's own DDL.
+//! The DDL that the extension itself runs.
 
 use std::cell::Cell;
 
@@ -13,7 +13,7 @@ thread_local! {
     static BUSY: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Marks the extension's own DDL, which must not set off the event triggers again.
+/// Marks DDL as the extension's own while this value lives, so that the event triggers ignore it.
 pub struct OwnDdl(bool);
 
 impl OwnDdl {
@@ -32,7 +32,7 @@ impl Drop for OwnDdl {
     }
 }
 
-/// Runs a command that names this table and no other of others'.
+/// Runs a command that names this table and no other table that another role owns.
 pub fn execute_pinned(catalog: &Catalog, table: &LockedTable, command: &Command) -> Result<()> {
     let _pinned = Pinned::to(table);
     execute(catalog.scope(), command)

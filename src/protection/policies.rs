@@ -1,4 +1,4 @@
-//! The policies on a tenant's tables.
+//! The policies on tenants' tables and on shared tables.
 
 use pgrx::{Uuid, pg_sys};
 
@@ -9,8 +9,9 @@ use crate::error::Result;
 use crate::pg::sql::{Ident, QualifiedName, command};
 use crate::pg::{execute, guc};
 
-/// True, at no cost, for as long as the extension is there: DROP EXTENSION ... CASCADE takes this policy along with
-/// `tenant_isolation`, and leaves row-level security without a policy, which lets nobody in.
+/// The condition of `tenant_access`. It is true as long as the extension is installed, at no cost. DROP EXTENSION ...
+/// CASCADE drops this policy together with `tenant_isolation`. Row-level security then stays enabled without a policy,
+/// so that no row is accessible.
 const ACCESS: &str = "fluxbase_tenant.installed()";
 
 /// A table in a tenant's schema.
@@ -20,8 +21,9 @@ pub struct TenantTable {
     pub tenant: Uuid,
 }
 
-/// Row-level security, also for the owner, and two policies: `tenant_isolation` is restrictive, so that no policy that
-/// a migration adds can let others in; `tenant_access` lets members in, and a migration may replace it by finer ones.
+/// Enables and forces row-level security and creates two policies. `tenant_isolation` is restrictive, so that a policy
+/// which a migration adds cannot let other tenants in. `tenant_access` lets members in. A migration may replace it by
+/// more specific policies.
 pub fn protect(catalog: &Catalog, TenantTable { oid, table, tenant }: &TenantTable) -> Result<()> {
     let execute = |command| execute(catalog.scope(), &command);
     execute(command!("ALTER TABLE {} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY", table))?;
@@ -36,7 +38,7 @@ pub fn protect(catalog: &Catalog, TenantTable { oid, table, tenant }: &TenantTab
     execute(command!("CREATE POLICY tenant_access ON {} USING ({})", table, ACCESS))
 }
 
-/// As `protect`, after taking away what is there of `tenant_isolation`.
+/// Drops an existing `tenant_isolation`, then does the same as `protect`.
 pub fn protect_again(catalog: &Catalog, table: &TenantTable) -> Result<()> {
     let quiet = guc::Scope::open();
     quiet.set(c"client_min_messages", "warning")?;
@@ -44,7 +46,7 @@ pub fn protect_again(catalog: &Catalog, table: &TenantTable) -> Result<()> {
     protect(catalog, table)
 }
 
-/// The same for a shared table, by the tenant in each row; whether there was anything to do.
+/// Protects a shared table, whose policy checks the tenant in each row. Returns whether anything had to be done.
 pub fn protect_shared(catalog: &Catalog, table: &LockedTable, column: &Ident) -> Result<bool> {
     if relations::is_protected(catalog, table.oid, column)? {
         return Ok(false);
@@ -55,7 +57,7 @@ pub fn protect_shared(catalog: &Catalog, table: &LockedTable, column: &Ident) ->
     if relations::has_policy(catalog, table.oid, "tenant_isolation")? {
         execute(command!("DROP POLICY tenant_isolation ON {}", name))?;
     }
-    // The sub-select is evaluated once per query, and its answer can be looked up in an index.
+    // PostgreSQL evaluates the sub-select once per query, and can use an index to find its result.
     execute(command!(
         "CREATE POLICY tenant_isolation ON {} AS RESTRICTIVE \
          USING ({} = ANY ((SELECT fluxbase_tenant.accessible_tenant_ids())::uuid[]))",
@@ -68,7 +70,7 @@ pub fn protect_shared(catalog: &Catalog, table: &LockedTable, column: &Ident) ->
     Ok(true)
 }
 
-/// The other way round; whether there was anything to do.
+/// Drops the policies of a shared table. Returns whether anything had to be done.
 pub fn unprotect_shared(catalog: &Catalog, table: &LockedTable) -> Result<bool> {
     if !relations::has_policy(catalog, table.oid, "tenant_isolation")? {
         return Ok(false);

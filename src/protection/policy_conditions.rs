@@ -1,5 +1,5 @@
-//! What the conditions of our policies say, read from the server's own form of them. The server's printer would lock the
-//! table, and wait for whoever is changing it.
+//! Interprets the conditions of the extension's policies in their stored form, as node trees. PostgreSQL's function
+//! that prints a condition would lock the table, and wait for any transaction that is changing it.
 
 use std::ffi::CString;
 
@@ -10,24 +10,26 @@ use crate::error::{Error, Result};
 use crate::isolation::planner_support;
 use crate::pg::lists;
 
-/// The tenant in a condition that is a call of accessible() and nothing else.
+/// Returns the tenant in a condition that consists of a call of accessible(), or `None` for any other condition.
 pub fn tenant(condition: &str) -> Result<Option<Uuid>> {
     let accessible = function("fluxbase_tenant.accessible(pg_catalog.uuid)");
-    // SAFETY: a node; the tag tells its type.
+    // SAFETY: `parse` returns a node. The tag of a node determines its type.
     unsafe {
         let node = parse(condition)?;
         if !pgrx::is_a(node, pg_sys::NodeTag::T_FuncExpr) {
             return Ok(None);
         }
         let call = node.cast::<pg_sys::FuncExpr>();
-        Ok(if Some((*call).funcid) == accessible { planner_support::tenant_asked_about(call) } else { None })
+        Ok(if Some((*call).funcid) == accessible { planner_support::tenant_argument(call) } else { None })
     }
 }
 
-/// The column in a condition that is `column = ANY ((SELECT accessible_tenant_ids()))` and nothing else.
+/// Returns the column in a condition of the form `column = ANY ((SELECT accessible_tenant_ids()))`, or `None` for any
+/// other condition.
 pub fn column(condition: &str) -> Result<Option<i16>> {
     let function = function("fluxbase_tenant.accessible_tenant_ids()");
-    // SAFETY: a node; tags tell the types of nodes, and an operator with an array has two arguments.
+    // SAFETY: `parse` returns a node. The tag of a node determines its type, and an operator with an array has two
+    // arguments.
     unsafe {
         let node = parse(condition)?;
         if !pgrx::is_a(node, pg_sys::NodeTag::T_ScalarArrayOpExpr) {
@@ -48,12 +50,13 @@ pub fn column(condition: &str) -> Result<Option<i16>> {
     }
 }
 
-/// The function in `(SELECT function())`.
+/// Returns the function in an expression of the form `(SELECT function())`.
 ///
 /// # Safety
-/// An expression.
+/// `expression` is an expression.
 unsafe fn called_in(expression: *mut pg_sys::Node) -> Option<pg_sys::Oid> {
-    // SAFETY: tags tell the types of nodes; a sub-select as an expression holds a query, and that a join tree.
+    // SAFETY: the tag of a node determines its type. A sub-select in an expression holds a query, and a query holds a
+    // join tree.
     unsafe {
         if !pgrx::is_a(expression, pg_sys::NodeTag::T_SubLink) {
             return None;
@@ -86,14 +89,14 @@ unsafe fn called_in(expression: *mut pg_sys::Node) -> Option<pg_sys::Oid> {
 }
 
 /// # Safety
-/// A text that the server made of a node.
+/// `condition` is the text of a node, written by PostgreSQL.
 unsafe fn parse(condition: &str) -> Result<*mut pg_sys::Node> {
-    let text = CString::new(condition).map_err(|_| Error::internal("a zero byte in a policy"))?;
-    // SAFETY: by the caller's promise; nobody can make a value of type pg_node_tree but the server.
+    let text = CString::new(condition).map_err(|_| Error::internal("zero byte in the condition of a policy"))?;
+    // SAFETY: by the caller's promise. Only PostgreSQL can create a value of type pg_node_tree.
     Ok(unsafe { pg_sys::stringToNode(text.as_ptr()) }.cast())
 }
 
 fn function(signature: &str) -> Option<pg_sys::Oid> {
-    // SAFETY: a function of the server called with its one argument, a text; NULL where there is no such function.
+    // SAFETY: calls a built-in function with its one argument, a text. It returns NULL if there is no such function.
     unsafe { direct_function_call(pg_sys::to_regprocedure, &[signature.into_datum()]) }
 }

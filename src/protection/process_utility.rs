@@ -1,4 +1,5 @@
-//! The hook for commands, which start no query and of which event triggers hear too late or not at all.
+//! The hook for utility commands. It covers what the query hooks do not, because commands start no query, and what
+//! event triggers do not, because they fire too late for some commands and not at all for others.
 
 use std::ffi::c_char;
 
@@ -9,16 +10,17 @@ use super::{before_command, grant_watch};
 use crate::access::{self, owner_roles, security_definers};
 use crate::catalog::{Catalog, relations};
 use crate::error::Result;
-use crate::isolation::{self, Raise, Use, check, held_cursors, keep_for_others, permit};
+use crate::isolation::{self, Raise, Use, check, held_cursors, require_access, require_owner_of_shared_table};
 use crate::pg::parse_tree::{Statement, commands};
 use crate::pg::{nodes, roles};
 
-/// The hook that was there before ours. Written once, by `install`.
+/// The hook that was installed before ours. Written once, by `install`.
 static mut PREVIOUS: pg_sys::ProcessUtility_hook_type = None;
 
-/// Once per backend.
+/// Installs the hook. Called once per backend.
 pub fn install() {
-    // SAFETY: once per backend, before any command runs through the hook, which calls what it replaces.
+    // SAFETY: called once per backend, before any command runs through the hook. The hook calls the one that it
+    // replaces.
     unsafe {
         PREVIOUS = pg_sys::ProcessUtility_hook;
         pg_sys::ProcessUtility_hook = Some(utility);
@@ -37,14 +39,15 @@ unsafe extern "C-unwind" fn utility(
     destination: *mut pg_sys::DestReceiver,
     completion: *mut pg_sys::QueryCompletion,
 ) {
-    // SAFETY: a utility statement by the hook's contract; the hook that was there, or the server's own function, with its
-    // own arguments.
+    // SAFETY: the hook's contract guarantees a utility statement. The arguments are passed on to the previous hook or
+    // to PostgreSQL's own function.
     unsafe {
-        // SET is a utility statement.
+        // SET is a utility statement and can change who is calling.
         isolation::forget_start();
         let mut statement = statement;
         if commands::maintains_all((*statement).utilityStmt) && access::is_sandboxed() {
-            // Others may let everybody maintain tables of theirs, with code of theirs in them.
+            // Without a list of tables, the command would process every table that the owner role may maintain. Another
+            // role may have granted that on its own tables, whose indexes can call its code.
             let tables = tables_of_the_tenant().unwrap_or_raise();
             if tables.is_empty() {
                 commands::refuse_vacuum_in_a_transaction(statement, context);
@@ -52,7 +55,7 @@ unsafe extern "C-unwind" fn utility(
             }
             statement = commands::maintaining(statement, &tables);
         }
-        // Names in it are written to, and it may be a plan that is kept.
+        // Copy the statement, because `before_command` writes to the names in it, and it may belong to a cached plan.
         if pgrx::is_a((*statement).utilityStmt, pg_sys::NodeTag::T_ClusterStmt) {
             statement = nodes::copy(statement);
         }
@@ -60,22 +63,22 @@ unsafe extern "C-unwind" fn utility(
         grant_watch::note(command);
         security_definers::begin_command();
         permit_command(command);
-        // No event trigger hears of these.
+        // No event trigger fires for these commands.
         if matches!((*command).type_, pg_sys::NodeTag::T_ReassignOwnedStmt | pg_sys::NodeTag::T_ClusterStmt) {
             before_command::permit(&Statement::read(command)).unwrap_or_raise();
         }
         match (*command).type_ {
-            pg_sys::NodeTag::T_DoStmt | pg_sys::NodeTag::T_CallStmt => held_cursors::before_code_of_others(),
+            pg_sys::NodeTag::T_DoStmt | pg_sys::NodeTag::T_CallStmt => held_cursors::before_untrusted_code(),
             pg_sys::NodeTag::T_FetchStmt => {
                 held_cursors::permit_fetch((*command.cast::<pg_sys::FetchStmt>()).portalname)
             }
-            _ => held_cursors::settle(),
+            _ => held_cursors::recheck(),
         }
         .unwrap_or_raise();
-        // A cursor on EXPLAIN, EXECUTE or the like has its rows in store.
+        // The rows of a cursor on EXPLAIN, EXECUTE or the like are stored.
         held_cursors::note_start().unwrap_or_raise();
         if let Some(made) = commands::explained_creation((*statement).utilityStmt) {
-            check::refuse_unheard_creation(made.schema, made.is_materialized_view).unwrap_or_raise();
+            check::refuse_creation_by_explain(made.schema, made.is_materialized_view).unwrap_or_raise();
         }
         match PREVIOUS {
             Some(previous) => pg_guard_ffi_boundary(|| {
@@ -92,15 +95,15 @@ unsafe extern "C-unwind" fn utility(
                 completion,
             ),
         }
-        // A name may have come to mean something else while LOCK waited.
+        // While LOCK waited, a name may have come to mean another relation.
         if pgrx::is_a(command, pg_sys::NodeTag::T_LockStmt) {
             permit_command(command);
         }
-        held_cursors::settle().unwrap_or_raise();
+        held_cursors::recheck().unwrap_or_raise();
     }
 }
 
-/// Of whose owner role runs.
+/// Returns the tables of the tenant whose owner role is the current role.
 fn tables_of_the_tenant() -> Result<Vec<pg_sys::Oid>> {
     match owner_roles::tenant_of(roles::current()) {
         None => Ok(Vec::new()),
@@ -108,8 +111,11 @@ fn tables_of_the_tenant() -> Result<Vec<pg_sys::Oid>> {
     }
 }
 
+/// Raises an error if the command names a table that is not accessible, or locks another role's shared table in a mode
+/// that blocks other sessions.
+///
 /// # Safety
-/// A utility statement.
+/// `command` is a utility statement.
 unsafe fn permit_command(command: *mut pg_sys::Node) {
     // SAFETY: by the caller's promise.
     let (tables, is_exclusive) = unsafe { (commands::tables_named_by(command), commands::locks_others_out(command)) };
@@ -117,10 +123,10 @@ unsafe fn permit_command(command: *mut pg_sys::Node) {
         return;
     }
     let role = Some(roles::current());
-    let used = |relation| Use { relation, role, is_by_view: false, is_unguarded: false };
-    let uses = check::with_what_views_read(tables.into_iter().map(used).collect()).unwrap_or_raise();
-    permit(uses.iter().copied());
+    let used = |relation| Use { relation, role, is_by_view: false, cannot_have_policies: false };
+    let uses = check::with_relations_read_by_views(tables.into_iter().map(used).collect()).unwrap_or_raise();
+    require_access(uses.iter().copied());
     if is_exclusive {
-        uses.iter().for_each(|used| keep_for_others(used.relation));
+        uses.iter().for_each(|used| require_owner_of_shared_table(used.relation));
     }
 }

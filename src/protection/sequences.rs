@@ -1,5 +1,5 @@
-//! nextval for columns of tenants. Sequences of tenants are granted to nobody: a grant would let every tenant's users
-//! call nextval on every tenant's sequences, by oid if not by name.
+//! `nextval()` for columns of tenants' tables. No privilege on a tenant's sequence is granted to any role: a grant
+//! would let the users of every tenant call nextval on the sequences of every tenant, at least by oid.
 
 use std::ffi::{CString, c_void};
 
@@ -13,24 +13,25 @@ use crate::isolation::check;
 use crate::pg::defaults;
 
 unsafe extern "C-unwind" {
-    // In commands/sequence.h, which pgrx's bindings leave out.
+    // Declared in commands/sequence.h, which pgrx's bindings do not include.
     fn nextval_internal(relation: pg_sys::Oid, check_permissions: bool) -> i64;
 }
 
-/// The next value of a sequence: of a tenant within the caller's reach, or of none, with the caller's own privileges.
+/// Returns the next value of a sequence. If the sequence belongs to a tenant, that tenant must be accessible. If it
+/// belongs to no tenant, the caller needs the usual privilege.
 pub fn next_value(sequence: pg_sys::Oid) -> Result<i64> {
-    let reach = check::reach_of(sequence)?;
-    if reach == check::Reach::Refused {
+    let access = check::access_to(sequence)?;
+    if access == check::RelationAccess::Denied {
         return Err(Error::Inaccessible { kind: "sequence", name: check::relation_name(sequence) });
     }
-    let check_permissions = reach == check::Reach::NoTenant;
-    // SAFETY: the server's own function; it refuses what is not a sequence.
+    let check_permissions = access == check::RelationAccess::NoTenant;
+    // SAFETY: calls PostgreSQL's own function, which raises an error if the relation is not a sequence.
     Ok(unsafe { pg_guard_ffi_boundary(|| nextval_internal(sequence, check_permissions)) })
 }
 
-/// A serial column's default calls nextval with the inserting role's privileges, and that role has none on sequences of
-/// tenants: the default is to call the checked one instead. It is changed as the server keeps it, for to parse a default may run
-/// code, such as the check of a domain.
+/// Makes the defaults of a table's columns call the extension's `nextval()`. The default of a serial column calls
+/// PostgreSQL's `nextval()` with the privileges of the inserting role, which has none on tenants' sequences. Changes
+/// the stored form of the default, because parsing a default may run code, such as the check of a domain.
 pub fn guard_defaults(catalog: &Catalog, table: pg_sys::Oid) -> Result<()> {
     let defaults = relations::defaults_with_sequences(catalog, table)?;
     if defaults.is_empty() {
@@ -38,9 +39,10 @@ pub fn guard_defaults(catalog: &Catalog, table: pg_sys::Oid) -> Result<()> {
     }
     let mut guard = Guard { nextval: relations::guarded_nextval(catalog)?, changed: false };
     for Default { table, column, expression } in defaults {
-        let expression = CString::new(expression).map_err(|_| Error::internal("a zero byte in a default"))?;
+        let expression =
+            CString::new(expression).map_err(|_| Error::internal("zero byte in the default of a column"))?;
         guard.changed = false;
-        // SAFETY: what the server has made of a node.
+        // SAFETY: the text is a node's, written by PostgreSQL.
         unsafe {
             let expression = pg_sys::stringToNode(expression.as_ptr()).cast::<pg_sys::Node>();
             visit(expression, std::ptr::from_mut(&mut guard).cast());
@@ -53,16 +55,16 @@ pub fn guard_defaults(catalog: &Catalog, table: pg_sys::Oid) -> Result<()> {
 }
 
 struct Guard {
-    /// `fluxbase_tenant.nextval`.
+    /// The oid of `fluxbase_tenant.nextval`.
     nextval: pg_sys::Oid,
     changed: bool,
 }
 
 /// # Safety
-/// Called by the server's tree walker with a node, or null, and the context that it was given.
+/// Called by PostgreSQL's tree walker with a node or null. `guard` is the context that was passed to the walker.
 #[pg_guard]
 unsafe extern "C-unwind" fn visit(node: *mut pg_sys::Node, guard: *mut c_void) -> bool {
-    // SAFETY: by the contract of walkers; the tag tells the node's type.
+    // SAFETY: by the contract of tree walkers. The tag of a node determines its type.
     unsafe {
         if node.is_null() {
             return false;

@@ -1,4 +1,4 @@
-//! Shared tables: tables outside the tenant schemas whose every row belongs to a tenant.
+//! Shared tables: tables outside the tenant schemas in which every row belongs to a tenant.
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode, Uuid, pg_sys};
@@ -14,13 +14,14 @@ use crate::pg::sandbox::Sandbox;
 use crate::pg::sql::{Command, Ident, command};
 use crate::pg::{defaults, roles};
 
-/// One thing that `protect` or `unprotect` did.
+/// One step of what `protect` or `unprotect` did.
 pub struct Step {
     pub object: String,
     pub done: &'static str,
 }
 
-/// Does what is missing, so that a second call does nothing. Rows that are there already belong to `existing_rows`.
+/// Makes a table a shared table. Does only what is missing, so that a second call does nothing. Existing rows without a
+/// tenant are assigned to `existing_rows`.
 pub fn protect(
     catalog: &Catalog,
     permit: &InstancePermit,
@@ -31,20 +32,21 @@ pub fn protect(
     let table = owned_table(catalog, permit, relation, "protect this table")?;
     let mut work = Work { catalog, table: &table, column: Ident::new(column), steps: Vec::new() };
     if existing_rows.is_some() {
-        authorize::<See>(catalog, existing_rows, "give rows to this tenant")?;
+        authorize::<See>(catalog, existing_rows, "assign rows to this tenant")?;
     }
     work.add_column(column, existing_rows)?;
     work.refuse_unknown_tenants()?;
     work.add_constraints(column)?;
     work.add_policies()?;
-    work.list(column)?;
+    work.register(column)?;
     for key in shared_tables::loose_keys(catalog, relation)? {
         warn_of_key(&key);
     }
     Ok(work.steps)
 }
 
-/// Takes the policies away; the column and its index stay.
+/// Makes a shared table an ordinary table again. Drops its policies and the column's default, and keeps the column and
+/// its index.
 pub fn unprotect(catalog: &Catalog, permit: &InstancePermit, relation: pg_sys::Oid) -> Result<Vec<Step>> {
     let table = owned_table(catalog, permit, relation, "unprotect this table")?;
     let mut steps = Vec::new();
@@ -62,13 +64,17 @@ pub fn unprotect(catalog: &Catalog, permit: &InstancePermit, relation: pg_sys::O
         steps.push(Step { object: format!("column {}.{column}", table.locked.name), done: "default dropped" });
     }
     if is_listed {
-        steps.push(Step { object: format!("table {}", table.locked.name), done: "removed from the shared tables" });
+        steps.push(Step {
+            object: format!("table {}", table.locked.name),
+            done: "no longer registered as a shared table",
+        });
     }
     Ok(steps)
 }
 
-/// A table or partitioned table outside the tenant schemas, which the caller owns. What becomes of a tenant's rows is for the
-/// whole instance to say: an owner alone may not.
+/// Returns the table. Raises an error unless it is a table or a partitioned table outside the tenant schemas, and the
+/// caller owns it. The permit is required because what becomes of tenants' rows concerns the whole instance, so that
+/// owning the table is not enough.
 fn owned_table(
     catalog: &Catalog,
     _permit: &InstancePermit,
@@ -76,7 +82,10 @@ fn owned_table(
     action: &str,
 ) -> Result<relations::Table> {
     let table = relations::table(catalog, relation)?.ok_or_else(|| {
-        Error::invalid("relation is not a table", "Name a table or a partitioned table; views follow their tables.")
+        Error::invalid(
+            "relation is not a table",
+            "Specify a table or a partitioned table. A view is protected by the tables that it reads.",
+        )
     })?;
     let caller = catalog.caller_role();
     if !roles::owns_relation(relation, caller) {
@@ -85,7 +94,7 @@ fn owned_table(
     if table.tenant.is_some() {
         return Err(Error::conflict(
             format!("table {} is in a tenant schema", table.locked.name),
-            "Tables in tenant schemas are protected from their birth.",
+            "Tables in tenant schemas are protected when they are created.",
         ));
     }
     Ok(table)
@@ -99,12 +108,13 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// As the table's owner: whatever looks at the table's rows, constraints or indexes may run code of the owner's, which
-    /// must not run with more than the owner's rights. Nor with the caller's identity: it is nobody's.
+    /// Runs a command as the table's owner, because a command that reads the table's rows, constraints or indexes may
+    /// run the owner's code, which must not get more than the owner's rights. That code must not act with the caller's
+    /// identity either, so the command runs with the identity of no user and no existing tenant.
     fn run(&mut self, command: &Command, object: String, done: &'static str) -> Result<()> {
         {
             let _pinned = Pinned::to(&self.table.locked);
-            let _nobody = SandboxIdentity::anonymous()?;
+            let _identity = SandboxIdentity::anonymous()?;
             Sandbox::enter_unforced(self.table.owner, &[(c"row_security", "on")])?
                 .run(command.as_str(), "protecting a table")?;
         }
@@ -112,9 +122,10 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Counts rows as the table's owner, for the same reasons as `run`.
     fn count(&self, query: &Command) -> Result<i64> {
         let _pinned = Pinned::to(&self.table.locked);
-        let _nobody = SandboxIdentity::anonymous()?;
+        let _identity = SandboxIdentity::anonymous()?;
         let _sandbox = Sandbox::enter_unforced(self.table.owner, &[(c"row_security", "on")])?;
         relations::count(self.catalog, query)
     }
@@ -130,7 +141,7 @@ impl Work<'_> {
                 let rows = self.count(&command!("SELECT count(*) FROM {}", table))?;
                 let command = match existing_rows {
                     _ if rows == 0 => command!("ALTER TABLE {} ADD COLUMN {} uuid NOT NULL", table, column),
-                    // A constant: no row is rewritten and no trigger of the table fires.
+                    // The default is a constant, so PostgreSQL rewrites no row and fires no trigger of the table.
                     Some(tenant) => {
                         command!("ALTER TABLE {} ADD COLUMN {} uuid NOT NULL DEFAULT '{}'", table, column, tenant)
                     }
@@ -141,7 +152,7 @@ impl Work<'_> {
             Some(column_type) if column_type != pg_sys::UUIDOID => {
                 return Err(Error::invalid(
                     format!("column {column} is not of type uuid"),
-                    "Name another column, or change its type to uuid.",
+                    "Specify another column, or change its type to uuid.",
                 ));
             }
             Some(_) => self.fill_column(existing_rows)?,
@@ -149,11 +160,11 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// The policies keep such rows out from now on.
+    /// Refuses a table with rows of tenants that do not exist. Once the table has policies, these reject such rows.
     fn refuse_unknown_tenants(&self) -> Result<()> {
         let named = {
             let _pinned = Pinned::to(&self.table.locked);
-            let _nobody = SandboxIdentity::anonymous()?;
+            let _identity = SandboxIdentity::anonymous()?;
             let _sandbox = Sandbox::enter_unforced(self.table.owner, &[(c"row_security", "on")])?;
             relations::named_tenants(self.catalog, &self.table.locked.name, &self.column)?
         };
@@ -161,8 +172,8 @@ impl Work<'_> {
         match named.iter().find(|id| !known.contains(id)) {
             None => Ok(()),
             Some(id) => Err(Error::conflict(
-                format!("rows of the table name tenant {id}, which does not exist"),
-                "Delete them, or give them to a tenant that does.",
+                format!("rows of the table refer to tenant {id}, which does not exist"),
+                "Delete these rows, or assign them to an existing tenant.",
             )),
         }
     }
@@ -175,7 +186,7 @@ impl Work<'_> {
         }
         let tenant = existing_rows.ok_or_else(|| rows_without_tenant(rows))?;
         let fill = command!("UPDATE {} SET {} = '{}' WHERE {} IS NULL", table, column, tenant, column);
-        self.run(&fill, self.column_object(), "existing rows given to the tenant")
+        self.run(&fill, self.column_object(), "existing rows assigned to the tenant")
     }
 
     fn add_constraints(&mut self, plain: &str) -> Result<()> {
@@ -190,32 +201,33 @@ impl Work<'_> {
                 if part.is_generated {
                     return Err(Error::invalid(
                         format!("column {column} is a generated column"),
-                        "Name another column; the tenant of a row is its own value.",
+                        "Specify another column. The tenant column cannot be generated.",
                     ));
                 }
-                // SAFETY: a call of our own making.
+                // SAFETY: `call` is a function call that this function has made.
                 unsafe { defaults::set(part.table, part.number, call)? };
             }
             self.steps.push(Step { object: self.column_object(), done: "default set to the current tenant" });
         }
         if !relations::has_index_on(self.catalog, oid, plain)? {
-            // Whoever asks for it, the server builds an index as the table's owner.
+            // No sandbox is needed: PostgreSQL builds an index as the table's owner, whichever role runs the command.
             execute_pinned(self.catalog, &self.table.locked, &command!("CREATE INDEX ON {} ({})", table, column))?;
             self.steps.push(Step { object: self.column_object(), done: "index added" });
         }
         Ok(())
     }
 
-    /// Among the tables whose rows go with their tenant.
-    fn list(&mut self, plain: &str) -> Result<()> {
+    /// Registers the table as a shared table, whose rows are deleted with their tenant.
+    fn register(&mut self, plain: &str) -> Result<()> {
         if shared_tables::put(self.catalog, self.table.locked.oid, plain)? {
             let object = format!("table {}", self.table.locked.name);
-            self.steps.push(Step { object, done: "listed among the shared tables" });
+            self.steps.push(Step { object, done: "registered as a shared table" });
         }
         Ok(())
     }
 
-    /// On partitions too: a query that names a partition does not ask its parent's policies.
+    /// Adds policies to the table and its partitions. A query that names a partition does not evaluate its parent's
+    /// policies.
     fn add_policies(&mut self) -> Result<()> {
         let _own = OwnDdl::begin();
         for part in relations::partition_tree(self.catalog, self.table.locked.oid)? {
@@ -227,11 +239,12 @@ impl Work<'_> {
     }
 }
 
+/// Warns that a foreign key does not include the tenant column.
 fn warn_of_key(key: &LooseKey) {
     ErrorReport::new(
         PgSqlErrorCode::ERRCODE_WARNING,
         format!(
-            "foreign key {} of table {} leaves out the tenant: rows of one tenant may refer to another's",
+            "foreign key {} of table {} does not include the tenant column: rows of one tenant can refer to another's",
             key.name, key.table
         ),
         "",

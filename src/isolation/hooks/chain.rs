@@ -1,4 +1,4 @@
-//! The hooks that were there before ours, which ours call.
+//! The hooks that were installed before ours. Each of our hooks calls the one that it replaced.
 
 use std::cell::Cell;
 
@@ -6,6 +6,7 @@ use pgrx::prelude::*;
 
 use crate::access::Moment;
 
+/// The previous hooks, `None` where there was none.
 pub struct Previous {
     pub planner: pg_sys::planner_hook_type,
     pub check_permissions: pg_sys::ExecutorCheckPerms_hook_type,
@@ -34,11 +35,13 @@ pub static mut PREVIOUS: Previous = Previous {
 };
 
 thread_local! {
-    /// The query that was checked last, and when, while nothing has happened since that could change who the caller is.
+    /// The last query that was checked, and the moment of the check. `None` if anything has happened since then that
+    /// could change who is calling.
     pub static JUST_STARTED: Cell<Option<(*mut pg_sys::QueryDesc, Moment)>> = const { Cell::new(None) };
 }
 
-/// Called by what may change who the caller is without a setting of ours.
+/// Forgets the last check. Called before anything that can change who is calling other than through the extension's
+/// settings.
 pub fn forget_start() {
     JUST_STARTED.set(None);
 }

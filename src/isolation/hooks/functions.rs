@@ -1,6 +1,6 @@
-//! Functions that the server calls on its own: of triggers, types, operators and indexes. It asks `needs_hook` as it
-//! prepares to call a function or to inline it, and calls `call` around each call of those that need it and of SECURITY DEFINER
-//! functions.
+//! The hooks for functions that PostgreSQL calls by itself: those of triggers, types, operators and indexes. PostgreSQL
+//! calls `needs_hook` when it prepares to call or inline a function, and `call` before and after each call of a
+//! SECURITY DEFINER function or of a function for which `needs_hook` returned true.
 
 use std::cell::Cell;
 
@@ -12,16 +12,16 @@ use crate::isolation::{check, inlined_functions, running_functions, tenant_of};
 use crate::pg::{catalogs, roles};
 
 pub unsafe extern "C-unwind" fn needs_hook(function: pg_sys::Oid) -> bool {
-    // SAFETY: the hook that was there, with its own argument.
+    // SAFETY: calls the previous hook with its own argument.
     let is_needed = unsafe { PREVIOUS.needs_function_hook.is_some_and(|previous| previous(function)) };
     is_needed
-        || (!tenant_of::is_servers_own(function)
-            && (roles::are_policies_unforced() || inlined_functions::are_kept_out() || is_refused(function)))
+        || (!tenant_of::is_builtin(function)
+            && (roles::are_policies_unforced() || inlined_functions::is_inlining_prevented() || is_refused(function)))
 }
 
 #[pg_guard]
 extern "C-unwind" fn is_refused(function: pg_sys::Oid) -> bool {
-    // What is wrong with the question is said when it is called.
+    // If the check fails, the call of the function raises the error.
     check::function_is_inaccessible(function, roles::current()).unwrap_or(true)
 }
 
@@ -30,17 +30,17 @@ pub unsafe extern "C-unwind" fn call(
     function: *mut pg_sys::FmgrInfo,
     argument: *mut pg_sys::Datum,
 ) {
-    // SAFETY: the hook that was there, with its own arguments; a function that is about to be called.
+    // SAFETY: calls the previous hook with its own arguments. `function` is a function that is about to be called.
     unsafe {
         let is_start = event == pg_sys::FmgrHookEventType::FHET_START;
-        if is_start && !tenant_of::is_servers_own((*function).fn_oid) {
+        if is_start && !tenant_of::is_builtin((*function).fn_oid) {
             before_call((*function).fn_oid);
         }
         if let Some(previous) = PREVIOUS.function {
             previous(event, function, argument);
         }
         if is_start {
-            // Nothing fails from here on to the call.
+            // Nothing can fail between here and the call.
             running_functions::enter(function, DEFINER.take());
         } else {
             running_functions::leave(function, event == pg_sys::FmgrHookEventType::FHET_END);
@@ -49,7 +49,7 @@ pub unsafe extern "C-unwind" fn call(
 }
 
 thread_local! {
-    /// From `before_call`, of the function that begins, if it is SECURITY DEFINER: its owner.
+    /// Passes the owner of the function that begins from `before_call` to `call`, if it is SECURITY DEFINER.
     static DEFINER: Cell<Option<pg_sys::Oid>> = const { Cell::new(None) };
 }
 

@@ -1,5 +1,6 @@
-//! The server's hooks: where a query is planned, where it starts, where it goes on (`queries`), where functions are called
-//! (`functions`), and where names and privileges are looked up (`object_access`). The hook for commands is with `protection`.
+//! PostgreSQL's hooks: where a query is planned, starts and continues (`queries`), where the planner reads a table's
+//! properties and statistics (`statistics`), where functions are called (`functions`), and where names and privileges
+//! are looked up (`object_access`). The hook for utility commands is in `protection`.
 
 mod chain;
 mod functions;
@@ -13,9 +14,10 @@ use chain::{PREVIOUS, Previous};
 
 pub use chain::forget_start;
 
-/// Once per backend.
+/// Installs the hooks. Called once per backend.
 pub fn install() {
-    // SAFETY: once per backend, before any query runs through the hooks; each keeps and calls what it replaces.
+    // SAFETY: called once per backend, before any query runs through the hooks. Each hook keeps the one that it
+    // replaces and calls it.
     unsafe {
         PREVIOUS = Previous {
             planner: pg_sys::planner_hook,

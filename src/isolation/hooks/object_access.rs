@@ -1,4 +1,5 @@
-//! The object access hook: functions that clients call without a query, tables that are emptied, schemas that are named.
+//! The object access hook: functions that clients call without a query, tables that are truncated, and schemas that are
+//! named or searched.
 
 use std::ffi::c_void;
 
@@ -7,11 +8,11 @@ use pgrx::prelude::*;
 use super::chain::{PREVIOUS, forget_start};
 use crate::access::security_definers;
 use crate::catalog::changes;
-use crate::isolation::refusal::{Raise, keep_for_others, refuse};
+use crate::isolation::refusal::{Raise, refuse, require_owner_of_shared_table};
 use crate::isolation::{check, held_cursors, pinned_schema, tenant_of};
 use crate::pg::roles;
 
-/// Each query comes by here for the functions that it calls, so this one is without a guard: see `queries`.
+/// Called by every query for each function in it, so it has no guard: see `queries`.
 pub unsafe extern "C-unwind" fn object_access(
     access: pg_sys::ObjectAccessType::Type,
     class: pg_sys::Oid,
@@ -19,7 +20,7 @@ pub unsafe extern "C-unwind" fn object_access(
     sub_object: i32,
     argument: *mut c_void,
 ) {
-    // SAFETY: the hook that was there, with its own arguments.
+    // SAFETY: calls the previous hook with its own arguments.
     unsafe {
         if let Some(previous) = PREVIOUS.object_access {
             previous(access, class, object, sub_object, argument);
@@ -27,17 +28,17 @@ pub unsafe extern "C-unwind" fn object_access(
     }
     match access {
         pg_sys::ObjectAccessType::OAT_FUNCTION_EXECUTE => {
-            // set_config is a function, and one that a client may call without a query.
+            // set_config is such a function, and a client may call it without a query.
             forget_start();
-            if !check::is_harmless(object) || held_cursors::are_open() {
+            if !check::is_harmless(object) || held_cursors::any_open() {
                 before_function(object);
             }
         }
-        // Of each table that is emptied, whoever named it or not.
-        pg_sys::ObjectAccessType::OAT_TRUNCATE => keep_for_others(object),
-        // SAFETY: what the server passes with it.
+        // Called for each table that is truncated, whether the command names it or it is truncated along with another.
+        pg_sys::ObjectAccessType::OAT_TRUNCATE => require_owner_of_shared_table(object),
+        // SAFETY: for this event, `argument` is an ObjectAccessNamespaceSearch.
         pg_sys::ObjectAccessType::OAT_NAMESPACE_SEARCH => unsafe {
-            if !tenant_of::is_servers_own(object) || pinned_schema::is_any() {
+            if !tenant_of::is_builtin(object) || pinned_schema::any_pinned() {
                 search_schema(object, &mut *argument.cast());
             }
         },
@@ -49,14 +50,15 @@ pub unsafe extern "C-unwind" fn object_access(
 extern "C-unwind" fn before_function(function: pg_sys::Oid) {
     held_cursors::before_function(function).unwrap_or_raise();
     if check::function_is_inaccessible(function, roles::current()).unwrap_or_raise()
-        || check::is_brought_by_a_key(function).unwrap_or_raise()
+        || check::is_untrusted_in_foreign_key_action(function).unwrap_or_raise()
     {
         refuse("function", check::function_name(function));
     }
     security_definers::note_call(function);
 }
 
-/// A schema is searched: because a statement names it, or because it is on the search_path, from where it is dropped.
+/// Called when a schema is searched. If a statement names the schema, an inaccessible one is refused. If the schema is
+/// on the search_path, it is skipped.
 #[pg_guard]
 extern "C-unwind" fn search_schema(schema: pg_sys::Oid, search: &mut pg_sys::ObjectAccessNamespaceSearch) {
     if !search.result {
@@ -69,6 +71,6 @@ extern "C-unwind" fn search_schema(schema: pg_sys::Oid, search: &mut pg_sys::Obj
             refuse("schema", check::schema_name(schema));
         }
     } else {
-        search.result = !check::drops_from_path(schema);
+        search.result = !check::is_hidden_from_path(schema);
     }
 }

@@ -1,6 +1,6 @@
-//! Each query comes by these hooks, and a guard around what they go on to would cost more than all they do. So whatever in
-//! them can fail is in guarded functions, and the hooks have nothing that an error of the server could leave undone as it
-//! jumps over them.
+//! The hooks that every query passes through. They have no guard around the functions of PostgreSQL that they call,
+//! because the guard would cost more than all they do. So only guarded functions contain what can fail, and the hooks
+//! themselves leave nothing unfinished when an error of PostgreSQL jumps over them.
 
 use std::ffi::c_char;
 
@@ -9,12 +9,12 @@ use pgrx::prelude::*;
 
 use super::chain::{JUST_STARTED, PREVIOUS};
 use crate::access::{self, Moment, owner_roles, security_definers};
-use crate::isolation::refusal::{Raise, are_accessible, permit};
+use crate::isolation::refusal::{Raise, are_accessible, require_access};
 use crate::isolation::{held_cursors, hook_probe, inlined_functions, lift_policies, range_table};
 use crate::pg::cursor::Cursor;
 use crate::pg::{caches, guc, nodes, roles};
 
-// SAFETY: as the server declares them.
+// SAFETY: the declarations match PostgreSQL's.
 unsafe extern "C-unwind" {
     fn AcceptInvalidationMessages();
     fn standard_planner(
@@ -37,8 +37,9 @@ unsafe extern "C-unwind" {
 
 #[cfg(feature = "pg15")]
 pub unsafe extern "C-unwind" fn check_permissions(range_table: *mut pg_sys::List, raise: bool) -> bool {
-    hook_probe::answer();
-    // SAFETY: the hook that was there, with its own arguments; a list of RTEs by the hook's contract.
+    hook_probe::record_call();
+    // SAFETY: calls the previous hook with its own arguments. The hook's contract guarantees a list of range table
+    // entries.
     unsafe {
         AcceptInvalidationMessages();
         PREVIOUS.check_permissions.is_none_or(|previous| previous(range_table, raise))
@@ -52,8 +53,9 @@ pub unsafe extern "C-unwind" fn check_permissions(
     permissions: *mut pg_sys::List,
     raise: bool,
 ) -> bool {
-    hook_probe::answer();
-    // SAFETY: the hook that was there, with its own arguments; lists of RTEs and their permissions by the hook's contract.
+    hook_probe::record_call();
+    // SAFETY: calls the previous hook with its own arguments. The hook's contract guarantees lists of range table
+    // entries and of their permissions.
     unsafe {
         AcceptInvalidationMessages();
         PREVIOUS.check_permissions.is_none_or(|previous| previous(range_table, permissions, raise))
@@ -62,7 +64,7 @@ pub unsafe extern "C-unwind" fn check_permissions(
 }
 
 /// # Safety
-/// Arguments of a permission hook, up to PostgreSQL 15 with null for the permissions.
+/// The arguments are those of a permission hook. On PostgreSQL 15, `permissions` is null.
 #[pg_guard]
 unsafe extern "C-unwind" fn are_permitted(
     range_table: *mut pg_sys::List,
@@ -79,71 +81,75 @@ pub unsafe extern "C-unwind" fn plan(
     options: i32,
     params: pg_sys::ParamListInfo,
 ) -> *mut pg_sys::PlannedStmt {
-    // SAFETY: by the hook's contract; the hook that was there, or the server's own function, with its own arguments.
+    // SAFETY: the hook's contract guarantees the arguments, which are passed on to the previous hook or to PostgreSQL's
+    // own function.
     unsafe {
         if (*query).hasRowSecurity {
             AcceptInvalidationMessages();
             before_planning(query);
         }
-        // Workers do not know which functions run.
+        // Parallel workers do not know which SECURITY DEFINER functions are running.
         let options =
-            if security_definers::is_any() { options & !(pg_sys::CURSOR_OPT_PARALLEL_OK as i32) } else { options };
+            if security_definers::any_running() { options & !(pg_sys::CURSOR_OPT_PARALLEL_OK as i32) } else { options };
         let before = caches::reads();
         let plan = if inlined_functions::has_functions(query) {
             plan_with_functions(query, text, options, params)
         } else {
-            go_on_to_plan(query, text, options, params)
+            call_planner(query, text, options, params)
         };
         if caches::reads() != before {
             caches::note_folded(plan);
         }
-        if range_table::unguarded(plan).next().is_some() {
+        if range_table::entries_without_policies(plan).next().is_some() {
             after_planning(plan);
         }
         plan
     }
 }
 
+/// Calls the previous hook or PostgreSQL's planner.
+///
 /// # Safety
-/// As for a planner hook.
-unsafe fn go_on_to_plan(
+/// The arguments are those of a planner hook.
+unsafe fn call_planner(
     query: *mut pg_sys::Query,
     text: *const c_char,
     options: i32,
     params: pg_sys::ParamListInfo,
 ) -> *mut pg_sys::PlannedStmt {
-    // SAFETY: the hook that was there, or the server's own function, with its own arguments.
+    // SAFETY: calls the previous hook or PostgreSQL's own function with its own arguments.
     unsafe { PREVIOUS.planner.unwrap_or(standard_planner)(query, text, options, params) }
 }
 
-/// A function's query that is put in place of its call has come by no hook.
+/// Plans a query that calls functions. PostgreSQL may inline a function's query, which then has passed through no hook.
+/// If the plan reads the catalog without a barrier, plans the query again with its functions called instead of inlined.
 ///
 /// # Safety
-/// As for a planner hook.
+/// The arguments are those of a planner hook.
 unsafe fn plan_with_functions(
     query: *mut pg_sys::Query,
     text: *const c_char,
     options: i32,
     params: pg_sys::ParamListInfo,
 ) -> *mut pg_sys::PlannedStmt {
-    // SAFETY: by the caller's promise; the planner writes to the query, and not to the copy.
+    // SAFETY: by the caller's promise. The planner writes to the query but not to the copy.
     unsafe {
         let copy = copied(query);
         let before = inlined_functions::hide_statistics();
-        let plan = go_on_to_plan(query, text, options, params);
-        inlined_functions::show_statistics(before);
+        let plan = call_planner(query, text, options, params);
+        inlined_functions::restore_statistics(before);
         if !reads_catalog(plan) {
             return plan;
         }
-        let before = inlined_functions::keep_out();
-        let plan = go_on_to_plan(copy, text, options, params);
-        inlined_functions::put_back(before);
+        let before = inlined_functions::prevent_inlining();
+        let plan = call_planner(copy, text, options, params);
+        inlined_functions::restore_inlining(before);
         plan
     }
 }
 
 /// # Safety
-/// The argument of a planner hook.
+/// `query` is the argument of a planner hook.
 #[pg_guard]
 unsafe extern "C-unwind" fn copied(query: *mut pg_sys::Query) -> *mut pg_sys::Query {
     // SAFETY: by the caller's promise.
@@ -151,7 +157,7 @@ unsafe extern "C-unwind" fn copied(query: *mut pg_sys::Query) -> *mut pg_sys::Qu
 }
 
 /// # Safety
-/// The answer of a planner hook.
+/// `plan` is the result of a planner hook.
 #[pg_guard]
 unsafe extern "C-unwind" fn reads_catalog(plan: *mut pg_sys::PlannedStmt) -> bool {
     // SAFETY: by the caller's promise.
@@ -159,27 +165,28 @@ unsafe extern "C-unwind" fn reads_catalog(plan: *mut pg_sys::PlannedStmt) -> boo
 }
 
 /// # Safety
-/// The answer of a planner hook.
+/// `plan` is the result of a planner hook.
 #[pg_guard]
 unsafe extern "C-unwind" fn after_planning(plan: *mut pg_sys::PlannedStmt) {
     if hook_probe::in_force() {
-        // SAFETY: by the caller's promise; nobody has run it yet.
-        unsafe { lift_policies::lift_privileges(plan) }.unwrap_or_raise();
+        // SAFETY: by the caller's promise. The plan has not been executed yet.
+        unsafe { lift_policies::skip_privilege_checks(plan) }.unwrap_or_raise();
     }
 }
 
-/// What the permission hook checks needs no policy; policies of the catalog come before all else.
+/// Lifts the policies that the executor-start check covers, and adds the catalog barrier.
 ///
 /// # Safety
 /// `query` is the argument of a planner hook.
 #[pg_guard]
 unsafe extern "C-unwind" fn before_planning(query: *mut pg_sys::Query) {
-    // SAFETY: by the caller's promise; the planner may write to it.
+    // SAFETY: by the caller's promise. The planner may write to the query.
     unsafe { lift_policies::lift_policies(query, hook_probe::in_force()) }.unwrap_or_raise();
 }
 
 pub unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags: i32) {
-    // SAFETY: by the hook's contract; the hook that was there, or the server's own function, with its own arguments.
+    // SAFETY: the hook's contract guarantees the arguments, which are passed on to the previous hook or to PostgreSQL's
+    // own function.
     unsafe {
         if !hook_probe::known_to_be_in_force() {
             before_start(query);
@@ -187,8 +194,8 @@ pub unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, fl
         if caches::have_folded() {
             forget_folded();
         }
-        if held_cursors::are_open() {
-            settle_cursors((*query).operation != pg_sys::CmdType::CMD_SELECT);
+        if held_cursors::any_open() {
+            recheck_cursors((*query).operation != pg_sys::CmdType::CMD_SELECT);
         }
         if !(*(*query).plannedstmt).relationOids.is_null() {
             caches::count_read();
@@ -202,7 +209,8 @@ pub unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, fl
     }
 }
 
-/// Settings of others change unnoticed: there a plan that holds what was found is used once.
+/// Forgets plans that contain the result of a function, if foreign settings determine the caller. These settings change
+/// without notice, so such a plan is used only once.
 #[pg_guard]
 extern "C-unwind" fn forget_folded() {
     if access::is_by_foreign_settings() {
@@ -210,13 +218,14 @@ extern "C-unwind" fn forget_folded() {
     }
 }
 
-/// A command that writes may fire triggers.
+/// Rechecks the held cursors. A command that writes may fire triggers, so it counts as another role's code.
 #[pg_guard]
-extern "C-unwind" fn settle_cursors(writes: bool) {
-    if writes { held_cursors::before_code_of_others() } else { held_cursors::settle() }.unwrap_or_raise();
+extern "C-unwind" fn recheck_cursors(writes: bool) {
+    if writes { held_cursors::before_untrusted_code() } else { held_cursors::recheck() }.unwrap_or_raise();
 }
 
-/// The second net: checks itself where the permission hook is not in force, for plans made while it was.
+/// The fallback if the permission hook is not called: runs the executor-start check here, because the plan may have
+/// been made while the hook was called, and then has no policies.
 ///
 /// # Safety
 /// As for `check_plan`.
@@ -224,17 +233,19 @@ extern "C-unwind" fn settle_cursors(writes: bool) {
 unsafe extern "C-unwind" fn before_start(query: *mut pg_sys::QueryDesc) {
     if !hook_probe::in_force() {
         // SAFETY: by the caller's promise.
-        permit(unsafe { range_table::uses_of_plan((*query).plannedstmt) });
+        require_access(unsafe { range_table::uses_of_plan((*query).plannedstmt) });
     }
 }
 
+/// Runs the executor-start check, and checks that the cursor, if the query is one's, belongs to the caller.
+///
 /// # Safety
 /// `query` is the argument of an executor hook.
 #[pg_guard]
 unsafe extern "C-unwind" fn check_plan(query: *mut pg_sys::QueryDesc) {
     // SAFETY: by the caller's promise.
-    permit(unsafe { range_table::uses_of_plan((*query).plannedstmt) });
-    held_cursors::permit_to_go_on(query).unwrap_or_raise();
+    require_access(unsafe { range_table::uses_of_plan((*query).plannedstmt) });
+    held_cursors::permit_resume(query).unwrap_or_raise();
 }
 
 #[pg_guard]
@@ -242,7 +253,8 @@ extern "C-unwind" fn note_cursor() {
     held_cursors::note_start().unwrap_or_raise();
 }
 
-/// A query that does not run right after its start, as a cursor's does not, may have started under another identity.
+/// Checks the query again unless it was checked just before. A query that does not run right after its start, such as a
+/// cursor's, may have started under another identity.
 ///
 /// # Safety
 /// As for `check_plan`.
@@ -257,23 +269,36 @@ unsafe fn check_again(query: *mut pg_sys::QueryDesc) {
     }
 }
 
-/// Whether the query is the server's own, which follows a foreign key to a tenant's table, maybe in a session of another tenant's.
-fn is_behind_key() -> bool {
+/// Reports whether the query runs inside a foreign-key action on a tenant's table, as the owner role. The session may
+/// work for another tenant.
+fn is_in_foreign_key_action() -> bool {
     roles::are_policies_unforced() && owner_roles::tenant_of(roles::current()).is_some()
 }
 
-/// What triggers of the tenant set for the session ends with the query.
+/// Runs the query in its own scope of settings, so that whatever a tenant's trigger sets for the session ends with the
+/// query.
 #[pg_guard]
-extern "C-unwind" fn run_behind_key(query: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64) {
+extern "C-unwind" fn run_in_foreign_key_action(
+    query: *mut pg_sys::QueryDesc,
+    direction: pg_sys::ScanDirection::Type,
+    count: u64,
+) {
     let _settings = guc::Scope::open();
-    // SAFETY: the arguments of an executor hook; the server never runs such a query in parts.
-    unsafe { pg_guard_ffi_boundary(|| go_on_to_run(query, direction, count, true)) };
+    // SAFETY: passes on the arguments of an executor hook. PostgreSQL always runs such a query to its end in one call.
+    unsafe { pg_guard_ffi_boundary(|| call_executor_run(query, direction, count, true)) };
 }
 
+/// Calls the previous hook or PostgreSQL's executor.
+///
 /// # Safety
-/// As for an executor hook; there is no `once` from PostgreSQL 18 on.
-unsafe fn go_on_to_run(query: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64, once: bool) {
-    // SAFETY: the hook that was there, or the server's own function, with its own arguments.
+/// The arguments are those of an executor hook. From PostgreSQL 18 on, `once` is ignored.
+unsafe fn call_executor_run(
+    query: *mut pg_sys::QueryDesc,
+    direction: pg_sys::ScanDirection::Type,
+    count: u64,
+    once: bool,
+) {
+    // SAFETY: calls the previous hook or PostgreSQL's own function with its own arguments.
     #[cfg(not(feature = "pg18"))]
     unsafe {
         PREVIOUS.executor_run.unwrap_or(standard_ExecutorRun)(query, direction, count, once);
@@ -293,7 +318,7 @@ pub unsafe extern "C-unwind" fn executor_run(
     count: u64,
     once: bool,
 ) {
-    // SAFETY: by the hook's contract.
+    // SAFETY: the hook's contract guarantees the arguments.
     unsafe { run(query, direction, count, once) };
 }
 
@@ -303,20 +328,20 @@ pub unsafe extern "C-unwind" fn executor_run(
     direction: pg_sys::ScanDirection::Type,
     count: u64,
 ) {
-    // SAFETY: by the hook's contract.
+    // SAFETY: the hook's contract guarantees the arguments.
     unsafe { run(query, direction, count, true) };
 }
 
 /// # Safety
-/// As for an executor hook.
+/// The arguments are those of an executor hook.
 unsafe fn run(query: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64, once: bool) {
     // SAFETY: by the caller's promise.
     unsafe {
         check_again(query);
-        if is_behind_key() {
-            run_behind_key(query, direction, count);
+        if is_in_foreign_key_action() {
+            run_in_foreign_key_action(query, direction, count);
         } else {
-            go_on_to_run(query, direction, count, once);
+            call_executor_run(query, direction, count, once);
         }
     }
 }

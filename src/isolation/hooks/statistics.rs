@@ -1,6 +1,8 @@
-//! What the planner learns of tables. One that is out of reach is refused as it begins to plan it, also where a function's query, put in
-//! place of its call, brought it. A function that brings the catalog into a query is planned once as the server does, before it is
-//! planned with the catalog behind its barrier: of the catalog that first plan learns nothing.
+//! The hooks through which the planner reads a table's properties and statistics. A table that the caller cannot access
+//! is refused when the planner begins to plan it, even if the query of an inlined function brought it in. Statistics of
+//! the catalog are hidden from the first of the two passes in which a query with functions is planned (see
+//! `queries::plan_with_functions`), because an inlined function can bring the catalog into that pass without its
+//! barrier.
 
 use pgrx::prelude::*;
 
@@ -10,23 +12,25 @@ use crate::isolation::refusal::Raise;
 use crate::isolation::{inlined_functions, lift_policies, range_table};
 use crate::pg::catalogs;
 
-/// In bytes, about as long as a slug.
+/// Width in bytes reported for every column of the catalog: about the length of a slug.
 const ANY_WIDTH: i32 = 32;
 
-/// Policies that have been lifted were a caller's who reaches the table; most tables come by here without any.
+/// Checks a table that has policies or can have none. A table without policies needs no check here: they were lifted
+/// because the caller can access it, or it never had any. Most tables are such.
 pub unsafe extern "C-unwind" fn of_table(
     root: *mut pg_sys::PlannerInfo,
     table: pg_sys::Oid,
     inherits: bool,
     information: *mut pg_sys::RelOptInfo,
 ) {
-    // SAFETY: by the hook's contract; the hook that was there, with its own arguments. Relations are numbered from 1 on.
+    // SAFETY: the hook's contract guarantees the arguments, which are passed on to the previous hook. Relations are
+    // numbered from 1.
     unsafe {
         if let Some(previous) = PREVIOUS.relation_information {
             previous(root, table, inherits, information);
         }
         let entry = *(*root).simple_rte_array.add((*information).relid as usize);
-        if !(*entry).securityQuals.is_null() || range_table::is_unguarded(entry) {
+        if !(*entry).securityQuals.is_null() || range_table::cannot_have_policies(entry) {
             permit_planning((*root).parse, entry);
             if is_catalogs(table) {
                 hide_widths(information);
@@ -35,12 +39,13 @@ pub unsafe extern "C-unwind" fn of_table(
     }
 }
 
-/// The average width of a column tells how long others' slugs and names are. The planner looks it up where it is not set.
+/// Hides the average widths of a table's columns, which would reveal how long other tenants' slugs and names are. The
+/// planner looks up a width only if it is not set.
 ///
 /// # Safety
-/// What the planner knows of a table.
+/// `information` is the planner's description of a table.
 unsafe fn hide_widths(information: *mut pg_sys::RelOptInfo) {
-    // SAFETY: by the caller's promise, with a width for each column.
+    // SAFETY: by the caller's promise. The description has a width for each column.
     unsafe {
         for column in 0..=usize::try_from((*information).max_attr - (*information).min_attr).unwrap_or(0) {
             *(*information).attr_widths.add(column) = ANY_WIDTH;
@@ -49,7 +54,7 @@ unsafe fn hide_widths(information: *mut pg_sys::RelOptInfo) {
 }
 
 /// # Safety
-/// A query that is being planned, and an entry of its range table.
+/// `query` is a query that is being planned, and `entry` an entry of its range table.
 #[pg_guard]
 unsafe extern "C-unwind" fn permit_planning(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry) {
     // SAFETY: by the caller's promise.
@@ -62,7 +67,7 @@ pub unsafe extern "C-unwind" fn of_relation(
     column: pg_sys::AttrNumber,
     data: *mut pg_sys::VariableStatData,
 ) -> bool {
-    // SAFETY: by the hook's contract; the hook that was there, with its own arguments.
+    // SAFETY: the hook's contract guarantees the arguments, which are passed on to the previous hook.
     unsafe {
         if inlined_functions::are_statistics_hidden() && is_catalogs((*entry).relid) {
             (*data).statsTuple = std::ptr::null_mut();
@@ -88,7 +93,7 @@ pub unsafe extern "C-unwind" fn of_index(
     }
 }
 
-/// Whether a table or an index is in the schema of the catalog.
+/// Reports whether a table or an index is in the catalog's schema.
 #[pg_guard]
 extern "C-unwind" fn is_catalogs(relation: pg_sys::Oid) -> bool {
     catalogs::schema_by_name(catalog::SCHEMA) == Some(catalogs::relation_schema(relation))
