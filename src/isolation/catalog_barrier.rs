@@ -1,7 +1,7 @@
 //! The catalog barrier. Rows of the catalog that the caller may not see must not even be compared with anything.
-//! PostgreSQL evaluates policies first, except before leakproof operators: these it may use earlier, in an index scan,
-//! and then EXPLAIN, counters and predicate locks reveal what they matched. So the table and its policies go into a
-//! subquery, into which PostgreSQL pushes none of the query's conditions.
+//! PostgreSQL evaluates policies before other conditions, but it may evaluate leakproof operators earlier, in an index
+//! scan. EXPLAIN, counters and predicate locks would then reveal which rows match. So the table and its policies go
+//! into a subquery, into which PostgreSQL pushes none of the query's conditions.
 
 use pgrx::pg_sys;
 

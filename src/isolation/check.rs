@@ -166,6 +166,7 @@ pub fn function_is_inaccessible(function: pg_sys::Oid, role: pg_sys::Oid) -> Res
     function_is_inaccessible_to_code(function, role, security_context::calling_role())
 }
 
+/// Like `function_is_inaccessible`, for code that runs as the role `code`.
 fn function_is_inaccessible_to_code(function: pg_sys::Oid, role: pg_sys::Oid, code: pg_sys::Oid) -> Result<bool> {
     // This function locks a schema by its name without checking a privilege, and holds the lock until the transaction
     // ends.
@@ -243,8 +244,9 @@ pub fn is_hidden_from_path(schema: pg_sys::Oid) -> bool {
     schema_is_inaccessible(schema).unwrap_or(true) && !is_trusted()
 }
 
-/// Refuses EXPLAIN ANALYZE of CREATE TABLE AS and the like in the schema of a tenant. Event triggers do not fire for
-/// it, so the table would lack its policies, and a materialized view may depend on anything.
+/// Refuses EXPLAIN ANALYZE of CREATE TABLE AS or CREATE MATERIALIZED VIEW where the event triggers are needed, because
+/// they do not fire for it. A table in a tenant's schema would lack its policies, and a materialized view may depend on
+/// anything.
 pub fn refuse_creation_by_explain(schema: pg_sys::Oid, is_materialized_view: bool) -> Result<()> {
     let role = roles::current();
     let is_owner_role = owner_roles::tenant_of(role).is_some();

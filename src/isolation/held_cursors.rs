@@ -1,7 +1,7 @@
-//! Restricts each cursor to the caller who opened it, as long as that caller can access every tenant whose rows the
-//! cursor may hold. Where a fetch runs the cursor's query, the query is checked again. Where the rows are already
-//! stored, as for a cursor WITH HOLD, the cursor is shut when the caller changes: PostgreSQL then refuses to run it,
-//! whether FETCH, a function, a trigger or a protocol message asks for its rows.
+//! Ensures that only the caller who opened a cursor fetches from it, and only while that caller can access every tenant
+//! whose rows the cursor may hold. Where a fetch runs the cursor's query, the query is checked again. Where the rows
+//! are already stored, as for a cursor WITH HOLD, the cursor is shut when the caller changes: PostgreSQL then refuses
+//! to run it, whether FETCH, a function, a trigger or a protocol message requests its rows.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

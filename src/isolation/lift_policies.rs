@@ -3,7 +3,7 @@
 //! them, could not use statistics, and would take longer.
 //!
 //! Policies are lifted only for a caller who can access the tenant: the planner calls users' operators with values from
-//! statistics, and the policies are what tells it not to.
+//! statistics, but not for a table with policies.
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -46,7 +46,7 @@ pub unsafe fn lift_policies(query: *mut pg_sys::Query, is_checked_at_start: bool
 }
 
 /// Skips PostgreSQL's privilege checks on tenants' materialized views and foreign tables. No privilege on them is
-/// granted to any role, so that what a privilege alone would open, such as their statistics, stays closed. The
+/// granted to any role, so that what needs only a privilege, such as their statistics, is not accessible. The
 /// executor-start check determines whether the caller can access them, as for every relation.
 ///
 /// # Safety

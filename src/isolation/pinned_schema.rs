@@ -1,6 +1,6 @@
 //! Guards the commands that the extension runs on other roles' tables. A command names its table, but the owner of a
-//! schema may rename the schema at any time, even while the command waits for a lock. The name must not come to mean a
-//! table in another schema.
+//! schema may rename the schema at any time, even while the command waits for a lock. The name must not end up
+//! referring to a table in another schema.
 
 use std::cell::RefCell;
 use std::ffi::CString;

@@ -57,12 +57,12 @@ unsafe fn is_checked_at_start(request: *mut pg_sys::SupportRequestSimplify) -> R
         let mut is_used = false;
         for entry in lists::nodes::<pg_sys::RangeTblEntry>((*(*root).parse).rtable) {
             if (*entry).rtekind == pg_sys::RTEKind::RTE_RELATION {
-                let is_tenants = tenant_of::tenant_of_relation((*entry).relid)? == Some(tenant);
+                let is_in_schema = tenant_of::tenant_of_relation((*entry).relid)? == Some(tenant);
                 // The request does not tell to which relation the policy belongs.
-                if !is_tenants && !(*entry).securityQuals.is_null() {
+                if !is_in_schema && !(*entry).securityQuals.is_null() {
                     return Ok(false);
                 }
-                is_used |= is_tenants;
+                is_used |= is_in_schema;
             }
         }
         Ok(is_used)

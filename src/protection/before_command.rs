@@ -1,6 +1,6 @@
-//! Refuses commands before they run, in an event trigger: commands that take privileges from the extension's roles,
+//! The event trigger that refuses commands before they run: commands that take privileges from the extension's roles,
 //! that change privileges on a tenant's objects without owning them, or that lock another role's object before
-//! PostgreSQL checks whether the caller may. For example, GRANT by a role without the grant option changes nothing and
+//! PostgreSQL checks the caller's privileges. For example, GRANT by a role without the grant option changes nothing and
 //! only warns, but PostgreSQL still writes the object's catalog row, and holds the lock on it until the transaction
 //! ends.
 
@@ -205,8 +205,8 @@ fn refuse_extension_in(schema: Option<pg_sys::Oid>) -> Result<()> {
     Ok(())
 }
 
-/// Refuses commands that lock a protected relation before PostgreSQL checks whether the caller may. Adds the schema to
-/// the names of other relations, so that a name cannot come to mean another relation while the command waits.
+/// Refuses commands that lock a protected relation before PostgreSQL checks the caller's privileges. Adds the schema to
+/// the names of other relations, so that a name cannot end up referring to another relation while the command waits.
 fn refuse_locks(names: &[RelationName]) -> Result<()> {
     for name in names {
         if let Some(relation) = protected_relation(name)? {
@@ -251,8 +251,8 @@ fn has_shared_tables_of_another_role(schemas: &[pg_sys::Oid]) -> Result<bool> {
 }
 
 /// Returns the relation if the current role does not own it and it belongs to a tenant, to the catalog or to
-/// PostgreSQL, or is a shared table on which the role has neither REFERENCES nor TRIGGER. For an index or a sequence,
-/// checks and returns its table.
+/// PostgreSQL, or is a shared table, or a view that reads one, on which the role has neither REFERENCES nor TRIGGER.
+/// For an index or a sequence, checks and returns its table.
 fn protected_relation(name: &RelationName) -> Result<Option<pg_sys::Oid>> {
     let role = roles::current();
     let relation = catalogs::table_of(name.resolve());

@@ -1,5 +1,5 @@
-//! Refuses commands, in an event trigger at their end, whose objects depend on what is in another tenant's schema.
-//! Names in such a schema have been refused before. But a constant of type regclass can contain an oid instead of a
+//! The event trigger that refuses, at the end of a command, objects that depend on what is in another tenant's schema.
+//! Names in such a schema have been refused earlier. But a constant of type regclass can contain an oid instead of a
 //! name, and the object that contains it would keep that tenant's migrations from changing what it depends on.
 
 use pgrx::Uuid;

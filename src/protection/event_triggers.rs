@@ -63,7 +63,7 @@ pub fn after_command(command: Command) -> Result<()> {
     let objects = objects(&Catalog::latest_after_command()?)?;
     if let Some(stray) = objects.stray.filter(|_| !caller_is_superuser) {
         return Err(Error::forbidden(
-            format!("make the owner role of a tenant own relation {}", relation_name(stray)),
+            format!("let the owner role of a tenant own relation {}", relation_name(stray)),
             "The relation is not in that tenant's schema. A migration may create relations only in its tenant's schema.",
         ));
     }
@@ -78,7 +78,7 @@ pub fn after_command(command: Command) -> Result<()> {
     for relation in &changed {
         if relation.is_owned_by_group && !caller_is_superuser {
             return Err(Error::forbidden(
-                format!("make the owner roles of all tenants own relation {}", relation.name),
+                format!("let role fluxbase_tenant_owner own relation {}", relation.name),
                 "A relation in a tenant schema must be owned by that tenant's owner role.",
             ));
         }
@@ -269,8 +269,8 @@ fn require_preload(relation: &Relation) -> Result<()> {
     ))
 }
 
-/// Returns the tables that are no longer in their tenant's schema. Everything except their policy identifies the tenant
-/// by the schema.
+/// Returns the tables that the command moved out of their tenant's schema. Everything except their policy identifies
+/// the tenant by the schema.
 fn moved_out(catalog: &Catalog) -> Result<Vec<String>> {
     query(
         catalog.scope(),

@@ -57,7 +57,7 @@ pub fn protect_shared(catalog: &Catalog, table: &LockedTable, column: &Ident) ->
     if relations::has_policy(catalog, table.oid, "tenant_isolation")? {
         execute(command!("DROP POLICY tenant_isolation ON {}", name))?;
     }
-    // PostgreSQL evaluates the sub-select once per query, and can use an index to find its result.
+    // PostgreSQL evaluates the sub-select once per query and can use its result in an index condition.
     execute(command!(
         "CREATE POLICY tenant_isolation ON {} AS RESTRICTIVE \
          USING ({} = ANY ((SELECT fluxbase_tenant.accessible_tenant_ids())::uuid[]))",

@@ -95,7 +95,7 @@ unsafe extern "C-unwind" fn utility(
                 completion,
             ),
         }
-        // While LOCK waited, a name may have come to mean another relation.
+        // Check again: a name may refer to another relation than before LOCK waited.
         if pgrx::is_a(command, pg_sys::NodeTag::T_LockStmt) {
             permit_command(command);
         }

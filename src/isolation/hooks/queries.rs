@@ -224,8 +224,8 @@ extern "C-unwind" fn recheck_cursors(writes: bool) {
     if writes { held_cursors::before_untrusted_code() } else { held_cursors::recheck() }.unwrap_or_raise();
 }
 
-/// The fallback if the permission hook is not called: runs the executor-start check here, because the plan may have
-/// been made while the hook was called, and then has no policies.
+/// Runs the executor-start check if PostgreSQL does not call the permission hook. The plan may have been made while it
+/// still did, and then has no policies.
 ///
 /// # Safety
 /// As for `check_plan`.
@@ -237,7 +237,7 @@ unsafe extern "C-unwind" fn before_start(query: *mut pg_sys::QueryDesc) {
     }
 }
 
-/// Runs the executor-start check, and checks that the cursor, if the query is one's, belongs to the caller.
+/// Runs the executor-start check. For a cursor's query, also checks that the cursor belongs to the caller.
 ///
 /// # Safety
 /// `query` is the argument of an executor hook.

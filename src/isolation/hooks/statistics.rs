@@ -32,7 +32,7 @@ pub unsafe extern "C-unwind" fn of_table(
         let entry = *(*root).simple_rte_array.add((*information).relid as usize);
         if !(*entry).securityQuals.is_null() || range_table::cannot_have_policies(entry) {
             permit_planning((*root).parse, entry);
-            if is_catalogs(table) {
+            if is_in_catalog_schema(table) {
                 hide_widths(information);
             }
         }
@@ -69,7 +69,7 @@ pub unsafe extern "C-unwind" fn of_relation(
 ) -> bool {
     // SAFETY: the hook's contract guarantees the arguments, which are passed on to the previous hook.
     unsafe {
-        if inlined_functions::are_statistics_hidden() && is_catalogs((*entry).relid) {
+        if inlined_functions::are_statistics_hidden() && is_in_catalog_schema((*entry).relid) {
             (*data).statsTuple = std::ptr::null_mut();
             return true;
         }
@@ -85,7 +85,7 @@ pub unsafe extern "C-unwind" fn of_index(
 ) -> bool {
     // SAFETY: as above.
     unsafe {
-        if inlined_functions::are_statistics_hidden() && is_catalogs(index) {
+        if inlined_functions::are_statistics_hidden() && is_in_catalog_schema(index) {
             (*data).statsTuple = std::ptr::null_mut();
             return true;
         }
@@ -95,6 +95,6 @@ pub unsafe extern "C-unwind" fn of_index(
 
 /// Reports whether a table or an index is in the catalog's schema.
 #[pg_guard]
-extern "C-unwind" fn is_catalogs(relation: pg_sys::Oid) -> bool {
+extern "C-unwind" fn is_in_catalog_schema(relation: pg_sys::Oid) -> bool {
     catalogs::schema_by_name(catalog::SCHEMA) == Some(catalogs::relation_schema(relation))
 }
