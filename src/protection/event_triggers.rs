@@ -64,7 +64,7 @@ pub fn after_command(command: Command) -> Result<()> {
     if let Some(stray) = objects.stray.filter(|_| !caller_is_superuser) {
         return Err(Error::forbidden(
             format!("let the owner role of a tenant own relation {}", relation_name(stray)),
-            "The relation is not in that tenant's schema. A migration may create relations only in its tenant's schema.",
+            "The relation is not in that tenant's schema. Create it in the tenant's schema, in a migration.",
         ));
     }
     if objects.tables {
@@ -231,7 +231,8 @@ fn refuse_or_warn_of_move(table: &str, caller_is_superuser: bool) -> Result<()> 
         WARNING,
         PgSqlErrorCode::ERRCODE_WARNING,
         format!(
-            "table {table} is no longer in its tenant's schema: tenant_repair(), tenant_check() and tenant_delete() ignore it"
+            "table {table} is no longer in its tenant's schema: \
+             tenant_repair(), tenant_check() and tenant_delete() ignore it"
         )
     );
     Ok(())

@@ -45,8 +45,8 @@ pub fn refuse_beyond_policies(catalog: &Catalog, tenant: &Tenant) -> Result<()> 
         None => Ok(()),
         Some(grant) => Err(Error::forbidden(
             format!("grant {grant}"),
-            "Policies do not restrict this privilege. Members of the tenant have SELECT, INSERT, UPDATE and DELETE without \
-             a grant, and serial columns need no grant on their sequences.",
+            "Policies do not restrict this privilege. Members of the tenant have SELECT, INSERT, UPDATE and DELETE \
+             without a grant, and serial columns need no grant on their sequences.",
         )),
     }
 }
