@@ -1,4 +1,4 @@
-//! Background workers that a transaction asks for and that start as it commits.
+//! Background workers that a transaction requests and that start when it commits.
 
 use std::cell::Cell;
 use std::thread::LocalKey;
@@ -7,37 +7,38 @@ use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder};
 use pgrx::prelude::*;
 use pgrx::{PgXactCallbackEvent, register_xact_callback};
 
-use super::transaction::{Attempted, command, write_whatever_the_database_says};
+use super::transaction::{Attempted, command, override_database_settings};
 use crate::pg::backend;
 
-/// A kind of worker. `asked`: whether this transaction has asked already.
+/// A kind of worker. `requested` is true if the current transaction has requested one.
 pub struct Kind {
     pub name: &'static str,
     pub function: &'static str,
-    pub asked: &'static LocalKey<Cell<bool>>,
+    pub requested: &'static LocalKey<Cell<bool>>,
 }
 
 impl Kind {
-    /// `number` is for the worker, with the database. Without a free worker the next transaction that asks has better luck.
+    /// Starts a worker when the current transaction commits, and passes it `number`. If no worker slot is free then,
+    /// none starts until another transaction requests one.
     pub fn start(&'static self, number: u32) {
-        if self.asked.replace(true) {
+        if self.requested.replace(true) {
             return;
         }
         register_xact_callback(PgXactCallbackEvent::PreCommit, move || {
-            self.asked.set(false);
+            self.requested.set(false);
             self.register(number);
         });
-        register_xact_callback(PgXactCallbackEvent::PrePrepare, || self.asked.set(false));
-        register_xact_callback(PgXactCallbackEvent::Abort, || self.asked.set(false));
+        register_xact_callback(PgXactCallbackEvent::PrePrepare, || self.requested.set(false));
+        register_xact_callback(PgXactCallbackEvent::Abort, || self.requested.set(false));
     }
 
-    /// Without a transaction to wait for.
+    /// Starts a worker at once.
     pub fn start_now(&self, number: u32) {
         self.register_after(pg_sys::InvalidTransactionId, number);
     }
 
     fn register(&self, number: u32) {
-        // SAFETY: reads a variable of the backend.
+        // SAFETY: reads the backend's transaction state.
         self.register_after(unsafe { pg_sys::GetTopTransactionIdIfAny() }, number);
     }
 
@@ -56,21 +57,22 @@ impl Kind {
     }
 }
 
-/// What the worker does first: connects as the superuser, and waits until the transaction that asked has ended. The number.
+/// Prepares a worker: connects it as the bootstrap superuser, waits until the requesting transaction has ended, and
+/// returns the number passed to `start`.
 pub fn begin(argument: pg_sys::Datum) -> Attempted<u32> {
-    super::worker::settle_in();
+    super::worker::initialize();
     let argument = argument.value() as u64;
-    let asker = BackgroundWorker::get_extra().parse::<u32>().unwrap_or(0);
+    let requester = BackgroundWorker::get_extra().parse::<u32>().unwrap_or(0);
     BackgroundWorker::connect_worker_to_spi_by_oid(Some(pg_sys::Oid::from((argument >> 32) as u32)), None);
     command(|| {
-        if asker != 0 {
-            // SAFETY: a transaction that was running when it asked for this worker.
+        if requester != 0 {
+            // SAFETY: the id of a transaction that was running when it requested this worker.
             unsafe {
                 let none = pg_sys::XLTW_Oper::XLTW_None;
-                pg_sys::XactLockTableWait(asker.into(), std::ptr::null_mut(), std::ptr::null_mut(), none);
+                pg_sys::XactLockTableWait(requester.into(), std::ptr::null_mut(), std::ptr::null_mut(), none);
             }
         }
-        write_whatever_the_database_says()
+        override_database_settings()
     })?;
     Ok(argument as u32)
 }

@@ -1,4 +1,5 @@
-//! What the leader tells its workers, in a segment of shared memory: the tenants to visit, how, and whether to stop.
+//! The job queue, a segment of dynamic shared memory: the leader passes the tenants, the options and the stop flag to
+//! its workers, and the workers report their progress.
 
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
@@ -8,19 +9,19 @@ use pgrx::{Uuid, pg_sys};
 use crate::error::{Error, Result};
 use crate::pg::locks::ObjectLock;
 
-/// What is to be done to each tenant.
+/// What the workers do to each tenant.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Task {
     Migrate,
-    /// To delete for good what was soft-deleted, and not after `deleted_until`.
+    /// Permanently deletes tenants that were soft-deleted at `deleted_until` or earlier.
     Purge,
 }
 
-/// Bytes of an error that are kept for the leader.
+/// Maximum size in bytes of the error message that is kept for the leader.
 const ERROR_SIZE: usize = 500;
 
-/// Fixed size; the tenants' ids and the target's text follow it in the segment.
+/// The part of the segment with a fixed size. The tenants' ids and the target's text follow it.
 #[repr(C)]
 struct Header {
     task: Task,
@@ -42,20 +43,21 @@ struct Header {
     done: AtomicU32,
     failed: AtomicU32,
     running: AtomicI32,
-    /// Workers that came so far, and a bit for each that holds its lock, or did.
-    arrived: AtomicU32,
-    present: AtomicU64,
+    /// The number of workers that have started.
+    started: AtomicU32,
+    /// One bit for each worker that has acquired its lock. The bit stays set after the worker has ended.
+    has_locked: AtomicU64,
     run_is_recorded: AtomicBool,
     stop: AtomicBool,
-    error_is_taken: AtomicBool,
+    error_is_recorded: AtomicBool,
     error_len: AtomicU32,
     error: UnsafeCell<[u8; ERROR_SIZE]>,
 }
 
-/// How to visit.
+/// The work of one leader: which tenants to visit, and how.
 pub struct Plan<'a> {
     pub task: Task,
-    /// Microseconds, as the server counts them.
+    /// In microseconds, as a TimestampTz.
     pub deleted_until: i64,
     pub database: pg_sys::Oid,
     pub run: Uuid,
@@ -66,12 +68,12 @@ pub struct Plan<'a> {
     pub retries: i32,
     pub stop_on_error: bool,
     pub dry_run: bool,
-    /// Sort key and text are the worker's to look up again.
+    /// The version only. Each worker looks up its sort key.
     pub target: Option<&'a str>,
     pub tenants: &'a [Uuid],
 }
 
-/// A mapped segment. The leader's goes when it drops, with an order to stop.
+/// The mapped segment. When the leader drops it, the workers are told to stop.
 pub struct JobQueue {
     segment: *mut pg_sys::dsm_segment,
     header: *const Header,
@@ -79,11 +81,12 @@ pub struct JobQueue {
 }
 
 impl JobQueue {
-    pub fn write(plan: &Plan) -> Result<Self> {
+    /// Creates the segment. The caller becomes the leader.
+    pub fn create(plan: &Plan) -> Result<Self> {
         let target = plan.target.unwrap_or_default().as_bytes();
         let size = size_of::<Header>() + plan.tenants.len() * 16 + target.len();
-        // SAFETY: a fresh segment of the asked size, page-aligned; all of it is written before any worker can know it.
-        // From the moment it exists, the end of this backend however it comes, orders the workers to stop.
+        // SAFETY: a new segment of the requested size, page-aligned. All of it is written before any worker can know
+        // its handle. on_dsm_detach() makes sure that the workers stop for whatever reason this backend ends.
         unsafe {
             let segment = pg_sys::dsm_create(size, 0);
             let header = pg_sys::dsm_segment_address(segment).cast::<Header>();
@@ -107,11 +110,11 @@ impl JobQueue {
                 done: AtomicU32::new(0),
                 failed: AtomicU32::new(0),
                 running: AtomicI32::new(0),
-                arrived: AtomicU32::new(0),
-                present: AtomicU64::new(0),
+                started: AtomicU32::new(0),
+                has_locked: AtomicU64::new(0),
                 run_is_recorded: AtomicBool::new(false),
                 stop: AtomicBool::new(false),
-                error_is_taken: AtomicBool::new(false),
+                error_is_recorded: AtomicBool::new(false),
                 error_len: AtomicU32::new(0),
                 error: UnsafeCell::new([0; ERROR_SIZE]),
             });
@@ -121,19 +124,21 @@ impl JobQueue {
             }
             let text = ids.add(plan.tenants.len()).cast::<u8>();
             std::ptr::copy_nonoverlapping(target.as_ptr(), text, target.len());
-            pg_sys::on_dsm_detach(segment, Some(leader_is_gone), pg_sys::Datum::from(0usize));
+            pg_sys::on_dsm_detach(segment, Some(stop_workers), pg_sys::Datum::from(0usize));
             Ok(JobQueue { segment, header, is_leader: true })
         }
     }
 
-    pub fn read(handle: pg_sys::dsm_handle) -> Result<Self> {
-        // SAFETY: null where the segment is gone; the leader wrote a header before it gave the handle away.
+    /// Maps the leader's segment in a worker.
+    pub fn attach(handle: pg_sys::dsm_handle) -> Result<Self> {
+        // SAFETY: dsm_attach() returns null if the segment no longer exists. The leader wrote the header before it
+        // passed on the handle.
         unsafe {
             let segment = pg_sys::dsm_attach(handle);
             if segment.is_null() {
-                return Err(Error::internal("the session that asked is gone"));
+                return Err(Error::internal("the leader of the run has ended"));
             }
-            // Outlives transactions: the worker has many.
+            // The mapping must outlive the worker's transactions.
             pg_sys::dsm_pin_mapping(segment);
             Ok(JobQueue { segment, header: pg_sys::dsm_segment_address(segment).cast(), is_leader: false })
         }
@@ -145,7 +150,8 @@ impl JobQueue {
     }
 
     fn header(&self) -> &Header {
-        // SAFETY: mapped as long as self lives; what changes after the leader wrote it is atomic.
+        // SAFETY: the segment is mapped as long as self lives. Fields that change after the leader wrote them are
+        // atomic, except `error`, whose access `error_is_recorded` and `error_len` order.
         unsafe { &*self.header }
     }
 
@@ -170,7 +176,7 @@ impl JobQueue {
 
     fn target(&self) -> &str {
         let header = self.header();
-        // SAFETY: the leader wrote that many bytes of UTF-8 behind the ids.
+        // SAFETY: the leader wrote `target_len` bytes of UTF-8 after the ids.
         unsafe {
             let text = self.header.add(1).cast::<[u8; 16]>().add(header.total as usize).cast::<u8>();
             std::str::from_utf8_unchecked(std::slice::from_raw_parts(text, header.target_len as usize))
@@ -181,18 +187,19 @@ impl JobQueue {
         self.header().total
     }
 
-    /// The next tenant that no other worker of this run has taken.
-    pub fn take(&self) -> Option<Uuid> {
+    /// Returns the next tenant that no worker has visited yet, or `None` if there is none or the workers are to stop.
+    pub fn next_tenant(&self) -> Option<Uuid> {
         let header = self.header();
         if header.stop.load(Ordering::Acquire) {
             return None;
         }
         let index = header.next.fetch_add(1, Ordering::AcqRel);
-        // SAFETY: the leader wrote `total` ids behind the header.
+        // SAFETY: the leader wrote `total` ids after the header.
         (index < header.total)
             .then(|| unsafe { Uuid::from_bytes(self.header.add(1).cast::<[u8; 16]>().add(index as usize).read()) })
     }
 
+    /// Counts a finished visit.
     pub fn count(&self, failed: bool) {
         let header = self.header();
         header.done.fetch_add(1, Ordering::AcqRel);
@@ -204,26 +211,27 @@ impl JobQueue {
         }
     }
 
-    /// Tenants done, and failed among them.
+    /// Returns the number of finished visits, and how many of them failed.
     pub fn counts(&self) -> (u32, u32) {
         (self.header().done.load(Ordering::Acquire), self.header().failed.load(Ordering::Acquire))
     }
 
-    /// Keeps the first error that a worker met, cut to what there is room for.
-    pub fn tell(&self, error: &str) {
+    /// Keeps the first error of all workers, truncated to `ERROR_SIZE`.
+    pub fn record_error(&self, error: &str) {
         let header = self.header();
-        if header.error_is_taken.swap(true, Ordering::AcqRel) {
+        if header.error_is_recorded.swap(true, Ordering::AcqRel) {
             return;
         }
         let len = (0..=error.len().min(ERROR_SIZE)).rev().find(|&end| error.is_char_boundary(end)).unwrap_or(0);
-        // SAFETY: whoever came first has the buffer for itself until the length is known.
+        // SAFETY: only the worker that set the flag writes the buffer, and others read no more than `error_len` bytes,
+        // which is still 0.
         unsafe { std::ptr::copy_nonoverlapping(error.as_ptr(), header.error.get().cast::<u8>(), len) };
         header.error_len.store(len as u32, Ordering::Release);
     }
 
     pub fn first_error(&self) -> String {
         let len = self.header().error_len.load(Ordering::Acquire) as usize;
-        // SAFETY: once the length is known nobody writes any more.
+        // SAFETY: the length is stored after the buffer was written for the first and only time.
         let bytes = unsafe { std::slice::from_raw_parts(self.header().error.get().cast::<u8>(), len) };
         String::from_utf8_lossy(bytes).into_owned()
     }
@@ -236,31 +244,31 @@ impl JobQueue {
         self.header().stop.load(Ordering::Acquire)
     }
 
-    /// The number of a worker that comes, below 64.
-    pub fn arrive(&self) -> u32 {
-        self.header().arrived.fetch_add(1, Ordering::AcqRel)
+    /// Assigns the calling worker its number, which is less than 64.
+    pub fn assign_number(&self) -> u32 {
+        self.header().started.fetch_add(1, Ordering::AcqRel)
     }
 
-    /// What a worker holds for as long as it lives, and its leader waits for.
-    pub fn lock_of_worker(&self, number: u32) -> Result<ObjectLock> {
+    /// Returns the lock that a worker holds as long as it lives, and that its leader waits for.
+    pub fn worker_lock(&self, number: u32) -> Result<ObjectLock> {
         ObjectLock::of_worker(self.handle(), number)
     }
 
-    pub fn mark_present(&self, number: u32) {
-        self.header().present.fetch_or(1 << number, Ordering::AcqRel);
+    pub fn mark_locked(&self, number: u32) {
+        self.header().has_locked.fetch_or(1 << number, Ordering::AcqRel);
     }
 
-    /// A bit for each worker whose lock can be waited for.
-    pub fn present(&self) -> u64 {
-        self.header().present.load(Ordering::Acquire)
+    /// Returns one bit for each worker whose lock the leader can wait for.
+    pub fn has_locked(&self) -> u64 {
+        self.header().has_locked.load(Ordering::Acquire)
     }
 
-    /// Whether the caller is the first; it records the run before any other begins.
+    /// Reports whether the caller is the first worker, which records the run before any other begins.
     pub fn enter(&self) -> bool {
         self.header().running.fetch_add(1, Ordering::AcqRel) == 0
     }
 
-    /// Whether the caller is the last to leave.
+    /// Reports whether the caller is the last worker to leave.
     pub fn leave(&self) -> bool {
         self.header().running.fetch_sub(1, Ordering::AcqRel) == 1
     }
@@ -279,16 +287,16 @@ impl Drop for JobQueue {
         if self.is_leader {
             self.stop();
         }
-        // After an error the server detaches with the transaction's other resources.
+        // After an error PostgreSQL detaches the segment together with the transaction's other resources.
         if !std::thread::panicking() {
-            // SAFETY: mapped, and used by nobody else in this backend.
+            // SAFETY: the segment is mapped, and this backend has no other reference to it.
             unsafe { pg_sys::dsm_detach(self.segment) };
         }
     }
 }
 
-/// However the leader ends, its workers take nothing more on.
-unsafe extern "C-unwind" fn leader_is_gone(segment: *mut pg_sys::dsm_segment, _arg: pg_sys::Datum) {
-    // SAFETY: called by the server while the segment is still mapped.
+/// Sets the stop flag, for whatever reason the leader ends.
+unsafe extern "C-unwind" fn stop_workers(segment: *mut pg_sys::dsm_segment, _arg: pg_sys::Datum) {
+    // SAFETY: PostgreSQL calls this while the segment is still mapped.
     unsafe { (*pg_sys::dsm_segment_address(segment).cast::<Header>()).stop.store(true, Ordering::Release) };
 }

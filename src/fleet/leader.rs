@@ -1,4 +1,5 @@
-//! The session that asks: decides what is to be done, starts the workers, waits, and reports.
+//! The leader, the session that called `tenant_migrate_all()` or `tenant_purge()`: decides which tenants to visit,
+//! starts the workers, waits for them, and reports.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ const MAX_WORKERS: i32 = 64;
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The arguments of `tenant_migrate_all`.
+/// The arguments of `tenant_migrate_all()`.
 pub struct Options {
     pub target: Option<String>,
     pub parallel: i32,
@@ -30,6 +31,7 @@ pub struct Options {
     pub dry_run: bool,
 }
 
+/// Runs a fleet run and returns the result for each tenant.
 pub fn migrate_all(permit: &InstancePermit, options: Options) -> Result<Vec<TenantResult>> {
     let (role, tenants) = {
         let catalog = Catalog::latest()?;
@@ -41,7 +43,7 @@ pub fn migrate_all(permit: &InstancePermit, options: Options) -> Result<Vec<Tena
         return Ok(Vec::new());
     }
     let run = ids::new();
-    conduct(&Plan {
+    run_workers(&Plan {
         task: Task::Migrate,
         deleted_until: 0,
         database: backend::database(),
@@ -64,20 +66,21 @@ impl Options {
         if !(1..=MAX_WORKERS).contains(&self.parallel) {
             return Err(Error::invalid(
                 format!("parallel must be between 1 and {MAX_WORKERS}"),
-                "Start with as many as the server has cores to spare.",
+                "Start with the number of idle cores of the server.",
             ));
         }
         if self.retries < 0 || self.lock_timeout_ms < 0 {
             return Err(Error::invalid(
                 "retries and lock_timeout must not be negative",
-                "0 retries tries once; a lock_timeout of 0 waits for ever.",
+                "With 0 retries, each tenant is tried once. A lock_timeout of 0 waits without a limit.",
             ));
         }
         Ok(())
     }
 }
 
-/// The workers commit for themselves, so what an open transaction holds or has not committed would be in their way.
+/// Raises an error inside a transaction block. The workers commit in their own transactions: they would wait for locks
+/// that an open transaction holds, and not see what it has not committed.
 fn refuse_in_transaction_block() -> Result<()> {
     if backend::is_in_transaction_block() {
         return Err(Error::InTransactionBlock { command: "tenant_migrate_all()" });
@@ -85,6 +88,7 @@ fn refuse_in_transaction_block() -> Result<()> {
     Ok(())
 }
 
+/// Returns the tenants to visit: the named ones, or all tenants with a pending migration.
 fn to_visit(catalog: &Catalog, options: &Options) -> Result<Vec<Uuid>> {
     let up_to = target_key(catalog, options.target.as_deref())?;
     let Some(only) = &options.only else {
@@ -100,7 +104,7 @@ fn to_visit(catalog: &Catalog, options: &Options) -> Result<Vec<Uuid>> {
     Ok(named)
 }
 
-/// Workers that are ended when their leader goes, however it goes.
+/// The workers of this leader. They are terminated when it drops, also by an error.
 struct WorkerPool(Vec<DynamicBackgroundWorker>);
 
 impl Drop for WorkerPool {
@@ -111,36 +115,40 @@ impl Drop for WorkerPool {
     }
 }
 
-/// What the workers met with.
+/// The result of the workers' visits.
 pub(super) struct Tally {
     pub failed: u32,
     pub first_error: String,
 }
 
-pub(super) fn conduct(plan: &Plan) -> Result<Tally> {
-    let queue = JobQueue::write(plan)?;
-    let mut crew = hire(plan.workers, &queue)?;
-    // Concurrent builds of ours and of other runs would wait for this session's snapshot, and this session for the workers.
+/// Starts workers for the plan, and waits until they have ended.
+pub(super) fn run_workers(plan: &Plan) -> Result<Tally> {
+    let queue = JobQueue::create(plan)?;
+    let mut pool = start_workers(plan.workers, &queue)?;
+    // CREATE INDEX CONCURRENTLY in a worker, of this run or of another one, would wait for this session's snapshot,
+    // while this session waits for the workers.
     let mut ignored = IgnoredByBuilds::begin();
+    // Also for builds that are waiting already, if no other session can be waiting for this transaction.
     if !fleet::caller_is_waited_for(&Catalog::latest()?)? {
         ignored = ignored.let_go();
     }
-    wait(&mut crew, &queue)?;
+    wait(&mut pool, &queue)?;
     drop(ignored);
     let (done, failed) = queue.counts();
     if done < queue.total() && !queue.is_stopped() {
         return Err(Error::conflict(
             format!("the workers ended with {done} of {} tenants done", queue.total()),
-            "See the server's log for why, then call again: what was committed stays.",
+            "See the server log for the reason, then call the function again: committed work is kept.",
         ));
     }
     Ok(Tally { failed, first_error: queue.first_error() })
 }
 
-fn hire(wanted: i32, queue: &JobQueue) -> Result<WorkerPool> {
-    let mut crew = WorkerPool(Vec::new());
+/// Starts up to `wanted` workers. Raises an error if none can be started, and a notice if only some can.
+fn start_workers(wanted: i32, queue: &JobQueue) -> Result<WorkerPool> {
+    let mut pool = WorkerPool(Vec::new());
     for number in 1..=wanted {
-        let hired = BackgroundWorkerBuilder::new(&format!("fluxbase_tenant fleet {number}"))
+        let worker = BackgroundWorkerBuilder::new(&format!("fluxbase_tenant fleet {number}"))
             .set_type("fluxbase_tenant fleet")
             .set_library("fluxbase_tenant")
             .set_function("fluxbase_tenant_fleet_worker")
@@ -149,41 +157,40 @@ fn hire(wanted: i32, queue: &JobQueue) -> Result<WorkerPool> {
             .set_restart_time(None)
             .enable_spi_access()
             .load_dynamic();
-        match hired {
-            Ok(worker) => crew.0.push(worker),
+        match worker {
+            Ok(worker) => pool.0.push(worker),
             Err(_) => break,
         }
     }
-    match crew.0.len() as i32 {
+    match pool.0.len() as i32 {
         0 => Err(Error::NoWorkers),
-        hired => {
-            if hired < wanted {
+        started => {
+            if started < wanted {
                 ereport!(
                     NOTICE,
                     PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
-                    format!(
-                        "{hired} of {wanted} background workers could be started; raise max_worker_processes for more"
-                    )
+                    format!("started {started} of {wanted} background workers; raise max_worker_processes for more")
                 );
             }
-            Ok(crew)
+            Ok(pool)
         }
     }
 }
 
-/// Until all workers have ended. Cancelling this session ends them, through `WorkerPool`. The wait is for a lock that each of them
-/// holds, so that the server's deadlock detector sees it: a worker that waits for what this session has locked is told so.
-fn wait(crew: &mut WorkerPool, queue: &JobQueue) -> Result<()> {
-    let mut told = Instant::now();
-    // Workers that did not hold their lock, since the last pause.
-    let mut looked_at = 0;
+/// Waits until all workers have ended. Cancelling this session terminates them, because that drops the `WorkerPool`.
+/// The wait is for a lock that each worker holds, so that the deadlock detector sees it: a worker that waits for a lock
+/// of this session fails with a deadlock error.
+fn wait(pool: &mut WorkerPool, queue: &JobQueue) -> Result<()> {
+    let mut reported = Instant::now();
+    // Workers whose lock was found released since the last pause.
+    let mut released = 0;
     loop {
-        crew.0.retain(|worker| !matches!(worker.pid(), Err(BackgroundWorkerStatus::Stopped)));
-        if crew.0.is_empty() {
+        pool.0.retain(|worker| !matches!(worker.pid(), Err(BackgroundWorkerStatus::Stopped)));
+        if pool.0.is_empty() {
             return Ok(());
         }
-        if told.elapsed() >= REPORT_INTERVAL {
-            told = Instant::now();
+        if reported.elapsed() >= REPORT_INTERVAL {
+            reported = Instant::now();
             let (done, failed) = queue.counts();
             ereport!(
                 NOTICE,
@@ -191,15 +198,15 @@ fn wait(crew: &mut WorkerPool, queue: &JobQueue) -> Result<()> {
                 format!("{done} of {} tenants visited, {failed} failed", queue.total())
             );
         }
-        // One that has ended, or whose transaction was rolled back, does not hold its lock.
-        match (queue.present() & !looked_at).trailing_zeros() {
+        // A worker that has ended, or whose transaction was rolled back, does not hold its lock.
+        match (queue.has_locked() & !released).trailing_zeros() {
             u64::BITS => {
-                looked_at = 0;
+                released = 0;
                 pause(POLL_INTERVAL);
             }
             number => {
-                if queue.lock_of_worker(number)?.wait_for_release(REPORT_INTERVAL)? {
-                    looked_at |= 1 << number;
+                if queue.worker_lock(number)?.wait_for_release(REPORT_INTERVAL)? {
+                    released |= 1 << number;
                 }
             }
         }

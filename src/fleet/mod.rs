@@ -1,4 +1,8 @@
-//! What is done to many tenants: a session that asks, background workers that do, a transaction for each tenant.
+//! Operations on many tenants, run by background workers in one transaction per tenant.
+//!
+//! In a fleet run and in a purge the calling session is the leader: it starts the workers and waits for them. The
+//! workers for removals and for spare tenants start when the transaction that requested them commits, and no session
+//! waits for them.
 
 mod at_commit;
 mod job_queue;

@@ -1,12 +1,12 @@
-//! A migration that runs outside a transaction: statement by statement, each committed with the note that it is done.
+//! Runs a nontransactional migration: statement by statement, and commits after each one that it is done.
 //!
-//! What stops half way is found by that note and goes on behind it. While it runs, a lock of the session keeps others
-//! from migrating the tenant.
+//! An unfinished migration continues after the last statement recorded as done. While the migration runs, a
+//! session-level lock keeps other sessions from migrating the tenant.
 
 use std::time::Duration;
 
 use super::job_queue::Plan;
-use super::transaction::{Attempted, command, transaction, write_whatever_the_database_says};
+use super::transaction::{Attempted, command, override_database_settings, transaction};
 use super::wait::Wait;
 use crate::access::SandboxIdentity;
 use crate::catalog::migrations::Migration;
@@ -21,36 +21,38 @@ use crate::pg::single_command::Change;
 use crate::pg::sql::command;
 use crate::pg::{execute, pause, sandbox};
 
-/// What became of a migration.
+/// The outcome of a nontransactional migration.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Ran {
-    ToTheEnd,
-    /// Another session is migrating the tenant, and we were told not to wait.
+    Completed,
+    /// Another session is migrating the tenant, and the caller does not want to wait.
     Busy,
-    /// Somebody else has done it, or deleted the tenant.
+    /// Another session has applied the migration or deleted the tenant.
     NotNeeded,
 }
 
-/// What an attempt leaves to whoever cleans up after it.
+/// The state of an attempt that `run` needs to clean up after it.
 struct Attempt {
     held: Option<ObjectLock>,
-    /// Whether an earlier one may have done the statement that this one is at.
+    /// Whether an earlier attempt may have executed the current statement without recording it.
     in_doubt: bool,
 }
 
-/// Where an attempt begins.
+/// Where an attempt starts.
 struct Start {
     script: Script,
     owner: pgrx::pg_sys::Oid,
     search_path: String,
+    /// The number of statements that earlier attempts have completed.
     done: usize,
-    /// What to make of the first statement.
+    /// How to change the first statement, which an earlier attempt may have begun.
     first: Change,
 }
 
+/// Runs the migration, or the rest of it, and records a failure.
 pub fn run(tenant: &Tenant, migration: &Migration, plan: &Plan, wait: Wait) -> Attempted<Ran> {
     let mut attempt = Attempt { held: None, in_doubt: false };
-    let result = go_on(tenant, migration, plan, wait, &mut attempt);
+    let result = run_statements(tenant, migration, plan, wait, &mut attempt);
     if let Err(failure) = &result {
         let sqlstate = (!attempt.in_doubt).then_some(failure.sqlstate.as_str());
         let _ = transaction(|| unfinished::fail(&Catalog::write()?, tenant.id, sqlstate, &failure.message));
@@ -60,18 +62,24 @@ pub fn run(tenant: &Tenant, migration: &Migration, plan: &Plan, wait: Wait) -> A
         if let Some(lock) = &attempt.held {
             lock.release();
         }
-        name_session(plan)
+        initialize_session(plan)
     });
     result
 }
 
-/// What a worker is known by.
-pub fn name_session(plan: &Plan) -> Result<()> {
-    write_whatever_the_database_says()?;
+/// Sets the worker's session-level settings, among them the application_name that shows the run.
+pub fn initialize_session(plan: &Plan) -> Result<()> {
+    override_database_settings()?;
     guc::set(c"application_name", &format!("fluxbase_tenant {}", plan.run), Lifetime::Session)
 }
 
-fn go_on(tenant: &Tenant, migration: &Migration, plan: &Plan, wait: Wait, attempt: &mut Attempt) -> Attempted<Ran> {
+fn run_statements(
+    tenant: &Tenant,
+    migration: &Migration,
+    plan: &Plan,
+    wait: Wait,
+    attempt: &mut Attempt,
+) -> Attempted<Ran> {
     let lock_timeout = plan.lock_timeout_ms.to_string();
     let start = transaction(|| {
         guc::set(c"lock_timeout", &lock_timeout, Lifetime::Session)?;
@@ -87,9 +95,9 @@ fn go_on(tenant: &Tenant, migration: &Migration, plan: &Plan, wait: Wait, attemp
     };
     attempt.in_doubt = start.first == Change::MayBeDone;
     let tenant_id = tenant.id.to_string();
-    // Settings end with the session that made them, so a later one makes them again.
-    let to_do = |index: &usize| *index >= start.done || start.script.statements[*index].is_setting;
-    for index in (0..start.script.statements.len()).filter(to_do) {
+    // A setting lasts as long as its session, so a later attempt sets it again.
+    let is_to_run = |index: &usize| *index >= start.done || start.script.statements[*index].is_setting;
+    for index in (0..start.script.statements.len()).filter(is_to_run) {
         let statement = &start.script.statements[index];
         let resumed = index == start.done;
         if statement.is_single {
@@ -97,7 +105,7 @@ fn go_on(tenant: &Tenant, migration: &Migration, plan: &Plan, wait: Wait, attemp
                 if resumed && statement.builds_indexes {
                     drop_invalid_indexes(tenant)?;
                 }
-                // A command with transactions of its own has the session's settings, which end with none of them.
+                // A command that runs in its own transactions needs settings that last longer than each of them.
                 guc::set(c"search_path", &start.search_path, Lifetime::Session)?;
                 guc::set(c"row_security", "on", Lifetime::Session)?;
                 let identity = SandboxIdentity::settings(&tenant_id);
@@ -125,10 +133,11 @@ fn go_on(tenant: &Tenant, migration: &Migration, plan: &Plan, wait: Wait, attemp
         unfinished::end(&catalog, tenant.id)?;
         versions::set_schema_version(&catalog, tenant.id).map(drop)
     })?;
-    Ok(Ran::ToTheEnd)
+    Ok(Ran::Completed)
 }
 
-/// Under the lock: looks again, and notes that it begins. `None` where somebody else has done it meanwhile.
+/// Decides again under the lock, and records that the attempt begins. Returns `None` if another session has applied the
+/// migration or deleted the tenant.
 fn begin(tenant: &Tenant, migration: &Migration) -> Result<Option<Start>> {
     let catalog = Catalog::write()?;
     let found = tenants::lock(&catalog, tenant.id)?.ok_or_else(Error::tenant_not_found)?;
@@ -153,16 +162,18 @@ fn begin(tenant: &Tenant, migration: &Migration) -> Result<Option<Start>> {
     }))
 }
 
-/// What CREATE INDEX CONCURRENTLY left behind when it stopped is in the way of its next attempt.
+/// Drops the invalid indexes that an interrupted CREATE INDEX CONCURRENTLY has left: their names are in the way of the
+/// next attempt.
 fn drop_invalid_indexes(tenant: &Tenant) -> Result<()> {
     let catalog = Catalog::write()?;
     let invalid = unfinished::invalid_indexes(&catalog, &tenant.schema_name)?;
     for found in &invalid {
-        // One that an administrator is building is invalid too, until that is done: wait, and look again.
+        // An index that an administrator is building is also invalid until it is complete. Wait for the build, then
+        // check again.
         execute(catalog.scope(), &command!("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE", &found.table))?;
     }
     if !invalid.is_empty() {
-        // A build lets go of its lock a moment before it commits.
+        // A build releases its lock shortly before it commits.
         pause(Duration::from_millis(200));
     }
     for left in unfinished::invalid_indexes(&catalog, &tenant.schema_name)? {

@@ -1,11 +1,12 @@
-//! Deletes for good what was soft-deleted: in workers, a transaction for each tenant, so that none locks the tables of many.
+//! Permanently deletes soft-deleted tenants, in workers and in one transaction per tenant, so that no transaction locks
+//! the tables of many tenants.
 
 use pgrx::Uuid;
 use pgrx::datum::Interval;
 use pgrx::prelude::*;
 
 use super::job_queue::{JobQueue, Plan, Task};
-use super::leader::conduct;
+use super::leader::run_workers;
 use super::transaction::transaction;
 use crate::access::InstancePermit;
 use crate::catalog::Catalog;
@@ -20,18 +21,20 @@ use crate::tenants::destroy;
 const WORKERS: i32 = 2;
 const LOCK_TIMEOUT_MS: i32 = 5000;
 
-/// In a transaction block, and where no worker is to be had, in the caller's transaction.
+/// Deletes the tenants that were soft-deleted longer ago than `older_than`, and returns those that were deleted. Does
+/// so in the caller's transaction if that is a transaction block, if there is only one tenant, or if no worker can be
+/// started.
 pub fn purge(permit: &InstancePermit, older_than: Interval) -> Result<Vec<Tenant>> {
     let (role, candidates) = {
         let catalog = Catalog::write()?;
         let candidates = tenants::list_deleted_before(&catalog, older_than)?;
         if backend::is_in_transaction_block() || candidates.len() < 2 {
-            return in_own_transaction(&catalog, candidates);
+            return in_callers_transaction(&catalog, candidates);
         }
         (catalog.caller_role(), candidates)
     };
     let tenants: Vec<Uuid> = candidates.iter().map(|tenant| tenant.id).collect();
-    let conducted = conduct(&Plan {
+    let tally = run_workers(&Plan {
         task: Task::Purge,
         deleted_until: candidates.iter().filter_map(deleted_at).max().unwrap_or(0),
         database: backend::database(),
@@ -46,22 +49,22 @@ pub fn purge(permit: &InstancePermit, older_than: Interval) -> Result<Vec<Tenant
         target: None,
         tenants: &tenants,
     });
-    match conducted {
+    match tally {
         Ok(tally) if tally.failed > 0 => ereport!(
             WARNING,
             PgSqlErrorCode::ERRCODE_WARNING,
             format!("{} of {} tenants could not be deleted: {}", tally.failed, tenants.len(), tally.first_error)
         ),
         Ok(_) => {}
-        Err(Error::NoWorkers) => return in_own_transaction(&Catalog::write()?, candidates),
+        Err(Error::NoWorkers) => return in_callers_transaction(&Catalog::write()?, candidates),
         Err(error) => return Err(error),
     }
     let left = tenants::existing(&Catalog::latest()?, &tenants)?;
     Ok(candidates.into_iter().filter(|tenant| !left.contains(&tenant.id)).collect())
 }
 
-/// A tenant that somebody else has locked is passed over.
-fn in_own_transaction(catalog: &Catalog, candidates: Vec<Tenant>) -> Result<Vec<Tenant>> {
+/// Deletes tenants in the caller's transaction. Skips a tenant that another transaction has locked.
+fn in_callers_transaction(catalog: &Catalog, candidates: Vec<Tenant>) -> Result<Vec<Tenant>> {
     let mut purged = Vec::new();
     let mut locked = 0;
     for candidate in candidates {
@@ -76,15 +79,15 @@ fn in_own_transaction(catalog: &Catalog, candidates: Vec<Tenant>) -> Result<Vec<
         ereport!(
             WARNING,
             PgSqlErrorCode::ERRCODE_WARNING,
-            format!("{locked} tenants could not be deleted: other sessions have locked what is theirs")
+            format!("{locked} tenants could not be deleted: other sessions have locked their objects")
         );
     }
     Ok(purged)
 }
 
-/// What a worker does.
+/// Deletes tenants in a worker until the queue is empty.
 pub fn work(queue: &JobQueue, plan: &Plan) {
-    while let Some(tenant) = queue.take() {
+    while let Some(tenant) = queue.next_tenant() {
         let purged = transaction(|| {
             guc::set(c"lock_timeout", &plan.lock_timeout_ms.to_string(), Lifetime::Transaction)?;
             let catalog = Catalog::write()?;
@@ -94,13 +97,14 @@ pub fn work(queue: &JobQueue, plan: &Plan) {
             Ok(())
         });
         if let Err(failure) = &purged {
-            queue.tell(&failure.message);
+            queue.record_error(&failure.message);
         }
         queue.count(purged.is_err());
     }
 }
 
-/// Locked, and looked at again: it may have been restored meanwhile, and even deleted again.
+/// Locks a tenant and returns it if it is still deleted, and not deleted after `until`: another transaction may have
+/// restored it and even deleted it again.
 fn still_deleted(catalog: &Catalog, id: Uuid, until: i64) -> Result<Option<Tenant>> {
     Ok(tenants::lock(catalog, id)?.filter(|tenant| deleted_at(tenant).is_some_and(|at| at <= until)))
 }

@@ -1,4 +1,4 @@
-//! Keeps spare tenants ready: a transaction that created a tenant asks for a worker as it commits.
+//! Keeps spare tenants ready: a transaction that creates a tenant starts a worker when it commits.
 
 use std::cell::Cell;
 
@@ -12,16 +12,18 @@ use crate::pg::locks::ObjectLock;
 use crate::settings;
 use crate::tenants::{self, Filled};
 
-/// For locks that migrations want elsewhere: others wait behind it. The next tenant that is created asks again.
+/// Limit on each wait for a lock that a migration acquires outside the spare's schema. While the worker waits, other
+/// sessions queue behind it. If it gives up, the next call of tenant_create() starts another worker.
 const LOCK_TIMEOUT: &str = "2s";
 
 thread_local! {
-    static ASKED: Cell<bool> = const { Cell::new(false) };
+    static REQUESTED: Cell<bool> = const { Cell::new(false) };
 }
 
-static SPARES: Kind = Kind { name: "fluxbase_tenant spares", function: "fluxbase_tenant_spares_worker", asked: &ASKED };
+static SPARES: Kind =
+    Kind { name: "fluxbase_tenant spares", function: "fluxbase_tenant_spares_worker", requested: &REQUESTED };
 
-/// Where fluxbase_tenant.spare_tenants says so.
+/// Starts a worker when the transaction commits, if fluxbase_tenant.spare_tenants is greater than 0.
 pub fn after_commit() {
     if let Ok(wanted @ 1..) = u32::try_from(settings::spare_tenants()) {
         SPARES.start(wanted);
@@ -31,20 +33,22 @@ pub fn after_commit() {
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn fluxbase_tenant_spares_worker(argument: pg_sys::Datum) {
-    // What the asker took is taken once it has committed.
+    // Waits for the requesting transaction to end: until then the spare that it uses still counts as one.
     let Ok(wanted) = at_commit::begin(argument) else {
         return;
     };
     let wanted = wanted as i32;
-    // One worker at a time is enough. What is taken while it has the lock, it sees once it has let go.
+    // Only one worker runs at a time. A worker that starts while this one holds the lock ends at once, so this one
+    // counts the spares again after it has released the lock.
     while transaction(|| Ok(lock().hold(false))).unwrap_or(false) {
         let filled = fill(wanted);
-        let let_go = transaction(|| {
+        let released = transaction(|| {
             lock().release();
             Ok(())
         });
-        let more =
-            filled && let_go.is_ok() && transaction(|| tenants::is_short(&Catalog::latest()?, wanted)).unwrap_or(false);
+        let more = filled
+            && released.is_ok()
+            && transaction(|| tenants::is_short(&Catalog::latest()?, wanted)).unwrap_or(false);
         if !more {
             return;
         }
@@ -55,7 +59,8 @@ fn lock() -> ObjectLock {
     ObjectLock::of_spares()
 }
 
-/// False where it cannot be done: the server's log says why.
+/// Creates and migrates spare tenants until there are as many as wanted. Returns false if that fails, and logs the
+/// reason.
 fn fill(wanted: i32) -> bool {
     let mut filled = Filled::default();
     let mut next = || {
@@ -70,7 +75,7 @@ fn fill(wanted: i32) -> bool {
                 ereport!(
                     LOG,
                     PgSqlErrorCode::ERRCODE_WARNING,
-                    format!("fluxbase_tenant could not make a spare tenant: {}", failure.message)
+                    format!("fluxbase_tenant could not create a spare tenant: {}", failure.message)
                 );
                 return false;
             }

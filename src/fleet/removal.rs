@@ -1,7 +1,8 @@
-//! Removes what deleted tenants left outside their schemas: rows of shared tables, owner roles.
+//! The removal worker: removes what deleted tenants have left outside their schemas, which is rows of shared tables,
+//! external dependents and owner roles, and schemas that the deleting session could not drop.
 //!
-//! Rows go table by table as the table's owner, see `table_owner`. A process that takes too long is terminated, and another one goes on
-//! with the next table. Nobody waits for any of this.
+//! It deletes rows table by table, as the table's owner (see `table_owner`). If a transaction exceeds its time limit,
+//! the process is terminated, and a successor continues with the next table. No session waits for the removal worker.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use pgrx::prelude::*;
 
 use super::at_commit::{self, Kind};
 use super::table_owner::{LOCK_TIMEOUT, Paths, TableOwner};
-use super::transaction::{Attempted, Failure, command, give_back, keep, transaction};
+use super::transaction::{Attempted, Failure, command, hold_for_session, release_held, transaction};
 use crate::catalog::removals::{self, Removal};
 use crate::catalog::shared_tables::{self, Part, SharedTable};
 use crate::catalog::{self, Catalog};
@@ -23,24 +24,24 @@ use crate::pg::rows::{Rows, Triggers};
 use crate::pg::{pause, roles};
 use crate::{schema, tenants};
 
-/// Tells a worker that the one before it may still have the lock.
+/// Argument of a worker that succeeds another one, which may still hold the lock.
 const SUCCESSOR: u32 = 1;
-/// Rows that one transaction removes.
+/// Maximum number of rows that one transaction deletes.
 const BATCH: u64 = 10_000;
-/// After which other removals have their turn.
-const ATTEMPT_LIMIT: Duration = Duration::from_secs(120);
+/// Time budget of one removal. When it is spent, the worker moves on to the next removal.
+const TIME_BUDGET: Duration = Duration::from_secs(120);
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// Objects that one transaction drops.
+/// Maximum number of objects that one transaction drops.
 const DROP_BATCH: usize = 200;
 
 thread_local! {
-    static ASKED: Cell<bool> = const { Cell::new(false) };
+    static REQUESTED: Cell<bool> = const { Cell::new(false) };
 }
 
 static REMOVAL: Kind =
-    Kind { name: "fluxbase_tenant removal", function: "fluxbase_tenant_removal_worker", asked: &ASKED };
+    Kind { name: "fluxbase_tenant removal", function: "fluxbase_tenant_removal_worker", requested: &REQUESTED };
 
-/// Where there is something to remove.
+/// Starts a removal worker when the transaction commits, if there is anything to remove.
 pub fn after_commit(catalog: &Catalog) -> Result<()> {
     if removals::any(catalog)? {
         REMOVAL.start(0);
@@ -54,13 +55,14 @@ pub extern "C-unwind" fn fluxbase_tenant_removal_worker(argument: pg_sys::Datum)
     let Ok(number) = at_commit::begin(argument) else {
         return;
     };
-    let _successor = Successor::named();
-    // One worker at a time is enough. What is committed while it has the lock, it sees once it has let go.
+    let _successor = Successor::register();
+    // Only one worker runs at a time. A worker that starts while this one holds the lock ends at once, so this one
+    // checks for new removals after it has released the lock.
     let wait = number == SUCCESSOR;
-    while transaction(|| Ok(keep(ObjectLock::of_removals(), wait))).unwrap_or(false) {
+    while transaction(|| Ok(hold_for_session(ObjectLock::of_removals(), wait))).unwrap_or(false) {
         work();
         let more = transaction(|| {
-            give_back();
+            release_held();
             removals::is_due_soon(&Catalog::latest()?)
         });
         if !more.unwrap_or(false) {
@@ -69,18 +71,18 @@ pub extern "C-unwind" fn fluxbase_tenant_removal_worker(argument: pg_sys::Datum)
     }
 }
 
-/// Until nothing is due within a minute.
+/// Attempts removals until none is due within a minute.
 fn work() {
     while transaction(|| removals::is_due_soon(&Catalog::write()?)).unwrap_or(false) {
         match transaction(|| removals::next(&Catalog::write()?)) {
             Ok(Some(removal)) => {
                 let outcome = attempt(&removal);
-                let noted = transaction(|| {
+                let recorded = transaction(|| {
                     guc::set(c"lock_timeout", LOCK_TIMEOUT, Lifetime::Transaction)?;
-                    note(&Catalog::write()?, &removal, outcome.as_ref().err())
+                    record(&Catalog::write()?, &removal, outcome.as_ref().err())
                 });
-                // Somebody may be taking the table from the shared ones, and take long to commit.
-                if noted.is_err_and(|failure| !failure.may_pass) {
+                // tenant_unprotect() in an open transaction may have locked the row: continue with the next removal.
+                if recorded.is_err_and(|failure| !failure.is_transient) {
                     return;
                 }
             }
@@ -90,13 +92,14 @@ fn work() {
     }
 }
 
-fn note(catalog: &Catalog, removal: &Removal, failure: Option<&Failure>) -> Result<()> {
+fn record(catalog: &Catalog, removal: &Removal, failure: Option<&Failure>) -> Result<()> {
     match failure {
         None => removals::done(catalog, removal),
         Some(failure) => removals::failed(catalog, removal, &failure.message),
     }
 }
 
+/// Attempts one removal: of the rows of a shared table, or of the schema, its external dependents and the owner role.
 fn attempt(removal: &Removal) -> Attempted<()> {
     let Some(oid) = removal.table else {
         drop_dependents_in_batches(removal.tenant_id)?;
@@ -104,42 +107,47 @@ fn attempt(removal: &Removal) -> Attempted<()> {
             let catalog = Catalog::write()?;
             if schema::has_dependents_of_extensions(&catalog, removal.tenant_id)? {
                 return Err(Error::conflict(
-                    "objects of an extension hang on the schema",
-                    "Take them out of the extension.",
+                    "objects of an extension depend on the schema of a deleted tenant",
+                    "Remove them from the extension with ALTER EXTENSION ... DROP.",
                 ));
             }
             if schema::drop_owner_role(&catalog, removal.tenant_id, LOCK_TIMEOUT)? {
                 return Ok(());
             }
-            Err(Error::conflict("another transaction has granted something to the role", "Wait for its end."))
+            Err(Error::conflict(
+                "cannot drop the schema or the owner role, which another transaction may have locked",
+                "Wait until the other transaction ends.",
+            ))
         });
     };
     let found = transaction(|| {
         let catalog = Catalog::write()?;
-        // Never those of a tenant that is there.
+        // Skip: the tenant exists again.
         if catalog::tenants::id_exists(&catalog, removal.tenant_id)? {
             return Ok(None);
         }
         match shared_tables::list(&catalog)?.into_iter().find(|table| table.oid == oid) {
             Some(table) => Ok(Some((shared_tables::parts(&catalog, &table)?, table))),
-            None if shared_tables::contains(&catalog, oid)? => {
-                Err(Error::conflict("the table has lost its tenant column", "Protect it again, or drop it."))
-            }
+            None if shared_tables::contains(&catalog, oid)? => Err(Error::conflict(
+                "the table has lost its tenant column",
+                "Protect the table again with tenant_protect(), or drop it.",
+            )),
             None => Ok(None),
         }
     })?;
     let Some((parts, table)) = found else {
         return Ok(());
     };
-    let turn = Turn::begin();
+    let budget = Budget::begin();
     let remove = || {
         parts.iter().try_for_each(|part| {
-            turn.go_on()?;
-            remove_rows(removal.tenant_id, &table, part, &turn)
+            budget.check()?;
+            remove_rows(removal.tenant_id, &table, part, &budget)
         })
     };
     remove()?;
-    // Whoever began to write before the tenant was gone may not have committed.
+    // A transaction that began before the tenant was deleted may have written more rows since. Wait for the table's
+    // current writers, then delete their rows too.
     command(|| {
         guc::set(c"lock_timeout", LOCK_TIMEOUT, Lifetime::Transaction)?;
         parts.iter().for_each(|part| locks::wait_for_writers(part.oid));
@@ -148,7 +156,7 @@ fn attempt(removal: &Removal) -> Attempted<()> {
     remove()
 }
 
-/// In pieces, so that neither the depth nor the number of objects matters.
+/// Drops the external dependents in batches, so that neither their number nor the depth of their dependencies matters.
 fn drop_dependents_in_batches(tenant: Uuid) -> Attempted<()> {
     let external_dependents = transaction(|| {
         guc::set(c"lock_timeout", LOCK_TIMEOUT, Lifetime::Transaction)?;
@@ -156,37 +164,39 @@ fn drop_dependents_in_batches(tenant: Uuid) -> Attempted<()> {
         schema::leave_extensions(&external_dependents)?;
         Ok(external_dependents)
     })?;
-    let drop = |pieces: &[Object]| {
+    let drop = |batch: &[Object]| {
         transaction(|| {
             guc::set(c"lock_timeout", LOCK_TIMEOUT, Lifetime::Transaction)?;
-            schema::drop_dependents(&Catalog::write()?, tenant, pieces)
+            schema::drop_dependents(&Catalog::write()?, tenant, batch)
         })
     };
-    let turn = Turn::begin();
-    let is_in_time = || turn.go_on().is_ok();
-    for pieces in external_dependents.chunks(DROP_BATCH).take_while(|_| is_in_time()) {
-        if drop(pieces).is_err() {
-            // One that cannot be dropped keeps no other; what is left is told by the end of it all.
-            pieces.chunks(1).take_while(|_| is_in_time()).for_each(|piece| drop(piece).unwrap_or_default());
+    let budget = Budget::begin();
+    let is_in_time = || budget.check().is_ok();
+    for batch in external_dependents.chunks(DROP_BATCH).take_while(|_| is_in_time()) {
+        if drop(batch).is_err() {
+            // An object that cannot be dropped must not keep the others. Errors are ignored here: dropping the owner
+            // role fails if anything is left.
+            batch.chunks(1).take_while(|_| is_in_time()).for_each(|object| drop(object).unwrap_or_default());
         }
     }
     Ok(())
 }
 
-/// With what the owner wants to happen when a row is deleted; where that keeps rows from being deleted, without it.
-fn remove_rows(tenant: Uuid, table: &SharedTable, part: &Part, turn: &Turn) -> Attempted<()> {
-    let owner = TableOwner::begin(part.owner, &turn.paths)?;
+/// Deletes the tenant's rows and fires the owner's triggers. If these keep rows from being deleted, deletes the rows
+/// without firing them.
+fn remove_rows(tenant: Uuid, table: &SharedTable, part: &Part, budget: &Budget) -> Attempted<()> {
+    let owner = TableOwner::begin(part.owner, &budget.paths)?;
     let rows = tenants::rows_of_deleted_tenant(table, part, tenant);
-    let mut removed = in_batches(&owner, &rows, Fire::OwnersToo, turn);
+    let mut removed = delete_all(&owner, &rows, Fire::OwnersAndKeys, budget);
     if let Err(failure) = &removed
-        && turn.go_on().is_ok()
+        && budget.check().is_ok()
     {
-        let told = format!("{}: {}", part.name, failure.message);
-        if in_batches(&owner, &rows, Fire::KeysAlone, turn).is_ok() {
+        let reason = format!("{}: {}", part.name, failure.message);
+        if delete_all(&owner, &rows, Fire::KeysOnly, budget).is_ok() {
             ereport!(
                 LOG,
                 PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
-                format!("rows of a deleted tenant were removed without the triggers that kept them: {told}")
+                format!("rows of a deleted tenant were deleted without firing the table owner's triggers: {reason}")
             );
             removed = Ok(());
         }
@@ -198,61 +208,70 @@ fn remove_rows(tenant: Uuid, table: &SharedTable, part: &Part, turn: &Turn) -> A
 /// The triggers that a removal fires.
 #[derive(Clone, Copy)]
 enum Fire {
-    /// Those of keys, and those of the table's owner.
-    OwnersToo,
-    KeysAlone,
+    /// The triggers of foreign keys, and those of the table's owner.
+    OwnersAndKeys,
+    KeysOnly,
 }
 
-/// As many batches as it takes for the rows that were there, so that a trigger that puts them back comes to an end.
-fn in_batches(owner: &TableOwner, rows: &Rows, fire: Fire, turn: &Turn) -> Attempted<()> {
-    let there = owner.act(|| Ok(()), |()| rows.count(u64::MAX))?;
-    for _ in 0..there.div_ceil(BATCH) {
-        turn.go_on()?;
-        delete(owner, rows, fire)?;
+/// Deletes as many batches as the initial row count requires. The bound ends the loop even if a trigger inserts the
+/// rows again.
+fn delete_all(owner: &TableOwner, rows: &Rows, fire: Fire, budget: &Budget) -> Attempted<()> {
+    let initial_count = owner.act(|| Ok(()), |()| rows.count(u64::MAX))?;
+    for _ in 0..initial_count.div_ceil(BATCH) {
+        budget.check()?;
+        delete_batch(owner, rows, fire)?;
     }
     if owner.act(|| Ok(()), |()| rows.count(1))? == 0 {
         return Ok(());
     }
-    let message = "rows are there again, or a trigger keeps them";
-    Err(Failure::from_error(&Error::conflict(message, "Ask the owner of the table.")))
+    let hint = "A trigger keeps or inserts them again: ask the owner of the table.";
+    Err(Failure::from_error(&Error::conflict("rows remain after the deletion", hint)))
 }
 
-/// What one removal may take, before others have their turn.
-struct Turn {
+/// What one removal uses up or keeps from its beginning to its end.
+struct Budget {
     started: Instant,
     paths: Paths,
 }
 
-impl Turn {
+impl Budget {
     fn begin() -> Self {
-        Turn { started: Instant::now(), paths: Paths::default() }
+        Budget { started: Instant::now(), paths: Paths::default() }
     }
 
-    fn go_on(&self) -> Attempted<()> {
-        if self.started.elapsed() < ATTEMPT_LIMIT {
+    /// Fails if the time budget is spent.
+    fn check(&self) -> Attempted<()> {
+        if self.started.elapsed() < TIME_BUDGET {
             return Ok(());
         }
-        Err(Failure::from_error(&Error::conflict("it takes long; other tables have their turn", "Wait.")))
+        Err(Failure::from_error(&Error::conflict(
+            format!("the removal takes more than {} seconds", TIME_BUDGET.as_secs()),
+            "Wait: it continues after the removals of other tables.",
+        )))
     }
 }
 
-/// One batch. Under the locks nobody makes another trigger.
-fn delete(owner: &TableOwner, rows: &Rows, fire: Fire) -> Attempted<u64> {
+/// Deletes one batch. Locks every table that the deletion affects before it looks for triggers, because no other
+/// transaction can create one while these locks are held.
+fn delete_batch(owner: &TableOwner, rows: &Rows, fire: Fire) -> Attempted<u64> {
     let triggers = || {
         locks::lock_for_writing(rows.table);
         let touched = shared_tables::touched_by_delete(&Catalog::latest()?, rows.table)?;
         if !locks::try_lock_for_writing(touched.iter().map(|one| one.table)) {
-            return Err(Error::conflict("another session has locked a table that refers to it", "Wait for its end."));
+            return Err(Error::conflict(
+                "another transaction has locked a partition or a table that refers to the table",
+                "Wait until the other transaction ends.",
+            ));
         }
         let locked = Catalog::latest()?;
         if shared_tables::touched_by_delete(&locked, rows.table)? != touched {
-            return Err(Error::conflict("the table was changed meanwhile", "Try again."));
+            return Err(Error::conflict("the table was changed by a concurrent transaction", "Try again."));
         }
-        let behind_keys = touched.iter().filter(|one| one.by_key).map(|one| one.table).collect();
-        if let Some(code) = shared_tables::code_of_other_roles(&locked, behind_keys, rows.owner)? {
+        let referencing = touched.iter().filter(|one| one.by_key).map(|one| one.table).collect();
+        if let Some(code) = shared_tables::code_of_other_roles(&locked, referencing, rows.owner)? {
             return Err(Error::conflict(
-                format!("{code} would run while rows are removed as the table's owner"),
-                "Drop it, or the key that refers to the table.",
+                format!("{code} would run while rows are deleted as the table's owner"),
+                "Drop it, or the foreign key that refers to the table.",
             ));
         }
         let tables = touched.iter().map(|one| one.table).collect();
@@ -261,25 +280,26 @@ fn delete(owner: &TableOwner, rows: &Rows, fire: Fire) -> Attempted<u64> {
             .partition(|trigger| trigger.table == rows.table);
         match (by_key.first(), fire) {
             (Some(trigger), _) => Err(Error::conflict(
-                format!("trigger {} would run with the rights of the table's owner", trigger.name),
-                "Drop it, or the key that refers to the table.",
+                format!("trigger {} would run with the privileges of the table's owner", trigger.name),
+                "Drop it, or the foreign key that refers to the table.",
             )),
-            (None, Fire::KeysAlone) => Ok(Triggers::OfKeysAlone),
-            // What they call is looked up by name, and nobody was asked.
-            (None, Fire::OwnersToo) if roles::is_superuser(rows.owner) => Ok(Triggers::OfKeysAlone),
-            (None, Fire::OwnersToo) => Ok(Triggers::AllBut(own.iter().map(|trigger| trigger.oid).collect())),
+            (None, Fire::KeysOnly) => Ok(Triggers::OfKeysAlone),
+            // A superuser's triggers find functions by name, so that another role's function could run as the
+            // superuser, who did not start this worker.
+            (None, Fire::OwnersAndKeys) if roles::is_superuser(rows.owner) => Ok(Triggers::OfKeysAlone),
+            (None, Fire::OwnersAndKeys) => Ok(Triggers::AllBut(own.iter().map(|trigger| trigger.oid).collect())),
         }
     };
     owner.act(triggers, |triggers| rows.delete(&triggers, BATCH))
 }
 
-/// While it lives, an end of this process that it did not choose starts another one, which goes on with what was tried less
-/// often.
+/// While it lives, a process that is terminated starts a successor, which continues with the removals that were tried
+/// least often.
 struct Successor;
 
 impl Successor {
-    fn named() -> Self {
-        // SAFETY: the callback lives as long as the library.
+    fn register() -> Self {
+        // SAFETY: the callback is a function of this library, which stays loaded.
         unsafe { pg_sys::before_shmem_exit(Some(start_successor), pg_sys::Datum::from(0usize)) };
         Successor
     }
@@ -287,7 +307,7 @@ impl Successor {
 
 impl Drop for Successor {
     fn drop(&mut self) {
-        // SAFETY: the callback that was registered last.
+        // SAFETY: the callback that this process registered last.
         unsafe { pg_sys::cancel_before_shmem_exit(Some(start_successor), pg_sys::Datum::from(0usize)) };
     }
 }

@@ -1,5 +1,6 @@
-//! A worker that acts as the owner of a table, whose triggers may run: the owner is the user of the session too, whose rights are all
-//! there are at the commit, and the security context refuses to leave it, or to leave anything behind.
+//! Lets a removal worker act as the owner of a table, so that the owner's triggers can run. The owner is also the
+//! session user, so code that runs at the commit has the owner's privileges only. The security context keeps the code
+//! from switching to another role and from leaving anything behind in the session.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -18,18 +19,19 @@ use crate::pg::sql::command;
 use crate::pg::{Deadline, context, locks, roles};
 
 pub const LOCK_TIMEOUT: &str = "5s";
-/// How long one transaction may take.
-const LIMIT: Duration = Duration::from_secs(60);
+/// Time limit of one transaction.
+const TRANSACTION_LIMIT: Duration = Duration::from_secs(60);
 const PLACE: &str = "removing the rows of a deleted tenant";
 
 pub struct TableOwner {
     role: pg_sys::Oid,
-    /// The user of the session otherwise.
-    before: String,
+    /// The session user to restore.
+    previous_user: String,
     search_path: Rc<str>,
 }
 
-/// The search_path for each owner of one removal. There may be thousands of tables, and of roles that are asked about.
+/// The search_path of each table owner, computed once per removal: there can be thousands of tables, and of roles whose
+/// privileges on the schemas are checked.
 #[derive(Default)]
 pub struct Paths {
     known: RefCell<HashMap<pg_sys::Oid, Rc<str>>>,
@@ -40,7 +42,7 @@ impl Paths {
         if let Some(path) = self.known.borrow().get(&role) {
             return Ok(path.clone());
         }
-        // That of the database, which the code of owners expects.
+        // Based on the database's search_path, which the owners' code expects.
         let path = guc::get("search_path")?.unwrap_or_default();
         let path: Rc<str> = schemas::trusted_path(&Catalog::latest()?, &path, role)?.into();
         self.known.borrow_mut().insert(role, path.clone());
@@ -49,23 +51,24 @@ impl Paths {
 }
 
 impl TableOwner {
-    /// Until `end`.
+    /// Makes the owner the session user, until `end`.
     pub fn begin(role: pg_sys::Oid, paths: &Paths) -> Attempted<Self> {
-        let (before, search_path) = transaction(|| Ok((roles::name(roles::current()), paths.of(role)?)))?;
+        let (previous_user, search_path) = transaction(|| Ok((roles::name(roles::current()), paths.of(role)?)))?;
         transaction(|| guc::set(c"session_authorization", &roles::name(role), Lifetime::Session))?;
-        Ok(TableOwner { role, before, search_path })
+        Ok(TableOwner { role, previous_user, search_path })
     }
 
-    /// A transaction in which, after `prepare`, nobody but the owner acts.
+    /// Runs a transaction: `prepare` as the bootstrap superuser, and `run`, which gets its result, as the owner and the
+    /// anonymous caller.
     pub fn act<P, T>(&self, prepare: impl FnOnce() -> Result<P>, run: impl FnOnce(P) -> Result<T>) -> Attempted<T> {
-        let _deadline = Deadline::after(LIMIT);
+        let _deadline = Deadline::after(TRANSACTION_LIMIT);
         transaction(|| {
             guc::set(c"lock_timeout", LOCK_TIMEOUT, Lifetime::Transaction)?;
             let prepared = prepare()?;
             let catalog = Catalog::write()?;
-            // Nothing is deferred to where the security context has ended.
+            // A deferred trigger would run after the end of the security context.
             crate::pg::execute(catalog.scope(), &command!("SET CONSTRAINTS ALL IMMEDIATE"))?;
-            let _nobody = SandboxIdentity::anonymous()?;
+            let _anonymous = SandboxIdentity::anonymous()?;
             let settings =
                 [(c"row_security", "on"), (c"lock_timeout", LOCK_TIMEOUT), (c"search_path", &*self.search_path)];
             let _sandbox = Sandbox::enter_unforced(self.role, &settings)?;
@@ -75,6 +78,6 @@ impl TableOwner {
 
     pub fn end(self) -> Attempted<()> {
         locks::release_advisory();
-        transaction(|| guc::set(c"session_authorization", &self.before, Lifetime::Session))
+        transaction(|| guc::set(c"session_authorization", &self.previous_user, Lifetime::Session))
     }
 }

@@ -1,4 +1,4 @@
-//! Transactions of a background worker, whose errors become results.
+//! Transactions of a background worker, which return errors as results.
 
 use std::cell::RefCell;
 
@@ -16,41 +16,43 @@ pub struct Failure {
     pub sqlstate: String,
     pub message: String,
     pub place: Option<String>,
-    /// Whether another attempt may succeed: a lock was not to be had.
-    pub may_pass: bool,
+    /// Whether another attempt may succeed, because a lock was not available or transactions conflicted.
+    pub is_transient: bool,
 }
 
 pub type Attempted<T> = std::result::Result<T, Failure>;
 
 thread_local! {
-    static KEPT: RefCell<Vec<ObjectLock>> = const { RefCell::new(Vec::new()) };
+    static HELD: RefCell<Vec<ObjectLock>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Takes the lock for the rest of the session, if nobody has it or when they let go: the server gives back what a session
-/// holds when one of its transactions aborts, and the next one takes it again.
-pub fn keep(lock: ObjectLock, wait: bool) -> bool {
+/// Acquires the lock until `release_held`, and reports whether it is held. If another session holds it, waits only if
+/// `wait` is true. PostgreSQL releases session-level locks when a transaction aborts, so the next transaction acquires
+/// the lock again.
+pub fn hold_for_session(lock: ObjectLock, wait: bool) -> bool {
     let is_held = lock.hold(wait);
     if is_held {
-        KEPT.with_borrow_mut(|kept| kept.push(lock));
+        HELD.with_borrow_mut(|held| held.push(lock));
     }
     is_held
 }
 
-/// Gives all such locks back.
-pub fn give_back() {
-    KEPT.take().iter().for_each(ObjectLock::release);
+/// Releases all locks that `hold_for_session` acquired.
+pub fn release_held() {
+    HELD.take().iter().for_each(ObjectLock::release);
 }
 
-fn take_again() {
-    KEPT.with_borrow(|kept| {
-        for lock in kept.iter().filter(|lock| !lock.is_held()) {
+fn reacquire_held() {
+    HELD.with_borrow(|held| {
+        for lock in held.iter().filter(|lock| !lock.is_held()) {
             lock.hold(false);
         }
     });
 }
 
-/// The owner of a database may have its transactions read only, and views hidden.
-pub fn write_whatever_the_database_says() -> Result<()> {
+/// Overrides settings with which a database's owner could stop workers: transactions that are read-only by default, and
+/// views that are not accessible.
+pub fn override_database_settings() -> Result<()> {
     guc::set(c"default_transaction_read_only", "off", Lifetime::Session)?;
     match guc::get("restrict_nonsystem_relation_kind")? {
         None => Ok(()),
@@ -58,10 +60,11 @@ pub fn write_whatever_the_database_says() -> Result<()> {
     }
 }
 
-/// Runs a transaction; an error of the server or of ours rolls it back and becomes the result.
+/// Runs a transaction. Any error rolls it back and is returned.
 pub fn transaction<T>(run: impl FnOnce() -> Result<T>) -> Attempted<T> {
     caught(|| {
-        // SAFETY: the snapshot pushed is the active one again when it is popped.
+        // SAFETY: in a transaction. `run` leaves the stack of active snapshots as it was, so the pop below removes this
+        // snapshot.
         unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
         let answer = run()?;
         // SAFETY: as above.
@@ -70,7 +73,7 @@ pub fn transaction<T>(run: impl FnOnce() -> Result<T>) -> Attempted<T> {
     })
 }
 
-/// The same for a command that begins and ends transactions itself.
+/// As `transaction`, for a command that begins and ends transactions itself.
 pub fn command(run: impl FnOnce() -> Result<()>) -> Attempted<()> {
     caught(run)
 }
@@ -80,15 +83,15 @@ fn caught<T>(run: impl FnOnce() -> Result<T>) -> Attempted<T> {
     let mut body = Some(run);
     let began_as = SecurityContext::now();
     let failure = PgTryBuilder::new(std::panic::AssertUnwindSafe(|| {
-        // SAFETY: a worker between transactions; the abort below ends whatever an error leaves open.
+        // SAFETY: the worker is between transactions, and the abort below ends a transaction that an error leaves open.
         unsafe {
             pg_sys::SetCurrentStatementStartTimestamp();
             pg_sys::StartTransactionCommand();
         }
-        take_again();
+        reacquire_held();
         match (body.take()?)() {
             Ok(value) => {
-                // SAFETY: the transaction begun above, or the last one that the command began.
+                // SAFETY: commits the transaction started above, or the last one that the command started.
                 unsafe { pg_sys::CommitTransactionCommand() };
                 answer = Some(value);
                 None
@@ -101,11 +104,12 @@ fn caught<T>(run: impl FnOnce() -> Result<T>) -> Attempted<T> {
     match (failure, answer) {
         (None, Some(answer)) => Ok(answer),
         (failure, _) => {
-            // SAFETY: ends the transaction that the error left.
+            // SAFETY: ends the transaction that the error left open.
             unsafe { pg_sys::AbortCurrentTransaction() };
-            // To as whom the transaction began: one that a command began as its owner ends as that one.
+            // The abort restores the context in which the transaction started, which is the owner's if a command
+            // started it as the owner.
             began_as.set();
-            Err(failure.unwrap_or_else(|| Failure::from_error(&Error::internal("a transaction without a result"))))
+            Err(failure.unwrap_or_else(|| Failure::from_error(&Error::internal("transaction ended without a result"))))
         }
     }
 }
@@ -117,7 +121,7 @@ impl Failure {
             sqlstate: sqlstate_text(code),
             message: message.to_string(),
             place: sandbox::last_place(),
-            may_pass: matches!(
+            is_transient: matches!(
                 code,
                 ERRCODE_LOCK_NOT_AVAILABLE | ERRCODE_T_R_DEADLOCK_DETECTED | ERRCODE_T_R_SERIALIZATION_FAILURE
             ),
@@ -137,7 +141,7 @@ impl Failure {
     }
 }
 
-/// Five characters of six bits each, as the server packs them.
+/// Unpacks an SQLSTATE, which PostgreSQL packs as five characters of six bits each.
 fn sqlstate_text(code: PgSqlErrorCode) -> String {
     let code = code as i32;
     (0..5).map(|i| char::from(((code >> (6 * i)) & 0x3f) as u8 + b'0')).collect()

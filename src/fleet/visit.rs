@@ -1,4 +1,5 @@
-//! What a worker does to one tenant: what is pending in one transaction, up to what has to run outside of one.
+//! One worker's attempt at one tenant. Applies the pending migrations in one transaction, up to the first
+//! nontransactional one, which runs in its own transactions before the next such step.
 
 use std::time::{Duration, Instant};
 
@@ -23,41 +24,42 @@ use crate::pg::{pause, sandbox, temporary};
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// How far the visit is; attempts go on where the one before committed.
+/// The state of a visit. Each retry continues after what the previous attempts have committed.
 pub struct Visit<'a> {
     plan: &'a Plan<'a>,
     tenant: Uuid,
     wait: Wait,
     started: Instant,
-    /// The version that the tenant had when the visit began, once that is known.
+    /// The tenant's version when the visit began; `None` until the tenant has been read.
     from_version: Option<Option<String>>,
     applied: i32,
 }
 
-/// What became of one transaction.
+/// The outcome of one transaction.
 enum Step {
     Done,
+    /// Another session has locked the tenant.
     Busy,
-    /// This is pending next, and runs outside a transaction.
+    /// The next pending migration is this nontransactional one.
     Nontransactional(Box<(Tenant, Migration)>),
 }
 
-/// The visit to go on with, where the tenant is locked by somebody else and `wait` says not to wait.
+/// Visits a tenant. If another session has locked it and `wait` is `Wait::No`, returns the visit, to be resumed later.
 pub fn visit<'a>(queue: &JobQueue, visit: Visit<'a>, wait: Wait) -> Option<Visit<'a>> {
-    let left = go(queue, visit, wait);
+    let unfinished = visit_with_retries(queue, visit, wait);
     locks::release_advisory();
-    // Of commands outside a transaction, which the next tenant's script would come by.
+    // A nontransactional command may leave temporary objects behind, which the next tenant's script would find.
     let drop_all = || {
         temporary::drop_all();
         Ok(())
     };
     if temporary::are_there() && transaction(drop_all).is_err() {
-        ereport!(FATAL, PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, "temporary objects of a migration cannot be dropped");
+        ereport!(FATAL, PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, "cannot drop the temporary objects of a migration");
     }
-    left
+    unfinished
 }
 
-fn go<'a>(queue: &JobQueue, mut visit: Visit<'a>, wait: Wait) -> Option<Visit<'a>> {
+fn visit_with_retries<'a>(queue: &JobQueue, mut visit: Visit<'a>, wait: Wait) -> Option<Visit<'a>> {
     visit.wait = wait;
     let mut pause_for = FIRST_PAUSE;
     let mut tries_left = visit.plan.retries;
@@ -68,7 +70,7 @@ fn go<'a>(queue: &JobQueue, mut visit: Visit<'a>, wait: Wait) -> Option<Visit<'a
                 queue.count(false);
                 return None;
             }
-            Err(failure) if failure.may_pass && tries_left > 0 && !queue.is_stopped() => {
+            Err(failure) if failure.is_transient && tries_left > 0 && !queue.is_stopped() => {
                 tries_left -= 1;
                 pause(pause_for);
                 pause_for = (pause_for * 2).min(LONGEST_PAUSE);
@@ -87,7 +89,7 @@ impl<'a> Visit<'a> {
         Visit { plan, tenant, wait: Wait::No, started: Instant::now(), from_version: None, applied: 0 }
     }
 
-    /// Until nothing is pending any more; false where the tenant is not to be had.
+    /// Applies migrations until none is pending. Returns false if another session has locked the tenant.
     fn attempt(&mut self) -> std::result::Result<bool, Failure> {
         loop {
             match self.step()? {
@@ -96,7 +98,7 @@ impl<'a> Visit<'a> {
                 Step::Nontransactional(next) => {
                     let (tenant, migration) = *next;
                     match nontransactional::run(&tenant, &migration, self.plan, self.wait)? {
-                        Ran::ToTheEnd => self.applied += 1,
+                        Ran::Completed => self.applied += 1,
                         Ran::NotNeeded => {}
                         Ran::Busy => return Ok(false),
                     }
@@ -107,13 +109,13 @@ impl<'a> Visit<'a> {
 
     fn step(&mut self) -> std::result::Result<Step, Failure> {
         sandbox::forget_place();
-        // What a dry run did is rolled back by an error of its own, and recorded after it.
-        let mut rehearsed = None;
+        // A dry run is rolled back by raising an error, and its result recorded in another transaction.
+        let mut dry_run_outcome = None;
         let stepped = transaction(|| {
             guc::set(c"lock_timeout", &self.plan.lock_timeout_ms.to_string(), Lifetime::Transaction)?;
             let catalog = Catalog::write()?;
             let Some(tenant) = lock(&catalog, self.tenant, self.wait)? else {
-                // Gone for good, or locked.
+                // The tenant has been deleted permanently, or is locked.
                 return Ok(if tenants::id_exists(&catalog, self.tenant)? { Step::Busy } else { Step::Done });
             };
             let from = self.from_version.get_or_insert_with(|| tenant.schema_version.clone()).clone();
@@ -121,10 +123,11 @@ impl<'a> Visit<'a> {
                 self.record(&catalog, "skipped", &tenant, from.as_deref(), self.applied)?;
                 return Ok(Step::Done);
             }
-            let outside = if self.plan.dry_run { Nontransactional::InTransaction } else { Nontransactional::Deferred };
-            let outcome = migrations::migrate(&catalog, tenant, self.plan.target, self.plan.user, outside)?;
+            let nontransactional =
+                if self.plan.dry_run { Nontransactional::InTransaction } else { Nontransactional::Deferred };
+            let outcome = migrations::migrate(&catalog, tenant, self.plan.target, self.plan.user, nontransactional)?;
             if self.plan.dry_run {
-                rehearsed = Some(outcome);
+                dry_run_outcome = Some(outcome);
                 return Err(Error::internal("end of dry run"));
             }
             let Outcome { tenant, applied, next, .. } = outcome;
@@ -140,7 +143,7 @@ impl<'a> Visit<'a> {
                 }
             })
         });
-        let Some(Outcome { tenant, from_version, applied, .. }) = rehearsed else {
+        let Some(Outcome { tenant, from_version, applied, .. }) = dry_run_outcome else {
             return stepped;
         };
         transaction(|| self.record(&Catalog::write()?, "migrated", &tenant, from_version.as_deref(), applied))?;
@@ -194,7 +197,8 @@ impl<'a> Visit<'a> {
     }
 }
 
-/// The tenant, locked against other migrations first and then as a row: who holds the row must not wait for the other.
+/// Locks a tenant and returns it, or `None` if it does not exist or is locked and `wait` is `Wait::No`. Acquires the
+/// migration lock before the row lock, because a session that holds the row lock never waits for the migration lock.
 pub fn lock(catalog: &Catalog, tenant: Uuid, wait: Wait) -> Result<Option<Tenant>> {
     let Some(found) = tenants::by_id(catalog, tenant)? else {
         return Ok(None);

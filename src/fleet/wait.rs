@@ -1,6 +1,6 @@
-//! Whether to wait.
+//! Whether a visit waits for locks.
 
-/// For a tenant that another session is at.
+/// Whether to wait for a tenant that another session has locked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
     No,

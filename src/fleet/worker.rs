@@ -1,4 +1,4 @@
-//! A background worker: visits tenants one after the other.
+//! The background worker of a fleet run or a purge: visits tenants from the job queue one after another.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use pgrx::bgworkers::BackgroundWorker;
 use pgrx::prelude::*;
 
 use super::job_queue::{JobQueue, Plan, Task};
-use super::nontransactional::name_session;
+use super::nontransactional::initialize_session;
 use super::purge;
-use super::transaction::{keep, transaction};
+use super::transaction::{hold_for_session, transaction};
 use super::visit::{Visit, visit};
 use super::wait::Wait;
 use crate::catalog::Catalog;
@@ -17,20 +17,21 @@ use crate::error::Result;
 use crate::pg::{caches, locks, pause, roles};
 
 unsafe extern "C-unwind" {
-    // The server's handler; pgrx's binding of it cannot be passed on as one.
+    // PostgreSQL's signal handler. The binding that pgrx has for it cannot be passed as a handler.
     fn die(signal: i32);
 }
 
-/// Tenants after which a worker forgets what the server has cached for it of tables that it will not see again.
-const FORGET_EVERY: u32 = 200;
+/// Number of tenants after which a worker empties PostgreSQL's caches, which by then hold much about tables that the
+/// worker does not access again.
+const EMPTY_CACHES_EVERY: u32 = 200;
 
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn fluxbase_tenant_fleet_worker(argument: pg_sys::Datum) {
-    settle_in();
+    initialize();
     let handle = argument.value() as pg_sys::dsm_handle;
-    // Before there are transactions, which would own the mapping.
-    let Ok(queue) = JobQueue::read(handle) else {
+    // Before the first transaction, which would own the mapping.
+    let Ok(queue) = JobQueue::attach(handle) else {
         return;
     };
     let plan = queue.plan_without_tenants();
@@ -38,11 +39,11 @@ pub extern "C-unwind" fn fluxbase_tenant_fleet_worker(argument: pg_sys::Datum) {
     work(&queue, &plan);
 }
 
-/// What a worker does first. `die` is what backends answer SIGTERM with, so the statement is cancelled at its next interrupt
-/// check and the transaction aborted.
-pub fn settle_in() {
+/// Prepares a worker process; to be called first. SIGTERM is handled by `die` as in backends: the next interrupt check
+/// cancels the statement and aborts the transaction.
+pub fn initialize() {
     locks::release_at_exit();
-    // SAFETY: installs a handler of the server's, then lets signals in.
+    // SAFETY: installs PostgreSQL's own handler, then unblocks signals.
     unsafe {
         handle_sigterm();
         pg_sys::BackgroundWorkerUnblockSignals();
@@ -51,32 +52,33 @@ pub fn settle_in() {
 
 #[cfg(feature = "pg18")]
 unsafe fn handle_sigterm() {
-    // SAFETY: installs the server's own handler.
+    // SAFETY: installs PostgreSQL's own handler.
     unsafe { pg_sys::pqsignal_be(15, Some(die)) };
 }
 
 #[cfg(not(feature = "pg18"))]
 unsafe fn handle_sigterm() {
-    // SAFETY: installs the server's own handler.
+    // SAFETY: installs PostgreSQL's own handler.
     unsafe { pg_sys::pqsignal(15, Some(die)) };
 }
 
 fn work(queue: &JobQueue, plan: &Plan) {
-    let number = queue.arrive();
+    let number = queue.assign_number();
     let begun = transaction(|| {
-        keep(queue.lock_of_worker(number)?, false);
-        name_session(plan)
+        hold_for_session(queue.worker_lock(number)?, false);
+        initialize_session(plan)
     });
     if begun.is_err() {
         return;
     }
-    queue.mark_present(number);
+    queue.mark_locked(number);
     match plan.task {
         Task::Migrate => migrate(queue, plan),
         Task::Purge => purge::work(queue, plan),
     }
 }
 
+/// Migrates tenants until the queue is empty. The first worker records the run, the last one records its end.
 fn migrate(queue: &JobQueue, plan: &Plan) {
     if queue.enter() {
         if transaction(|| record_run(plan, queue)).is_ok() {
@@ -89,10 +91,10 @@ fn migrate(queue: &JobQueue, plan: &Plan) {
         pause(Duration::from_millis(5));
     }
     let mut busy = Vec::new();
-    let mut visited = 0;
-    while let Some(tenant) = queue.take() {
-        visited += 1;
-        if visited % FORGET_EVERY == 0 {
+    let mut visits = 0;
+    while let Some(tenant) = queue.next_tenant() {
+        visits += 1;
+        if visits % EMPTY_CACHES_EVERY == 0 {
             let _ = transaction(|| {
                 caches::forget_all();
                 Ok(())
@@ -100,7 +102,7 @@ fn migrate(queue: &JobQueue, plan: &Plan) {
         }
         busy.extend(visit(queue, Visit::begin(plan, tenant), Wait::No));
     }
-    // What another run was at, or a session had locked: now worth waiting for.
+    // Tenants that another run or session had locked: now the worker has nothing better to do than wait for them.
     for begun in busy {
         if queue.is_stopped() {
             break;
@@ -108,7 +110,7 @@ fn migrate(queue: &JobQueue, plan: &Plan) {
         visit(queue, begun, Wait::Yes);
     }
     if queue.leave() {
-        // A run that cannot be marked shows as unfinished, which is what it is.
+        // If this fails, the run is shown as unfinished.
         let _ = transaction(|| fleet::finish_run(&Catalog::write()?, plan.run));
     }
 }
