@@ -228,7 +228,7 @@ fn delete_all(owner: &TableOwner, rows: &Rows, fire: Fire, budget: &Budget) -> A
     Err(Failure::from_error(&Error::conflict("rows remain after the deletion", hint)))
 }
 
-/// What one removal uses up or keeps from its beginning to its end.
+/// The time budget of one removal, and the search_paths that it has computed.
 struct Budget {
     started: Instant,
     paths: Paths,
@@ -284,8 +284,7 @@ fn delete_batch(owner: &TableOwner, rows: &Rows, fire: Fire) -> Attempted<u64> {
                 "Drop it, or the foreign key that refers to the table.",
             )),
             (None, Fire::KeysOnly) => Ok(Triggers::OfKeysAlone),
-            // A superuser's triggers find functions by name, so that another role's function could run as the
-            // superuser, who did not start this worker.
+            // The triggers would run as a superuser and look functions up by name, and so might call another role's.
             (None, Fire::OwnersAndKeys) if roles::is_superuser(rows.owner) => Ok(Triggers::OfKeysAlone),
             (None, Fire::OwnersAndKeys) => Ok(Triggers::AllBut(own.iter().map(|trigger| trigger.oid).collect())),
         }

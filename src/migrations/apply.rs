@@ -10,27 +10,29 @@ use crate::catalog::tenants::Tenant;
 use crate::catalog::{Catalog, applied, migrations, versions};
 use crate::error::{Error, Result};
 
-/// What becomes of migrations that are marked to run outside a transaction.
+/// How to treat nontransactional migrations.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Nontransactional {
-    /// They are refused, before anything ran: the caller's transaction is all there is.
+    /// Raises an error before any migration runs, because everything has to happen in the caller's transaction.
     Refused,
-    /// The first of them ends the work and is handed to the caller.
+    /// Stops before the first one and returns it to the caller.
     Deferred,
-    /// They run inside after all: nobody else sees the schema yet, or what was done will be undone.
+    /// Runs them in the transaction nevertheless. For a schema that no other session can see yet, or a transaction that
+    /// will be rolled back.
     InTransaction,
 }
 
 pub struct Outcome {
-    /// The tenant as it is afterwards.
+    /// The tenant's row after the migrations.
     pub tenant: Tenant,
     pub from_version: Option<String>,
     pub applied: i32,
-    /// Pending next, and to be run outside a transaction.
+    /// The next pending migration, if it is nontransactional and was deferred.
     pub next: Option<Migration>,
 }
 
-/// `tenant` is locked by the caller. DDL and ledger rows commit together or not at all.
+/// Applies the pending migrations, up to `target`. The caller must have locked the tenant. DDL and ledger rows are
+/// committed together or not at all.
 pub fn migrate(
     catalog: &Catalog,
     tenant: Tenant,
@@ -61,13 +63,13 @@ pub fn migrate(
     Ok(Outcome { tenant, from_version, applied, next })
 }
 
-/// Applies what another tenant has, so that the schema becomes like that one's.
+/// Applies the migrations that tenant `like` has applied, so that the schema becomes equal to that tenant's.
 pub fn replay(catalog: &Catalog, tenant: Tenant, like: Uuid, by: Option<Uuid>) -> Result<Tenant> {
     let migrations = migrations::applied(catalog, like, None)?;
     apply(catalog, tenant, &migrations, by)
 }
 
-/// Applies these, in this order.
+/// Applies the migrations in the given order, and returns the tenant's row after that.
 pub fn apply(catalog: &Catalog, tenant: Tenant, migrations: &[Migration], by: Option<Uuid>) -> Result<Tenant> {
     if migrations.is_empty() {
         return Ok(tenant);
@@ -80,18 +82,18 @@ pub fn apply(catalog: &Catalog, tenant: Tenant, migrations: &[Migration], by: Op
     versions::set_schema_version(catalog, tenant.id)?.ok_or_else(Error::tenant_not_found)
 }
 
-/// The sort key of a target, which must be registered.
+/// Returns the sort key of a target. Raises an error if that version is not registered.
 pub fn target_key(catalog: &Catalog, target: Option<&str>) -> Result<Option<String>> {
-    target.map(|target| registered(catalog, target)).transpose()
+    target.map(|target| registered_key(catalog, target)).transpose()
 }
 
-pub(super) fn registered(catalog: &Catalog, target: &str) -> Result<String> {
+pub(super) fn registered_key(catalog: &Catalog, target: &str) -> Result<String> {
     let version = Version::parse(target)?;
     match migrations::by_sort_key(catalog, &version.sort_key)? {
         Some(_) => Ok(version.sort_key),
         None => Err(Error::invalid(
             format!("migration version \"{target}\" is not registered"),
-            "See tenant_migration_list() for the versions that are.",
+            "tenant_migration_list() shows the registered versions.",
         )),
     }
 }

@@ -1,15 +1,15 @@
 //! Deferrable constraints while a migration runs.
 //!
-//! A check deferred to the end of the transaction would run as whoever commits, outside the sandbox, so the server
-//! refuses to defer one inside. Setting the tenant's constraints to IMMEDIATE lets scripts with deferrable foreign keys
-//! write rows; their checks then run at the end of each statement.
+//! A check that is deferred to the end of the transaction would run outside the sandbox, as the role that commits.
+//! PostgreSQL therefore refuses to defer a check inside a sandbox. To let scripts write rows of tables with deferrable
+//! foreign keys, the tenant's constraints are set to IMMEDIATE: their checks run at the end of each statement.
 
 use crate::catalog::Catalog;
 use crate::catalog::tenants::Tenant;
 use crate::error::Result;
 use crate::pg::query;
 
-/// The tenant's constraints that can be deferred.
+/// The tenant's deferrable constraints.
 pub struct Deferrable {
     all: Vec<String>,
     initially_deferred: Vec<String>,
@@ -17,7 +17,7 @@ pub struct Deferrable {
 
 impl Deferrable {
     pub fn of(catalog: &Catalog, tenant: &Tenant) -> Result<Self> {
-        // By way of pg_depend, whose index leads from a schema to its tables in a database of any size.
+        // Finds the schema's tables through pg_depend, whose index makes this fast in a database of any size.
         let found: Vec<(String, bool)> = query(
             catalog.scope(),
             "SELECT DISTINCT format('%I.%I', n.nspname, con.conname), con.condeferred
@@ -33,19 +33,19 @@ impl Deferrable {
         Ok(Deferrable { all: found.into_iter().map(|(name, _)| name).collect(), initially_deferred })
     }
 
-    /// Whether the statement may have made or unmade a deferrable constraint. What hides the word, such as a DO block that
-    /// assembles it, meets the server's own refusal to defer a check.
-    pub fn may_change_by(&self, statement: &str) -> bool {
+    /// Reports whether the statement may have created or dropped a deferrable constraint, judging by its words. If it
+    /// hides them, as a DO block with dynamic SQL can, PostgreSQL still refuses to defer the check.
+    pub fn may_be_changed_by(&self, statement: &str) -> bool {
         let lower = statement.to_ascii_lowercase();
         let words: &[&str] = if self.all.is_empty() { &["defer"] } else { &["defer", "drop", "alter", "like"] };
         words.iter().any(|word| lower.contains(word))
     }
 
-    pub fn check_at_once(&self) -> Option<String> {
+    pub fn set_immediate(&self) -> Option<String> {
         set_constraints(&self.all, "IMMEDIATE")
     }
 
-    pub fn as_declared(&self) -> Option<String> {
+    pub fn restore(&self) -> Option<String> {
         set_constraints(&self.initially_deferred, "DEFERRED")
     }
 }

@@ -1,11 +1,11 @@
-//! Texts that hold both scripts of a migration, as goose and dbmate write them, split at their markers. A marker is a
-//! comment at the start of a line; that it may stand inside a string or a comment is not looked at, but then the halves
-//! do not parse.
+//! Splits texts with both scripts of a migration, in the formats of goose and dbmate, at their markers. A marker is a
+//! comment at the start of a line. A marker inside a string literal or a comment is taken for one too, but then the
+//! resulting scripts do not parse.
 
 use super::script;
 use crate::error::{Error, Result};
 
-/// Whose markers.
+/// The migration tool that a marker belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tool {
     Goose,
@@ -32,17 +32,17 @@ impl Tool {
 pub struct Sections {
     pub up: String,
     pub down: Option<String>,
-    /// `None`: nothing is said about it.
+    /// `None` if neither the markers nor the caller specify it.
     pub transactional: Option<bool>,
 }
 
 impl Sections {
-    /// `up` and `down` as they are, or as the markers in `up` tell. What is said beside the text goes first.
+    /// Returns `up` and `down` unchanged, or splits `up` if it has markers. `transactional` overrides the markers.
     pub fn of(up: &str, down: Option<&str>, transactional: Option<bool>) -> Result<Self> {
         if let Some(marked) = down.map(split).transpose()?.flatten() {
             return Err(Error::invalid(
                 format!("down has markers of {}", marked.tool.name()),
-                "Pass the whole text as up, without down: the markers tell what is which.",
+                "Pass the whole text as up, without down: the markers separate the two scripts.",
             ));
         }
         let Some(marked) = split(up)? else {
@@ -50,8 +50,8 @@ impl Sections {
         };
         if down.is_some() {
             return Err(Error::invalid(
-                format!("up has markers of {}, and down is given too", marked.tool.name()),
-                "Leave out down, or take the markers and what they divide off.",
+                format!("up has markers of {}, but down is passed too", marked.tool.name()),
+                "Omit down, or remove the markers and the down section from up.",
             ));
         }
         let mut sections = marked.sections()?;
@@ -60,10 +60,10 @@ impl Sections {
     }
 }
 
-/// A text with markers, cut where they are.
+/// A text that has been split at its markers.
 pub struct Marked<'a> {
     pub tool: Tool,
-    /// What stands before the first section.
+    /// The text before the first section.
     preface: &'a str,
     up: &'a str,
     down: Option<&'a str>,
@@ -71,12 +71,12 @@ pub struct Marked<'a> {
 }
 
 impl Marked<'_> {
-    /// A down section without a statement, as the tools' templates have it, is none.
+    /// Returns the scripts. A down section without a statement, as in the tools' templates, counts as absent.
     pub fn sections(&self) -> Result<Sections> {
         if script::has_statements(self.preface)? {
             return Err(Error::invalid(
                 format!("statements before \"{}\"", self.tool.up()),
-                "Move them below the marker, or delete them.",
+                "Move the statements below the marker, or delete them.",
             ));
         }
         let down = match self.down {
@@ -91,33 +91,33 @@ impl Marked<'_> {
 enum Marker {
     Up,
     Down,
-    /// Says something about the migration as a whole, or nothing that matters here.
-    Aside,
+    /// A marker that begins no section: it describes the migration as a whole, or does not matter here.
+    Other,
 }
 
-/// `None` for a text without markers.
+/// Splits a text at its markers; returns `None` if it has none.
 pub fn split(text: &str) -> Result<Option<Marked<'_>>> {
     let mut tool = None;
     let mut transactional = None;
-    // The sections' markers: where their lines begin and end.
+    // The markers that begin sections, with the start and end of their lines.
     let mut marks: Vec<(Marker, usize, usize)> = Vec::new();
     let mut start = 0;
-    // Carriage returns too: PostgreSQL ends a comment at either.
+    // PostgreSQL ends a comment at a newline or at a carriage return.
     for line in text.split_inclusive(['\n', '\r']) {
         let end = start + line.len();
-        if let Some((whose, marker, says)) = marker(line)? {
-            if *tool.get_or_insert(whose) != whose {
+        if let Some((marker_tool, marker, option)) = marker(line)? {
+            if *tool.get_or_insert(marker_tool) != marker_tool {
                 return Err(Error::invalid(
                     "markers of goose and of dbmate in one migration",
-                    "Use those of one tool.",
+                    "Use the markers of one tool.",
                 ));
             }
-            // A migration is one thing: where one of its scripts cannot run in a transaction, neither does.
-            transactional = match (transactional, says) {
+            // The option applies to the whole migration: if one script cannot run in a transaction, neither does.
+            transactional = match (transactional, option) {
                 (Some(false), _) | (_, Some(false)) => Some(false),
-                (before, says) => says.or(before),
+                (before, option) => option.or(before),
             };
-            if marker != Marker::Aside {
+            if marker != Marker::Other {
                 marks.push((marker, start, end));
             }
         }
@@ -128,20 +128,20 @@ pub fn split(text: &str) -> Result<Option<Marked<'_>>> {
     };
     let (preface, up, down) = match marks.as_slice() {
         [(Marker::Up, start, end)] => (&text[..*start], &text[*end..], None),
-        [(Marker::Up, start, end), (Marker::Down, down, behind)] => {
-            (&text[..*start], &text[*end..*down], Some(&text[*behind..]))
+        [(Marker::Up, start, end), (Marker::Down, down, down_end)] => {
+            (&text[..*start], &text[*end..*down], Some(&text[*down_end..]))
         }
         _ => {
             return Err(Error::invalid(
-                format!("the markers of {} are not one up and at most one down behind it", tool.name()),
-                format!("Begin with \"{}\"; a migration has one of each.", tool.up()),
+                format!("markers of {} must be one up and at most one down after it", tool.name()),
+                format!("Begin the migration with \"{}\".", tool.up()),
             ));
         }
     };
     Ok(Some(Marked { tool, preface, up, down, transactional }))
 }
 
-/// The marker on a line, and what it says about transactions.
+/// Parses the marker on a line: its tool, its kind, and whether it makes the migration transactional.
 fn marker(line: &str) -> Result<Option<(Tool, Marker, Option<bool>)>> {
     let Some(comment) = line.trim_start().strip_prefix("--") else {
         return Ok(None);
@@ -157,11 +157,11 @@ fn marker(line: &str) -> Result<Option<(Tool, Marker, Option<bool>)>> {
     } else {
         return Ok(None);
     };
-    // Neither tool heeds it there, and what it was to divide would run as one.
+    // Neither tool recognizes an indented marker. Without this check, both sections would run as one script.
     if line.starts_with(char::is_whitespace) {
         return Err(Error::invalid(
             format!("\"{}\" is not at the start of its line", line.trim()),
-            "Take the white space before it away.",
+            "Remove the white space before it.",
         ));
     }
     Ok(Some(found))
@@ -169,26 +169,26 @@ fn marker(line: &str) -> Result<Option<(Tool, Marker, Option<bool>)>> {
 
 fn goose(annotation: &str, rest: &[String], line: &str) -> Result<(Tool, Marker, Option<bool>)> {
     let words = std::iter::once(annotation).chain(rest.iter().map(String::as_str));
-    let (marker, says) = match words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ").as_str() {
+    let (marker, transactional) = match words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ").as_str() {
         "up" => (Marker::Up, None),
         "down" => (Marker::Down, None),
-        "no transaction" => (Marker::Aside, Some(false)),
-        // Statements are divided by the server's own parser.
-        "statementbegin" | "statementend" | "envsub off" => (Marker::Aside, None),
+        "no transaction" => (Marker::Other, Some(false)),
+        // PostgreSQL's own parser splits the statements.
+        "statementbegin" | "statementend" | "envsub off" => (Marker::Other, None),
         "envsub on" => {
             return Err(Error::invalid(
-                "\"-- +goose ENVSUB ON\" is not supported: the server has no environment of yours",
+                "\"-- +goose ENVSUB ON\" is not supported: the server does not have the client's environment",
                 "Write the values into the migration.",
             ));
         }
         _ => {
             return Err(Error::invalid(
                 format!("unknown annotation of goose: \"{}\"", line.trim()),
-                "Known are Up, Down, StatementBegin, StatementEnd and NO TRANSACTION.",
+                "Supported annotations are Up, Down, StatementBegin, StatementEnd and NO TRANSACTION.",
             ));
         }
     };
-    Ok((Tool::Goose, marker, says))
+    Ok((Tool::Goose, marker, transactional))
 }
 
 fn section_of_dbmate(word: &str) -> Option<Marker> {
@@ -208,7 +208,7 @@ fn options_of_dbmate(options: &[String], line: &str) -> Result<Option<bool>> {
             _ => {
                 return Err(Error::invalid(
                     format!("unknown option in \"{}\"", line.trim()),
-                    "The option is transaction:false, without a space.",
+                    "The only options are transaction:true and transaction:false, without a space.",
                 ));
             }
         };

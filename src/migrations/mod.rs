@@ -1,4 +1,5 @@
-//! Migrations: registered scripts, applied to tenants in order, each as the tenant's owner and in a sandbox.
+//! Migrations: registers scripts, and applies them to one tenant in the order of their versions, as the tenant's owner
+//! role in a sandbox. `fleet` applies them to many tenants.
 
 mod apply;
 mod constraints;

@@ -1,4 +1,4 @@
-//! Registers migrations.
+//! Registers and unregisters migrations.
 
 use pgrx::prelude::*;
 
@@ -17,17 +17,17 @@ pub struct Registration<'a> {
     pub name: &'a str,
     pub up: &'a str,
     pub down: Option<&'a str>,
-    /// `None`: as it is registered, or else inside a transaction.
+    /// The default is the registered value, or true for a new migration.
     pub transactional: Option<bool>,
 }
 
-/// What registering did.
+/// What `register` did.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Done {
     Added,
-    /// It was there.
+    /// The migration was registered already.
     Unchanged,
-    /// A repeatable migration got another text.
+    /// The text of a repeatable migration was replaced.
     Changed,
 }
 
@@ -41,12 +41,13 @@ impl Done {
     }
 }
 
-/// The same again is the same row; another text under a used version is a conflict, or replaces a repeatable one. A script
-/// that does not parse is refused here, not at the first tenant.
+/// Registers a migration. Returns the existing row if it is registered already. If the version is registered with
+/// another text, replaces a repeatable migration, and raises conflict for any other. Scripts are parsed here, so that a
+/// syntax error is raised now and not at the first tenant.
 pub fn register(catalog: &Catalog, _permit: &InstancePermit, new: &Registration) -> Result<(Migration, Done)> {
     let version = Version::parse(new.version)?;
     if version.is_repeatable() && new.down.is_some() {
-        return Err(Error::invalid("a repeatable migration has no down script", "Leave out down."));
+        return Err(Error::invalid("a repeatable migration cannot have a down script", "Omit down."));
     }
     let label = format!("migration version \"{}\" ({})", version.text, new.name);
     let transactional = new.transactional.unwrap_or(true);
@@ -68,46 +69,48 @@ pub fn register(catalog: &Catalog, _permit: &InstancePermit, new: &Registration)
     if let Some(inserted) = migrations::insert(catalog, row(transactional))? {
         return Ok((inserted, Done::Added));
     }
-    let is_unchanged = |there: &Migration| {
-        there.version == version.text
-            && there.checksum == checksum
-            && new.transactional.is_none_or(|says| says == there.transactional)
+    let is_unchanged = |existing: &Migration| {
+        existing.version == version.text
+            && existing.checksum == checksum
+            && new.transactional.is_none_or(|transactional| transactional == existing.transactional)
     };
     match migrations::by_sort_key(catalog, &version.sort_key)? {
-        // Without a lock: who applies it may be waiting for a tenant, as we may be for another version's sake.
-        Some(there) if is_unchanged(&there) => return Ok((there, Done::Unchanged)),
+        // Without locking the row: a transaction that applies the migration may be waiting for a tenant, and this
+        // transaction may have locked other versions, for which that transaction would wait.
+        Some(existing) if is_unchanged(&existing) => return Ok((existing, Done::Unchanged)),
         _ => {}
     }
     match migrations::lock_for_change(catalog, &version.sort_key)? {
-        Some(there) if is_unchanged(&there) => Ok((there, Done::Unchanged)),
-        Some(there) if there.version != version.text => Err(Error::conflict(
-            format!("migration version \"{}\" is the same number as \"{}\"", version.text, there.version),
+        Some(existing) if is_unchanged(&existing) => Ok((existing, Done::Unchanged)),
+        Some(existing) if existing.version != version.text => Err(Error::conflict(
+            format!("migration version \"{}\" is the same number as \"{}\"", version.text, existing.version),
             "Write a version in one way only.",
         )),
-        Some(there) if there.repeatable => {
-            let replaced = migrations::replace(catalog, row(new.transactional.unwrap_or(there.transactional)))?;
-            let replaced = replaced.ok_or_else(|| Error::internal("a migration that was there is gone"))?;
+        Some(existing) if existing.repeatable => {
+            let replaced = migrations::replace(catalog, row(new.transactional.unwrap_or(existing.transactional)))?;
+            let replaced = replaced.ok_or_else(|| Error::internal("a registered migration no longer exists"))?;
             Ok((replaced, Done::Changed))
         }
-        Some(there) if there.checksum == checksum => Err(Error::conflict(
-            format!("migration version \"{}\" is registered to run in another way", version.text),
+        Some(existing) if existing.checksum == checksum => Err(Error::conflict(
+            format!("migration version \"{}\" is registered with another value of transactional", version.text),
             "Remove it with tenant_migration_remove() first, if no tenant has applied it.",
         )),
         Some(_) => Err(Error::conflict(
             format!("migration version \"{}\" is registered with another text", version.text),
             "Register the change as a new version: tenants may have applied the old text.",
         )),
-        None => Err(Error::internal("a migration that was there is gone")),
+        None => Err(Error::internal("a registered migration no longer exists")),
     }
 }
 
-/// With transactions that have applied it and not ended.
+/// Limit on the wait for transactions that have applied the migration and have not ended.
 const LOCK_WAIT: &str = "2s";
 
 pub fn being_applied(version: &str) -> Error {
     Error::conflict(
         format!("migration version \"{version}\" is being applied by transactions that have not ended"),
-        "Try again later, or end them: pg_blocking_pids() tells which they are while another call waits with lock_timeout set.",
+        "Try again later, or end these transactions: set lock_timeout and call the function again, and while it waits, \
+         pg_blocking_pids() shows them.",
     )
 }
 
@@ -115,19 +118,20 @@ pub fn refuse_applied(version: &str, tenants: i64) -> Result<()> {
     if tenants > 0 {
         return Err(Error::conflict(
             format!("migration version \"{version}\" is applied to {tenants} tenants"),
-            "Register what is to be changed as a new version.",
+            "Register the change as a new version.",
         ));
     }
     Ok(())
 }
 
-/// What a tenant has applied stays: its ledger refers to it.
+/// Unregisters a migration. Raises conflict if a tenant has applied it, because the tenant's ledger refers to it.
 pub fn unregister(catalog: &Catalog, _permit: &InstancePermit, version: &str) -> Result<Migration> {
     let version = Version::parse(version)?;
-    let there = || Error::NotFound { what: "migration" };
+    let not_found = || Error::NotFound { what: "migration" };
     let locked = with_lock_wait(LOCK_WAIT, || migrations::lock(catalog, &version.sort_key))?;
-    let migration = locked.ok_or_else(|| being_applied(&version.text))?.ok_or_else(there)?;
-    // By what is committed now, at every isolation level: whoever applied it held the migration.
+    let migration = locked.ok_or_else(|| being_applied(&version.text))?.ok_or_else(not_found)?;
+    // Checks what is committed now, whatever the isolation level: a transaction that applied the migration held a lock
+    // on its row until it ended.
     refuse_applied(&migration.version, applied::tenants_with(&Catalog::latest()?, &migration.version)?)?;
     for id in unfinished::tenants_with(catalog, &migration.version)? {
         if let Some(tenant) = tenants::by_id(catalog, id)? {
@@ -139,7 +143,9 @@ pub fn unregister(catalog: &Catalog, _permit: &InstancePermit, version: &str) ->
         ereport!(
             WARNING,
             PgSqlErrorCode::ERRCODE_WARNING,
-            format!("{unfinished} tenants keep what the first statements of this migration did: see tenant_drift()")
+            format!(
+                "{unfinished} tenants keep the changes of the first statements of this migration: see tenant_drift()"
+            )
         );
     }
     migrations::delete(catalog, &migration.version)?;

@@ -1,4 +1,4 @@
-//! Undoes what was applied to one tenant, by the migrations' down scripts.
+//! Rolls back migrations of one tenant, by running their down scripts.
 
 use super::apply::{self, Outcome};
 use super::script::Script;
@@ -7,21 +7,21 @@ use crate::catalog::tenants::Tenant;
 use crate::catalog::{Catalog, applied, migrations, unfinished, versions};
 use crate::error::{Error, Result};
 
-/// The target that stands for an empty schema, where no migration has that version.
-const NOTHING: &str = "0";
+/// The target for an empty schema, unless a migration has this version.
+const EMPTY_SCHEMA: &str = "0";
 
-/// `tenant` is locked by the caller. Newest first, down to `target`, which stays; what cannot be undone is refused before
-/// anything ran. Repeatable migrations stay as they are.
+/// Rolls back the migrations after `target`, newest first. The caller must have locked the tenant. Raises an error
+/// before anything runs if one of them cannot be rolled back. Repeatable migrations are left as they are.
 pub fn rollback(catalog: &Catalog, tenant: Tenant, target: &str) -> Result<Outcome> {
-    let after = match apply::registered(catalog, target) {
+    let after = match apply::registered_key(catalog, target) {
         Ok(key) => Some(key),
-        Err(_) if target == NOTHING => None,
+        Err(_) if target == EMPTY_SCHEMA => None,
         Err(error) => return Err(error),
     };
     if let Some(unfinished) = unfinished::get(catalog, tenant.id)? {
         return Err(Error::conflict(
-            format!("migration version \"{}\" stopped half way", unfinished.version),
-            "Finish it with tenant_migrate_all(), or take it back with tenant_migration_remove().",
+            format!("migration version \"{}\" is unfinished", unfinished.version),
+            "Finish it with tenant_migrate_all(), or remove it with tenant_migration_remove().",
         ));
     }
     lock::take(&tenant)?;
@@ -33,7 +33,7 @@ pub fn rollback(catalog: &Catalog, tenant: Tenant, target: &str) -> Result<Outco
     if !without.is_empty() {
         return Err(Error::conflict(
             format!("there is no down script for migration version {}", without.join(", ")),
-            "Write a new migration that undoes it.",
+            "Write a new migration that reverts it.",
         ));
     }
     for (migration, script) in undo.iter().rev().zip(scripts.iter().flatten()) {

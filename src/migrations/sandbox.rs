@@ -1,4 +1,5 @@
-//! Runs statements of a migration as its tenant: as the owner role, with its schema first, as its service context.
+//! Runs statements of a migration for a tenant: as the owner role, in the tenant's service context, with the tenant's
+//! schema first in search_path.
 
 use std::ops::Range;
 
@@ -15,27 +16,28 @@ use crate::pg::sandbox::Sandbox;
 use crate::protection::{Watch, grants};
 use crate::schema;
 
-/// Statements that have to run outside a transaction run inside as far as they can: without CONCURRENTLY, or not at all.
+/// Runs a range of the script's statements in the current transaction. Commands that PostgreSQL refuses in a
+/// transaction run without CONCURRENTLY, or are skipped if there is no such variant.
 pub fn run(catalog: &Catalog, tenant: &Tenant, script: &Script, range: Range<usize>) -> Result<()> {
     let owner = owner(tenant)?;
     let search_path = search_path(catalog, tenant)?;
     let mut constraints = Deferrable::of(catalog, tenant)?;
     let watch = Watch::begin();
-    // Queries may do anything, by way of functions, and are not counted by the watch.
+    // A query can call functions that grant privileges, and the watch counts commands only.
     let only_commands =
         script.statements[range.clone()].iter().all(|statement| statement.is_command && !statement.is_single);
     let commands = range.len();
     let _identity = SandboxIdentity::assume(tenant.id)?;
     let mut settings = vec![(c"search_path", search_path.as_str()), (c"row_security", "on")];
     if tenant.status == Status::Suspended {
-        // Parallel workers, which know the settings alone, would find it closed.
+        // Parallel workers know only the settings, by which a suspended tenant is not accessible.
         settings.push((c"max_parallel_workers_per_gather", "0"));
     }
     let sandbox = Sandbox::enter(owner, &settings)?;
     let last = script.place(range.end.saturating_sub(1));
     for index in range {
         let (statement, place) = (&script.statements[index], script.place(index));
-        if let Some(command) = constraints.check_at_once() {
+        if let Some(command) = constraints.set_immediate() {
             sandbox.run(&command, &place)?;
         }
         if statement.is_single {
@@ -43,11 +45,11 @@ pub fn run(catalog: &Catalog, tenant: &Tenant, script: &Script, range: Range<usi
         } else {
             sandbox.run(&statement.text, &place)?;
         }
-        if constraints.may_change_by(&statement.text) {
+        if constraints.may_be_changed_by(&statement.text) {
             constraints = Deferrable::of(catalog, tenant)?;
         }
     }
-    if let Some(command) = constraints.as_declared() {
+    if let Some(command) = constraints.restore() {
         sandbox.run(&command, &last)?;
     }
     drop(sandbox);
@@ -58,12 +60,14 @@ pub fn run(catalog: &Catalog, tenant: &Tenant, script: &Script, range: Range<usi
     }
 }
 
+/// Returns the tenant's owner role. Raises conflict if it does not exist.
 pub fn owner(tenant: &Tenant) -> Result<pgrx::pg_sys::Oid> {
     schema::owner_role_oid(tenant)?.ok_or_else(|| {
-        Error::conflict("the tenant's owner role does not exist", "Repaired the tenant with tenant_repair().")
+        Error::conflict("the tenant's owner role does not exist", "Repair the tenant with tenant_repair().")
     })
 }
 
+/// Returns the search_path for the tenant's migrations.
 pub fn search_path(catalog: &Catalog, tenant: &Tenant) -> Result<String> {
     Ok(format!("{}, {}, pg_temp", quote_identifier(&tenant.schema_name), relations::extension_schema(catalog)?))
 }

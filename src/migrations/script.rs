@@ -1,4 +1,4 @@
-//! A migration's text: its checksum, and its statements as the server's own parser splits them.
+//! A migration's text: its checksum, and its statements, which PostgreSQL's own parser splits.
 
 use sha2::{Digest, Sha256};
 
@@ -6,12 +6,14 @@ use crate::catalog::migrations::Migration;
 use crate::error::{Error, Result};
 use crate::pg::parse_tree::{self, Control, ScriptStatement};
 
-/// SHA-256 of up and down. Line endings do not matter: a checkout on Windows is the same migration.
+/// Returns the SHA-256 of both scripts. Line endings do not matter, so that a checkout on Windows is the same
+/// migration.
 pub fn checksum(up: &str, down: Option<&str>) -> String {
     let mut hash = Sha256::new();
     hash.update(fold_line_endings(up));
     if let Some(down) = down {
-        // A byte that no SQL text holds, so that what moves from one script to the other changes the sum.
+        // A byte that occurs in no SQL text, so that moving a statement from one script to the other changes the
+        // checksum.
         hash.update([0]);
         hash.update(fold_line_endings(down));
     }
@@ -22,22 +24,22 @@ fn fold_line_endings(text: &str) -> String {
     text.replace("\r\n", "\n").replace('\r', "\n")
 }
 
-/// What a tenant's sandbox runs one after the other.
+/// A script as a list of statements, which a sandbox runs one after another.
 pub struct Script {
-    /// What errors call it.
+    /// The script's name in error messages.
     label: String,
     pub statements: Vec<Statement>,
 }
 
 pub struct Statement {
     pub text: String,
-    /// Whether it has to run outside a transaction: only in scripts that are marked so.
+    /// Whether the command must run outside a transaction block. Always false in transactional migrations.
     pub is_single: bool,
-    /// Whether it leaves invalid indexes where it stops half way.
+    /// Whether the command leaves invalid indexes behind if it is interrupted.
     pub builds_indexes: bool,
-    /// Whether it changes a setting for what follows.
+    /// Whether it changes a setting for the statements after it.
     pub is_setting: bool,
-    /// Whether it is a utility command, and not a query.
+    /// Whether it is a utility command, as opposed to a query.
     pub is_command: bool,
 }
 
@@ -54,6 +56,7 @@ impl Script {
         Ok(Some(Script { label, statements: statements(down, migration.transactional)? }))
     }
 
+    /// Describes a statement's position, for error messages.
     pub fn place(&self, index: usize) -> String {
         format!("{}, statement {} of {}", self.label, index + 1, self.statements.len())
     }
@@ -63,14 +66,15 @@ fn label(migration: &Migration) -> String {
     format!("migration version \"{}\" ({})", migration.version, migration.name)
 }
 
-/// The statements of a script. BEGIN at its head and COMMIT at its end say what holds anyway and are left out; other
-/// transaction control is refused, for a migration commits with its ledger row or not at all.
+/// Splits a script into its statements. In a transactional migration, BEGIN at the beginning and COMMIT at the end are
+/// redundant and are removed. Other transaction control is refused, because a migration is committed together with its
+/// ledger row.
 pub fn statements(text: &str, transactional: bool) -> Result<Vec<Statement>> {
     let mut parsed = parse_tree::statements(text)?;
     if parsed.iter().any(|statement| statement.copies_from_client) {
         return Err(Error::invalid(
             "a migration must not contain COPY to or from the client",
-            "Write the rows as INSERT; pg_dump does so with --inserts.",
+            "Write the rows as INSERT statements, as pg_dump does with --inserts.",
         ));
     }
     let is_in_block = match parsed.as_slice() {
@@ -85,9 +89,9 @@ pub fn statements(text: &str, transactional: bool) -> Result<Vec<Statement>> {
         return Err(Error::invalid(
             "a migration must not contain transaction control",
             if transactional {
-                "Leave out BEGIN, COMMIT, ROLLBACK and SAVEPOINT: a migration runs in one transaction."
+                "Remove BEGIN, COMMIT, ROLLBACK and SAVEPOINT: a migration runs in one transaction."
             } else {
-                "Leave out BEGIN, COMMIT, ROLLBACK and SAVEPOINT: each statement is a transaction of its own."
+                "Remove BEGIN, COMMIT, ROLLBACK and SAVEPOINT: each statement runs in its own transaction."
             },
         ));
     }
@@ -101,7 +105,7 @@ pub fn statements(text: &str, transactional: bool) -> Result<Vec<Statement>> {
     Ok(parsed.into_iter().map(statement).collect())
 }
 
-/// Whether there is anything but white space and comments.
+/// Reports whether a text contains anything except white space and comments.
 pub fn has_statements(text: &str) -> Result<bool> {
     Ok(!parse_tree::statements(text)?.is_empty())
 }

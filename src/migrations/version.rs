@@ -4,12 +4,12 @@ use crate::error::{Error, Result};
 
 const MAX_VERSION: usize = 100;
 
-/// What the versions of repeatable migrations begin with, as Flyway's do.
+/// Prefix of the versions of repeatable migrations, as in Flyway.
 const REPEATABLE: &str = "R__";
 
-/// A version as given, and a key that sorts as text in the order of versions: numbers by value, dotted ones part by
-/// part, and before all versions that are not numbers. (Comparing numbers with texts as text would have no order:
-/// 9 < 10, 10 < 1a, 1a < 9.)
+/// A version as written, and a key that sorts as text in the order of versions. Numbers are ordered by value, dotted
+/// numbers part by part. They come before all versions that are not numbers: comparing a number with a text as text
+/// would not be a consistent order (9 < 10, 10 < 1a, 1a < 9).
 #[derive(Debug)]
 pub struct Version {
     pub text: String,
@@ -17,7 +17,7 @@ pub struct Version {
 }
 
 impl Version {
-    /// Whether the migration may change, and is applied again when it has.
+    /// Reports whether the migration is repeatable: its text can be replaced, and it is applied again after that.
     pub fn is_repeatable(&self) -> bool {
         self.text.starts_with(REPEATABLE)
     }
@@ -35,7 +35,8 @@ impl Version {
     }
 }
 
-/// Repeatable ones last; each number as its count of digits, in two digits, and its digits without leading zeros.
+/// Returns the sort key. Repeatable migrations come last. A number is written without leading zeros, after the count of
+/// its digits as three digits.
 fn sort_key(text: &str) -> String {
     if text.starts_with(REPEATABLE) {
         return format!("z{text}");

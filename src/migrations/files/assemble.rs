@@ -1,4 +1,5 @@
-//! From files to migrations: one layout, one migration for each version, with its scripts.
+//! Assembles migrations from files. All files of a directory must have the same format, and each version has one
+//! migration.
 
 use std::collections::BTreeMap;
 
@@ -50,7 +51,7 @@ struct Script {
     text: String,
 }
 
-/// In the order of versions.
+/// Returns the migrations in the order of versions.
 pub fn migrations(files: Vec<File>) -> Result<Vec<Migration>> {
     let files = files.into_iter().map(|file| Ok((parse(&file.name)?, file))).collect::<Result<Vec<_>>>()?;
     let format = common_format(&files)?;
@@ -74,7 +75,8 @@ fn parse(file: &str) -> Result<FileName> {
     names::parse(file).map_err(|hint| Error::invalid(format!("file \"{file}\" is not named like a migration"), hint))
 }
 
-/// Two in one directory are more likely a forgotten marker or a misspelt name than meant so.
+/// Returns the format of all files. Raises an error if they differ, because that is more likely a forgotten marker or a
+/// misspelled name than intended.
 fn common_format(files: &[(FileName, File)]) -> Result<Format> {
     let mut first: Option<(Format, &str)> = None;
     for (name, file) in files {
@@ -106,8 +108,8 @@ fn format(name: &FileName, text: &str) -> Result<Format> {
         (Layout::GolangMigrate, None) => Ok(Format::GolangMigrate),
         (Layout::Flyway, None) => Ok(Format::Flyway),
         (Layout::GolangMigrate | Layout::Flyway, Some(tool)) => Err(Error::invalid(
-            format!("has markers of {}, and not a name of its files", tool.name()),
-            "Name it VERSION_name.sql, or take the markers out.",
+            format!("has markers of {}, but is not named like its files", tool.name()),
+            "Name it VERSION_name.sql, or remove the markers.",
         )),
     }
 }
@@ -117,11 +119,11 @@ fn migration(pair: Pair, format: Format) -> Result<Option<Migration>> {
         return match pair.down {
             None => Ok(None),
             Some(down) => Err(Error::invalid(
-                format!("file \"{}\" undoes version \"{}\", which no file does", down.file, down.version.text),
+                format!("file \"{}\" reverts version \"{}\", which has no up script", down.file, down.version.text),
                 if format == Format::Flyway {
-                    "Put the file that begins with V beside it."
+                    "Add the file of that version whose name begins with V."
                 } else {
-                    "Put the .up.sql file beside it."
+                    "Add the .up.sql file of that version."
                 },
             )),
         };
@@ -133,8 +135,8 @@ fn migration(pair: Pair, format: Format) -> Result<Option<Migration>> {
     Ok(Some(Migration { version: up.version, name: up.name, file: up.file, sections }))
 }
 
-/// A file without a statement is no down script, as with markers.
+/// Returns the down script. As with markers, one without a statement counts as absent.
 fn down(script: Script) -> Result<Option<String>> {
-    let says_something = in_file(&script.file, || script::has_statements(&script.text))?;
-    Ok(says_something.then_some(script.text))
+    let has_statements = in_file(&script.file, || script::has_statements(&script.text))?;
+    Ok(has_statements.then_some(script.text))
 }

@@ -17,13 +17,13 @@ pub struct File {
     pub text: String,
 }
 
-/// In the order of names. What is not called .sql is not looked at, nor are directories.
+/// Returns the directory's .sql files in the order of their names. Skips other files and subdirectories.
 pub fn read(directory: &str) -> Result<Vec<File>> {
     let unreadable = |error: io::Error| {
         Error::invalid(
             format!("cannot read directory \"{directory}\": {}", reason(&error)),
-            "It lies on the server, where the server's own user has to be allowed to read it; a path that does not begin \
-             with / begins at the data directory.",
+            "The directory must be on the server, and readable for the operating system user that runs PostgreSQL. A \
+             relative path begins at the data directory.",
         )
     };
     let mut paths = Vec::new();
@@ -38,7 +38,7 @@ pub fn read(directory: &str) -> Result<Vec<File>> {
     if files.is_empty() {
         return Err(Error::invalid(
             format!("no .sql file in directory \"{directory}\""),
-            "Files in directories below it are not looked at: name the directory that they lie in.",
+            "Subdirectories are not searched: name the directory that contains the files.",
         ));
     }
     Ok(files)
@@ -55,16 +55,16 @@ fn file(path: &Path) -> Result<File> {
         Ok(Contents::NoFile) => return Err(refuse("is not a regular file", "Put a file in its place.")),
         Ok(Contents::TooLarge) => {
             let problem = format!("is larger than {MAX_MEGABYTES} MB");
-            return Err(refuse(&problem, "Divide it into several migrations."));
+            return Err(refuse(&problem, "Split it into several migrations."));
         }
         Err(error) => {
             let problem = format!("cannot be read: {}", reason(&error));
-            return Err(refuse(&problem, "Let the server's own user read it."));
+            return Err(refuse(&problem, "Make it readable for the operating system user that runs PostgreSQL."));
         }
     };
     let text = String::from_utf8(bytes).map_err(|_| refuse("is not UTF-8", "Convert it to UTF-8."))?;
     if text.contains('\0') {
-        return Err(refuse("holds a zero byte", "Convert it to UTF-8."));
+        return Err(refuse("contains a zero byte", "Convert it to UTF-8."));
     }
     let text = text.strip_prefix(BYTE_ORDER_MARK).map(str::to_string).unwrap_or(text);
     Ok(File { name: name.to_string(), text })
@@ -78,7 +78,7 @@ enum Contents {
     TooLarge,
 }
 
-/// Looks before it opens: to open a named pipe would wait for somebody who writes to it.
+/// Reads a file. Checks its type first, because opening a named pipe would wait for a process that writes to it.
 fn contents(path: &Path) -> io::Result<Contents> {
     let metadata = fs::metadata(path)?;
     Ok(if !metadata.is_file() {
@@ -90,7 +90,7 @@ fn contents(path: &Path) -> io::Result<Contents> {
     })
 }
 
-/// Without the number of the system's error that Rust adds.
+/// Returns the error's text without the operating system's error number, which Rust appends.
 fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_string()

@@ -1,4 +1,5 @@
-//! Migration files on the server, as golang-migrate, Flyway, dbmate and goose lay them out, or plain ones.
+//! Loads migration files from a directory on the server: plain SQL files, or those of golang-migrate, Flyway, dbmate or
+//! goose.
 
 mod assemble;
 mod directory;
@@ -11,7 +12,7 @@ use crate::catalog::Catalog;
 use crate::error::Result;
 use crate::pg::context;
 
-/// What became of one migration of a directory.
+/// The result of loading one migration.
 pub struct Loaded {
     pub version: String,
     pub name: String,
@@ -19,7 +20,7 @@ pub struct Loaded {
     pub done: Done,
 }
 
-/// Registers what lies in the directory, in the order of versions: all of it or, with an error, nothing.
+/// Registers the migrations in a directory, in the order of versions. An error rolls back all of them.
 pub fn load(catalog: &Catalog, permit: &InstancePermit, directory: &str) -> Result<Vec<Loaded>> {
     let migrations = assemble::migrations(directory::read(directory)?)?;
     order::check(catalog, &migrations)?;
@@ -38,7 +39,7 @@ fn register(catalog: &Catalog, permit: &InstancePermit, migration: assemble::Mig
     Ok(Loaded { version: row.version, name: row.name, file: migration.file, done })
 }
 
-/// Errors say which file they are about.
+/// Adds the file's name to errors that `run` returns or raises.
 fn in_file<T>(file: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
     let place = format!("file \"{file}\"");
     context::at(&place, run).map_err(|error| error.at(&place))

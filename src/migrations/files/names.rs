@@ -1,13 +1,13 @@
-//! What file names say.
+//! Parses the names of migration files.
 
-/// Which tools write names like it.
+/// The naming scheme of a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
     /// `1_name.up.sql`, `1_name.down.sql`
     GolangMigrate,
     /// `V1__name.sql`, `U1__name.sql`, `R__name.sql`
     Flyway,
-    /// `1_name.sql`: goose's, dbmate's or nobody's, as the text tells.
+    /// `1_name.sql`: of goose, dbmate or no tool, depending on the markers in the text.
     Numbered,
 }
 
@@ -26,13 +26,13 @@ pub struct FileName {
 
 const REPEATABLE: &str = "R__";
 
-/// The error is a hint at how to name it.
+/// Parses a file's name. The error is a hint how to name the file.
 pub fn parse(file: &str) -> Result<FileName, &'static str> {
     let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
     if let Some(description) = stem.strip_prefix(REPEATABLE) {
         let name = words(description, &['_']);
         return if name.is_empty() {
-            Err("Name it R__name.sql: the name tells repeatable migrations apart.")
+            Err("Name it R__name.sql: the name distinguishes repeatable migrations.")
         } else {
             Ok(FileName { layout: Layout::Flyway, part: Part::Up, version: stem.into(), name })
         };
@@ -60,7 +60,7 @@ pub fn parse(file: &str) -> Result<FileName, &'static str> {
 const OTHER: &str = "Name it VERSION_name.sql, VERSION_name.up.sql or V1__name.sql, with a number as version, or move it \
                      out of the directory.";
 
-/// `VERSION_name`, `VERSION-name` or `VERSION`.
+/// Splits `VERSION_name`, `VERSION-name` or `VERSION` into version and name.
 fn numbered(base: &str) -> Result<(String, String), &'static str> {
     let end = base.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(base.len());
     let (version, rest) = base.split_at(end);
@@ -73,7 +73,7 @@ fn numbered(base: &str) -> Result<(String, String), &'static str> {
         Some('-') => &['-', '_'],
         Some(_) => return Err(OTHER),
     };
-    // The day would be taken for a name.
+    // In a date such as 2026-01-31, month and day would be taken for the name.
     let next = rest[1..].split(['_', '-']).next().unwrap_or_default();
     if version.len() == 4 && next.len() == 2 && is_number(next) {
         return Err("Write a date as one number: 20260131_name.sql.");
@@ -89,7 +89,7 @@ fn words(text: &str, separators: &[char]) -> String {
     text.split(separators).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-/// What has no name is called by its version.
+/// Makes the version the name if there is none.
 fn named(layout: Layout, part: Part, version: String, name: String) -> FileName {
     let name = if name.is_empty() { version.clone() } else { name };
     FileName { layout, part, version, name }

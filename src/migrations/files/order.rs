@@ -1,4 +1,4 @@
-//! Whether a directory and what is registered make one sequence.
+//! Checks that the files of a directory and the registered migrations form one sequence.
 
 use std::collections::BTreeSet;
 
@@ -8,31 +8,33 @@ use crate::catalog::{Catalog, applied};
 use crate::error::{Error, Result};
 use crate::migrations::version::Version;
 
-/// Numbers of more digits are dates and times, which have gaps.
+/// Maximum number of digits of a consecutive number. Longer ones are dates and times, which have gaps.
 const MAX_DIGITS: usize = 6;
-/// Of missing numbers, in an error.
+/// Maximum number of ranges of missing numbers in an error message.
 const MAX_RANGES: usize = 5;
 
-/// What has a gap or comes late is refused. Repeatable migrations have no place in the sequence.
+/// Refuses gaps in the sequence, and new migrations that come before applied ones. Repeatable migrations are not part
+/// of the sequence.
 pub fn check(catalog: &Catalog, files: &[Migration]) -> Result<()> {
     let registered: Vec<Registered> =
-        migrations::registered(catalog)?.into_iter().filter(|there| !there.repeatable).collect();
+        migrations::registered(catalog)?.into_iter().filter(|migration| !migration.repeatable).collect();
     let files: Vec<&Migration> = files.iter().filter(|file| !file.version.is_repeatable()).collect();
     refuse_missing_numbers(&files, &registered)?;
     refuse_missing_files(&files, &registered)?;
-    refuse_latecomers(catalog, &files, &registered)
+    refuse_late_versions(catalog, &files, &registered)
 }
 
-/// 1, 2, 4: where all files are numbered so.
+/// Refuses gaps such as in 1, 2, 4, if all files have consecutive numbers.
 fn refuse_missing_numbers(files: &[&Migration], registered: &[Registered]) -> Result<()> {
-    let Some(mut there) = files.iter().map(|file| small_number(&file.version.text)).collect::<Option<BTreeSet<u32>>>()
+    let Some(mut numbers) =
+        files.iter().map(|file| small_number(&file.version.text)).collect::<Option<BTreeSet<u32>>>()
     else {
         return Ok(());
     };
-    there.extend(registered.iter().filter_map(|migration| small_number(&migration.version)));
-    let gaps: Vec<(u32, u32)> = there
+    numbers.extend(registered.iter().filter_map(|migration| small_number(&migration.version)));
+    let gaps: Vec<(u32, u32)> = numbers
         .iter()
-        .zip(there.iter().skip(1))
+        .zip(numbers.iter().skip(1))
         .filter(|(before, after)| *before + 1 < **after)
         .map(|(before, after)| (before + 1, after - 1))
         .collect();
@@ -46,7 +48,7 @@ fn refuse_missing_numbers(files: &[&Migration], registered: &[Registered]) -> Re
     }
     Err(Error::invalid(
         format!("there is no migration with version {missing}"),
-        "Put the file there; where a number was left out on purpose, an empty one.",
+        "Add the file, or an empty file if the number was skipped on purpose.",
     ))
 }
 
@@ -54,30 +56,33 @@ fn small_number(version: &str) -> Option<u32> {
     (version.len() <= MAX_DIGITS && version.bytes().all(|b| b.is_ascii_digit())).then(|| version.parse().ok()).flatten()
 }
 
-/// What is registered and newer may come from a newer checkout.
+/// Refuses a directory that lacks the file of a registered migration. A migration newer than all files is accepted,
+/// because it may have been registered from a newer checkout.
 fn refuse_missing_files(files: &[&Migration], registered: &[Registered]) -> Result<()> {
     let keys: BTreeSet<&str> = files.iter().map(|file| file.version.sort_key.as_str()).collect();
     let Some(newest) = keys.last() else {
         return Ok(());
     };
-    let lost = registered.iter().find(|there| there.sort_key.as_str() < *newest && !keys.contains(&*there.sort_key));
-    let Some(lost) = lost else {
+    let is_missing =
+        |migration: &&Registered| migration.sort_key.as_str() < *newest && !keys.contains(&*migration.sort_key);
+    let Some(missing) = registered.iter().find(is_missing) else {
         return Ok(());
     };
     Err(Error::conflict(
-        format!("migration version \"{}\" ({}) is registered and has no file", lost.version, lost.name),
-        "Put its file back, or remove it with tenant_migration_remove() if no tenant has applied it.",
+        format!("migration version \"{}\" ({}) is registered and has no file", missing.version, missing.name),
+        "Restore its file, or remove it with tenant_migration_remove() if no tenant has applied it.",
     ))
 }
 
-/// A new version that some tenants would apply behind later ones, and others before them.
-fn refuse_latecomers(catalog: &Catalog, files: &[&Migration], registered: &[Registered]) -> Result<()> {
-    let is_new = |version: &Version| registered.iter().all(|there| there.sort_key != version.sort_key);
+/// Refuses a new version before one that tenants have applied: these tenants would apply it after the later version,
+/// other tenants before that.
+fn refuse_late_versions(catalog: &Catalog, files: &[&Migration], registered: &[Registered]) -> Result<()> {
+    let is_new = |version: &Version| registered.iter().all(|migration| migration.sort_key != version.sort_key);
     let Some(first) = files.iter().find(|file| is_new(&file.version)) else {
         return Ok(());
     };
-    // Without later ones there is no need to look through the ledger.
-    if registered.iter().all(|there| there.sort_key < first.version.sort_key) {
+    // If no later version is registered, there is no need to read the ledgers.
+    if registered.iter().all(|migration| migration.sort_key < first.version.sort_key) {
         return Ok(());
     }
     let Some((newest, tenants)) = applied::newest_behind(catalog, &first.version.sort_key)? else {
