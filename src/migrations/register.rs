@@ -75,8 +75,8 @@ pub fn register(catalog: &Catalog, _permit: &InstancePermit, new: &Registration)
             && new.transactional.is_none_or(|transactional| transactional == existing.transactional)
     };
     match migrations::by_sort_key(catalog, &version.sort_key)? {
-        // Without locking the row: a transaction that applies the migration may be waiting for a tenant, and this
-        // transaction may have locked other versions, for which that transaction would wait.
+        // The row is not locked if nothing changes: to wait for a lock on it could be a deadlock, because the
+        // transaction that holds the lock may be waiting for a tenant that this transaction has locked.
         Some(existing) if is_unchanged(&existing) => return Ok((existing, Done::Unchanged)),
         _ => {}
     }

@@ -16,8 +16,8 @@ use crate::pg::sandbox::Sandbox;
 use crate::protection::{Watch, grants};
 use crate::schema;
 
-/// Runs a range of the script's statements in the current transaction. Commands that PostgreSQL refuses in a
-/// transaction run without CONCURRENTLY, or are skipped if there is no such variant.
+/// Runs a range of the script's statements in the current transaction. Of the commands that PostgreSQL refuses in a
+/// transaction block, VACUUM, REINDEX and CLUSTER are skipped, and the others run without CONCURRENTLY.
 pub fn run(catalog: &Catalog, tenant: &Tenant, script: &Script, range: Range<usize>) -> Result<()> {
     let owner = owner(tenant)?;
     let search_path = search_path(catalog, tenant)?;
