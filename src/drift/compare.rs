@@ -1,4 +1,4 @@
-//! Two lists of things side by side.
+//! Compares two descriptions of a schema.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -20,12 +20,12 @@ impl Difference<'_> {
     }
 }
 
-/// What differs, by object. Of a thing that is missing or unexpected as a whole, its parts are not told; nor is anything
-/// told of what is ignored, and of its parts.
+/// Returns the differences, ordered by object. If an object is missing or unexpected as a whole, its parts are omitted.
+/// Ignored objects and their parts are omitted too.
 pub fn differences<'a>(expected: &'a [Thing], found: &'a [Thing], ignored: &HashSet<&str>) -> Vec<Difference<'a>> {
     let (expected, found) = (by_object(expected), by_object(found));
     let objects: BTreeSet<&str> = expected.keys().chain(found.keys()).copied().collect();
-    let is_lone = |object: &str| expected.contains_key(object) != found.contains_key(object);
+    let is_on_one_side = |object: &str| expected.contains_key(object) != found.contains_key(object);
     let is_ignored = |object: &str| {
         let mut next = Some(object);
         while let Some(object) = next {
@@ -39,9 +39,9 @@ pub fn differences<'a>(expected: &'a [Thing], found: &'a [Thing], ignored: &Hash
     let mut differences = Vec::new();
     for object in objects {
         let (wanted, got) = (expected.get(object), found.get(object));
-        let is_part_of_lone = wanted.iter().chain(got.iter()).any(|thing| is_lone(&thing.parent));
+        let is_part_of_omitted = wanted.iter().chain(got.iter()).any(|thing| is_on_one_side(&thing.parent));
         if wanted.map(|thing| &thing.definition) != got.map(|thing| &thing.definition)
-            && !is_part_of_lone
+            && !is_part_of_omitted
             && !is_ignored(object)
         {
             let definition = |thing: &&'a Thing| &thing.definition;
@@ -51,8 +51,8 @@ pub fn differences<'a>(expected: &'a [Thing], found: &'a [Thing], ignored: &Hash
     differences
 }
 
-/// What came, went or changed from one list to the other.
-pub fn touched(before: Vec<Thing>, after: Vec<Thing>) -> Vec<Thing> {
+/// Returns the things that were created, dropped or changed between the two lists.
+pub fn changed(before: Vec<Thing>, after: Vec<Thing>) -> Vec<Thing> {
     let (old, new): (HashSet<Thing>, HashSet<Thing>) = (before.into_iter().collect(), after.into_iter().collect());
     old.symmetric_difference(&new).cloned().collect()
 }

@@ -1,7 +1,8 @@
-//! What a tenant's schema is, beside what its ledger says it should be.
+//! Drift: compares a tenant's schema with what it should be according to the tenant's ledger.
 //!
-//! The ledger is replayed into the schema of a scratch tenant that nobody sees, and what came of it is compared with what
-//! the tenant has. Tenants with the same ledger share a scratch tenant, and a hash tells which of them to look at closer.
+//! The ledger is replayed into a scratch schema, which no other session can see, and the result is compared with the
+//! tenant's schema. Tenants with the same ledger share the result. A hash shows which tenants need a detailed
+//! comparison.
 
 mod compare;
 mod scratch;
@@ -10,7 +11,7 @@ use std::collections::HashSet;
 
 use pgrx::{PgSqlErrorCode, Uuid};
 
-use self::scratch::{Expected, Scratches};
+use self::scratch::{Expected, ExpectedByLedger};
 use crate::access::{Instance, InstancePermit, Permit};
 use crate::catalog::applied::{self, Entry};
 use crate::catalog::fingerprints::{self, Names};
@@ -30,71 +31,77 @@ pub struct Drift {
     pub found: Option<String>,
 }
 
+/// Returns the drift of one tenant.
 pub fn of_tenant(catalog: &Catalog, permit: &Permit<Instance>) -> Result<Vec<Drift>> {
-    look(catalog, &mut Scratches::default(), permit.tenant().id)
+    compare_locked(catalog, &mut ExpectedByLedger::default(), permit.tenant().id)
 }
 
-/// What the server says of tables that somebody else is altering or dropping: they are locked, or gone half way through.
-const DISTURBED: [PgSqlErrorCode; 2] =
+/// Errors that PostgreSQL raises about tables that another transaction is altering or dropping: they are locked, or
+/// disappear while they are being described.
+const CONCURRENT_CHANGE: [PgSqlErrorCode; 2] =
     [PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, PgSqlErrorCode::ERRCODE_INTERNAL_ERROR];
-/// Shorter than deadlock_timeout, so that nobody else's migration is ended for our sake.
+/// Limit on lock waits while hashes are compared. Shorter than deadlock_timeout, so that the deadlock detector cancels
+/// no other session's migration because of this session.
 const LOCK_WAIT: &str = "100ms";
-/// With a tenant that has to be looked at closer.
+/// Limit on lock waits in the detailed comparison of one tenant.
 const LOCK_WAIT_FOR_ONE: &str = "2s";
 
-/// Of all tenants that are not deleted, oldest first.
+/// Returns the drift of all tenants that are not deleted, oldest tenant first.
 pub fn of_fleet(catalog: &Catalog, _permit: &InstancePermit) -> Result<Vec<Drift>> {
-    let mut scratches = Scratches::default();
+    let mut by_ledger = ExpectedByLedger::default();
     let mut found = Vec::new();
     for tenant in tenants::list(catalog)? {
-        // What was read of a tenant is given back before the next: memory, and the locks of what views are made of.
-        let seen = attempt(|| rolled_back(|| is_as_expected(catalog, &mut scratches, &tenant)), &DISTURBED)?;
-        if seen != Some(true) {
-            let look = || look(catalog, &mut scratches, tenant.id);
-            found.extend(with_lock_wait(LOCK_WAIT_FOR_ONE, look)?.unwrap_or_else(|| vec![locked(&tenant)]));
+        // Rolling back after each tenant frees its memory, and releases the locks on the relations that its views use.
+        let as_expected =
+            attempt(|| rolled_back(|| is_as_expected(catalog, &mut by_ledger, &tenant)), &CONCURRENT_CHANGE)?;
+        if as_expected != Some(true) {
+            let compare = || compare_locked(catalog, &mut by_ledger, tenant.id);
+            found.extend(with_lock_wait(LOCK_WAIT_FOR_ONE, compare)?.unwrap_or_else(|| vec![locked(&tenant)]));
         }
     }
     Ok(found)
 }
 
-/// By the hash alone. It may be wrong in saying no: the tenant may have been migrated between two statements.
-fn is_as_expected(catalog: &Catalog, scratches: &mut Scratches, tenant: &Tenant) -> Result<bool> {
-    let patience = guc::Scope::open();
-    patience.set(c"lock_timeout", LOCK_WAIT)?;
+/// Reports whether the schema's hash is the expected one. May wrongly return false, because the tenant may be migrated
+/// between two statements.
+fn is_as_expected(catalog: &Catalog, by_ledger: &mut ExpectedByLedger, tenant: &Tenant) -> Result<bool> {
+    let settings = guc::Scope::open();
+    settings.set(c"lock_timeout", LOCK_WAIT)?;
     let ledger = applied::ledger(catalog, tenant.id)?;
     if !ledger.iter().all(Entry::is_current) || unfinished::get(catalog, tenant.id)?.is_some() {
         return Ok(false);
     }
     let found = fingerprints::hash(catalog, &names(tenant))?;
-    let expected = scratches.expected(catalog, ledger, tenant.id)?;
+    let expected = by_ledger.expected(catalog, ledger, tenant.id)?;
     Ok(found.is_some() && expected.is_some_and(|expected| expected.hash == found))
 }
 
+/// Returns a row which says that the tenant could not be compared.
 fn locked(tenant: &Tenant) -> Drift {
     let object = format!("schema {}", tenant.schema_name);
     let (tenant_id, slug) = (tenant.id, tenant.slug.clone());
     Drift { tenant_id, slug, object, problem: "locked", expected: None, found: None }
 }
 
-/// While nobody migrates the tenant.
-fn look(catalog: &Catalog, scratches: &mut Scratches, tenant_id: Uuid) -> Result<Vec<Drift>> {
+/// Locks the tenant's row, so that no other session migrates it, and compares in detail.
+fn compare_locked(catalog: &Catalog, by_ledger: &mut ExpectedByLedger, tenant_id: Uuid) -> Result<Vec<Drift>> {
     rolled_back(|| match tenants::lock(catalog, tenant_id)? {
-        Some(tenant) => compare_all(catalog, scratches, &tenant),
+        Some(tenant) => compare_in_detail(catalog, by_ledger, &tenant),
         None => Ok(Vec::new()),
     })
 }
 
-fn compare_all(catalog: &Catalog, scratches: &mut Scratches, tenant: &Tenant) -> Result<Vec<Drift>> {
+fn compare_in_detail(catalog: &Catalog, by_ledger: &mut ExpectedByLedger, tenant: &Tenant) -> Result<Vec<Drift>> {
     let ledger = applied::ledger(catalog, tenant.id)?;
     let mut drift = of_ledger(catalog, tenant, &ledger)?;
-    let Some(Expected { things, touched, .. }) = scratches.expected(catalog, ledger, tenant.id)? else {
-        return Err(Error::conflict("a migration was changed meanwhile", "Call the function again."));
+    let Some(Expected { things, undetermined, .. }) = by_ledger.expected(catalog, ledger, tenant.id)? else {
+        return Err(Error::conflict("a migration was changed by a concurrent transaction", "Call the function again."));
     };
     let names = names(tenant);
     let found = fingerprints::things(catalog, &names)?;
     let expected = fingerprints::also_neutral(catalog, &names, things)?;
-    let touched = fingerprints::also_neutral(catalog, &names, touched)?;
-    let ignored: HashSet<&str> = touched.iter().map(|thing| thing.object.as_str()).collect();
+    let undetermined = fingerprints::also_neutral(catalog, &names, undetermined)?;
+    let ignored: HashSet<&str> = undetermined.iter().map(|thing| thing.object.as_str()).collect();
     let put_back = |text: &String| names.put_back(text);
     drift.extend(compare::differences(&expected, &found, &ignored).into_iter().map(|difference| Drift {
         tenant_id: tenant.id,
@@ -107,8 +114,8 @@ fn compare_all(catalog: &Catalog, scratches: &mut Scratches, tenant: &Tenant) ->
     Ok(drift)
 }
 
-/// Migrations of which it cannot be said what the schema should be: one whose text has changed since it was applied, as
-/// repeatable ones do, and one that stopped half way.
+/// Returns rows for migrations whose result cannot be determined: those whose text has changed since they were applied,
+/// which is common for repeatable migrations, and unfinished ones.
 fn of_ledger(catalog: &Catalog, tenant: &Tenant, ledger: &[Entry]) -> Result<Vec<Drift>> {
     let row = |version: &str, problem, expected: String, found: String| Drift {
         tenant_id: tenant.id,

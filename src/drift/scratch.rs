@@ -1,4 +1,4 @@
-//! Scratch tenants: made like any other, migrated as a ledger says, looked at, and rolled back.
+//! Scratch schemas: a tenant is provisioned like any other, migrated according to a ledger, described, and rolled back.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
@@ -20,22 +20,22 @@ use crate::tenants;
 pub struct Expected {
     pub hash: Option<String>,
     pub things: Vec<Thing>,
-    /// What was made or changed by migrations whose text is not any more the one that was applied: of these nobody knows
-    /// what they should be.
-    pub touched: Vec<Thing>,
+    /// Objects created or changed by migrations whose text is no longer the one that was applied. What these should be
+    /// cannot be determined.
+    pub undetermined: Vec<Thing>,
 }
 
-/// What came of each ledger so far; `None` where it changed while it was replayed.
+/// The result of each ledger that has been replayed; `None` if a migration was changed during the replay.
 #[derive(Default)]
-pub struct Scratches(HashMap<Vec<Entry>, Option<Expected>>);
+pub struct ExpectedByLedger(HashMap<Vec<Entry>, Option<Expected>>);
 
-impl Scratches {
-    /// What the schema of `like` should be, which has this ledger.
+impl ExpectedByLedger {
+    /// Returns what the schema of tenant `like`, which has this ledger, should be.
     pub fn expected(&mut self, catalog: &Catalog, ledger: Vec<Entry>, like: Uuid) -> Result<Option<&Expected>> {
         let expected = match self.0.entry(ledger) {
             Slot::Occupied(slot) => slot.into_mut(),
             Slot::Vacant(slot) => {
-                let expected = replayed(catalog, slot.key(), like)?;
+                let expected = replay(catalog, slot.key(), like)?;
                 slot.insert(expected)
             }
         };
@@ -43,19 +43,20 @@ impl Scratches {
     }
 }
 
-fn replayed(catalog: &Catalog, ledger: &[Entry], like: Uuid) -> Result<Option<Expected>> {
+/// Replays a ledger into a scratch schema and describes the result.
+fn replay(catalog: &Catalog, ledger: &[Entry], like: Uuid) -> Result<Option<Expected>> {
     rolled_back(|| {
-        // What migrations say was said to who applied them.
+        // The caller of tenant_drift() does not want to see the notices of migrations.
         let quiet = guc::Scope::open();
         quiet.set(c"client_min_messages", "error")?;
         let scratch = create(catalog)?;
         let names = names(&scratch);
         let id = scratch.id;
-        let mut touched = Vec::new();
+        let mut undetermined = Vec::new();
         if ledger.iter().all(Entry::is_current) {
             migrations::replay(catalog, scratch, like, None)?;
         } else {
-            touched = replay_watching(catalog, scratch, ledger, like)?;
+            undetermined = replay_and_compare(catalog, scratch, ledger, like)?;
         }
         let replayed = applied::ledger(catalog, id)?;
         let texts = |ledger: &[Entry]| -> Vec<_> {
@@ -65,30 +66,31 @@ fn replayed(catalog: &Catalog, ledger: &[Entry], like: Uuid) -> Result<Option<Ex
             return Ok(None);
         }
         let hash = fingerprints::hash(catalog, &names)?;
-        Ok(Some(Expected { hash, things: fingerprints::things(catalog, &names)?, touched }))
+        Ok(Some(Expected { hash, things: fingerprints::things(catalog, &names)?, undetermined }))
     })
 }
 
-/// As every tenant begins, without members.
+/// Provisions the scratch tenant, without members.
 fn create(catalog: &Catalog) -> Result<Tenant> {
     let id = ids::new();
     let slug = Slug::parse(&format!("scratch-{}", ids::hex(id)))?;
     tenants::provision(catalog, Some(id), Some(slug), "scratch", None)
 }
 
-/// What the migrations changed that are not what `like` applied.
-fn replay_watching(catalog: &Catalog, scratch: Tenant, ledger: &[Entry], like: Uuid) -> Result<Vec<Thing>> {
+/// Replays a ledger, and returns what was created or changed by migrations whose text has changed since `like` applied
+/// them.
+fn replay_and_compare(catalog: &Catalog, scratch: Tenant, ledger: &[Entry], like: Uuid) -> Result<Vec<Thing>> {
     let names = names(&scratch);
     let mut scratch = scratch;
-    let mut touched = Vec::new();
+    let mut undetermined = Vec::new();
     for migration in catalog::migrations::applied(catalog, like, None)? {
         let changed = ledger.iter().any(|entry| entry.version == migration.version && !entry.is_current());
         let before = if changed { fingerprints::things(catalog, &names)? } else { Vec::new() };
         scratch = migrations::apply(catalog, scratch, std::slice::from_ref(&migration), None)?;
         if changed {
             let after = fingerprints::things(catalog, &names)?;
-            touched.extend(compare::touched(before, after));
+            undetermined.extend(compare::changed(before, after));
         }
     }
-    Ok(touched)
+    Ok(undetermined)
 }
