@@ -1,4 +1,4 @@
-//! Who is an instance admin.
+//! Grants and revokes instance admin.
 
 use pgrx::Uuid;
 
@@ -7,10 +7,12 @@ use crate::catalog::Catalog;
 use crate::catalog::instance_admins::{self, InstanceAdmin};
 use crate::error::{Error, Result};
 
+/// Makes a user an instance admin.
 pub fn grant(catalog: &Catalog, permit: &InstancePermit, user_id: Uuid) -> Result<Option<InstanceAdmin>> {
     instance_admins::grant(catalog, user_id, permit.user())
 }
 
+/// Revokes instance admin. Raises not_found if the user is not an instance admin.
 pub fn revoke(catalog: &Catalog, _permit: &InstancePermit, user_id: Uuid) -> Result<InstanceAdmin> {
     instance_admins::revoke(catalog, user_id)?.ok_or(Error::NotFound { what: "instance admin" })
 }

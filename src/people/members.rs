@@ -1,4 +1,4 @@
-//! Who belongs to a tenant: each change is made under the tenant's lock, and an admin is always left.
+//! Members of a tenant. Each change is made under the lock on the tenant's row, and a tenant always keeps an admin.
 
 use pgrx::Uuid;
 
@@ -8,23 +8,24 @@ use crate::catalog::members::{self, Assignment};
 use crate::error::{Error, Result};
 use crate::model::Role;
 
+/// Makes a user tenant admin.
 pub fn promote(catalog: &Catalog, permit: &Permit<Manage>, user_id: Uuid) -> Result<Assignment> {
     assign(catalog, permit, user_id, Role::Admin)
 }
 
-/// Also the way to change a role; the last admin stays one.
+/// Adds a member or changes a member's role. Raises conflict if that would demote the last admin.
 pub fn add(catalog: &Catalog, permit: &Permit<Manage>, user_id: Uuid, role: &str) -> Result<Assignment> {
     let role = Role::parse(role)?;
     if role > permit.role() {
-        return Err(Error::forbidden("grant a role above the own", "Ask a tenant_admin of the tenant."));
+        return Err(Error::forbidden("grant a role above your own", "Ask a tenant_admin of the tenant."));
     }
     if role < Role::Admin {
-        keep_an_admin(catalog, permit.tenant().id, user_id)?;
+        refuse_last_admin(catalog, permit.tenant().id, user_id)?;
     }
     assign(catalog, permit, user_id, role)
 }
 
-/// Only from `role`, where one is given.
+/// Removes a member. With `role`, raises not_found if the member has another role.
 pub fn remove(catalog: &Catalog, permit: &Permit<Manage>, user_id: Uuid, role: Option<Role>) -> Result<Assignment> {
     let tenant_id = permit.tenant().id;
     let what = if role == Some(Role::Admin) { "admin" } else { "member" };
@@ -32,11 +33,12 @@ pub fn remove(catalog: &Catalog, permit: &Permit<Manage>, user_id: Uuid, role: O
         Some(member) if role.is_none_or(|role| role == member.role) => {}
         _ => return Err(Error::NotFound { what }),
     }
-    end(catalog, tenant_id, user_id, what)
+    end_membership(catalog, tenant_id, user_id, what)
 }
 
+/// Removes the current user.
 pub fn leave(catalog: &Catalog, permit: &Permit<Leave>, user: &UserPermit) -> Result<Assignment> {
-    end(catalog, permit.tenant().id, user.user(), "member")
+    end_membership(catalog, permit.tenant().id, user.user(), "member")
 }
 
 fn assign(catalog: &Catalog, permit: &Permit<Manage>, user_id: Uuid, role: Role) -> Result<Assignment> {
@@ -44,18 +46,18 @@ fn assign(catalog: &Catalog, permit: &Permit<Manage>, user_id: Uuid, role: Role)
         .ok_or_else(|| Error::internal("an assignment returned no row"))
 }
 
-fn end(catalog: &Catalog, tenant_id: Uuid, user_id: Uuid, what: &'static str) -> Result<Assignment> {
-    keep_an_admin(catalog, tenant_id, user_id)?;
+fn end_membership(catalog: &Catalog, tenant_id: Uuid, user_id: Uuid, what: &'static str) -> Result<Assignment> {
+    refuse_last_admin(catalog, tenant_id, user_id)?;
     members::remove(catalog, tenant_id, user_id)?.ok_or(Error::NotFound { what })
 }
 
-/// Refuses if the user is the tenant's last admin.
-fn keep_an_admin(catalog: &Catalog, tenant_id: Uuid, user_id: Uuid) -> Result<()> {
+/// Raises conflict if the user is the tenant's last admin.
+fn refuse_last_admin(catalog: &Catalog, tenant_id: Uuid, user_id: Uuid) -> Result<()> {
     let admins = members::lock_admins(catalog, tenant_id)?;
     let is_admin = members::get(catalog, tenant_id, user_id)?.is_some_and(|member| member.role == Role::Admin);
     if is_admin && admins <= 1 {
         return Err(Error::conflict(
-            "the last admin of a tenant must stay",
+            "cannot remove the last admin of a tenant",
             "Assign another admin first, with tenant_assign_admin().",
         ));
     }
