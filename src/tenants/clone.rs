@@ -1,4 +1,4 @@
-//! A new tenant like another one.
+//! Clones a tenant.
 
 use super::lifecycle::refuse_deleted;
 use super::provision::provision;
@@ -9,33 +9,33 @@ use crate::error::{Error, Result};
 use crate::model::{self, Role, Slug};
 use crate::{migrations, schema};
 
-/// The arguments of `tenant_clone`, but for the source.
-pub struct Cloning {
+/// The arguments of `tenant_clone()` except the source.
+pub struct CloneOptions {
     pub slug: Option<String>,
     pub name: Option<String>,
     pub with_data: bool,
 }
 
-/// The schema comes from the source's ledger, so that what refers to the inside of one schema refers to the inside of the
-/// other; the rows, if wanted, from its tables.
-pub fn clone(catalog: &Catalog, permit: &Permit<Instance>, wanted: Cloning) -> Result<Tenant> {
+/// Creates a tenant like the permit's one. Its schema is created by replaying the source's ledger, so that references
+/// within the source's schema become references within the new one. The rows are copied if wanted.
+pub fn clone(catalog: &Catalog, permit: &Permit<Instance>, options: CloneOptions) -> Result<Tenant> {
     let source = permit.tenant();
     refuse_deleted(source)?;
     if let Some(unfinished) = unfinished::get(catalog, source.id)? {
         return Err(Error::conflict(
-            format!("migration version \"{}\" stopped half way", unfinished.version),
+            format!("migration version \"{}\" is unfinished", unfinished.version),
             "Finish it with tenant_migrate_all().",
         ));
     }
-    let slug = wanted.slug.as_deref().map(Slug::parse).transpose()?;
-    let name = wanted.name.unwrap_or_else(|| source.name.clone());
+    let slug = options.slug.as_deref().map(Slug::parse).transpose()?;
+    let name = options.name.unwrap_or_else(|| source.name.clone());
     let name = model::tenant_name(&name)?;
-    // Others that migrate the source would change what is being copied.
+    // Another session that migrates the source would change what is being copied.
     migrations::take_lock(source)?;
     let user = permit.caller().user();
     let tenant = provision(catalog, None, slug, name, Some(source.metadata.clone()))?;
     let tenant = migrations::replay(catalog, tenant, source.id, user)?;
-    if wanted.with_data {
+    if options.with_data {
         schema::copy_rows(catalog, source, &tenant)?;
     }
     if let Some(user) = user {

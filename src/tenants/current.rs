@@ -1,4 +1,4 @@
-//! The current tenant of a session, and the search_path that goes with it.
+//! Sets and resets the current tenant of a session, and its search_path.
 
 use pgrx::Uuid;
 use pgrx::spi::quote_identifier;
@@ -12,7 +12,8 @@ use crate::model::ids;
 use crate::pg::guc::{self, Lifetime};
 use crate::settings::{CHOICE, Choice, PATHS, Paths, TENANT_ID};
 
-/// No slug can be read as a uuid, so the text decides.
+/// Makes a tenant the current one, by slug or by id as text. This is unambiguous, because no slug can be read as a
+/// uuid.
 pub fn set_current_by_text(tenant: &str, lifetime: Lifetime) -> Result<Tenant> {
     match ids::parse(&"", tenant) {
         Ok(Some(id)) => set_current_by_id(id, lifetime),
@@ -20,12 +21,13 @@ pub fn set_current_by_text(tenant: &str, lifetime: Lifetime) -> Result<Tenant> {
     }
 }
 
+/// Makes a tenant the current one, by id.
 pub fn set_current_by_id(tenant_id: Uuid, lifetime: Lifetime) -> Result<Tenant> {
     set_current(|catalog| authorize(catalog, Some(tenant_id), "use this tenant"), lifetime)
 }
 
 fn set_current(find: impl FnOnce(&Catalog) -> Result<Permit<See>>, lifetime: Lifetime) -> Result<Tenant> {
-    // Read and set outside the catalog's scope, which has a search_path of its own.
+    // search_path is read and set outside the catalog's scope, which has its own search_path.
     let before = path_before()?;
     let permit = find(&Catalog::latest()?)?;
     let caller = permit.caller();
@@ -40,6 +42,7 @@ fn set_current(find: impl FnOnce(&Catalog) -> Result<Permit<See>>, lifetime: Lif
     Ok(tenant)
 }
 
+/// Clears the current tenant, and restores the search_path.
 pub fn reset_current() -> Result<()> {
     let before = path_before()?;
     for setting in [TENANT_ID, CHOICE, PATHS] {
@@ -48,7 +51,7 @@ pub fn reset_current() -> Result<()> {
     guc::set(c"search_path", &before, Lifetime::Session)
 }
 
-/// The search_path that `tenant_set_current` found; as it is, where somebody changed it since.
+/// Returns the search_path from before `tenant_set_current()`, or the present one if it has been changed since.
 fn path_before() -> Result<String> {
     let path = guc::get("search_path")?.unwrap_or_default();
     Ok(match Paths::kept() {
@@ -57,8 +60,8 @@ fn path_before() -> Result<String> {
     })
 }
 
-/// The tenant's schema first and temporary objects last: otherwise one that another user of the connection left behind would be
-/// found in place of a table of the tenant's, or of a shared one.
+/// Returns a search_path with the tenant's schema first and temporary objects last. Otherwise a temporary table that
+/// another user of the connection has left behind would be found instead of a table of the tenant or a shared table.
 fn path_of(schema: &str, before: &str) -> Result<String> {
     let is_temporary = |name: &String| name == "pg_temp" || name.starts_with("pg_temp_");
     let others = guc::names_in_list(before)?.into_iter().filter(|name| !is_temporary(name));

@@ -1,4 +1,4 @@
-//! Tenants deleted: for good, or so that they can be restored.
+//! Deletes tenants, permanently or so that they can be restored.
 
 use super::removal;
 use crate::access::{Instance, Permit, SoftDelete};
@@ -8,12 +8,13 @@ use crate::error::{Error, Result};
 use crate::model::Status;
 use crate::{migrations, schema};
 
+/// Permanently deletes a tenant.
 pub fn delete(catalog: &Catalog, permit: Permit<Instance>) -> Result<Tenant> {
     destroy(catalog, permit.into_tenant())
 }
 
-/// For good, of a tenant that the caller has locked. What the catalog knows of the tenant goes first: nobody reaches what is
-/// removed after that, or may be left.
+/// Permanently deletes a tenant that the caller has locked. Deletes its catalog rows first: the objects that are
+/// removed after that, now or by the removal worker, are then no longer accessible.
 pub fn destroy(catalog: &Catalog, tenant: Tenant) -> Result<Tenant> {
     refuse_default(&tenant)?;
     if schema::owner_role_oid(&tenant)?.is_some() {
@@ -23,13 +24,14 @@ pub fn destroy(catalog: &Catalog, tenant: Tenant) -> Result<Tenant> {
     if schema::drop_with_dependents(catalog, &tenant)? {
         removal::remove_owner_role(catalog, tenant.id)?;
     } else {
-        schema::close(catalog, &tenant)?;
-        removal::leave_schema(catalog, tenant.id)?;
+        schema::revoke_access(catalog, &tenant)?;
+        removal::request_schema_removal(catalog, tenant.id)?;
     }
-    removal::remove_rows_elsewhere(catalog, tenant.id)?;
+    removal::remove_shared_rows(catalog, tenant.id)?;
     Ok(tenant)
 }
 
+/// Marks a tenant as deleted. Does nothing if it is deleted already.
 pub fn soft_delete(catalog: &Catalog, permit: Permit<SoftDelete>) -> Result<Tenant> {
     let tenant = permit.into_tenant();
     if tenant.status == Status::Deleted {

@@ -1,4 +1,4 @@
-//! Tenants found, changed, made the default, suspended, restored.
+//! Finds, updates, suspends and restores tenants, and sets the default tenant.
 
 use pgrx::{PgSqlErrorCode, PgTryBuilder, Uuid};
 
@@ -10,13 +10,14 @@ use crate::error::{Error, Result};
 use crate::model::{self, Slug, Status, ids};
 use crate::pg::Jsonb;
 
-/// An outsider learns from no slug whether it is in use: only tenants that the caller may know are looked at.
+/// Returns a permit for the tenant with this slug. Searches only tenants that the caller may see, so that an outsider
+/// does not learn whether a slug is in use.
 pub fn find_by_slug(catalog: &Catalog, slug: &str) -> Result<Permit<See>> {
     let id = match Slug::parse(slug).ok() {
         Some(slug) => id_by_slug(catalog, slug.as_str())?,
         None => None,
     };
-    // A nil id belongs to no tenant that could be created by accident, and is authorized like any other.
+    // Authorizing a new id, which belongs to no tenant, raises the same error as for any unknown id.
     authorize(catalog, Some(id.unwrap_or_else(ids::new)), "see this tenant")
 }
 
@@ -34,6 +35,7 @@ fn id_by_slug(catalog: &Catalog, slug: &str) -> Result<Option<Uuid>> {
     }
 }
 
+/// Changes the name and the metadata. `None` leaves them as they are.
 pub fn update(
     catalog: &Catalog,
     permit: &Permit<Manage>,
@@ -47,7 +49,8 @@ pub fn update(
     tenants::update(catalog, permit.tenant().id, name, metadata)?.ok_or_else(Error::tenant_not_found)
 }
 
-/// Before a tenant is locked to become the default: two callers would wait for each other's tenant.
+/// Serializes the transactions that set the default tenant. To be called before the tenant is locked: otherwise two
+/// callers could wait for each other's tenant.
 pub fn serialize_defaults(catalog: &Catalog) -> Result<()> {
     match Caller::current(catalog)? {
         Caller::InstanceAdmin { .. } => tenants::serialize(catalog),
@@ -55,22 +58,24 @@ pub fn serialize_defaults(catalog: &Catalog) -> Result<()> {
     }
 }
 
+/// Makes a tenant the default tenant.
 pub fn set_default(catalog: &Catalog, permit: &Permit<Instance>) -> Result<Tenant> {
     refuse_deleted(permit.tenant())?;
     tenants::set_default(catalog, permit.tenant().id)?.ok_or_else(Error::tenant_not_found)
 }
 
+/// Restores a soft-deleted tenant. Raises an error if another tenant has its slug.
 pub fn restore(catalog: &Catalog, permit: &Permit<Instance>) -> Result<Tenant> {
     let Tenant { id, slug, status, .. } = permit.tenant();
     if *status != Status::Deleted {
-        return Err(Error::conflict("tenant is not deleted", "See tenant_list_deleted() for those that are."));
+        return Err(Error::conflict("tenant is not deleted", "tenant_list_deleted() shows the deleted tenants."));
     }
     let reused = || Error::SlugReused { slug: slug.clone() };
     if taken::slug(slug)? {
         return Err(reused());
     }
-    // A transaction that took the slug may have committed since. What is caught here is raised again in better words, so
-    // that the transaction ends all the same.
+    // A transaction that took the slug may have committed since. There is no subtransaction here: the unique violation
+    // is caught only to raise a clearer error, which aborts the transaction as well.
     let mark = || if taken::slug(slug)? { Err(reused()) } else { tenants::mark_restored(catalog, *id) };
     let restored = std::panic::AssertUnwindSafe(|| within_limit(mark));
     PgTryBuilder::new(restored)
@@ -79,6 +84,7 @@ pub fn restore(catalog: &Catalog, permit: &Permit<Instance>) -> Result<Tenant> {
         .ok_or_else(Error::tenant_not_found)
 }
 
+/// Suspends or resumes a tenant. Does nothing if it is in that state already.
 pub fn set_suspended(catalog: &Catalog, permit: Permit<Instance>, suspended: bool) -> Result<Tenant> {
     refuse_deleted(permit.tenant())?;
     let tenant = permit.into_tenant();

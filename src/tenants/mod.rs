@@ -1,4 +1,4 @@
-//! What happens to one tenant: catalog and schema changed together, for a caller who has a permit.
+//! Operations on one tenant. They change the catalog and the tenant's schema together, for a caller who has a permit.
 
 mod clone;
 mod create;
@@ -10,8 +10,8 @@ mod removal;
 mod spares;
 mod upkeep;
 
-pub use clone::{Cloning, clone};
-pub use create::{Creation, create};
+pub use clone::{CloneOptions, clone};
+pub use create::{CreateOptions, create};
 pub use deletion::{delete, destroy, soft_delete};
 pub use lifecycle::{find_by_slug, restore, serialize_defaults, set_default, set_suspended, update};
 pub use provision::provision;

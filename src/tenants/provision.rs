@@ -1,4 +1,4 @@
-//! What every new tenant begins with: a row under a name that is free, and an empty schema with its owner role.
+//! Provisions a tenant: inserts a row with a free slug, and creates an empty schema with its owner role.
 
 use pgrx::Uuid;
 
@@ -10,13 +10,14 @@ use crate::pg::Jsonb;
 use crate::pg::locks::ObjectLock;
 use crate::{schema, settings};
 
-/// Slugs tried for a tenant that was given none, before its id goes into the slug.
+/// Number of slugs to try for a tenant that is created without one. The last one contains the tenant's id.
 const SLUG_ATTEMPTS: u32 = 21;
-/// What a dump can be restored with: the server writes values that it cannot read again.
+/// Limits for metadata, within which a dump can be restored: PostgreSQL can write larger or more deeply nested jsonb
+/// values than it can read.
 const MAX_LEVELS: usize = 6000;
 const MAX_BYTES: usize = 16 << 20;
 
-/// Row, schema, owner role and grants, and nothing in the schema yet.
+/// Creates a tenant's row, its owner role, its empty schema and the grants on that.
 pub fn provision(
     catalog: &Catalog,
     id: Option<Uuid>,
@@ -25,13 +26,14 @@ pub fn provision(
     metadata: Option<Jsonb>,
 ) -> Result<Tenant> {
     let id = id.unwrap_or_else(ids::new);
-    let tenant = name_it(slug, name, id, |slug| {
+    let tenant = with_free_slug(slug, name, id, |slug| {
         let schema_name = schema::schema_name(slug, id, None)?;
         let new = NewTenant { id, slug: slug.as_str(), name, schema_name: &schema_name, metadata: metadata.clone() };
         refuse_taken(id)?;
-        // Under the lock of the limit nobody else adds one, and what is free is not waited for.
+        // While the lock on the limit is held, no other session adds a tenant, so the insertion does not wait for a
+        // slug or a schema name that is free here.
         let insert = || if is_taken(slug, &schema_name)? { Ok(None) } else { tenants::insert(catalog, new) };
-        // A spare is no tenant yet.
+        // A spare does not count towards the limit.
         let inserted = if slug.as_str() == taken::spare_slug(id) { insert() } else { within_limit(insert) }?;
         if inserted.is_none() {
             refuse_taken(id)?;
@@ -42,20 +44,20 @@ pub fn provision(
     Ok(tenant)
 }
 
-/// Whether a transaction that has not ended may come to have the slug or the schema's name.
+/// Reports whether the slug or the schema name is taken, also by a transaction that has not ended.
 pub(super) fn is_taken(slug: &Slug, schema_name: &str) -> Result<bool> {
     Ok(taken::slug(slug.as_str())? || taken::schema(schema_name)?)
 }
 
 fn refuse_taken(id: Uuid) -> Result<()> {
     if taken::id(id)? {
-        return Err(Error::conflict(format!("tenant {id} already exists"), "Choose another id, or leave it out."));
+        return Err(Error::conflict(format!("tenant {id} already exists"), "Choose another id, or omit it."));
     }
     Ok(())
 }
 
-/// Adds a tenant to those that count. Who does so at the same time waits until it is done, and not until it is committed: those that
-/// may yet be are counted too.
+/// Adds a tenant that counts towards the limit. A concurrent caller waits until the tenant is added, but not until that
+/// is committed, because the tenants of open transactions are counted too.
 pub(super) fn within_limit<T>(add: impl FnOnce() -> Result<T>) -> Result<T> {
     let limit = settings::max_tenants();
     if limit == 0 {
@@ -65,21 +67,23 @@ pub(super) fn within_limit<T>(add: impl FnOnce() -> Result<T>) -> Result<T> {
         if taken::count()? >= limit {
             return Err(Error::conflict(
                 format!("tenant limit of {limit} reached"),
-                "Delete a tenant, or have fluxbase_tenant.max_tenants raised.",
+                "Delete a tenant, or ask an administrator to raise fluxbase_tenant.max_tenants.",
             ));
         }
         add()
     })
 }
 
-/// Tries the slug, or where none is given those that can be made from the name; `None` is one that is taken.
-pub(super) fn name_it(
+/// Calls `try_slug` with the slug or, without one, with slugs derived from the name until one is free. `try_slug`
+/// returns `None` for a slug that is taken.
+pub(super) fn with_free_slug(
     slug: Option<Slug>,
     name: &str,
     id: Uuid,
     try_slug: impl Fn(&Slug) -> Result<Option<Tenant>>,
 ) -> Result<Tenant> {
-    // Nobody waits for a transaction that may come to take a slug, or to free it.
+    // A slug that an open transaction has taken or is about to free counts as taken, so that this session does not
+    // wait.
     let try_slug = |slug: &Slug| if taken::slug(slug.as_str())? { Ok(None) } else { try_slug(slug) };
     if let Some(slug) = slug {
         return try_slug(&slug)?.ok_or_else(|| Error::SlugTaken { slug: slug.as_str().into() });
@@ -98,7 +102,7 @@ pub(super) fn require_metadata(metadata: &Jsonb) -> Result<()> {
     }
     let (depth, digits) = metadata.depth_and_digits(MAX_BYTES);
     if metadata.size() > MAX_BYTES || digits > MAX_BYTES {
-        return Err(Error::invalid("metadata is larger than 16 MB", "Keep what is large in a table of the tenant's."));
+        return Err(Error::invalid("metadata is larger than 16 MB", "Keep large values in a table of the tenant."));
     }
     if depth > MAX_LEVELS {
         return Err(Error::invalid(

@@ -1,9 +1,10 @@
-//! What a deleted tenant had outside its schema: rows of shared tables, and its owner role.
+//! Removes what a deleted tenant has outside its schema: rows of shared tables, and its owner role.
 //!
-//! Shared tables and what hangs on them are other people's. Nothing of theirs may run in the session that deletes, keep it
-//! waiting or stop it: here only rows go of tables that are superusers' or the caller's own, that nothing refers to, whose removal runs no code, and
-//! only at once. A background worker looks at every table after the commit, and removes what is left; until then nobody reaches
-//! it, for its tenant is gone.
+//! Shared tables and the tables that refer to them can belong to other roles, whose code must not run in the deleting
+//! session, block it or make it fail. The session therefore deletes only rows of tables that a superuser or the calling
+//! role owns, that no foreign key refers to, and whose deletion runs no code, and only if it gets the locks at once.
+//! After the commit a background worker checks every table and removes what is left. Until then no caller can access
+//! these rows, because their tenant no longer exists.
 
 use std::time::{Duration, Instant};
 
@@ -18,38 +19,42 @@ use crate::pg::sandbox::Sandbox;
 use crate::pg::{attempt_any, locks};
 use crate::schema;
 
-/// How long the deleting session waits for a lock of somebody else's.
+/// Limit on each lock wait of the deleting session.
 const LOCK_WAIT: &str = "200ms";
 
-const LOCK_WAIT_FOR_ALL: Duration = Duration::from_secs(1);
+/// Limit on the time that the deleting session spends on all shared tables.
+const TIME_LIMIT: Duration = Duration::from_secs(1);
 
-/// Rows of one table that the deleting transaction removes.
+/// Maximum number of rows that the deleting transaction removes from one table.
 const MAX_ROWS: u64 = 10_000;
 
-/// Tables that the deleting transaction locks for the sake of one shared table.
+/// Maximum number of tables that the deleting transaction locks for one shared table.
 const MAX_LOCKS: usize = 1000;
 
-/// The worker drops it with its owner role.
-pub fn leave_schema(catalog: &Catalog, tenant_id: Uuid) -> Result<()> {
+/// Leaves the schema to the removal worker, which drops it together with the owner role.
+pub fn request_schema_removal(catalog: &Catalog, tenant_id: Uuid) -> Result<()> {
     removals::request(catalog, tenant_id, None)
 }
 
-/// After the schema is gone.
+/// Drops the owner role, or leaves it to the removal worker. To be called after the schema has been dropped.
 pub fn remove_owner_role(catalog: &Catalog, tenant_id: Uuid) -> Result<()> {
-    if schema::owner_role_is_burdened(catalog, tenant_id)? || !schema::drop_owner_role(catalog, tenant_id, LOCK_WAIT)? {
+    if schema::owner_role_has_many_grants(catalog, tenant_id)?
+        || !schema::drop_owner_role(catalog, tenant_id, LOCK_WAIT)?
+    {
         removals::request(catalog, tenant_id, None)?;
     }
     Ok(())
 }
 
-/// After the tenant's row is gone.
-pub fn remove_rows_elsewhere(catalog: &Catalog, tenant_id: Uuid) -> Result<()> {
-    // Also one that a transaction's older snapshot does not see.
+/// Deletes the tenant's rows of shared tables as far as possible, and requests the removal of the rest. To be called
+/// after the tenant's row has been deleted.
+pub fn remove_shared_rows(catalog: &Catalog, tenant_id: Uuid) -> Result<()> {
+    // With the latest snapshot, because the transaction's snapshot may not see a table that was protected since.
     let tables = shared_tables::list(&Catalog::latest()?)?;
     for table in &tables {
         removals::request(catalog, tenant_id, Some(table.oid))?;
     }
-    let until = Instant::now() + LOCK_WAIT_FOR_ALL;
+    let until = Instant::now() + TIME_LIMIT;
     for table in &tables {
         if Instant::now() > until {
             break;
@@ -59,12 +64,14 @@ pub fn remove_rows_elsewhere(catalog: &Catalog, tenant_id: Uuid) -> Result<()> {
     Ok(())
 }
 
-/// What it may not do, and whatever the server refuses, is left to the worker.
+/// Deletes the tenant's rows of one shared table. If that is not allowed here, or PostgreSQL raises an error, leaves
+/// them to the removal worker.
 fn remove_rows(caller: pg_sys::Oid, table: &SharedTable, tenant_id: Uuid, until: Instant) -> Result<()> {
     attempt_any(|| {
-        // By oid, and by what is committed now at every isolation level: names and triggers may change until there is a lock.
+        // The table is identified by oid, and the catalogs are read with the latest snapshot at every isolation level,
+        // because names and triggers can change until the locks are held.
         let touched = shared_tables::touched_by_delete(&Catalog::latest()?, table.oid)?;
-        // Members write the rows that a key looks for, and each may take a while.
+        // Each deleted row would have to be looked up in the tables that refer to it, whose rows members write.
         let is_referred_to = touched.iter().any(|one| one.by_key);
         let tables: Vec<_> = touched.iter().map(|one| one.table).collect();
         let are_trusted = |catalog: &Catalog| shared_tables::are_trusted(catalog, tables.clone(), caller);
@@ -83,19 +90,19 @@ fn remove_rows(caller: pg_sys::Oid, table: &SharedTable, tenant_id: Uuid, until:
             }
             shared_tables::parts(&locked, table)?
         };
-        // A child can come under a table that is locked in this way.
+        // These locks do not keep another transaction from attaching a child table.
         if parts.iter().any(|part| touched.iter().all(|one| one.table != part.oid)) {
             return Ok(());
         }
-        let _nobody = SandboxIdentity::anonymous()?;
+        let _anonymous = SandboxIdentity::anonymous()?;
         for part in &parts {
             let _sandbox = Sandbox::enter_unforced(part.owner, &[(c"lock_timeout", LOCK_WAIT)])?;
-            // Members may lock each row, and the server waits for one after another.
+            // Each row may be locked by a member, and PostgreSQL waits for one row after another.
             let rows = Rows { until: Some(until), ..rows(table, part, tenant_id) };
             if rows.count(MAX_ROWS + 1)? > MAX_ROWS {
-                return Err(Error::conflict("too many rows", "The worker removes them."));
+                return Err(Error::conflict("too many rows", "The removal worker deletes them."));
             }
-            // There are no others, as was just seen.
+            // The check above has found no other triggers.
             rows.delete(&Triggers::OfKeysAlone, MAX_ROWS)?;
         }
         Ok(())
@@ -103,6 +110,7 @@ fn remove_rows(caller: pg_sys::Oid, table: &SharedTable, tenant_id: Uuid, until:
     Ok(())
 }
 
+/// Returns the rows of a deleted tenant in one part of a shared table.
 pub fn rows<'a>(table: &'a SharedTable, part: &Part, tenant_id: Uuid) -> Rows<'a> {
     Rows {
         table: part.oid,

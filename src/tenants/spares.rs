@@ -1,4 +1,5 @@
-//! Tenants made beforehand: schema, owner role, grants and migrations. A new tenant takes one, and only names change.
+//! Spare tenants, which are created in advance with schema, owner role, grants and migrations. `tenant_create()` uses
+//! one and only changes its names.
 
 use pgrx::{PgSqlErrorCode, Uuid};
 
@@ -16,10 +17,10 @@ use crate::pg::{Jsonb, attempt};
 use crate::schema;
 use crate::settings::{self, MAX_SPARES};
 
-/// With spares that somebody is taking.
+/// Limit on lock waits for spares that another transaction is using.
 const LOCK_WAIT: &str = "2s";
 
-/// What was done to have as many spares as wanted.
+/// The number of spares that were created, migrated and dropped.
 #[derive(Default)]
 pub struct Filled {
     pub made: i32,
@@ -27,7 +28,7 @@ pub struct Filled {
     pub dropped: i32,
 }
 
-/// `None` where the slug or the schema's name is taken.
+/// Makes a spare the tenant with these names. Returns `None` if the slug or the schema name is taken.
 pub fn rename(
     catalog: &Catalog,
     spare: &Tenant,
@@ -51,13 +52,13 @@ pub fn rename(
     Ok(Some(tenant))
 }
 
-/// In the caller's transaction.
+/// Creates or drops spares until there are as many as wanted, in the caller's transaction.
 pub fn fill(catalog: &Catalog, _permit: &InstancePermit, wanted: Option<i32>) -> Result<Filled> {
     let wanted = wanted.unwrap_or_else(settings::spare_tenants);
     if !(0..=MAX_SPARES).contains(&wanted) {
         return Err(Error::invalid(
             format!("the number of spare tenants must be between 0 and {MAX_SPARES}"),
-            "A handful is enough: each that is taken is replaced in the background.",
+            "A few are enough: each spare that is used is replaced in the background.",
         ));
     }
     ObjectLock::of_spares().take();
@@ -72,10 +73,11 @@ pub fn fill(catalog: &Catalog, _permit: &InstancePermit, wanted: Option<i32>) ->
     Ok(filled)
 }
 
-/// The next thing to do towards so many spares; false if there is none. The caller holds the lock on spare tenants.
+/// Migrates or creates one spare. Returns false if that is not necessary. The caller must hold the lock on spare
+/// tenants.
 pub fn fill_one(catalog: &Catalog, wanted: i32, filled: &mut Filled) -> Result<bool> {
     if let Some(stale) = spares::take_stale(catalog)? {
-        ready(catalog, stale)?;
+        migrate_spare(catalog, stale)?;
         filled.migrated += 1;
         return Ok(true);
     }
@@ -85,27 +87,28 @@ pub fn fill_one(catalog: &Catalog, wanted: i32, filled: &mut Filled) -> Result<b
     let id = ids::new();
     let slug = Slug::parse(&taken::spare_slug(id))?;
     let tenant = provision(catalog, Some(id), Some(slug), "spare", None)?;
-    ready(catalog, tenant)?;
+    migrate_spare(catalog, tenant)?;
     filled.made += 1;
     Ok(true)
 }
 
-/// Whether fewer are there than wanted.
+/// Reports whether there are fewer spares than wanted.
 pub fn is_short(catalog: &Catalog, wanted: i32) -> Result<bool> {
     Ok(spares::count(catalog)? < i64::from(wanted))
 }
 
-/// Applies what is pending while it counts as a tenant like others, and makes it a spare.
-fn ready(catalog: &Catalog, tenant: Tenant) -> Result<()> {
+/// Applies the pending migrations, with the row marked as an ordinary tenant meanwhile, and marks it as a spare.
+fn migrate_spare(catalog: &Catalog, tenant: Tenant) -> Result<()> {
     spares::set_spare(catalog, tenant.id, false)?;
     let tenant = tenants::by_id(catalog, tenant.id)?.ok_or_else(Error::tenant_not_found)?;
     let tenant = migrations::migrate(catalog, tenant, None, None, Nontransactional::InTransaction)?.tenant;
     spares::set_spare(catalog, tenant.id, true)
 }
 
-/// Spares that have applied it are no reason to keep it.
+/// Unregisters a migration. Drops the spares that have applied it: only tenants that have applied it are a reason to
+/// refuse.
 pub fn unregister_migration(catalog: &Catalog, permit: &InstancePermit, version: &str) -> Result<Migration> {
-    // Whoever has applied it need not be waited for to say so.
+    // Checked first, because that does not have to wait for locks.
     let spares = spares::with_migration(catalog, version)?;
     migrations::refuse_applied(version, applied::tenants_with(catalog, version)? - spares.len() as i64)?;
     let discard = || spares.into_iter().try_for_each(|id| discard(catalog, id));

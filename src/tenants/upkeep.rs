@@ -1,4 +1,4 @@
-//! A tenant's schema migrated, rolled back and repaired.
+//! Migrates, rolls back and repairs a tenant's schema.
 
 use super::lifecycle::refuse_deleted;
 use crate::access::{Instance, Permit};
@@ -8,7 +8,8 @@ use crate::migrations::{self, Nontransactional, Outcome};
 use crate::model::Status;
 use crate::schema::{self, Repaired};
 
-/// `skipped` is a tenant that is deleted: its schema stays as it was, and is migrated after tenant_restore().
+/// Applies the pending migrations, and returns the status with the outcome. A deleted tenant is `skipped`: its schema
+/// is left as it is, and can be migrated after tenant_restore().
 pub fn migrate(catalog: &Catalog, permit: Permit<Instance>, target: Option<&str>) -> Result<(&'static str, Outcome)> {
     let user = permit.caller().user();
     let tenant = permit.into_tenant();
@@ -19,14 +20,15 @@ pub fn migrate(catalog: &Catalog, permit: Permit<Instance>, target: Option<&str>
     Ok(("migrated", migrations::migrate(catalog, tenant, target, user, Nontransactional::Refused)?))
 }
 
+/// Rolls back the migrations after `target`.
 pub fn rollback(catalog: &Catalog, permit: Permit<Instance>, target: &str) -> Result<Outcome> {
     refuse_deleted(permit.tenant())?;
     migrations::rollback(catalog, permit.into_tenant(), target)
 }
 
-/// What keeps the catalog's own rows apart is put back first.
+/// Repairs the catalog's policies and grants, then the tenant's schema. Returns what was repaired.
 pub fn repair(catalog: &Catalog, permit: &Permit<Instance>) -> Result<Vec<Repaired>> {
-    let mut mended = schema::repair_catalog(catalog)?;
-    mended.extend(schema::repair(catalog, permit.tenant())?);
-    Ok(mended)
+    let mut repaired = schema::repair_catalog(catalog)?;
+    repaired.extend(schema::repair(catalog, permit.tenant())?);
+    Ok(repaired)
 }
