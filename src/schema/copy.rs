@@ -1,4 +1,4 @@
-//! The rows of one tenant's tables, copied into another's that were made by the same migrations.
+//! Copies the rows of one tenant's tables into the tables of another tenant, which were created by the same migrations.
 
 use super::provision::owner_role_oid;
 use crate::access::SandboxIdentity;
@@ -14,15 +14,16 @@ use crate::protection::OwnDdl;
 
 const PLACE: &str = "copying the rows of a tenant";
 
-/// Rows, and where sequences are. Writers of the source wait meanwhile. What is evaluated on the way, such as a CHECK, runs
-/// with the rights of the new tenant's owner, who can read the source until this is done; triggers and foreign keys do not
-/// fire, for the rows are those of tables where they held.
+/// Copies the rows and the positions of sequences, while transactions that write to the source wait. Code that is
+/// evaluated for the rows, such as a CHECK, runs with the privileges of the new tenant's owner role, which can read the
+/// source until the end of the copy. Triggers do not fire and foreign keys are not checked, because the rows satisfy
+/// them already.
 pub fn copy_rows(catalog: &Catalog, source: &Tenant, target: &Tenant) -> Result<()> {
     let (from, to) = (source.schema_name.as_str(), target.schema_name.as_str());
     if let Some(lacking) = copying::lacking(catalog, from, to)? {
         return Err(Error::conflict(
-            format!("{lacking} of the source is in none of its migrations"),
-            "Register a migration that makes it, or clone without data; tenant_drift() says what differs.",
+            format!("{lacking} of the source was not created by a migration"),
+            "Register a migration that creates it, or clone without data; tenant_drift() shows the differences.",
         ));
     }
     let tables = copying::tables(catalog, from, to)?;
@@ -52,7 +53,8 @@ pub fn copy_rows(catalog: &Catalog, source: &Tenant, target: &Tenant) -> Result<
     refresh(catalog, owner, target)
 }
 
-/// As the owner: the server goes through the partitions of a table, and evaluates what is constant in its partition key.
+/// Runs the commands as the owner role. For a partitioned table PostgreSQL visits the partitions and evaluates constant
+/// expressions in the partition key, which must not run as a superuser.
 fn alter(owner: pgrx::pg_sys::Oid, target: &Tenant, mut commands: impl Iterator<Item = Command>) -> Result<()> {
     let _identity = SandboxIdentity::assume(target.id)?;
     let sandbox = Sandbox::enter_unforced(owner, &[(c"row_security", "on")])?;
@@ -61,15 +63,17 @@ fn alter(owner: pgrx::pg_sys::Oid, target: &Tenant, mut commands: impl Iterator<
 
 fn insert(owner: pgrx::pg_sys::Oid, target: &Tenant, tables: &[Copied]) -> Result<()> {
     let _identity = SandboxIdentity::assume(target.id)?;
-    // The setting keeps triggers still, those of foreign keys among them, and is ours to set before rights are dropped.
+    // session_replication_role suppresses triggers, also those of foreign keys. Only a superuser can set it, so it is
+    // set before the switch to the owner role.
     let sandbox = Sandbox::enter_unforced(owner, &[(c"row_security", "on"), (c"session_replication_role", "replica")])?;
-    // Migrations may have brought rows of their own.
+    // Migrations may have inserted rows.
     let targets = List(tables.iter().map(|table| &table.target).collect());
     sandbox.run(command!("TRUNCATE {}", targets).as_str(), PLACE)?;
     tables.iter().filter_map(|table| table.insert.as_ref()).try_for_each(|insert| sandbox.run(insert.as_str(), PLACE))
 }
 
-/// They go on where the source's are. By name, which may have come to mean a view since it was read.
+/// Sets the sequences to the positions of the source's. Runs as the owner role, because the source is read by name, and
+/// a view may have taken that name since it was looked up.
 fn set_sequences(
     owner: pgrx::pg_sys::Oid,
     target: &Tenant,

@@ -1,11 +1,13 @@
-//! What others hung on a tenant's schema while they were members: DROP SCHEMA takes it along, but for too much of it.
+//! External dependents: objects outside a tenant schema that depend on it, such as views that members have created
+//! elsewhere. DROP SCHEMA ... CASCADE drops them too. If there are too many for that, the removal worker drops them in
+//! batches.
 
 use std::collections::HashSet;
 use std::ffi::CString;
 
 use pgrx::{PgSqlErrorCode, Uuid, ereport, pg_sys};
 
-use super::provision::{drop, role_oid};
+use super::provision::{drop_schema, role_oid};
 use crate::catalog::Catalog;
 use crate::catalog::tenants::Tenant;
 use crate::error::{Error, Result};
@@ -16,84 +18,90 @@ use crate::pg::{attempt, catalogs, execute, query};
 use crate::protection::OwnDdl;
 use crate::protection::grants::USERS;
 
-/// Objects elsewhere that DROP SCHEMA takes along. It looks at one that depends on another one within the other, and locks all.
+/// Maximum number of external dependents that are dropped by DROP SCHEMA, which recurses into chains of dependencies
+/// and locks all objects.
 const MAX_DEPENDENTS: usize = 500;
 
-/// What the server says where others change what is in a schema meanwhile (an internal error), and where an extension would be taken along.
-const DISTURBED: [PgSqlErrorCode; 2] =
+/// Errors that do not make a deletion fail: PostgreSQL raises an internal error if another transaction changes an
+/// object in the schema concurrently, and the other one if an extension would have to be dropped.
+const TOLERATED: [PgSqlErrorCode; 2] =
     [PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST];
-/// The same, and what it says of too much at once, which is others' doing where they hung something there.
-const HINDERED: [PgSqlErrorCode; 4] = [
+/// The same, and errors because of too many objects, which other roles can cause by creating external dependents.
+const TOLERATED_WITH_DEPENDENTS: [PgSqlErrorCode; 4] = [
     PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
     PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
     PgSqlErrorCode::ERRCODE_STATEMENT_TOO_COMPLEX,
     PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
 ];
 
-/// With what somebody has locked in the schema: anybody may lock a sequence by its number.
+/// Limit on lock waits for objects in the schema: any role can lock a sequence by its oid.
 const LOCK_WAIT: &str = "2s";
 
-/// Drops the schema for good, with all that is in it and hangs on it; false where that is for the background, piece by piece: so much of
-/// others' hangs on it, what the server refuses to take along, or what somebody has locked.
+/// Permanently drops the schema with everything in it and its external dependents. Returns false if that is left to the
+/// removal worker: because there are too many dependents, PostgreSQL refuses to drop one, or another transaction has
+/// locked one.
 pub fn drop_with_dependents(catalog: &Catalog, tenant: &Tenant) -> Result<bool> {
-    let forgiven: &[PgSqlErrorCode] = match burden(tenant)? {
-        Burden::None => &DISTURBED,
-        Burden::Some => &HINDERED,
-        Burden::TooMuch => return Ok(false),
+    let tolerated: &[PgSqlErrorCode] = match dependents(tenant)? {
+        HasDependents::No => &TOLERATED,
+        HasDependents::Few => &TOLERATED_WITH_DEPENDENTS,
+        HasDependents::ForWorker => return Ok(false),
     };
     let extensions = extensions(catalog)?;
-    let drop_alone = || {
-        drop(catalog, tenant)?;
-        // An object may have joined an extension while the server waited for it.
+    let drop_without_extensions = || {
+        drop_schema(catalog, tenant)?;
+        // A dependent may have been added to an extension while PostgreSQL waited for a lock, and the extension
+        // dropped.
         if !self::extensions(catalog)?.is_superset(&extensions) {
             ereport!(
                 ERROR,
                 PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
-                "an extension hangs on the schema of the tenant"
+                "an extension depends on the schema of the tenant"
             );
         }
         Ok(())
     };
-    Ok(unless_locked(LOCK_WAIT, || attempt(drop_alone, forgiven))?.flatten().is_some())
+    Ok(unless_locked(LOCK_WAIT, || attempt(drop_without_extensions, tolerated))?.flatten().is_some())
 }
 
 fn extensions(catalog: &Catalog) -> Result<HashSet<pg_sys::Oid>> {
     Ok(query(catalog.scope(), "SELECT oid FROM pg_extension", &[], |row| row.need(1))?.into_iter().collect())
 }
 
-/// What others hung on a schema.
-enum Burden {
-    None,
-    Some,
-    TooMuch,
+/// Whether a schema has external dependents.
+enum HasDependents {
+    No,
+    Few,
+    /// Too many for DROP SCHEMA, or objects of an extension, which first have to be removed from it.
+    ForWorker,
 }
 
-fn burden(tenant: &Tenant) -> Result<Burden> {
+fn dependents(tenant: &Tenant) -> Result<HasDependents> {
     let name = CString::new(&*tenant.schema_name).map_err(|_| Error::internal("a zero byte in a schema name"))?;
     let Some(schema) = catalogs::schema_by_name(&name) else {
-        return Ok(Burden::None);
+        return Ok(HasDependents::No);
     };
     let Dependents { objects, parts, are_all } = dependencies::dependents_of_schema(schema, MAX_DEPENDENTS)?;
-    // A view has a rule and two types.
+    // A view alone has three parts: a rule and two types.
     if !are_all || objects.len() > MAX_DEPENDENTS || parts > MAX_DEPENDENTS * 4 {
-        return Ok(Burden::TooMuch);
+        return Ok(HasDependents::ForWorker);
     }
     for object in &objects {
         if object.is_of_extension()? {
-            return Ok(Burden::TooMuch);
+            return Ok(HasDependents::ForWorker);
         }
     }
-    Ok(if objects.is_empty() { Burden::None } else { Burden::Some })
+    Ok(if objects.is_empty() { HasDependents::No } else { HasDependents::Few })
 }
 
-/// Nobody uses it from now on, also where the library is not loaded; but where somebody has locked what is granted on it.
-pub fn close(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
+/// Revokes all privileges on the schema, so that sessions without the library cannot use it either. Skipped if another
+/// transaction has locked the schema's row in pg_namespace.
+pub fn revoke_access(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
     let revoke = command!("REVOKE ALL ON SCHEMA {} FROM {}", Ident::new(&tenant.schema_name), USERS);
-    unless_locked(LOCK_WAIT, || attempt(|| execute(catalog.scope(), &revoke), &DISTURBED))?;
+    unless_locked(LOCK_WAIT, || attempt(|| execute(catalog.scope(), &revoke), &TOLERATED))?;
     Ok(())
 }
 
-/// What hangs on the schemas of a tenant that is gone; each comes before what it depends on.
+/// Returns the external dependents of a deleted tenant's schema. Each comes before the objects that it depends on.
 pub fn external_dependents(catalog: &Catalog, tenant_id: Uuid) -> Result<Vec<Object>> {
     let Some(role) = role_oid(tenant_id)? else {
         return Ok(Vec::new());
@@ -107,13 +115,13 @@ pub fn external_dependents(catalog: &Catalog, tenant_id: Uuid) -> Result<Vec<Obj
     Ok(external_dependents)
 }
 
-/// Has all that hangs on a tenant leave the extensions that it was put into, which others may use: of objects that depend on each other
-/// DROP takes one along with the other.
+/// Removes the objects from the extensions that they were added to. Otherwise CASCADE would drop these extensions,
+/// which other roles may use. All objects are removed first, because dropping one also drops those that depend on it.
 pub fn leave_extensions(objects: &[Object]) -> Result<()> {
     objects.iter().copied().try_for_each(Object::leave_extension)
 }
 
-/// Whether what still hangs on the tenant is of an extension, which CASCADE would take along.
+/// Reports whether an object that still depends on the tenant belongs to an extension, which CASCADE would drop.
 pub fn has_dependents_of_extensions(catalog: &Catalog, tenant_id: Uuid) -> Result<bool> {
     for object in external_dependents(catalog, tenant_id)? {
         if object.is_of_extension()? {
@@ -123,12 +131,12 @@ pub fn has_dependents_of_extensions(catalog: &Catalog, tenant_id: Uuid) -> Resul
     Ok(false)
 }
 
-/// Those of the objects that still hang on the tenant: their owners may have changed them.
+/// Drops the given objects, except those that no longer depend on the tenant because their owners have changed them.
 pub fn drop_dependents(catalog: &Catalog, tenant_id: Uuid, objects: &[Object]) -> Result<()> {
     let _own = OwnDdl::begin();
     objects.iter().copied().for_each(Object::lock);
     let external_dependents: HashSet<_> = external_dependents(catalog, tenant_id)?.into_iter().collect();
-    // CASCADE would take along an extension that one of them has joined meanwhile.
+    // CASCADE would drop an extension that one of them has been added to concurrently.
     for object in &external_dependents {
         if object.is_of_extension()? {
             object.lock();

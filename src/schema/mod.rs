@@ -1,4 +1,4 @@
-//! Tenant schemas: named, provisioned, kept apart, mended, dropped.
+//! Tenant schemas and their owner roles: names, creation, copying, repair and removal.
 
 mod copy;
 mod external_dependents;
@@ -9,9 +9,10 @@ mod repair_catalog;
 
 pub use copy::copy_rows;
 pub use external_dependents::{
-    close, drop_dependents, drop_with_dependents, external_dependents, has_dependents_of_extensions, leave_extensions,
+    drop_dependents, drop_with_dependents, external_dependents, has_dependents_of_extensions, leave_extensions,
+    revoke_access,
 };
 pub use names::schema_name;
-pub use provision::{create, drop_owner_role, owner_role_is_burdened, owner_role_oid, rename};
+pub use provision::{create, drop_owner_role, owner_role_has_many_grants, owner_role_oid, rename};
 pub use repair::{Repaired, repair};
 pub use repair_catalog::repair_catalog;

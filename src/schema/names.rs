@@ -1,4 +1,4 @@
-//! Names of new schemas.
+//! Chooses the names of new schemas.
 
 use pgrx::Uuid;
 
@@ -7,10 +7,10 @@ use crate::error::{Error, Result};
 use crate::model::{Slug, cut, ids};
 use crate::settings::{self, SchemaNaming};
 
-/// The server cuts longer identifiers.
+/// PostgreSQL truncates longer identifiers.
 const MAX_IDENTIFIER: usize = 63;
 
-/// A free schema name for a new tenant; its own, if it has one already, counts as free.
+/// Returns a free schema name for a tenant. `own` is the name of the schema that it already has, which counts as free.
 pub fn schema_name(slug: &Slug, id: Uuid, own: Option<&str>) -> Result<String> {
     let is_free = |name: &str| -> Result<bool> { Ok(own == Some(name) || !taken::schema(name)?) };
     let prefix = settings::schema_prefix();
@@ -28,7 +28,7 @@ pub fn schema_name(slug: &Slug, id: Uuid, own: Option<&str>) -> Result<String> {
     if base.len() <= MAX_IDENTIFIER && is_free(&base)? {
         return Ok(base);
     }
-    // The last digits of a version 7 id are random, the first are the time.
+    // The last digits of a version 7 uuid are random. The first ones are a timestamp.
     for digits in [8, 16, 32] {
         let suffix = format!("_{}", &hex[hex.len() - digits..]);
         let name = format!("{}{suffix}", cut(&base, MAX_IDENTIFIER - suffix.len()));

@@ -1,4 +1,4 @@
-//! The schema and the owner role of a tenant, made and dropped.
+//! Creates, renames and drops a tenant's schema and owner role.
 
 use std::ffi::CString;
 
@@ -15,10 +15,11 @@ use crate::pg::{any_row, attempt_any, execute, guc, query, roles};
 use crate::protection::OwnDdl;
 use crate::protection::grants::{TABLE_PRIVILEGES, USERS};
 
+/// Creates the owner role and the schema, with its grants.
 pub fn create(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
     let role_name = owner_role(tenant.id);
     if owner_role_oid(tenant)?.is_some() {
-        // Whoever made that role may have members in it, who would own the new tenant's tables.
+        // The role may have members, who would own the new tenant's tables.
         return Err(Error::conflict(
             format!("role \"{role_name}\" already exists"),
             "Choose another id; roles are shared by all databases of the cluster.",
@@ -35,19 +36,19 @@ pub fn create_owner_role(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
     execute(catalog.scope(), &command!("CREATE ROLE {} NOLOGIN IN ROLE fluxbase_tenant_owner", role))?;
     let group = roles::by_name(c"fluxbase_tenant_owner")
         .ok_or_else(|| Error::internal("role fluxbase_tenant_owner does not exist"))?;
-    // Every other transaction that creates a tenant would wait for this one.
+    // Otherwise every other transaction that creates a tenant would wait for this one to end.
     ObjectLock::release_after_grant(group);
     Ok(())
 }
 
-/// Grants on the schema, and on what its owner will create in it.
+/// Grants privileges on the schema, and on the tables that its owner will create in it.
 pub fn grant_schema(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
     let schema = Ident::new(&tenant.schema_name);
     execute(catalog.scope(), &command!("GRANT USAGE ON SCHEMA {} TO {}", schema, USERS))?;
     execute(catalog.scope(), &grant_of_tables(tenant))
 }
 
-/// Of those that its owner will create.
+/// Returns the command that grants privileges on the tables that the owner will create.
 pub fn grant_of_tables(tenant: &Tenant) -> Command {
     command!(
         "ALTER DEFAULT PRIVILEGES FOR ROLE {} IN SCHEMA {} GRANT {} ON TABLES TO {}",
@@ -58,6 +59,7 @@ pub fn grant_of_tables(tenant: &Tenant) -> Command {
     )
 }
 
+/// Renames the schema, also in the search_path of its routines.
 pub fn rename(catalog: &Catalog, from: &str, to: &str) -> Result<()> {
     if from == to {
         return Ok(());
@@ -75,13 +77,12 @@ pub fn rename(catalog: &Catalog, from: &str, to: &str) -> Result<()> {
 }
 
 struct Routine {
-    /// With its arguments.
     signature: QualifiedName,
-    /// As the author of a migration wrote it.
     path: String,
 }
 
-/// A function with `SET search_path FROM CURRENT` has the name as text, which no rename reaches.
+/// Returns the schema's routines that set a search_path. It contains the schema's name as text if the routine was
+/// created with `SET search_path FROM CURRENT`, and ALTER SCHEMA ... RENAME does not change it.
 fn routines_with_path(catalog: &Catalog, schema: &str) -> Result<Vec<Routine>> {
     query(
         catalog.scope(),
@@ -93,24 +94,25 @@ fn routines_with_path(catalog: &Catalog, schema: &str) -> Result<Vec<Routine>> {
     )
 }
 
-/// For good: the schema with all that is in it.
-pub fn drop(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
-    // The server would list every object of the tenant to the client.
+/// Permanently drops the schema with everything in it.
+pub fn drop_schema(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
+    // Otherwise PostgreSQL would send the client a notice that lists the tenant's objects.
     let quiet = guc::Scope::open();
     quiet.set(c"client_min_messages", "warning")?;
     execute(catalog.scope(), &command!("DROP SCHEMA IF EXISTS {} CASCADE", Ident::new(&tenant.schema_name)))
 }
 
-/// Drops the owner role, and what it owns or was granted elsewhere. Anybody may grant something to it, which locks the role
-/// and the object of the grant until that transaction ends: false where it could not be dropped within `patience`.
-pub fn drop_owner_role(catalog: &Catalog, tenant_id: Uuid, patience: &str) -> Result<bool> {
+/// Drops the owner role, the objects that it owns, and the privileges granted to it. Returns false if it could not be
+/// dropped. Any role can grant it a privilege, which locks the role and the object until that transaction ends:
+/// `lock_timeout` limits each wait for such a lock.
+pub fn drop_owner_role(catalog: &Catalog, tenant_id: Uuid, lock_timeout: &str) -> Result<bool> {
     let Some(oid) = role_oid(tenant_id)? else {
         return Ok(true);
     };
     let role = Ident::new(owner_role(tenant_id));
     let is_kept = attempt_any(|| {
         let scope = guc::Scope::open();
-        scope.set(c"lock_timeout", patience)?;
+        scope.set(c"lock_timeout", lock_timeout)?;
         let _own = OwnDdl::begin();
         execute(catalog.scope(), &command!("DROP OWNED BY {} CASCADE", &role))?;
         let is_kept = owns_in_other_databases(catalog, oid)?;
@@ -129,9 +131,9 @@ pub fn drop_owner_role(catalog: &Catalog, tenant_id: Uuid, patience: &str) -> Re
     Ok(is_kept.is_some())
 }
 
-/// Whether others have granted so much to the owner role that to take it away is for the background: each grant may be locked,
-/// and the server waits for one lock after another.
-pub fn owner_role_is_burdened(catalog: &Catalog, tenant_id: Uuid) -> Result<bool> {
+/// Reports whether other roles have granted the owner role so many privileges that dropping it is left to the removal
+/// worker: each object may be locked, and PostgreSQL waits for one lock after another.
+pub fn owner_role_has_many_grants(catalog: &Catalog, tenant_id: Uuid) -> Result<bool> {
     let Some(oid) = role_oid(tenant_id)? else {
         return Ok(false);
     };
@@ -142,6 +144,7 @@ pub fn owner_role_is_burdened(catalog: &Catalog, tenant_id: Uuid) -> Result<bool
     )
 }
 
+/// Returns the tenant's owner role, if it exists.
 pub fn owner_role_oid(tenant: &Tenant) -> Result<Option<pg_sys::Oid>> {
     role_oid(tenant.id)
 }

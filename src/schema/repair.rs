@@ -1,4 +1,4 @@
-//! Finds what differs from how a tenant was provisioned, and mends it.
+//! Finds differences between a tenant and how it was provisioned, and repairs them.
 
 use super::provision;
 use crate::catalog::Catalog;
@@ -11,26 +11,28 @@ use crate::protection::OwnDdl;
 use crate::protection::grants::TABLE_PRIVILEGES;
 use crate::protection::policies::{self, TenantTable};
 
-/// One thing that was wrong and is not any more.
+/// A problem that was repaired.
 pub struct Repaired {
     pub object: String,
     pub problem: String,
 }
 
+/// A problem, and the command that repairs it.
 pub(super) struct Finding {
-    mend: Repaired,
+    problem: Repaired,
     command: Command,
 }
 
+/// Repairs a tenant's owner role, schema, grants and policies. Returns what was repaired.
 pub fn repair(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Repaired>> {
     let _own = OwnDdl::begin();
-    let mut mended = Vec::new();
+    let mut repaired = Vec::new();
     if provision::owner_role_oid(tenant)?.is_none() {
         provision::create_owner_role(catalog, tenant)?;
-        mended.push(Repaired { object: format!("role {}", owner_role(tenant.id)), problem: "missing".into() });
+        repaired.push(Repaired { object: format!("role {}", owner_role(tenant.id)), problem: "missing".into() });
     }
     for finding in role_findings(catalog, tenant)? {
-        mended.push(apply(catalog, finding)?);
+        repaired.push(apply(catalog, finding)?);
     }
     if !schema_exists(catalog, tenant)? {
         return Err(Error::conflict(
@@ -40,24 +42,24 @@ pub fn repair(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Repaired>> {
     }
     for find in [schema_findings, owner_findings, grant_findings] {
         for finding in find(catalog, tenant)? {
-            mended.push(apply(catalog, finding)?);
+            repaired.push(apply(catalog, finding)?);
         }
     }
     for table in unprotected(catalog, tenant)? {
         policies::protect_again(catalog, &table)?;
-        mended
+        repaired
             .push(Repaired { object: format!("table {}", table.table), problem: "policies missing or changed".into() });
     }
-    Ok(mended)
+    Ok(repaired)
 }
 
 pub(super) fn apply(catalog: &Catalog, finding: Finding) -> Result<Repaired> {
     execute(catalog.scope(), &finding.command)?;
-    Ok(finding.mend)
+    Ok(finding.problem)
 }
 
 pub(super) fn finding(row: &Row) -> Result<Finding> {
-    Ok(Finding { mend: Repaired { object: row.need(1)?, problem: row.need(2)? }, command: row.need(3)? })
+    Ok(Finding { problem: Repaired { object: row.need(1)?, problem: row.need(2)? }, command: row.need(3)? })
 }
 
 fn schema_exists(catalog: &Catalog, tenant: &Tenant) -> Result<bool> {
@@ -68,7 +70,7 @@ fn schema_exists(catalog: &Catalog, tenant: &Tenant) -> Result<bool> {
     )
 }
 
-/// The owner role: nobody logs in as it or is a member of it, and it has no power outside the tenant.
+/// Checks the owner role: it must not be able to log in, have no members, and no power outside the tenant.
 fn role_findings(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Finding>> {
     query(
         catalog.scope(),
@@ -95,7 +97,7 @@ fn role_findings(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Finding>> {
     )
 }
 
-/// The schema's owner and grants.
+/// Checks the schema's owner and grants.
 fn schema_findings(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Finding>> {
     let mut findings = query(
         catalog.scope(),
@@ -117,7 +119,7 @@ fn schema_findings(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Finding>> {
         &[tenant.schema_name.as_str().into(), owner_role(tenant.id).into()],
         finding,
     )?;
-    // Default privileges are entries of their own; granting them again is harmless, and cheaper than comparing.
+    // Default privileges are granted again if they look incomplete, which is harmless.
     let complete = query(
         catalog.scope(),
         "SELECT 1 FROM pg_default_acl d JOIN pg_namespace n ON n.oid = d.defaclnamespace
@@ -129,7 +131,7 @@ fn schema_findings(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Finding>> {
     if complete.is_empty() {
         let schema = Ident::new(&tenant.schema_name);
         findings.push(Finding {
-            mend: Repaired {
+            problem: Repaired {
                 object: format!("schema {schema}"),
                 problem: "default privileges for tables missing".into(),
             },
@@ -139,8 +141,8 @@ fn schema_findings(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// Everything in the schema belongs to the owner role, but for what belongs to an extension, which all of the database may use.
-/// Indexes, sequences of columns and row types follow their table.
+/// Checks that the owner role owns everything in the schema, except objects of extensions, which the whole database may
+/// use. Indexes, sequences owned by columns, and row types have the owner of their table.
 fn owner_findings(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Finding>> {
     query(
         catalog.scope(),
@@ -174,8 +176,8 @@ fn owner_findings(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Finding>> {
     )
 }
 
-/// Tables and views are granted. Sequences are not, see `isolation::sequences`, nor is what no policy covers, see
-/// `isolation::planner`.
+/// Checks the grants on relations. Tables and views are granted. Sequences are not (see `protection::sequences`), nor
+/// are materialized views and foreign tables, which no policy covers (see `protection::grants`).
 fn grant_findings(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Finding>> {
     query(
         catalog.scope(),
@@ -198,6 +200,7 @@ fn grant_findings(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Finding>> {
     )
 }
 
+/// Returns the tables whose policies are missing or changed.
 fn unprotected(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<TenantTable>> {
     query(
         catalog.scope(),

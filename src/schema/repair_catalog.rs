@@ -1,4 +1,4 @@
-//! Puts back what keeps the catalog's own rows apart: row-level security, policies and grants.
+//! Repairs what isolates the catalog's own rows: row-level security, policies and grants.
 
 use super::repair::{Finding, Repaired, apply, finding};
 use crate::catalog::Catalog;
@@ -7,19 +7,20 @@ use crate::pg::sql::{Command, Ident, QualifiedName, command};
 use crate::pg::{execute, query};
 use crate::protection::OwnDdl;
 
+/// Repairs the catalog, and returns what was repaired.
 pub fn repair_catalog(catalog: &Catalog) -> Result<Vec<Repaired>> {
     let _own = OwnDdl::begin();
-    let mut mended = Vec::new();
+    let mut repaired = Vec::new();
     for finding in findings(catalog)? {
-        mended.push(apply(catalog, finding)?);
+        repaired.push(apply(catalog, finding)?);
     }
     for policy in changed_policies(catalog)? {
         let Policy { name, table, create, problem } = policy;
         execute(catalog.scope(), &command!("DROP POLICY IF EXISTS {} ON {}", &name, &table))?;
         execute(catalog.scope(), &create)?;
-        mended.push(Repaired { object: format!("policy {name} on {table}"), problem });
+        repaired.push(Repaired { object: format!("policy {name} on {table}"), problem });
     }
-    Ok(mended)
+    Ok(repaired)
 }
 
 fn findings(catalog: &Catalog) -> Result<Vec<Finding>> {
