@@ -1,4 +1,4 @@
-//! Tenant schemas beside their ledgers.
+//! Drift: compares tenant schemas with their ledgers.
 
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
@@ -8,7 +8,8 @@ use crate::access::{authorize, authorize_instance};
 use crate::catalog::Catalog;
 use crate::drift;
 
-/// What differs in a tenant's schema from what its ledger says it should be; without an id, of all tenants.
+/// Returns the differences between a tenant's schema and what it should be according to its ledger. The default is all
+/// tenants.
 #[pg_extern(sql = false)]
 fn tenant_drift(
     tenant_id: Option<Uuid>,

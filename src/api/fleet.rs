@@ -1,4 +1,4 @@
-//! Migrations of the whole fleet.
+//! Functions for the whole fleet: migrations and spare tenants.
 
 use pgrx::datum::{Interval, TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::fleet::{self, Options};
 use crate::tenants;
 
-/// Applies what is pending to all tenants, in background workers, one transaction a tenant.
+/// Applies the pending migrations to all tenants, in background workers and in one transaction per tenant.
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)]
 fn tenant_migrate_all(
@@ -55,7 +55,7 @@ fn tenant_migrate_all(
     })))
 }
 
-/// How far the runs are that are under way.
+/// Returns the progress of the current fleet runs.
 #[pg_extern(sql = false)]
 fn tenant_migration_progress() -> Result<
     TableIterator<
@@ -84,7 +84,7 @@ fn tenant_migration_progress() -> Result<
     })))
 }
 
-/// Makes as many tenants ready beforehand as wanted, in the caller's transaction.
+/// Creates or drops spare tenants until there are `n`, in the caller's transaction.
 #[pg_extern(sql = false)]
 fn tenant_spares_fill(
     n: Option<i32>,
@@ -99,7 +99,7 @@ fn tenant_spares_fill(
     Ok(TableIterator::once((filled.made, filled.migrated, filled.dropped)))
 }
 
-/// Rounded up: 0 would wait for ever.
+/// Converts an interval to milliseconds. Rounds up, because a lock_timeout of 0 would wait without a limit.
 fn milliseconds(interval: Interval) -> crate::error::Result<i32> {
     let microseconds = interval.as_micros();
     let up = if microseconds > 0 { 999 } else { 0 };

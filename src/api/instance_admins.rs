@@ -1,4 +1,4 @@
-//! Instance admins: users who may do everything to every tenant.
+//! Instance admins: users who have all rights on all tenants.
 
 use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
@@ -28,7 +28,7 @@ macro_rules! returns_instance_admins {
 }
 
 returns_instance_admins! {
-    /// Makes a user instance admin; again: the same row.
+    /// Makes a user an instance admin. Returns the existing row if the user is one already.
     #[pg_extern(sql = false)]
     fn tenant_grant_instance_admin(user_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
@@ -36,7 +36,7 @@ returns_instance_admins! {
         instance_admins::grant(&catalog, &permit, required("user_id", user_id)?)
     }
 
-    /// Ends a user's being instance admin.
+    /// Revokes instance admin from a user.
     #[pg_extern(sql = false)]
     fn tenant_revoke_instance_admin(user_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
@@ -44,7 +44,7 @@ returns_instance_admins! {
         instance_admins::revoke(&catalog, &permit, required("user_id", user_id)?).map(Some)
     }
 
-    /// The instance admins, oldest first.
+    /// Returns the instance admins, oldest first.
     #[pg_extern(sql = false)]
     fn tenant_list_instance_admins() {
         let catalog = Catalog::read()?;

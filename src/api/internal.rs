@@ -1,4 +1,4 @@
-//! Functions of the catalog's schema: what policies, event triggers and triggers call.
+//! Internal functions in the catalog's schema, which policies, views, event triggers and triggers call.
 
 use pgrx::datum::{Internal, Uuid};
 use pgrx::prelude::*;
@@ -12,21 +12,21 @@ use crate::pg::roles;
 use crate::protection::event_triggers::{self, Command};
 use crate::protection::{before_command, dependents, policy_conditions, sequences};
 
-/// Planner support of accessible().
+/// The planner support function of accessible().
 #[pg_extern(sql = false)]
 fn accessible_support(request: Internal) -> Result<Internal> {
     // SAFETY: the planner passes a node.
     planner_answer(request, |node| unsafe { planner_support::simplify_accessible(node) })
 }
 
-/// Planner support of installed().
+/// The planner support function of installed().
 #[pg_extern(sql = false)]
 fn installed_support(request: Internal) -> Result<Internal> {
-    // SAFETY: as above.
+    // SAFETY: the planner passes a node.
     planner_answer(request, |node| unsafe { planner_support::simplify_installed(node) })
 }
 
-/// The one argument of a support function is a node, the answer a node or null.
+/// Calls a support function, whose only argument is a node and whose result is a node or null.
 fn planner_answer(
     request: Internal,
     simplify: impl FnOnce(*mut pg_sys::Node) -> crate::error::Result<*mut pg_sys::Node>,
@@ -37,7 +37,7 @@ fn planner_answer(
     })
 }
 
-/// Whether the caller reaches the tenant's tables now; called by the policy tenant_isolation.
+/// Reports whether the tenant is accessible to the caller. Called by the policy tenant_isolation.
 #[pg_extern(sql = false)]
 fn accessible(tenant_id: Uuid) -> Result<bool> {
     answer(|| {
@@ -46,55 +46,56 @@ fn accessible(tenant_id: Uuid) -> Result<bool> {
     })
 }
 
-/// True; what the policy tenant_access depends on.
-/// Not declared immutable: the server would run it for each policy of each query to learn that it is true.
+/// Returns true. The policy tenant_access depends on it. It is not declared immutable, because PostgreSQL would then
+/// call it for each policy of each query in order to simplify the condition.
 #[pg_extern(sql = false)]
 fn installed() -> bool {
     true
 }
 
-/// nextval() for sequences of tenants, which are granted to nobody.
+/// Replaces nextval() in the defaults of tenants' tables, because no privileges on their sequences are granted.
 #[pg_extern(sql = false)]
 fn nextval(sequence: pg_sys::Oid) -> Result<i64> {
     answer(|| sequences::next_value(sequence))
 }
 
-/// The tenants whose catalog rows the caller sees; called by the catalog's policies.
+/// Returns the tenants whose catalog rows the caller may see. Called by the catalog's policies.
 #[pg_extern(sql = false)]
 fn visible_tenant_ids() -> Result<Vec<Uuid>> {
     answer(|| access::visible_tenant_ids(&Catalog::latest()?))
 }
 
-/// The tenants whose rows the caller reaches now; called by the policy tenant_isolation of shared tables.
+/// Returns the tenants whose rows of shared tables are accessible to the caller. Called by the policy tenant_isolation
+/// of these tables.
 #[pg_extern(sql = false)]
 fn accessible_tenant_ids() -> Result<Vec<Uuid>> {
     answer(|| access::accessible_tenant_ids(&Catalog::latest()?))
 }
 
-/// The tenant in a policy's condition; called by the view isolation_policies.
+/// Returns the tenant in a policy's condition. Called by the view isolation_policies.
 #[pg_extern(sql = false)]
 fn policy_tenant(condition: &str) -> Result<Option<Uuid>> {
     answer(|| policy_conditions::tenant(condition))
 }
 
-/// The tenant column in a policy's condition; called by the view isolation_policies.
+/// Returns the number of the tenant column in a policy's condition. Called by the view isolation_policies.
 #[pg_extern(sql = false)]
 fn policy_column(condition: &str) -> Result<Option<i16>> {
     answer(|| policy_conditions::column(condition))
 }
 
-/// Event trigger: see `before_command`.
+/// Event trigger function: see `before_command`.
 #[pg_extern(sql = false)]
 fn before_command(fcinfo: pg_sys::FunctionCallInfo) -> Result<()> {
-    // SAFETY: called as an event trigger function.
+    // SAFETY: PostgreSQL calls this as an event trigger function.
     let statement = unsafe { event_trigger::statement(fcinfo) };
     statement.map_or(Ok(()), |statement| answer(|| before_command::permit(&statement)))
 }
 
-/// Event trigger: see `event_triggers`.
+/// Event trigger function: see `event_triggers`.
 #[pg_extern(sql = false)]
 fn after_command(fcinfo: pg_sys::FunctionCallInfo) -> Result<()> {
-    // SAFETY: called as an event trigger function.
+    // SAFETY: PostgreSQL calls this as an event trigger function.
     let command = match unsafe { event_trigger::alteration(fcinfo) } {
         Alteration::Harmless => return Ok(()),
         Alteration::Attaches => Command::Attaches,
@@ -105,24 +106,24 @@ fn after_command(fcinfo: pg_sys::FunctionCallInfo) -> Result<()> {
     answer(|| event_triggers::after_command(command))
 }
 
-/// Event trigger: see `dependents`.
+/// Event trigger function: see `dependents`.
 #[pg_extern(sql = false)]
 fn after_any_command(fcinfo: pg_sys::FunctionCallInfo) -> Result<()> {
-    // SAFETY: called as an event trigger function.
+    // SAFETY: PostgreSQL calls this as an event trigger function.
     let may_be_elsewhere = unsafe { event_trigger::may_create_elsewhere(fcinfo) };
     answer(|| dependents::after_any_command(may_be_elsewhere))
 }
 
-/// Event trigger: see `event_triggers`.
+/// Event trigger function: see `event_triggers`.
 #[pg_extern(sql = false)]
 fn after_drop(_fcinfo: pg_sys::FunctionCallInfo) -> Result<()> {
     answer(event_triggers::after_drop)
 }
 
-/// Trigger of the catalog's tables: tells the caches of all sessions.
+/// Trigger function of the catalog's tables: invalidates the caches of all sessions.
 #[pg_extern(sql = false)]
 fn catalog_changed(fcinfo: pg_sys::FunctionCallInfo) {
-    // SAFETY: called by the function manager.
+    // SAFETY: the function manager passes a valid call.
     if unsafe { event_trigger::is_trigger(fcinfo) } {
         changes::announce();
     }

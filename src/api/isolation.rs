@@ -1,4 +1,4 @@
-//! Isolation and its proof: shared tables, and the audit of the installation.
+//! Isolation: shared tables, and the audit of the installation.
 
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
@@ -10,7 +10,7 @@ use crate::catalog::findings::{self, Finding};
 use crate::isolation;
 use crate::protection::shared_tables;
 
-/// Gives a shared table a tenant column and policies; a row for each thing done.
+/// Makes a table a shared table, with a tenant column and policies. Returns a row for each step.
 #[pg_extern(sql = false)]
 fn tenant_protect(
     relation: Option<pg_sys::Oid>,
@@ -27,7 +27,7 @@ fn tenant_protect(
     Ok(TableIterator::new(steps.into_iter().map(|step| (step.object, step.done.to_string()))))
 }
 
-/// Takes the policies of a shared table away; a row for each thing done.
+/// Drops the policies of a shared table. Returns a row for each step.
 #[pg_extern(sql = false)]
 fn tenant_unprotect(
     relation: Option<pg_sys::Oid>,
@@ -41,7 +41,7 @@ fn tenant_unprotect(
     Ok(TableIterator::new(steps.into_iter().map(|step| (step.object, step.done.to_string()))))
 }
 
-/// Audits the installation; a row for each finding, worst first.
+/// Audits the installation. Returns a row for each finding, most severe first.
 #[pg_extern(sql = false)]
 fn tenant_check() -> Result<
     TableIterator<

@@ -11,7 +11,7 @@ use crate::model::Role;
 use crate::people::members;
 
 returns_assignments! {
-    /// Makes a user tenant_admin; again: the same row.
+    /// Makes a user tenant admin. Returns the existing row if the user is one already.
     #[pg_extern(sql = false)]
     fn tenant_assign_admin(tenant_id: Option<Uuid>, user_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
@@ -20,7 +20,7 @@ returns_assignments! {
         members::promote(&catalog, &permit, user_id).map(Some)
     }
 
-    /// Ends a tenant_admin's membership.
+    /// Ends the membership of a tenant admin.
     #[pg_extern(sql = false)]
     fn tenant_remove_admin(tenant_id: Option<Uuid>, user_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
@@ -29,7 +29,7 @@ returns_assignments! {
         members::remove(&catalog, &permit, user_id, Some(Role::Admin)).map(Some)
     }
 
-    /// The admins, oldest assignment first.
+    /// Returns the tenant's admins, oldest assignment first.
     #[pg_extern(sql = false)]
     fn tenant_list_admins(tenant_id: Option<Uuid>) {
         let catalog = Catalog::read()?;
@@ -37,7 +37,7 @@ returns_assignments! {
         catalog::members::list(&catalog, permit.tenant().id, Some(Role::Admin))
     }
 
-    /// Adds a user to a tenant, or changes the user's role there.
+    /// Adds a user to a tenant, or changes the role of a member.
     #[pg_extern(sql = false)]
     fn tenant_add_member(
         tenant_id: Option<Uuid>,
@@ -51,7 +51,7 @@ returns_assignments! {
         members::add(&catalog, &permit, user_id, &role).map(Some)
     }
 
-    /// Ends a user's membership, whatever the role.
+    /// Ends a user's membership, whatever the user's role is.
     #[pg_extern(sql = false)]
     fn tenant_remove_member(tenant_id: Option<Uuid>, user_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
@@ -60,7 +60,7 @@ returns_assignments! {
         members::remove(&catalog, &permit, user_id, None).map(Some)
     }
 
-    /// All members, oldest membership first.
+    /// Returns all members, oldest membership first.
     #[pg_extern(sql = false)]
     fn tenant_list_members(tenant_id: Option<Uuid>) {
         let catalog = Catalog::read()?;
@@ -68,7 +68,7 @@ returns_assignments! {
         catalog::members::list(&catalog, permit.tenant().id, None)
     }
 
-    /// Ends the calling user's own membership.
+    /// Ends the current user's membership.
     #[pg_extern(sql = false)]
     fn tenant_leave(tenant_id: Option<Uuid>) {
         let catalog = Catalog::write()?;

@@ -1,4 +1,4 @@
-//! Migrations from files on the server.
+//! Registers migrations from files on the server.
 
 use pgrx::prelude::*;
 
@@ -9,7 +9,7 @@ use crate::migrations::{self, Loaded};
 
 const ACTION: &str = "load migration files from the server";
 
-/// Registers the files of a directory, in the caller's transaction.
+/// Registers the migrations in a directory, in the caller's transaction.
 #[pg_extern(sql = false)]
 fn tenant_migrations_load(
     directory: Option<String>,

@@ -1,4 +1,4 @@
-//! Migrations of tenant schemas: registered, listed, applied to one tenant.
+//! Migrations of tenant schemas: registers and lists them, and applies them to one tenant.
 
 use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
@@ -36,7 +36,7 @@ macro_rules! returns_migrations {
 }
 
 returns_migrations! {
-    /// Registers a migration; the same again is a no-op.
+    /// Registers a migration. Does nothing if the same migration is registered already.
     #[pg_extern(sql = false)]
     fn tenant_migration_add(
         version: Option<String>,
@@ -59,7 +59,7 @@ returns_migrations! {
         .map(|(migration, _)| Some(migration))
     }
 
-    /// Takes a migration back that no tenant has applied.
+    /// Unregisters a migration that no tenant has applied.
     #[pg_extern(sql = false)]
     fn tenant_migration_remove(version: Option<String>) {
         let catalog = Catalog::write()?;
@@ -69,7 +69,7 @@ returns_migrations! {
         Ok(Some(removed))
     }
 
-    /// What is registered, in the order of versions.
+    /// Returns the registered migrations, in the order of versions.
     #[pg_extern(sql = false)]
     fn tenant_migration_list() {
         let catalog = Catalog::read()?;
@@ -78,7 +78,7 @@ returns_migrations! {
     }
 }
 
-/// Applies what is pending to one tenant, up to `target`, in the caller's transaction.
+/// Applies the pending migrations to one tenant, up to `target`, in the caller's transaction.
 #[pg_extern(sql = false)]
 fn tenant_migrate(
     tenant_id: Option<Uuid>,
@@ -112,7 +112,7 @@ fn tenant_migrate(
     )))
 }
 
-/// Undoes what was applied behind `target`, in the caller's transaction.
+/// Rolls back the migrations of one tenant after `target`, in the caller's transaction.
 #[pg_extern(sql = false)]
 fn tenant_rollback(
     tenant_id: Option<Uuid>,
@@ -139,7 +139,7 @@ fn tenant_rollback(
     Ok(TableIterator::once((tenant.id, tenant.slug, outcome.from_version, tenant.schema_version, outcome.applied)))
 }
 
-/// How far each tenant has come; tenants that are not deleted, oldest first.
+/// Returns the migration status of all tenants that are not deleted, oldest first.
 #[pg_extern(sql = false)]
 fn tenant_migration_status() -> Result<
     TableIterator<

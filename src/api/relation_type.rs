@@ -1,4 +1,4 @@
-//! Input of the type `fluxbase_tenant.relation`, which sql/catalog.sql creates.
+//! The input function of the type `fluxbase_tenant.relation`, which sql/catalog.sql creates.
 
 use std::ffi::CStr;
 
@@ -6,7 +6,8 @@ use pgrx::prelude::*;
 
 use crate::pg::parse_tree;
 
-/// The oid of the relation with this name, as regclass reads it, or 0. A number, for pgrx takes the oid 0 for NULL.
+/// Returns the oid of the relation with this name, as regclass does, or 0 if there is none. Returns a number, because
+/// pgrx turns the oid 0 into NULL.
 #[pg_extern(sql = false)]
 fn relation_in(name: &CStr) -> i64 {
     if name == c"-" {

@@ -1,4 +1,4 @@
-//! The two rows that most functions return: the tenant row and the assignment row.
+//! The row types that most functions return: the tenant row and the assignment row.
 
 /// Defines functions that return tenant rows. The body yields `Result<impl IntoIterator<Item = Tenant>>`.
 macro_rules! returns_tenants {

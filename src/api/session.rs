@@ -1,4 +1,4 @@
-//! The session: current user, current tenant, and questions for policies.
+//! The session: the current user, the current tenant, and functions for use in policies.
 
 use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
@@ -13,7 +13,7 @@ use crate::pg::roles;
 use crate::tenants::current;
 
 returns_tenants! {
-    /// Makes a tenant the current one, by slug or by id as text, and puts its schema first in search_path.
+    /// Makes a tenant the current one, by slug or by id as text, and its schema the first in search_path.
     #[pg_extern(sql = false)]
     fn tenant_set_current(tenant: Option<String>, is_local: Option<bool>) {
         let lifetime = Lifetime::from_is_local(required("is_local", is_local)?);
@@ -27,39 +27,39 @@ returns_tenants! {
         current::set_current_by_id(required("tenant", tenant)?, lifetime).map(Some)
     }
 
-    /// The current tenant; no row if there is none.
+    /// Returns the current tenant, or no row if there is none.
     #[pg_extern(sql = false)]
     fn tenant_current() {
         access::visible_tenant(&Catalog::read()?)
     }
 }
 
-/// Puts the current tenant and search_path back to what they were before tenant_set_current().
+/// Resets the current tenant to none, and search_path to its value before tenant_set_current().
 #[pg_extern(sql = false)]
 fn tenant_reset_current() -> Result<()> {
     answer(current::reset_current)
 }
 
-/// Id of the current tenant; NULL if there is none.
+/// Returns the id of the current tenant, or NULL if there is none.
 #[pg_extern(sql = false)]
 fn tenant_current_id() -> Result<Option<Uuid>> {
     answer(|| Ok(access::visible_tenant(&Catalog::read()?)?.map(|tenant| tenant.id)))
 }
 
-/// Id of the current user; NULL if there is none.
+/// Returns the id of the current user, or NULL if there is none.
 #[pg_extern(sql = false)]
 fn tenant_current_user_id() -> Result<Option<Uuid>> {
     answer(access::user)
 }
 
-/// Whether the caller reaches the tenant's data.
+/// Reports whether the caller has access to the tenant's data.
 #[pg_extern(sql = false)]
 fn tenant_has_access(tenant_id: Uuid) -> Result<bool> {
     changes::catch_up();
     answer(|| access::has_access(roles::current(), tenant_id, Role::Member))
 }
 
-/// Whether the caller reaches the tenant's data with at least this role.
+/// Reports whether the caller has access to the tenant's data, with at least this role in the tenant.
 #[pg_extern(sql = false)]
 fn tenant_has_role(tenant_id: Uuid, role: &str) -> Result<bool> {
     changes::catch_up();
@@ -69,7 +69,7 @@ fn tenant_has_role(tenant_id: Uuid, role: &str) -> Result<bool> {
     })
 }
 
-/// Whether the caller may do everything to every tenant.
+/// Reports whether the caller is an instance admin.
 #[pg_extern(sql = false)]
 fn tenant_is_instance_admin() -> Result<bool> {
     answer(|| Ok(matches!(Caller::of(roles::current())?, Caller::InstanceAdmin { .. })))

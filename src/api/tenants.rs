@@ -1,4 +1,4 @@
-//! Tenants: created, read, changed.
+//! Tenants: creates, reads and changes them.
 
 use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
@@ -9,7 +9,7 @@ use crate::access::{See, authorize, authorize_create, authorize_instance, author
 use crate::catalog::{self, Catalog};
 use crate::fleet;
 use crate::pg::{Jsonb, Name};
-use crate::tenants::{self, Cloning, Creation};
+use crate::tenants::{self, CloneOptions, CreateOptions};
 
 returns_tenants! {
     /// Creates a tenant with its schema, owner role, grants and migrations, in the caller's transaction.
@@ -23,12 +23,12 @@ returns_tenants! {
     ) {
         let catalog = Catalog::write()?;
         let permit = authorize_create(&catalog, id, admin_user_id)?;
-        let tenant = tenants::create(&catalog, &permit, Creation { slug, name, metadata })?;
+        let tenant = tenants::create(&catalog, &permit, CreateOptions { slug, name, metadata })?;
         fleet::refill_after_commit();
         Ok(Some(tenant))
     }
 
-    /// Creates a tenant like another one, by that one's ledger, with its rows if wanted.
+    /// Creates a tenant like another one, by replaying the ledger of that one. Copies its rows if `with_data` is true.
     #[pg_extern(sql = false)]
     fn tenant_clone(
         source: Option<Uuid>,
@@ -39,24 +39,24 @@ returns_tenants! {
         let catalog = Catalog::write()?;
         let (source, with_data) = (required("source", source)?, required("with_data", with_data)?);
         let permit = authorize(&catalog, Some(source), "clone a tenant")?;
-        tenants::clone(&catalog, &permit, Cloning { slug, name, with_data }).map(Some)
+        tenants::clone(&catalog, &permit, CloneOptions { slug, name, with_data }).map(Some)
     }
 
-    /// One tenant, by id.
+    /// Returns a tenant by id.
     #[pg_extern(sql = false)]
     fn tenant_get(tenant_id: Option<Uuid>) {
         let catalog = Catalog::read()?;
         authorize::<See>(&catalog, tenant_id, "see this tenant").map(|permit| Some(permit.into_tenant()))
     }
 
-    /// One tenant, by slug.
+    /// Returns a tenant by slug.
     #[pg_extern(sql = false)]
     fn tenant_get_by_slug(slug: Option<String>) {
         let catalog = Catalog::read()?;
         tenants::find_by_slug(&catalog, &required("slug", slug)?).map(|permit| Some(permit.into_tenant()))
     }
 
-    /// All tenants that are not deleted, oldest first.
+    /// Returns all tenants that are not deleted, oldest first.
     #[pg_extern(sql = false)]
     fn tenant_list() {
         let catalog = Catalog::read()?;
@@ -64,7 +64,7 @@ returns_tenants! {
         catalog::tenants::list(&catalog)
     }
 
-    /// Changes name and metadata; NULL leaves as it is.
+    /// Changes name and metadata. NULL leaves them as they are.
     #[pg_extern(sql = false)]
     fn tenant_update(
         tenant_id: Option<Uuid>,
@@ -76,7 +76,7 @@ returns_tenants! {
         tenants::update(&catalog, &permit, name, metadata).map(Some)
     }
 
-    /// Makes a tenant the default one, which cannot be deleted.
+    /// Makes a tenant the default tenant, which cannot be deleted.
     #[pg_extern(sql = false)]
     fn tenant_set_default(tenant_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
@@ -87,7 +87,7 @@ returns_tenants! {
     }
 }
 
-/// The calling user's tenants with the user's role, oldest membership first.
+/// Returns the current user's tenants, with the user's role in each, oldest membership first.
 #[pg_extern(sql = false)]
 fn tenant_list_mine() -> Result<
     TableIterator<

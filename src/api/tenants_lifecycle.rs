@@ -1,4 +1,4 @@
-//! Tenants: deleted, restored, suspended, mended.
+//! Tenants: deletes, restores, suspends and repairs them.
 
 use pgrx::datum::{Interval, TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
@@ -10,7 +10,7 @@ use crate::catalog::{self, Catalog};
 use crate::{fleet, tenants};
 
 returns_tenants! {
-    /// Deletes for good: schema, data, owner role, members.
+    /// Permanently deletes a tenant with its schema, data, owner role and members.
     #[pg_extern(sql = false)]
     fn tenant_delete(tenant_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
@@ -20,7 +20,7 @@ returns_tenants! {
         Ok(Some(tenant))
     }
 
-    /// Marks as deleted and keeps the data; again: the same success.
+    /// Marks a tenant as deleted and keeps its data. Does nothing if it is deleted already.
     #[pg_extern(sql = false)]
     fn tenant_soft_delete(tenant_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
@@ -28,7 +28,7 @@ returns_tenants! {
         tenants::soft_delete(&catalog, permit).map(Some)
     }
 
-    /// Undoes tenant_soft_delete().
+    /// Restores a tenant after tenant_soft_delete().
     #[pg_extern(sql = false)]
     fn tenant_restore(tenant_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
@@ -36,7 +36,7 @@ returns_tenants! {
         tenants::restore(&catalog, &permit).map(Some)
     }
 
-    /// The soft-deleted tenants, longest deleted first.
+    /// Returns the soft-deleted tenants, in the order of their deletion.
     #[pg_extern(sql = false)]
     fn tenant_list_deleted() {
         let catalog = Catalog::read()?;
@@ -44,7 +44,7 @@ returns_tenants! {
         catalog::tenants::list_deleted(&catalog)
     }
 
-    /// Keeps everybody but instance admins from the tenant's data.
+    /// Suspends a tenant: its data is accessible only to instance admins.
     #[pg_extern(sql = false)]
     fn tenant_suspend(tenant_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
@@ -52,7 +52,7 @@ returns_tenants! {
         tenants::set_suspended(&catalog, permit, true).map(Some)
     }
 
-    /// Undoes tenant_suspend().
+    /// Resumes a tenant after tenant_suspend().
     #[pg_extern(sql = false)]
     fn tenant_resume(tenant_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
@@ -60,27 +60,28 @@ returns_tenants! {
         tenants::set_suspended(&catalog, permit, false).map(Some)
     }
 
-    /// Deletes for good what was soft-deleted longer ago than that.
+    /// Permanently deletes the tenants that were soft-deleted longer ago than `older_than`.
     #[pg_extern(sql = false)]
     fn tenant_purge(older_than: Option<Interval>) {
         let older_than = required("older_than", older_than)?;
         let permit = authorize_instance(&Catalog::write()?, "purge tenants")?;
         let purged = fleet::purge(&permit, older_than)?;
-        // Also what earlier deletions left.
+        // Also for what earlier deletions have left.
         fleet::remove_after_commit(&Catalog::latest()?)?;
         Ok(purged)
     }
 }
 
-/// Puts back the catalog's grants and policies, and a tenant's grants, ownership, owner role and policies; a row for each thing.
+/// Repairs the catalog's grants and policies, and a tenant's grants, ownership, owner role and policies. Returns a row
+/// for each repair.
 #[pg_extern(sql = false)]
 fn tenant_repair(
     tenant_id: Option<Uuid>,
 ) -> Result<TableIterator<'static, (name!(object, String), name!(problem, String))>> {
-    let mended = answer(|| {
+    let repaired = answer(|| {
         let catalog = Catalog::write()?;
         let permit = authorize(&catalog, Some(required("tenant_id", tenant_id)?), "repair a tenant")?;
         tenants::repair(&catalog, &permit)
     })?;
-    Ok(TableIterator::new(mended.into_iter().map(|mend| (mend.object, mend.problem))))
+    Ok(TableIterator::new(repaired.into_iter().map(|repair| (repair.object, repair.problem))))
 }
