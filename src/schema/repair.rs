@@ -74,7 +74,7 @@ fn schema_exists(catalog: &Catalog, tenant: &Tenant) -> Result<bool> {
 fn role_findings(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Finding>> {
     query(
         catalog.scope(),
-        "SELECT format('role %I', rolname), 'has attributes beyond an owner''s',
+        "SELECT format('role %I', rolname), 'has attributes that an owner role must not have',
                 format('ALTER ROLE %I NOLOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOREPLICATION INHERIT', rolname)
          FROM pg_roles WHERE rolname = $1::text::name AND (rolcanlogin OR rolsuper OR rolbypassrls OR rolcreatedb
              OR rolcreaterole OR rolreplication OR NOT rolinherit)
