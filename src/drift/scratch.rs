@@ -46,7 +46,7 @@ impl ExpectedByLedger {
 /// Replays a ledger into a scratch schema and describes the result.
 fn replay(catalog: &Catalog, ledger: &[Entry], like: Uuid) -> Result<Option<Expected>> {
     rolled_back(|| {
-        // The caller of tenant_drift() does not want to see the notices of migrations.
+        // The notices of the migrations must not be sent to the caller of tenant_drift().
         let quiet = guc::Scope::open();
         quiet.set(c"client_min_messages", "error")?;
         let scratch = create(catalog)?;

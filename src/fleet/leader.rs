@@ -31,7 +31,7 @@ pub struct Options {
     pub dry_run: bool,
 }
 
-/// Runs a fleet run and returns the result for each tenant.
+/// Performs a fleet run, and returns the result for each tenant.
 pub fn migrate_all(permit: &InstancePermit, options: Options) -> Result<Vec<TenantResult>> {
     let (role, tenants) = {
         let catalog = Catalog::latest()?;
@@ -128,7 +128,8 @@ pub(super) fn run_workers(plan: &Plan) -> Result<Tally> {
     // CREATE INDEX CONCURRENTLY in a worker, of this run or of another one, would wait for this session's snapshot,
     // while this session waits for the workers.
     let mut ignored = IgnoredByBuilds::begin();
-    // Also for builds that are waiting already, if no other session can be waiting for this transaction.
+    // Builds that are waiting already stop waiting too, provided that no other session has a reason to wait for this
+    // transaction.
     if !fleet::caller_is_waited_for(&Catalog::latest()?)? {
         ignored = ignored.let_go();
     }

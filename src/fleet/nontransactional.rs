@@ -1,4 +1,4 @@
-//! Runs a nontransactional migration: statement by statement, and commits after each one that it is done.
+//! Runs a nontransactional migration statement by statement. After each statement, commits the record that it is done.
 //!
 //! An unfinished migration continues after the last statement recorded as done. While the migration runs, a
 //! session-level lock keeps other sessions from migrating the tenant.

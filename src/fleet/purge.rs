@@ -22,8 +22,8 @@ const WORKERS: i32 = 2;
 const LOCK_TIMEOUT_MS: i32 = 5000;
 
 /// Deletes the tenants that were soft-deleted longer ago than `older_than`, and returns those that were deleted. Does
-/// so in the caller's transaction if that is a transaction block, if there is only one tenant, or if no worker can be
-/// started.
+/// so in the caller's transaction if that is a transaction block, if there is at most one tenant, or if no worker can
+/// be started.
 pub fn purge(permit: &InstancePermit, older_than: Interval) -> Result<Vec<Tenant>> {
     let (role, candidates) = {
         let catalog = Catalog::write()?;

@@ -50,8 +50,8 @@ fn reacquire_held() {
     });
 }
 
-/// Overrides settings with which a database's owner could stop workers: transactions that are read-only by default, and
-/// views that are not accessible.
+/// Overrides settings with which the owner of a database could keep workers from working:
+/// default_transaction_read_only, and restrict_nonsystem_relation_kind, which can forbid the use of views.
 pub fn override_database_settings() -> Result<()> {
     guc::set(c"default_transaction_read_only", "off", Lifetime::Session)?;
     match guc::get("restrict_nonsystem_relation_kind")? {
@@ -106,8 +106,8 @@ fn caught<T>(run: impl FnOnce() -> Result<T>) -> Attempted<T> {
         (failure, _) => {
             // SAFETY: ends the transaction that the error left open.
             unsafe { pg_sys::AbortCurrentTransaction() };
-            // The abort restores the context in which the transaction started, which is the owner's if a command
-            // started it as the owner.
+            // The abort sets the security context in which the last transaction started. That is the owner's context if
+            // a command started this transaction as the owner.
             began_as.set();
             Err(failure.unwrap_or_else(|| Failure::from_error(&Error::internal("transaction ended without a result"))))
         }

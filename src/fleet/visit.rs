@@ -1,5 +1,5 @@
 //! One worker's attempt at one tenant. Applies the pending migrations in one transaction, up to the first
-//! nontransactional one, which runs in its own transactions before the next such step.
+//! nontransactional one. Runs that one in its own transactions, and repeats this until no migration is pending.
 
 use std::time::{Duration, Instant};
 
@@ -198,7 +198,7 @@ impl<'a> Visit<'a> {
 }
 
 /// Locks a tenant and returns it, or `None` if it does not exist or is locked and `wait` is `Wait::No`. Acquires the
-/// migration lock before the row lock, because a session that holds the row lock never waits for the migration lock.
+/// migration lock before the row lock, because a session that holds the row lock must not wait for the migration lock.
 pub fn lock(catalog: &Catalog, tenant: Uuid, wait: Wait) -> Result<Option<Tenant>> {
     let Some(found) = tenants::by_id(catalog, tenant)? else {
         return Ok(None);

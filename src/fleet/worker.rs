@@ -102,7 +102,7 @@ fn migrate(queue: &JobQueue, plan: &Plan) {
         }
         busy.extend(visit(queue, Visit::begin(plan, tenant), Wait::No));
     }
-    // Tenants that another run or session had locked: now the worker has nothing better to do than wait for them.
+    // Tenants that another run or session had locked. The queue is empty, so wait for these tenants now.
     for begun in busy {
         if queue.is_stopped() {
             break;

@@ -41,10 +41,12 @@ impl Deferrable {
         words.iter().any(|word| lower.contains(word))
     }
 
+    /// Returns the command that makes all of them immediate.
     pub fn set_immediate(&self) -> Option<String> {
         set_constraints(&self.all, "IMMEDIATE")
     }
 
+    /// Returns the command that defers those that are initially deferred, as they are declared.
     pub fn restore(&self) -> Option<String> {
         set_constraints(&self.initially_deferred, "DEFERRED")
     }

@@ -36,7 +36,7 @@ pub fn remove(catalog: &Catalog, permit: &Permit<Manage>, user_id: Uuid, role: O
     end_membership(catalog, tenant_id, user_id, what)
 }
 
-/// Removes the current user.
+/// Removes the current user from the tenant.
 pub fn leave(catalog: &Catalog, permit: &Permit<Leave>, user: &UserPermit) -> Result<Assignment> {
     end_membership(catalog, permit.tenant().id, user.user(), "member")
 }

@@ -63,8 +63,8 @@ fn alter(owner: pgrx::pg_sys::Oid, target: &Tenant, mut commands: impl Iterator<
 
 fn insert(owner: pgrx::pg_sys::Oid, target: &Tenant, tables: &[Copied]) -> Result<()> {
     let _identity = SandboxIdentity::assume(target.id)?;
-    // session_replication_role suppresses triggers, also those of foreign keys. Only a superuser can set it, so it is
-    // set before the switch to the owner role.
+    // session_replication_role suppresses triggers, also those of foreign keys. The owner role is not allowed to set
+    // it, so it is set before the switch to that role.
     let sandbox = Sandbox::enter_unforced(owner, &[(c"row_security", "on"), (c"session_replication_role", "replica")])?;
     // Migrations may have inserted rows.
     let targets = List(tables.iter().map(|table| &table.target).collect());

@@ -16,8 +16,8 @@ pub struct CloneOptions {
     pub with_data: bool,
 }
 
-/// Creates a tenant like the permit's one. Its schema is created by replaying the source's ledger, so that references
-/// within the source's schema become references within the new one. The rows are copied if wanted.
+/// Clones the permit's tenant. The new tenant's schema is created by replaying the source's ledger, so that references
+/// within the source's schema become references within the new one. Copies the rows if `with_data` is true.
 pub fn clone(catalog: &Catalog, permit: &Permit<Instance>, options: CloneOptions) -> Result<Tenant> {
     let source = permit.tenant();
     refuse_deleted(source)?;

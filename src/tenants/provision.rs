@@ -30,8 +30,9 @@ pub fn provision(
         let schema_name = schema::schema_name(slug, id, None)?;
         let new = NewTenant { id, slug: slug.as_str(), name, schema_name: &schema_name, metadata: metadata.clone() };
         refuse_taken(id)?;
-        // While the lock on the limit is held, no other session adds a tenant, so the insertion does not wait for a
-        // slug or a schema name that is free here.
+        // Checked again just before the insertion, so that it does not wait for a transaction that has taken the slug
+        // or the schema name. If there is a limit, no other session can add a tenant in between, because the limit's
+        // lock is held.
         let insert = || if is_taken(slug, &schema_name)? { Ok(None) } else { tenants::insert(catalog, new) };
         // A spare does not count towards the limit.
         let inserted = if slug.as_str() == taken::spare_slug(id) { insert() } else { within_limit(insert) }?;

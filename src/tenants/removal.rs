@@ -71,7 +71,8 @@ fn remove_rows(caller: pg_sys::Oid, table: &SharedTable, tenant_id: Uuid, until:
         // The table is identified by oid, and the catalogs are read with the latest snapshot at every isolation level,
         // because names and triggers can change until the locks are held.
         let touched = shared_tables::touched_by_delete(&Catalog::latest()?, table.oid)?;
-        // Each deleted row would have to be looked up in the tables that refer to it, whose rows members write.
+        // For each deleted row PostgreSQL looks for rows that refer to it. Members write those rows, so each lookup may
+        // have to wait.
         let is_referred_to = touched.iter().any(|one| one.by_key);
         let tables: Vec<_> = touched.iter().map(|one| one.table).collect();
         let are_trusted = |catalog: &Catalog| shared_tables::are_trusted(catalog, tables.clone(), caller);

@@ -73,7 +73,7 @@ pub fn fill(catalog: &Catalog, _permit: &InstancePermit, wanted: Option<i32>) ->
     Ok(filled)
 }
 
-/// Migrates or creates one spare. Returns false if that is not necessary. The caller must hold the lock on spare
+/// Migrates or creates one spare. Returns false if neither is necessary. The caller must hold the lock on spare
 /// tenants.
 pub fn fill_one(catalog: &Catalog, wanted: i32, filled: &mut Filled) -> Result<bool> {
     if let Some(stale) = spares::take_stale(catalog)? {
@@ -97,7 +97,7 @@ pub fn is_short(catalog: &Catalog, wanted: i32) -> Result<bool> {
     Ok(spares::count(catalog)? < i64::from(wanted))
 }
 
-/// Applies the pending migrations, with the row marked as an ordinary tenant meanwhile, and marks it as a spare.
+/// Applies the pending migrations while the row is marked as an ordinary tenant, then marks it as a spare.
 fn migrate_spare(catalog: &Catalog, tenant: Tenant) -> Result<()> {
     spares::set_spare(catalog, tenant.id, false)?;
     let tenant = tenants::by_id(catalog, tenant.id)?.ok_or_else(Error::tenant_not_found)?;
