@@ -1,5 +1,5 @@
-//! What the planner would tell: it asks statistics and indexes before a query starts. A query that names what is out of reach is refused
-//! before.
+//! What the planner could reveal before a query starts, because it reads statistics and index entries while it plans. A
+//! query that names an inaccessible relation is refused before that.
 
 use postgres::Client;
 use uuid::Uuid;
@@ -10,13 +10,13 @@ use crate::support::scene::Scene;
 use crate::support::{Db, expect_error};
 
 cases![
-    plans_that_are_printed,
-    what_is_left_of_a_deleted_tenant,
-    statements_prepared_for_another_user,
-    indexes_that_are_asked_for_the_largest_value,
+    printed_plans,
+    tables_of_a_deleted_tenant,
+    statements_prepared_by_another_user,
+    index_probes_for_the_largest_value,
     statistics_of_the_catalog,
-    slugs_by_counters,
-    memberships_by_counters,
+    slugs_by_row_counters,
+    memberships_by_row_counters,
 ];
 
 const PAYMENTS: &str = "CREATE TABLE pay (who text, amount int);
@@ -25,7 +25,8 @@ const PAYMENTS: &str = "CREATE TABLE pay (who text, amount int);
      INSERT INTO pay SELECT CASE WHEN n <= 700 THEN 'big customer' ELSE 'c' || n END, n FROM generate_series(1, 1000) n;
      REFRESH MATERIALIZED VIEW totals";
 
-/// With views of the thief's on the victim's table, made as a member who is none any more.
+/// Adds views and functions that the thief created over the victim's tables while a member, and then ends the
+/// membership.
 fn with_views(db: &Db) -> Scene<'_> {
     let scene = Scene::set(db);
     db.add_migration("2", PAYMENTS);
@@ -51,10 +52,10 @@ fn with_views(db: &Db) -> Scene<'_> {
     scene
 }
 
-fn plans_that_are_printed(db: &Db) {
+fn printed_plans(db: &Db) {
     let scene = with_views(db);
     let print = "SET debug_print_plan = on; SET client_min_messages = log; ";
-    let told = |query: &str| {
+    let output = |query: &str| {
         let ran = db.psql(&scene.role, &["--no-psqlrc"], &format!("{print}{query}"));
         String::from_utf8_lossy(&ran.stderr).into_owned()
     };
@@ -70,18 +71,18 @@ fn plans_that_are_printed(db: &Db) {
         "SELECT FROM lair.of_a_view() WHERE who = 'big customer'",
         "SELECT FROM lair.own WHERE EXISTS (SELECT FROM lair.of_pay() f WHERE f.amount < 9)",
     ] {
-        let told = told(query);
-        assert!(told.contains("permission denied for table"), "{query}: {told}");
-        assert!(!told.contains("plan_rows"), "{query}: {told}");
+        let output = output(query);
+        assert!(output.contains("permission denied for table"), "{query}: {output}");
+        assert!(!output.contains("plan_rows"), "{query}: {output}");
     }
     for own in ["lair.own", "lair.of_own()"] {
-        let told = told(&format!("SELECT FROM {own} WHERE who = 'big customer'"));
-        assert!(told.contains("plan_rows 700"), "{own}: {told}");
+        let output = output(&format!("SELECT FROM {own} WHERE who = 'big customer'"));
+        assert!(output.contains("plan_rows 700"), "{own}: {output}");
     }
 }
 
-/// While the schema waits for whoever has locked something in it.
-fn what_is_left_of_a_deleted_tenant(db: &Db) {
+/// The schema still exists, because an open transaction holds a lock in it.
+fn tables_of_a_deleted_tenant(db: &Db) {
     let scene = with_views(db);
     let mut thief = scene.thief();
     run(&mut thief, "BEGIN; PREPARE held AS SELECT FROM lair.own");
@@ -97,8 +98,8 @@ fn what_is_left_of_a_deleted_tenant(db: &Db) {
     run(&mut thief, "COMMIT");
 }
 
-/// On a pooled connection, by who was never a member.
-fn statements_prepared_for_another_user(db: &Db) {
+/// A pooled connection keeps the statement. The next user was never a member.
+fn statements_prepared_by_another_user(db: &Db) {
     let scene = with_views(db);
     let mut client = scene.owner();
     run(&mut client, "PREPARE q (text) AS SELECT count(*) FROM tenant_victim.pay WHERE who = $1");
@@ -114,8 +115,8 @@ fn statements_prepared_for_another_user(db: &Db) {
     assert_eq!(one::<i64>(&mut client, "EXECUTE q ('big customer')", &[]), 700);
 }
 
-/// The planner looks up the end of an index where a condition is near the end of the histogram.
-fn indexes_that_are_asked_for_the_largest_value(db: &Db) {
+/// If a condition is close to the end of the histogram, the planner reads the largest value from the index.
+fn index_probes_for_the_largest_value(db: &Db) {
     let scene = with_views(db);
     run(&mut db.superuser(), "INSERT INTO tenant_victim.pay VALUES ('new', 123456)");
     let probes = |thief: &mut Client, view: &str, table: &str| -> i64 {
@@ -130,10 +131,11 @@ fn indexes_that_are_asked_for_the_largest_value(db: &Db) {
     };
     let mut thief = scene.thief();
     assert_eq!(probes(&mut thief, "lair.pay", "tenant_victim"), 0);
-    assert!(probes(&mut thief, "lair.own", "tenant_thief") > 0, "the planner asks its own");
+    assert!(probes(&mut thief, "lair.own", "tenant_thief") > 0, "the planner probes the own index");
 }
 
-/// A function in FROM is planned once as the server does, before the catalog is put behind its barrier.
+/// The planner inlines a function in FROM and plans its query. That query must not read statistics of the catalog
+/// either.
 fn statistics_of_the_catalog(db: &Db) {
     let scene = Scene::set(db);
     run(
@@ -155,7 +157,7 @@ fn statistics_of_the_catalog(db: &Db) {
         run(thief, "ROLLBACK");
         probes
     };
-    // Nor how wide the columns are.
+    // Estimated column widths come from statistics too.
     let explain = "EXPLAIN SELECT slug, name, metadata FROM fluxbase_tenant.tenants";
     let width = |thief: &mut Client| -> String {
         let plan: Vec<String> = column(thief, explain, &[]);
@@ -167,7 +169,7 @@ fn statistics_of_the_catalog(db: &Db) {
         "SELECT tenant_create(repeat('long', 10), repeat('Long ', 20)); ANALYZE fluxbase_tenant.tenants",
     );
     assert_eq!(width(&mut thief), before);
-    // In the middle of the histogram, and at either end of it, where the index would be asked.
+    // Compares the middle of the histogram with both ends, where the planner would probe the index.
     let ends = ["00000000-0000-0000-0000-000000000001", "ffffffff-ffff-ffff-ffff-ffffffffffff"];
     let middle = probes(&mut thief, "80000000-0000-0000-0000-000000000000");
     for end in ends {
@@ -175,9 +177,9 @@ fn statistics_of_the_catalog(db: &Db) {
     }
 }
 
-/// How many rows of a catalog table a call reads, which is counted for whoever calls.
+/// Returns how many rows of a catalog table a call reads, according to the counters that the caller can see.
 fn rows_read(client: &mut Client, table: &str, call: &str) -> i64 {
-    // What is counted goes on from one transaction to the next, until the server takes it over.
+    // The counters add up over transactions until the session reports them, so only the difference counts.
     let sql = format!(
         "SELECT coalesce(sum(idx_tup_fetch + seq_tup_read), 0)::bigint FROM pg_stat_xact_all_tables
          WHERE relid = 'fluxbase_tenant.{table}'::regclass"
@@ -192,7 +194,7 @@ fn rows_read(client: &mut Client, table: &str, call: &str) -> i64 {
     rows
 }
 
-fn slugs_by_counters(db: &Db) {
+fn slugs_by_row_counters(db: &Db) {
     let scene = Scene::set(db);
     let mut thief = scene.thief();
     rows_read(&mut thief, "tenants", "tenant_get_by_slug('warm')");
@@ -209,8 +211,8 @@ fn slugs_by_counters(db: &Db) {
     assert_eq!(one::<String>(&mut scene.thief(), "SELECT name FROM tenant_get_by_slug('thief')", &[]), "thief");
 }
 
-/// Of a user whom the thief adds to their own tenant.
-fn memberships_by_counters(db: &Db) {
+/// The thief adds users to their own tenant. The rows read must not depend on a user's other memberships.
+fn memberships_by_row_counters(db: &Db) {
     let scene = Scene::set(db);
     let (known, unknown) = (new_user(), new_user());
     run(

@@ -1,4 +1,4 @@
-//! The catalog's own tables: their policies hide rows of others, and nothing tells what is in these.
+//! The policies of the catalog tables hide other tenants' rows. Plans, counters and locks must not reveal them either.
 
 use std::io::Read;
 
@@ -11,17 +11,18 @@ use crate::support::tables::plan;
 use crate::support::{Db, expect_error};
 
 cases![
-    conditions_that_are_asked_before_the_policy,
-    functions_put_in_place_of_their_call,
-    deep_queries,
-    merges_that_do_nothing,
+    conditions_evaluated_before_the_policy,
+    functions_inlined_by_the_planner,
+    deeply_nested_queries,
+    merge_that_does_nothing,
     queries_of_every_form
 ];
 
-/// Conditions on indexed columns with operators that the server trusts.
-fn conditions_that_are_asked_before_the_policy(db: &Db) {
+/// Conditions on indexed columns whose operators are leakproof, so that the planner would evaluate them before the
+/// policy.
+fn conditions_evaluated_before_the_policy(db: &Db) {
     let scene = Scene::set(db);
-    let there = [
+    let existing = [
         ("tenants", "slug = 'victim' AND deleted_at IS NULL"),
         ("tenants", "slug >= 'victim' AND slug < 'victin' AND deleted_at IS NULL"),
         ("tenants", "schema_name = 'tenant_victim'"),
@@ -29,8 +30,8 @@ fn conditions_that_are_asked_before_the_policy(db: &Db) {
         ("members", &format!("user_id = '{}'", scene.owner)),
         ("members", &format!("tenant_id = '{}'", scene.victim)),
     ];
-    // The same with what is not there.
-    let nothing = [
+    // The same conditions with values that do not exist.
+    let unknown = [
         "slug = 'nobody' AND deleted_at IS NULL",
         "slug >= 'nobody' AND slug < 'nobodz' AND deleted_at IS NULL",
         "schema_name = 'tenant_nobody'",
@@ -39,20 +40,20 @@ fn conditions_that_are_asked_before_the_policy(db: &Db) {
         "tenant_id = '01920000-0000-7000-8000-000000000001'",
     ];
     for settings in ["SET enable_seqscan = off", "SET enable_seqscan = off; SET enable_bitmapscan = off"] {
-        for ((table, condition), nothing) in there.iter().zip(nothing) {
-            let told = |condition: &str| told(&mut scene.thief(), settings, table, condition);
-            assert_eq!(told(condition), told(nothing), "{condition}");
+        for ((table, condition), unknown) in existing.iter().zip(unknown) {
+            let observed = |condition: &str| observed(&mut scene.thief(), settings, table, condition);
+            assert_eq!(observed(condition), observed(unknown), "{condition}");
         }
     }
-    // Who may see the row finds it so.
+    // A caller who may see the row finds it with the same condition.
     let mut owner = scene.owner();
     let found = "SELECT count(*) FROM fluxbase_tenant.tenants WHERE slug = 'victim' AND deleted_at IS NULL";
     assert_eq!(one::<i64>(&mut owner, found, &[]), 1);
     assert_eq!(one::<i64>(&mut scene.thief(), found, &[]), 0);
 }
 
-/// The planner puts their query in after the extension has looked at the whole.
-fn functions_put_in_place_of_their_call(db: &Db) {
+/// The planner inlines these functions after the planner hook has read the query.
+fn functions_inlined_by_the_planner(db: &Db) {
     let scene = Scene::set(db);
     run(
         &mut scene.thief(),
@@ -72,7 +73,7 @@ fn functions_put_in_place_of_their_call(db: &Db) {
             "SELECT count(*) FROM (SELECT * FROM {} OFFSET 0) s WHERE slug = '$'",
         ] {
             let query = form.replace("{}", function);
-            let told = |slug: &str| {
+            let observed = |slug: &str| {
                 let mut thief = scene.thief();
                 run(&mut thief, "SET enable_seqscan = off; SET search_path = public, fluxbase_tenant");
                 let explain = format!(
@@ -81,7 +82,7 @@ fn functions_put_in_place_of_their_call(db: &Db) {
                 );
                 column::<String>(&mut thief, &explain, &[]).join("\n").replace(slug, "$")
             };
-            assert_eq!(told("victim"), told("nobody"), "{query}");
+            assert_eq!(observed("victim"), observed("nobody"), "{query}");
             let mut owner = scene.owner();
             run(
                 &mut scene.thief(),
@@ -91,7 +92,7 @@ fn functions_put_in_place_of_their_call(db: &Db) {
             assert_eq!(one::<i64>(&mut owner, &query.replace('$', "victim"), &[]), 1, "{query}");
         }
     }
-    // Others are still put in.
+    // Functions that read no catalog table are still inlined.
     run(
         &mut scene.thief(),
         "CREATE FUNCTION lair.notes() RETURNS SETOF tenant_thief.notes LANGUAGE sql STABLE AS 'SELECT * FROM tenant_thief.notes'",
@@ -100,22 +101,22 @@ fn functions_put_in_place_of_their_call(db: &Db) {
     assert!(plan.contains("notes_pkey") && !plan.contains("Function Scan"), "{plan}");
 }
 
-/// What a query lets its author know beside its rows: plan, counts and estimates, counters, predicate locks.
-fn told(client: &mut Client, settings: &str, table: &str, condition: &str) -> Vec<String> {
+/// Returns what a query reveals besides its rows: plan, counts and estimates, counters, predicate locks.
+fn observed(client: &mut Client, settings: &str, table: &str, condition: &str) -> Vec<String> {
     run(client, &format!("{settings}; BEGIN ISOLATION LEVEL SERIALIZABLE"));
     let query = format!("SELECT FROM fluxbase_tenant.{table} WHERE {condition}");
-    let mut told: Vec<String> =
+    let mut observed: Vec<String> =
         column(client, &format!("EXPLAIN (ANALYZE, TIMING off, SUMMARY off, BUFFERS off) {query}"), &[]);
-    told.retain(|line| !line.contains("Filter: (") && !line.contains("Cond: ("));
+    observed.retain(|line| !line.contains("Filter: (") && !line.contains("Cond: ("));
     run(client, &query);
     let counters = "SELECT format('%s %s %s', relname, coalesce(seq_tup_read, 0), coalesce(idx_tup_fetch, 0)) \
                     FROM pg_stat_xact_all_tables WHERE schemaname = 'fluxbase_tenant' ORDER BY relname";
-    told.extend(column::<String>(client, counters, &[]));
+    observed.extend(column::<String>(client, counters, &[]));
     let locks = "SELECT format('%s %s', locktype, count(*)) FROM pg_locks \
                  WHERE pid = pg_backend_pid() AND mode = 'SIReadLock' GROUP BY locktype ORDER BY 1";
-    told.extend(column::<String>(client, locks, &[]));
+    observed.extend(column::<String>(client, locks, &[]));
     run(client, "ROLLBACK");
-    told
+    observed
 }
 
 fn queries_of_every_form(db: &Db) {
@@ -183,8 +184,8 @@ fn queries_of_every_form(db: &Db) {
     );
 }
 
-/// They are as deep as without the extension.
-fn deep_queries(db: &Db) {
+/// The barrier must not reduce the nesting depth that PostgreSQL allows.
+fn deeply_nested_queries(db: &Db) {
     let scene = Scene::set(db);
     let deep = |from: &str, levels: usize| {
         format!("{}SELECT count(*) FROM {from}{}", "SELECT (".repeat(levels), ")".repeat(levels))
@@ -195,8 +196,8 @@ fn deep_queries(db: &Db) {
     run(&mut scene.thief(), &deep("fluxbase_tenant.tenants", 100));
 }
 
-/// They ask for SELECT alone, and plan the table as one that is written to.
-fn merges_that_do_nothing(db: &Db) {
+/// Such a MERGE requires only SELECT, but the planner treats the table as its target.
+fn merge_that_does_nothing(db: &Db) {
     let scene = Scene::set(db);
     let into = |table: &str, condition: &str| {
         format!("EXPLAIN MERGE INTO {table} t USING (VALUES (1)) v (s) ON {condition} WHEN MATCHED THEN DO NOTHING")

@@ -1,4 +1,5 @@
-//! What PostgreSQL gives to a role or to the whole database, and no policy keeps apart: the audit tells of it.
+//! Channels that PostgreSQL provides per role or per database, where no policy separates tenants. tenant_check()
+//! reports them.
 
 use crate::cases;
 use crate::support::people::{column, new_user, one, run};
@@ -16,11 +17,11 @@ fn large_objects_of_application_roles(db: &Db) {
     let mut client = db.as_user(new_user());
     let object: u32 = one(&mut client, "SELECT lo_from_bytea(0, 'secret of acme')", &[]);
     assert_eq!(column::<String>(&mut db.admin(), FOUND, &[]), ["warning large objects of app_server"]);
-    // Another role does not read it, as PostgreSQL sees to.
+    // PostgreSQL refuses this: the object belongs to another role.
     expect_error(db.user_role().query("SELECT lo_get($1)", &[&object]), "42501");
     run(&mut client, &format!("SELECT lo_unlink({object})"));
     assert_eq!(column::<String>(&mut db.admin(), FOUND, &[]), [""; 0]);
-    // Those of superusers are nobody's else.
+    // Only superusers can read large objects of a superuser, so they are not reported.
     run(&mut db.superuser(), "SELECT lo_create(0)");
     assert_eq!(column::<String>(&mut db.admin(), FOUND, &[]), [""; 0]);
 }

@@ -1,5 +1,5 @@
-//! What hangs on shared tables when a tenant is deleted: code of the tables' owners runs with nobody else's rights and outlives
-//! nothing, and no table reaches into the catalog.
+//! Code on shared tables that runs when a tenant is deleted. It runs only with the rights of the table's owner and
+//! leaves nothing in the session.
 
 use uuid::Uuid;
 
@@ -10,17 +10,17 @@ use crate::support::scene::Scene;
 use crate::support::{Db, expect_error};
 
 cases![
-    cursor_that_runs_at_the_commit,
-    triggers_run_as_the_tables_owner_alone,
+    held_cursor_that_runs_at_commit,
+    triggers_run_only_as_the_tables_owner,
     triggers_in_parallel_workers,
-    functions_that_a_delete_evaluates,
-    triggers_that_the_snapshot_does_not_see,
-    names_that_come_to_mean_another_table,
-    partition_put_in_another_ones_place,
-    what_outlives_a_trigger,
+    functions_evaluated_by_a_delete,
+    triggers_created_after_the_snapshot,
+    table_swapped_while_the_deletion_waits,
+    partition_replaced_during_a_removal,
+    session_state_left_by_a_trigger,
 ];
 
-/// Every way to delete a tenant for good, by a superuser: as a call, and the tenants that it deletes.
+/// Returns every way in which a superuser deletes tenants permanently: the call, and the tenants that it deletes.
 fn deletions(db: &Db) -> Vec<(&'static str, Vec<Uuid>)> {
     let mut superuser = db.superuser();
     let (one_id, two, three) =
@@ -35,8 +35,8 @@ fn deletions(db: &Db) -> Vec<(&'static str, Vec<Uuid>)> {
     ]
 }
 
-/// A cursor WITH HOLD runs its query at the commit, as the user of the session, who may be a superuser.
-fn cursor_that_runs_at_the_commit(db: &Db) {
+/// A cursor WITH HOLD runs its query at commit, as the session's user, who may be a superuser.
+fn held_cursor_that_runs_at_commit(db: &Db) {
     let scene = Scene::set(db);
     let deletions = deletions(db);
     let doomed: Vec<Uuid> = deletions.iter().flat_map(|(_, tenants)| tenants.clone()).collect();
@@ -81,12 +81,12 @@ fn cursor_that_runs_at_the_commit(db: &Db) {
         "SELECT rolcreaterole FROM pg_roles WHERE rolname = $1::text::name",
         &[&scene.role]
     ));
-    // The payload works: a superuser who calls it is caught.
+    // Proves that the payload works if a superuser calls it.
     run(&mut superuser, "BEGIN; SELECT lair.payload(); ROLLBACK");
     assert!(one::<bool>(&mut superuser, "SELECT is_called FROM lair.was_superuser", &[]));
 }
 
-fn triggers_run_as_the_tables_owner_alone(db: &Db) {
+fn triggers_run_only_as_the_tables_owner(db: &Db) {
     let scene = Scene::set(db);
     scene.plant_spies();
     let (boss, doomed) = (new_user(), db.new_tenant("doomed", scene.crook));
@@ -103,14 +103,14 @@ fn triggers_run_as_the_tables_owner_alone(db: &Db) {
     let mut client = db.as_user(boss);
     assert_eq!(one::<Uuid>(&mut client, "SELECT id FROM tenant_delete($1)", &[&doomed]), doomed);
     removed(db);
-    assert_eq!(scene.spies_ran_as_others(), [], "they ran, as the thief and as nobody's user");
+    assert_eq!(scene.spies_ran_as_others(), [], "the spies ran as another role or an instance admin");
     assert_eq!(left(db, "lair.bait", doomed), 0);
     let members = "SELECT count(*) FROM fluxbase_tenant.members WHERE tenant_id = $1";
     assert_eq!(one::<i64>(&mut db.superuser(), members, &[&doomed]), 0);
     assert!(one::<bool>(&mut client, "SELECT tenant_is_instance_admin()", &[]));
 }
 
-/// Parallel workers know the settings alone.
+/// A parallel worker knows only the settings of its leader.
 fn triggers_in_parallel_workers(db: &Db) {
     let scene = Scene::set(db);
     let doomed = db.new_tenant("doomed", scene.crook);
@@ -134,12 +134,12 @@ fn triggers_in_parallel_workers(db: &Db) {
     );
     run(&mut superuser, &format!("SELECT tenant_delete('{doomed}')"));
     removed(db);
-    assert!(one::<bool>(&mut superuser, "SELECT is_called FROM lair.ran", &[]), "it ran to its end");
+    assert!(one::<bool>(&mut superuser, "SELECT is_called FROM lair.ran", &[]), "the trigger ran to its end");
     assert_eq!(left(db, "lair.bait", doomed), 0);
 }
 
-/// None of them in the session that deletes, whose cursors and locks they could reach.
-fn functions_that_a_delete_evaluates(db: &Db) {
+/// None of these functions runs in the deleting session, whose cursors and locks they could use.
+fn functions_evaluated_by_a_delete(db: &Db) {
     let scene = Scene::set(db);
     run(
         &mut scene.thief(),
@@ -195,14 +195,14 @@ fn functions_that_a_delete_evaluates(db: &Db) {
         );
         removed(db);
     }
-    // The spy tells: here it does.
+    // Proves that the spy detects a call in this session.
     let mut superuser = db.connect_as("postgres", "-c application_name=deletes");
     run(&mut superuser, "SELECT lair.spy()");
     assert!(one::<bool>(&mut superuser, "SELECT is_called FROM lair.in_session", &[]));
 }
 
-/// In REPEATABLE READ the transaction's snapshot is older than the trigger, and the trigger fires.
-fn triggers_that_the_snapshot_does_not_see(db: &Db) {
+/// In REPEATABLE READ the transaction's snapshot is older than the trigger, but the trigger fires anyway.
+fn triggers_created_after_the_snapshot(db: &Db) {
     let scene = Scene::set(db);
     let doomed = db.new_tenant("doomed", scene.crook);
     bait(&scene, "lair.bait", &[doomed]);
@@ -222,8 +222,9 @@ fn triggers_that_the_snapshot_does_not_see(db: &Db) {
     assert_eq!(left(db, "lair.bait", doomed), 0);
 }
 
-/// While the deletion waits for a row of the first table, the second is renamed, or its schema, and another put in its place.
-fn names_that_come_to_mean_another_table(db: &Db) {
+/// While the deletion waits for a row of the first table, the thief renames the second table or its schema and puts
+/// another table in its place.
+fn table_swapped_while_the_deletion_waits(db: &Db) {
     let scene = Scene::set(db);
     run(&mut db.superuser(), &format!("GRANT CREATE ON DATABASE {} TO {}", db.name(), scene.role));
     run(
@@ -261,7 +262,7 @@ fn names_that_come_to_mean_another_table(db: &Db) {
         let swapping = format!(
             "DO $$ BEGIN FOR i IN 1..5000 LOOP
                  IF EXISTS (SELECT FROM pg_locks WHERE relation = 'first.bait'::regclass AND mode = 'RowExclusiveLock') THEN
-                     {swap}; RETURN; END IF; PERFORM pg_sleep(0.001); END LOOP; RAISE 'nobody came'; END $$"
+                     {swap}; RETURN; END IF; PERFORM pg_sleep(0.001); END LOOP; RAISE 'the deletion did not start'; END $$"
         );
         let swapped = std::thread::spawn(move || swapper.batch_execute(&swapping));
         std::thread::sleep(std::time::Duration::from_millis(200));
@@ -271,7 +272,7 @@ fn names_that_come_to_mean_another_table(db: &Db) {
         removed(db);
         run(&mut scene.thief(), back);
         assert!(!one::<bool>(&mut db.superuser(), "SELECT is_called FROM trap.fired", &[]), "{swap}");
-        assert_eq!(left(db, "trap.second", doomed), 1, "it is no shared table");
+        assert_eq!(left(db, "trap.second", doomed), 1, "the table is not a shared table");
         assert_eq!(left(db, "lair.second", doomed), 0);
         run(
             &mut db.superuser(),
@@ -280,8 +281,9 @@ fn names_that_come_to_mean_another_table(db: &Db) {
     }
 }
 
-/// The owner of a schema may drop any table in it, also a superuser's partition while the worker is at the one before.
-fn partition_put_in_another_ones_place(db: &Db) {
+/// A schema's owner can drop any table in it, even a superuser's partition, while the worker deletes from the previous
+/// partition.
+fn partition_replaced_during_a_removal(db: &Db) {
     let scene = Scene::set(db);
     let doomed = db.new_tenant("doomed", scene.crook);
     run(
@@ -301,7 +303,7 @@ fn partition_put_in_another_ones_place(db: &Db) {
     let mut superuser = db.superuser();
     let asleep = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'fluxbase_tenant removal'
                   AND datname = current_database() AND wait_event = 'PgSleep'";
-    crate::support::fleet::until("the worker is at the first partition", || {
+    crate::support::fleet::until("the worker deletes from the first partition", || {
         one::<i64>(&mut superuser, asleep, &[]) == 1
     });
     run(
@@ -314,12 +316,12 @@ fn partition_put_in_another_ones_place(db: &Db) {
     trigger(&scene, "lair.p1", "fire", "BEFORE", "PERFORM nextval('lair.fired'); RETURN OLD;");
     removed(db);
     assert!(!one::<bool>(&mut superuser, "SELECT is_called FROM lair.fired", &[]));
-    assert_eq!(left(db, "lair.p1", doomed), 1, "it is no shared table");
+    assert_eq!(left(db, "lair.p1", doomed), 1, "the table is not a shared table");
     assert_eq!(left(db, "lair.p0", doomed), 0);
 }
 
-/// Of a session that others go on with.
-fn what_outlives_a_trigger(db: &Db) {
+/// Other code continues to use the session after the trigger has run.
+fn session_state_left_by_a_trigger(db: &Db) {
     let scene = Scene::set(db);
     let doomed = db.new_tenant("doomed", scene.crook);
     bait(&scene, "lair.bait", &[doomed]);

@@ -1,4 +1,5 @@
-//! What strangers do while a tenant is being deleted: they keep no tenant, and no other's removal waits for them.
+//! Concurrent actions of untrusted roles while a tenant is deleted. They neither keep the tenant nor delay the removal
+//! of others.
 
 use postgres::Client;
 use uuid::Uuid;
@@ -10,16 +11,16 @@ use crate::support::people::{one, run};
 use crate::support::scene::Scene;
 
 cases![
-    rows_of_the_catalogs_that_change_meanwhile,
-    locks_that_end_in_a_circle,
-    views_that_join_an_extension_meanwhile,
-    rows_of_the_catalogs_that_stay_locked,
-    views_of_an_extension_that_come_late,
-    grants_on_the_schema_that_are_open,
+    function_grants_committed_during_a_deletion,
+    deadlock_with_the_deletion,
+    view_added_to_an_extension_during_a_deletion,
+    open_change_of_an_extensions_members,
+    view_added_to_an_extension_while_the_worker_waits,
+    open_grant_on_the_schema,
 ];
 
-/// Deletes a tenant while somebody else's script runs.
-fn delete_meanwhile(db: &Db, tenant: Uuid, mut other: Client, script: &str) {
+/// Deletes a tenant while another session runs a script.
+fn delete_during(db: &Db, tenant: Uuid, mut other: Client, script: &str) {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let _ = other.batch_execute(script);
@@ -30,18 +31,19 @@ fn delete_meanwhile(db: &Db, tenant: Uuid, mut other: Client, script: &str) {
     });
 }
 
-/// A grant on a function changes its row alone, which no lock tells of.
-fn rows_of_the_catalogs_that_change_meanwhile(db: &Db) {
+/// A grant on a function updates its pg_proc row without taking a lock that the deletion could see.
+fn function_grants_committed_during_a_deletion(db: &Db) {
     let scene = Scene::set(db);
     let mut thief = scene.thief();
     run(&mut thief, "CREATE FUNCTION lair.f(tenant_thief.notes) RETURNS int LANGUAGE sql AS 'SELECT 1'");
     let script = "BEGIN; GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA lair TO pg_monitor; SELECT pg_sleep(1.2); COMMIT";
-    delete_meanwhile(db, scene.thief, thief, script);
-    until("the tenant is gone", || db.traces(scene.thief, "tenant_thief") == 0);
+    delete_during(db, scene.thief, thief, script);
+    until("the tenant is deleted", || db.traces(scene.thief, "tenant_thief") == 0);
 }
 
-/// Whoever has a lock that the deletion waits for asks for one that the deletion has: the server ends one of the two.
-fn locks_that_end_in_a_circle(db: &Db) {
+/// A session that holds a lock which the deletion waits for requests a lock that the deletion holds. The deadlock
+/// detector ends one of the two.
+fn deadlock_with_the_deletion(db: &Db) {
     let scene = Scene::set(db);
     db.add_migration("2", "CREATE TABLE more (id bigserial PRIMARY KEY)");
     run(&mut db.admin(), &format!("SELECT tenant_migrate('{}')", scene.victim));
@@ -58,26 +60,26 @@ fn locks_that_end_in_a_circle(db: &Db) {
              BEGIN PERFORM nextval({first}::regclass); EXCEPTION WHEN insufficient_privilege THEN NULL; END;
          END $$"
     );
-    delete_meanwhile(db, scene.victim, scene.thief(), &script);
-    until("the tenant is gone", || db.traces(scene.victim, "tenant_victim") == 0);
+    delete_during(db, scene.victim, scene.thief(), &script);
+    until("the tenant is deleted", || db.traces(scene.victim, "tenant_victim") == 0);
 }
 
-/// DROP would take the extension along, with all that others made of it.
-fn views_that_join_an_extension_meanwhile(db: &Db) {
+/// DROP ... CASCADE would drop the extension and all objects that other roles built on it.
+fn view_added_to_an_extension_during_a_deletion(db: &Db) {
     let scene = Scene::set(db);
     run(&mut db.superuser(), &format!("GRANT CREATE ON DATABASE {} TO {}", db.name(), scene.role));
     let mut thief = scene.thief();
     run(&mut thief, "CREATE EXTENSION citext SCHEMA lair; CREATE VIEW lair.v AS SELECT id FROM tenant_thief.notes");
     run(&mut db.superuser(), "CREATE TABLE others (x lair.citext)");
     let script = "BEGIN; ALTER EXTENSION citext ADD VIEW lair.v; SELECT pg_sleep(1.2); COMMIT";
-    delete_meanwhile(db, scene.thief, thief, script);
-    until("the tenant is gone", || db.traces(scene.thief, "tenant_thief") == 0);
+    delete_during(db, scene.thief, thief, script);
+    until("the tenant is deleted", || db.traces(scene.thief, "tenant_thief") == 0);
     let columns = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'others'::regclass AND attname = 'x'";
     assert_eq!(one::<i64>(&mut db.superuser(), columns, &[]), 1);
 }
 
-/// What is left of other tenants is removed meanwhile.
-fn rows_of_the_catalogs_that_stay_locked(db: &Db) {
+/// The removal of another tenant's rows goes on at the same time.
+fn open_change_of_an_extensions_members(db: &Db) {
     let scene = Scene::set(db);
     run(&mut db.superuser(), &format!("GRANT CREATE ON DATABASE {} TO {}", db.name(), scene.role));
     run(
@@ -96,14 +98,14 @@ fn rows_of_the_catalogs_that_stay_locked(db: &Db) {
         run(&mut db.admin(), &format!("SELECT tenant_delete('{tenant}')"));
     }
     let left = "SELECT count(*) FROM events";
-    until("the rows are gone", || one::<i64>(&mut db.superuser(), left, &[]) == 0);
+    until("the rows are deleted", || one::<i64>(&mut db.superuser(), left, &[]) == 0);
     run(&mut thief, "ROLLBACK");
     run(&mut db.admin(), "SELECT tenant_purge('1 day')");
-    until("the tenant is gone", || db.traces(scene.thief, "tenant_thief") == 0);
+    until("the tenant is deleted", || db.traces(scene.thief, "tenant_thief") == 0);
 }
 
-/// While the worker waits for one view there comes another one on top of it.
-fn views_of_an_extension_that_come_late(db: &Db) {
+/// A second view is created on the first while the worker waits for the first.
+fn view_added_to_an_extension_while_the_worker_waits(db: &Db) {
     let scene = Scene::set(db);
     run(&mut db.superuser(), &format!("GRANT CREATE ON DATABASE {} TO {}", db.name(), scene.role));
     let mut thief = scene.thief();
@@ -115,15 +117,15 @@ fn views_of_an_extension_that_come_late(db: &Db) {
     run(&mut db.superuser(), "CREATE TABLE others (x lair.citext)");
     let script = "BEGIN; PREPARE p AS SELECT id FROM lair.v; SELECT pg_sleep(1.5);
                   CREATE VIEW lair.w AS SELECT id FROM lair.v; ALTER EXTENSION citext ADD VIEW lair.w; COMMIT";
-    delete_meanwhile(db, scene.thief, thief, script);
+    delete_during(db, scene.thief, thief, script);
     run(&mut db.admin(), "SELECT tenant_purge('1 day')");
-    until("the tenant is gone", || db.traces(scene.thief, "tenant_thief") == 0);
+    until("the tenant is deleted", || db.traces(scene.thief, "tenant_thief") == 0);
     let columns = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'others'::regclass AND attname = 'x'";
     assert_eq!(one::<i64>(&mut db.superuser(), columns, &[]), 1);
 }
 
-/// The deletion takes the schema's privileges away, and waits for no other transaction that changes them.
-fn grants_on_the_schema_that_are_open(db: &Db) {
+/// The deletion revokes the privileges on the schema, but does not wait for another transaction that changes them.
+fn open_grant_on_the_schema(db: &Db) {
     let scene = Scene::set(db);
     let mut granting = db.superuser();
     run(&mut granting, "BEGIN; GRANT USAGE ON SCHEMA tenant_victim TO pg_monitor");
@@ -137,5 +139,5 @@ fn grants_on_the_schema_that_are_open(db: &Db) {
     run(&mut db.admin(), &format!("SELECT tenant_delete('{}')", scene.victim));
     run(&mut granting, "COMMIT");
     run(&mut db.admin(), "SELECT tenant_purge('1 day')");
-    until("the tenant is gone", || db.traces(scene.victim, "tenant_victim") == 0);
+    until("the tenant is deleted", || db.traces(scene.victim, "tenant_victim") == 0);
 }

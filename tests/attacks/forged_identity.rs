@@ -1,5 +1,5 @@
-//! A role that was not granted SET on the identity settings cannot say who it is, whichever way it tries. Until the
-//! library is loaded such a value stands as a placeholder; loading must throw it away.
+//! A role without SET privilege on the identity settings cannot set the user or tenant by any method. Before the
+//! library is loaded such a value is only a placeholder, which loading must discard.
 
 use postgres::Client;
 use uuid::Uuid;
@@ -9,18 +9,18 @@ use crate::support::people::{new_user, one, reached, run};
 use crate::support::{Db, expect_error, expect_refusal};
 
 cases![
-    set_before_the_library_is_loaded_is_thrown_away,
-    set_after_it_is_loaded_is_refused,
-    connection_options_are_thrown_away,
+    set_before_the_library_is_loaded_is_discarded,
+    set_after_the_library_is_loaded_is_refused,
+    connection_options_are_discarded,
     alter_role_by_itself_has_no_effect,
     function_with_a_set_clause_has_no_effect,
-    kept_settings_are_nobodys_to_set,
-    rules_are_the_superusers_to_set,
-    trusted_role_may_say_it_in_every_way,
-    sub_role_of_a_trusted_one_may_not_escape_by_reset,
+    internal_settings_cannot_be_set,
+    instance_settings_are_for_superusers,
+    trusted_role_sets_the_user_in_every_way,
+    lesser_role_gains_nothing_by_reset,
 ];
 
-/// Admin of a tenant with one row of data, and that tenant.
+/// Returns the admin of a tenant with one row of data, and the tenant.
 fn victim(db: &Db) -> (Uuid, Uuid) {
     db.add_migration("1", "CREATE TABLE notes (body text); INSERT INTO notes VALUES ('secret')");
     let user = new_user();
@@ -28,7 +28,7 @@ fn victim(db: &Db) -> (Uuid, Uuid) {
 }
 
 #[track_caller]
-fn is_nobody(client: &mut Client, tenant: Uuid) {
+fn is_anonymous(client: &mut Client, tenant: Uuid) {
     assert_eq!(reached(client, "tenant_acme.notes"), 0);
     assert_eq!(one::<i64>(client, "SELECT count(*) FROM fluxbase_tenant.tenants", &[]), 0);
     assert_eq!(one::<Option<Uuid>>(client, "SELECT tenant_current_user_id()", &[]), None);
@@ -38,7 +38,7 @@ fn is_nobody(client: &mut Client, tenant: Uuid) {
     expect_refusal(client.query("SELECT * FROM tenant_set_current('acme')", &[]), "unauthenticated");
 }
 
-/// All that an attacker would set.
+/// The settings that an attacker would set, and their values.
 fn forgeries(user: Uuid, tenant: Uuid) -> [(&'static str, String); 3] {
     [
         ("fluxbase_tenant.user_id", user.to_string()),
@@ -47,35 +47,35 @@ fn forgeries(user: Uuid, tenant: Uuid) -> [(&'static str, String); 3] {
     ]
 }
 
-fn set_before_the_library_is_loaded_is_thrown_away(db: &Db) {
+fn set_before_the_library_is_loaded_is_discarded(db: &Db) {
     let (user, tenant) = victim(db);
     for local in ["", "LOCAL "] {
         for (setting, value) in forgeries(user, tenant) {
             let mut client = db.user_role();
             run(&mut client, &format!("SET app.forged = '{user}'; BEGIN"));
-            // Refused or without effect.
+            // The statement is refused or has no effect.
             let set = client.batch_execute(&format!("SAVEPOINT s; SET {local}{setting} = '{value}'"));
             if set.is_err() {
                 run(&mut client, "ROLLBACK TO s");
             }
             assert_eq!(one::<Option<Uuid>>(&mut client, "SELECT tenant_current_user_id()", &[]), None);
             run(&mut client, "COMMIT");
-            is_nobody(&mut client, tenant);
+            is_anonymous(&mut client, tenant);
         }
     }
-    // A query on a protected table is what loads it.
+    // A query on a protected table loads the library as well.
     for (setting, value) in forgeries(user, tenant) {
         let mut client = db.user_role();
         let _ = client.batch_execute(&format!("SET {setting} = '{value}'"));
         assert_eq!(reached(&mut client, "tenant_acme.notes"), 0);
-        is_nobody(&mut client, tenant);
+        is_anonymous(&mut client, tenant);
     }
 }
 
-fn set_after_it_is_loaded_is_refused(db: &Db) {
+fn set_after_the_library_is_loaded_is_refused(db: &Db) {
     let (user, tenant) = victim(db);
     let mut client = db.user_role();
-    is_nobody(&mut client, tenant);
+    is_anonymous(&mut client, tenant);
     for (setting, value) in forgeries(user, tenant) {
         for sql in [
             format!("SET {setting} = '{value}'"),
@@ -87,26 +87,26 @@ fn set_after_it_is_loaded_is_refused(db: &Db) {
         ] {
             expect_error(client.batch_execute(&sql), "42501");
             let _ = client.batch_execute("ROLLBACK");
-            is_nobody(&mut client, tenant);
+            is_anonymous(&mut client, tenant);
         }
     }
 }
 
-fn connection_options_are_thrown_away(db: &Db) {
+fn connection_options_are_discarded(db: &Db) {
     let (user, tenant) = victim(db);
     for (setting, value) in forgeries(user, tenant) {
-        // A refused connection is as good.
+        // The connection may also be refused.
         let options = format!("-c {setting}={value} -c app.forged={user}");
         if let Ok(mut client) = db.try_connect_as("app_user", &options) {
-            is_nobody(&mut client, tenant);
+            is_anonymous(&mut client, tenant);
         }
     }
     db.configure("session_preload_libraries", "fluxbase_tenant");
     for (setting, value) in forgeries(user, tenant) {
         if let Ok(mut client) = db.try_connect_as("app_user", &format!("-c {setting}={value}")) {
             let shown: String = one(&mut client, "SELECT current_setting($1)", &[&setting]);
-            assert_ne!(shown, value, "preloaded, not even a bare current_setting sees it");
-            is_nobody(&mut client, tenant);
+            assert_ne!(shown, value, "with the library preloaded, current_setting() shows it");
+            is_anonymous(&mut client, tenant);
         }
     }
 }
@@ -123,14 +123,14 @@ fn alter_role_by_itself_has_no_effect(db: &Db) {
             }
             let alter = format!("ALTER ROLE {role} IN DATABASE {} SET {setting} = '{value}'", db.name());
             let done = client.batch_execute(&alter);
-            assert!(!(load_first && done.is_ok()), "{setting}: the library refuses it");
-            is_nobody(&mut db.connect_as(&role, ""), tenant);
+            assert!(!(load_first && done.is_ok()), "{setting}: not refused by the library");
+            is_anonymous(&mut db.connect_as(&role, ""), tenant);
         }
     }
     run(&mut db.superuser(), &format!("DROP OWNED BY {role}; DROP ROLE {role}"));
 }
 
-/// A function may carry settings of its own, and everyone may make one in pg_temp.
+/// A function may have a SET clause, and every role can create functions in pg_temp.
 fn function_with_a_set_clause_has_no_effect(db: &Db) {
     let (user, tenant) = victim(db);
     let function = |name: &str| {
@@ -145,14 +145,14 @@ fn function_with_a_set_clause_has_no_effect(db: &Db) {
     {
         assert_eq!(row.get::<_, i64>(0), 0);
     }
-    is_nobody(&mut client, tenant);
+    is_anonymous(&mut client, tenant);
     let result = client.query("SELECT pg_temp.early()", &[]);
-    assert!(result.is_err(), "loaded, the setting is refused at the call");
+    assert!(result.is_err(), "after loading, the setting is refused at the call");
     expect_error(client.batch_execute(&function("late")), "42501");
-    is_nobody(&mut client, tenant);
+    is_anonymous(&mut client, tenant);
 }
 
-fn kept_settings_are_nobodys_to_set(db: &Db) {
+fn internal_settings_cannot_be_set(db: &Db) {
     let (_, tenant) = victim(db);
     for mut client in [db.user_role(), db.server(), db.admin()] {
         run(&mut client, "SELECT tenant_is_instance_admin()");
@@ -161,12 +161,12 @@ fn kept_settings_are_nobodys_to_set(db: &Db) {
             expect_error(client.batch_execute(&sql), "42501");
             expect_error(client.batch_execute(&format!("RESET fluxbase_tenant.{setting}")), "42501");
         }
-        // The prefix is reserved: a typo is an error, not a setting that nobody reads.
+        // The prefix is reserved: a misspelt name is an error, not a setting without effect.
         expect_error(client.batch_execute("SET fluxbase_tenant.userid = 'x'"), "42602");
     }
 }
 
-fn rules_are_the_superusers_to_set(db: &Db) {
+fn instance_settings_are_for_superusers(db: &Db) {
     for mut client in [db.user_role(), db.server(), db.admin()] {
         run(&mut client, "SELECT tenant_is_instance_admin()");
         for setting in ["create_policy", "schema_naming", "schema_prefix", "max_tenants", "tenant_id_setting"] {
@@ -179,7 +179,7 @@ fn rules_are_the_superusers_to_set(db: &Db) {
     expect_error(superuser.batch_execute("SET fluxbase_tenant.max_tenants = -1"), "22023");
 }
 
-fn trusted_role_may_say_it_in_every_way(db: &Db) {
+fn trusted_role_sets_the_user_in_every_way(db: &Db) {
     let (user, _) = victim(db);
     let role = format!("{}_trusted", db.name());
     run(&mut db.superuser(), &format!("CREATE ROLE {role} LOGIN IN ROLE fluxbase_tenant_server"));
@@ -207,8 +207,8 @@ fn trusted_role_may_say_it_in_every_way(db: &Db) {
     run(&mut db.superuser(), &format!("DROP OWNED BY {role}; DROP ROLE {role}"));
 }
 
-/// A back end that hands SQL of its users to a lesser role: what that role can reset makes it nobody, not more.
-fn sub_role_of_a_trusted_one_may_not_escape_by_reset(db: &Db) {
+/// A back end runs its users' SQL as a role with fewer rights. RESET leaves that role without an identity.
+fn lesser_role_gains_nothing_by_reset(db: &Db) {
     let (user, tenant) = victim(db);
     let mut client = db.superuser();
     db.act_as(&mut client, Some(user));
@@ -217,5 +217,5 @@ fn sub_role_of_a_trusted_one_may_not_escape_by_reset(db: &Db) {
     expect_error(client.batch_execute("RESET fluxbase_tenant.user_id"), "42501");
     expect_error(client.batch_execute("SET fluxbase_tenant.user_id = DEFAULT"), "42501");
     run(&mut client, "RESET ALL");
-    is_nobody(&mut client, tenant);
+    is_anonymous(&mut client, tenant);
 }

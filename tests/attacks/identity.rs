@@ -1,4 +1,4 @@
-//! A role keeps the identity that it was given: by nothing that it runs does it become another user, or another role.
+//! A role keeps the identity that it was assigned. Nothing that it runs makes it another user or another role.
 
 use postgres::Client;
 use uuid::Uuid;
@@ -9,16 +9,16 @@ use crate::support::scene::Scene;
 use crate::support::{Db, expect_error, expect_refusal};
 
 cases![
-    other_roles_cannot_be_taken_on,
-    resets_lead_back_to_the_own_identity,
+    other_roles_cannot_be_assumed,
+    resets_restore_the_callers_identity,
     settings_cannot_be_forged_from_functions,
     savepoints_restore_the_identity,
-    a_choice_of_tenant_is_no_service_context,
-    internal_functions_are_nobodys_to_call,
-    errors_leave_role_path_and_identity_as_they_were,
-    timeouts_leave_role_and_path_as_they_were,
-    catalog_is_nobodys_to_write,
-    management_is_for_those_who_may,
+    chosen_tenant_is_no_service_context,
+    internal_functions_cannot_be_called,
+    errors_preserve_role_path_and_identity,
+    timeouts_preserve_role_and_path,
+    catalog_cannot_be_written,
+    management_requires_authorization,
 ];
 
 #[track_caller]
@@ -29,7 +29,7 @@ fn is_still_the_thief(scene: &Scene, client: &mut Client) {
     assert_eq!(reached(client, "tenant_thief.notes"), 3);
 }
 
-fn other_roles_cannot_be_taken_on(db: &Db) {
+fn other_roles_cannot_be_assumed(db: &Db) {
     let scene = Scene::set(db);
     let mut client = scene.thief();
     let owner = Db::owner_role(scene.victim);
@@ -40,7 +40,7 @@ fn other_roles_cannot_be_taken_on(db: &Db) {
         expect_error(client.batch_execute(&format!("GRANT {role} TO {}", scene.role)), "42501");
         expect_error(client.batch_execute(&format!("ALTER TABLE lair.none OWNER TO {role}")), "42P01");
     }
-    // The own ones can, and take the identity along.
+    // The role can assume roles that it is a member of. The identity stays the same.
     run(&mut client, "SET ROLE fluxbase_tenant_user");
     assert_eq!(one::<Uuid>(&mut client, "SELECT tenant_current_user_id()", &[]), scene.crook);
     assert_eq!(reached(&mut client, "tenant_victim.notes"), 0);
@@ -49,7 +49,7 @@ fn other_roles_cannot_be_taken_on(db: &Db) {
     is_still_the_thief(&scene, &mut client);
 }
 
-fn resets_lead_back_to_the_own_identity(db: &Db) {
+fn resets_restore_the_callers_identity(db: &Db) {
     let scene = Scene::set(db);
     let mut client = scene.thief();
     for statement in [
@@ -87,7 +87,7 @@ fn settings_cannot_be_forged_from_functions(db: &Db) {
         }
     }
     is_still_the_thief(&scene, &mut scene.thief());
-    // Who was granted SET may, in the same ways.
+    // A role with SET privilege can use the same statements.
     let mut server = db.server();
     run(
         &mut server,
@@ -114,8 +114,8 @@ fn savepoints_restore_the_identity(db: &Db) {
     assert_eq!(reached(&mut server, "tenant_thief.notes"), 0);
 }
 
-/// A service context needs no user, so a tenant that a user chose must not become one when the user's identity ends.
-fn a_choice_of_tenant_is_no_service_context(db: &Db) {
+/// A service context has no user, so a tenant that a user chose must not become one when the user is reset.
+fn chosen_tenant_is_no_service_context(db: &Db) {
     let scene = Scene::set(db);
     let mut server = db.server();
     run(
@@ -128,11 +128,11 @@ fn a_choice_of_tenant_is_no_service_context(db: &Db) {
     assert_eq!(reached(&mut server, "tenant_thief.notes"), 0);
     assert_eq!(reached(&mut server, "tenant_victim.notes"), 0);
     expect_refusal(server.query("SELECT * FROM tenant_list_members()", &[]), "unauthenticated");
-    // A back end that says so itself is one.
+    // A back end that sets the tenant itself gets a service context.
     assert_eq!(reached(&mut db.as_service(scene.thief), "tenant_thief.notes"), 3);
 }
 
-fn internal_functions_are_nobodys_to_call(db: &Db) {
+fn internal_functions_cannot_be_called(db: &Db) {
     let scene = Scene::set(db);
     let mut client = scene.thief();
     for call in ["after_command()", "after_drop()", "catalog_changed()"] {
@@ -153,7 +153,7 @@ fn internal_functions_are_nobodys_to_call(db: &Db) {
         assert!(superuser.batch_execute(&format!("SELECT fluxbase_tenant.{call}")).is_err(), "{call}");
     }
     assert_eq!(one::<i32>(&mut superuser, "SELECT 1", &[]), 1);
-    // Those that policies call tell the caller of the caller alone.
+    // The functions that policies call return only information about the caller.
     let mine: Vec<Uuid> = column(&mut client, "SELECT unnest(fluxbase_tenant.visible_tenant_ids())", &[]);
     assert_eq!(mine, [scene.thief]);
     let mine: Vec<Uuid> = column(&mut client, "SELECT unnest(fluxbase_tenant.accessible_tenant_ids())", &[]);
@@ -163,8 +163,8 @@ fn internal_functions_are_nobodys_to_call(db: &Db) {
     assert!(!one::<bool>(&mut client, accessible, &[&scene.victim]));
 }
 
-/// Every function of the extension, with arguments that most of them refuse, inside blocks that go on after the error.
-fn errors_leave_role_path_and_identity_as_they_were(db: &Db) {
+/// Calls every function of the extension inside blocks that catch the error. Most functions refuse these arguments.
+fn errors_preserve_role_path_and_identity(db: &Db) {
     let scene = Scene::set(db);
     let mut client = scene.thief();
     run(&mut client, "SET search_path = lair, public");
@@ -201,8 +201,8 @@ fn errors_leave_role_path_and_identity_as_they_were(db: &Db) {
     assert!(done > 3 && refused > 20, "{done} done, {refused} refused");
 }
 
-/// A function that waits for a lock, and is cancelled while it has the extension's rights.
-fn timeouts_leave_role_and_path_as_they_were(db: &Db) {
+/// The function waits for a lock and is cancelled while it runs with the extension's rights.
+fn timeouts_preserve_role_and_path(db: &Db) {
     let scene = Scene::set(db);
     let mut holder = db.superuser();
     run(&mut holder, "BEGIN; LOCK TABLE fluxbase_tenant.tenants, fluxbase_tenant.members IN EXCLUSIVE MODE");
@@ -219,7 +219,7 @@ fn timeouts_leave_role_and_path_as_they_were(db: &Db) {
     run(&mut client, "SELECT * FROM tenant_update(name => 'x')");
 }
 
-fn catalog_is_nobodys_to_write(db: &Db) {
+fn catalog_cannot_be_written(db: &Db) {
     let scene = Scene::set(db);
     let friend = new_user();
     for mut client in [scene.thief(), scene.owner(), db.admin()] {
@@ -241,12 +241,12 @@ fn catalog_is_nobodys_to_write(db: &Db) {
             let _ = client.batch_execute("ROLLBACK");
         }
     }
-    // The functions do, for those who may.
+    // An authorized caller changes the catalog with the functions.
     let add = "SELECT user_id FROM tenant_add_member($1, $2)";
     assert_eq!(one::<Uuid>(&mut scene.owner(), add, &[&scene.victim, &friend]), friend);
 }
 
-fn management_is_for_those_who_may(db: &Db) {
+fn management_requires_authorization(db: &Db) {
     let scene = Scene::set(db);
     let mut client = scene.thief();
     let (victim, crook) = (scene.victim, scene.crook);

@@ -1,5 +1,6 @@
-//! Policies that the server does not force on a table's owner while it follows a foreign key: anybody can make such a key, between tables
-//! of their own, and have code run behind it that comes by views and functions of the owner of a shared table.
+//! PostgreSQL does not apply policies to a table's owner while it checks or enforces a foreign key. Any role can create
+//! such a key between its own tables and run code inside the foreign-key action, including views and functions of the
+//! owner of a shared table.
 
 use postgres::Client;
 
@@ -8,9 +9,9 @@ use crate::support::people::{column, one, run};
 use crate::support::scene::Scene;
 use crate::support::{Db, expect_error};
 
-cases![triggers, rules, functions_of_constraints, recursion_and_errors, casts_to_a_superusers_key];
+cases![triggers, rules, functions_in_constraints, recursion_and_errors, casts_to_a_superusers_key];
 
-/// A shared table of an owner that is no superuser, who gives it to users by a view and by functions.
+/// A shared table whose owner is not a superuser. The owner exposes it by a view and by functions.
 struct Shop<'a> {
     scene: Scene<'a>,
     owner: String,
@@ -61,7 +62,7 @@ impl<'a> Shop<'a> {
     }
 }
 
-/// Behind the key they see what they see without: the thief's own rows.
+/// Inside the foreign-key action the triggers see what they see outside it: only the thief's own rows.
 fn triggers(db: &Db) {
     let shop = Shop::open(db);
     let mut thief = shop.scene.thief();
@@ -79,13 +80,14 @@ fn triggers(db: &Db) {
     );
     assert_eq!(shop.loot(), ["of thief"]);
     assert_eq!(shop.rows(), ["of victim", "of thief, changed, by the view"]);
-    // Nor by a plan that was made behind a key.
+    // A plan that was cached inside the foreign-key action shows no more either.
     assert_eq!(column::<String>(&mut thief, "SELECT shop.in_plpgsql()", &[]), ["of thief, changed, by the view"]);
-    // The key itself does what it is for.
+    // The foreign key itself works.
     assert_eq!(column::<i32>(&mut thief, "SELECT id FROM lair.child", &[]), [2]);
 }
 
-/// What a rule adds to the server's own query is of that query: refused, where it would use a table whose policies were left out.
+/// A rule becomes part of the server's own foreign-key query. The query is refused if the rule uses a table whose
+/// policies were left out.
 fn rules(db: &Db) {
     let shop = Shop::open(db);
     let mut thief = shop.scene.thief();
@@ -96,7 +98,7 @@ fn rules(db: &Db) {
     expect_error(thief.batch_execute("DELETE FROM lair.parent WHERE id = 1"), "42501");
     run(&mut thief, "DELETE FROM lair.child WHERE id = 1");
     assert_eq!(shop.loot(), ["of thief"]);
-    // A view of a table without policies is as good behind a key as elsewhere.
+    // A view of a table without policies works inside a foreign-key action.
     run(
         &mut db.superuser(),
         &format!(
@@ -113,7 +115,7 @@ fn rules(db: &Db) {
     assert_eq!(shop.loot(), ["of thief", "price"]);
 }
 
-fn functions_of_constraints(db: &Db) {
+fn functions_in_constraints(db: &Db) {
     let shop = Shop::open(db);
     let mut thief = shop.scene.thief();
     run(
@@ -160,7 +162,8 @@ fn recursion_and_errors(db: &Db) {
     assert_eq!(one::<String>(&mut thief, current, &[]), shop.scene.role);
 }
 
-/// The server looks for the key's row as the owner of that table, and casts the other side's value as its type says.
+/// The server looks up the referenced row as the owner of that table, and casts the value with the cast of the
+/// referencing column's type.
 fn casts_to_a_superusers_key(db: &Db) {
     let shop = Shop::open(db);
     let role = &shop.scene.role;
@@ -193,7 +196,7 @@ fn casts_to_a_superusers_key(db: &Db) {
         cast("")
     );
     expect_error(db.try_migration(shop.scene.thief, &script), "42501").message_has("to_int");
-    // With the server's own types, and with a type of the table's owner, keys are as ever.
+    // Keys whose casts are PostgreSQL's own work.
     run(
         &mut thief,
         "CREATE TABLE lair.plain (c int REFERENCES countries, d smallint REFERENCES shop.colors); INSERT INTO lair.plain VALUES (1, 1)",

@@ -1,5 +1,5 @@
-//! Code that maintenance runs in a superuser's session, as the owner of the table: index expressions and types of attackers. What they
-//! come by is theirs to reach or not, whoever gave the command.
+//! Code that maintenance runs in a privileged session: index expressions and types of an attacker. It can access only
+//! what its owner can access, whichever role issued the command.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -16,15 +16,15 @@ cases![
     triggers_of_a_former_member,
     views_and_functions_of_admins,
     automatic_analyze,
-    differences_of_ranges,
-    members_who_maintain,
-    definer_functions_of_who_maintains,
-    admins_who_maintain,
-    migrations_that_analyze,
+    subtype_diff_of_a_range_type,
+    maintenance_by_members,
+    definer_functions_of_the_maintainer,
+    maintenance_by_admins,
+    analyze_in_migrations,
 ];
 
-/// An index on `lair.t` that runs `body` once, with `lair.loot` to write to.
-fn lay_mine(thief: &mut Client, body: &str) {
+/// Creates an index on `lair.t` that runs `body` once. The body can write to `lair.loot`.
+fn plant_index(thief: &mut Client, body: &str) {
     run(
         thief,
         &format!(
@@ -68,15 +68,15 @@ fn with_definers(db: &Db) -> Scene<'_> {
 
 fn definer_functions(db: &Db) {
     let scene = with_definers(db);
-    lay_mine(&mut scene.thief(), "INSERT INTO lair.loot SELECT tenant_victim.listed()");
+    plant_index(&mut scene.thief(), "INSERT INTO lair.loot SELECT tenant_victim.listed()");
     for command in COMMANDS {
         run(&mut db.superuser(), command);
         let looted = loot(&scene);
         assert!(looted.iter().all(|what| what == "42501") && !looted.is_empty(), "{command}: {looted:?}");
     }
-    // A user who is set in the session is so for what the session does itself.
+    // An identity set in the session applies only to what the session does itself.
     run(&mut scene.thief(), "DROP TABLE lair.t; DROP FUNCTION lair.f, lair.g");
-    lay_mine(&mut scene.thief(), "INSERT INTO lair.loot SELECT body FROM tenant_victim.notes");
+    plant_index(&mut scene.thief(), "INSERT INTO lair.loot SELECT body FROM tenant_victim.notes");
     for identity in ["user_id", "tenant_id"] {
         let id = if identity == "user_id" { scene.owner } else { scene.victim };
         for command in COMMANDS {
@@ -93,7 +93,7 @@ fn definer_functions(db: &Db) {
             );
         }
     }
-    // The tenant's own, on the tenant's own table.
+    // The tenant's own functions work on the tenant's own tables.
     db.add_migration(
         "3",
         "CREATE FUNCTION counted(e text) RETURNS text LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path FROM CURRENT AS
@@ -118,16 +118,16 @@ fn triggers_of_a_former_member(db: &Db) {
         "CREATE TABLE lair.loot (what text);
          CREATE TRIGGER noted BEFORE INSERT ON lair.loot FOR EACH ROW EXECUTE FUNCTION tenant_victim.noted()",
     );
-    lay_mine(&mut thief, "INSERT INTO lair.loot VALUES ('forged')");
-    // As a member's it does what it says.
+    plant_index(&mut thief, "INSERT INTO lair.loot VALUES ('forged')");
+    // While the role is a member, the trigger works.
     run(&mut thief, "INSERT INTO lair.loot VALUES ('written by a member')");
     assert_eq!(loot(&scene), ["tenant_victim secret"]);
     run(&mut db.admin(), &format!("SELECT tenant_remove_member('{}', '{}')", scene.victim, scene.crook));
     for command in COMMANDS {
-        // The insert of the error fails too, and so the command.
+        // Recording the error in the loot table fires the same trigger, so the command fails.
         assert!(db.superuser().batch_execute(command).is_err(), "{command}");
     }
-    // Nor by a function of the former member's that a superuser calls.
+    // The same holds for a former member's function that a superuser calls.
     run(
         &mut scene.thief(),
         "CREATE FUNCTION lair.harmless() RETURNS void LANGUAGE sql SECURITY DEFINER AS $$ INSERT INTO lair.loot VALUES ('forged') $$",
@@ -153,11 +153,11 @@ fn views_and_functions_of_admins(db: &Db) {
             scene.victim
         ),
     );
-    for (number, way) in
+    for (number, query) in
         ["SELECT body FROM ops.report", "SELECT ops.reported()", "SELECT ops.suspend()"].into_iter().enumerate()
     {
         run(&mut scene.thief(), "DROP TABLE IF EXISTS lair.t; DROP FUNCTION IF EXISTS lair.f, lair.g");
-        lay_mine(&mut scene.thief(), &format!("INSERT INTO lair.loot {way}"));
+        plant_index(&mut scene.thief(), &format!("INSERT INTO lair.loot {query}"));
         for command in COMMANDS {
             run(&mut db.superuser(), command);
             let looted = loot(&scene);
@@ -179,7 +179,7 @@ fn views_and_functions_of_admins(db: &Db) {
             assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM ops.reported()", &[]), 3);
         }
     }
-    // Their own.
+    // The admins' own views and functions work for them.
     let mut admin = db.connect_as(&ops, "");
     assert_eq!(one::<i64>(&mut admin, "SELECT count(*) FROM ops.report", &[]), 3);
     for mut client in [admin, db.superuser()] {
@@ -188,12 +188,13 @@ fn views_and_functions_of_admins(db: &Db) {
     }
 }
 
-/// It does not load session_preload_libraries: the functions of the extension are what loads the library, inside.
+/// Autovacuum ignores session_preload_libraries. The library is loaded only when the code calls a function of the
+/// extension.
 fn automatic_analyze(db: &Db) {
     let cluster = Cluster::start(db.install(), &["autovacuum_naptime = 1"]);
     let db = &Db::new(&cluster);
     let scene = with_definers(db);
-    lay_mine(&mut scene.thief(), "INSERT INTO lair.loot SELECT tenant_victim.listed()");
+    plant_index(&mut scene.thief(), "INSERT INTO lair.loot SELECT tenant_victim.listed()");
     run(
         &mut db.superuser(),
         "ALTER TABLE lair.t SET (autovacuum_enabled = on, autovacuum_analyze_threshold = 1, autovacuum_analyze_scale_factor = 0);
@@ -207,8 +208,9 @@ fn automatic_analyze(db: &Db) {
     assert_eq!(looted, ["42501"]);
 }
 
-/// From PostgreSQL 17 on a role reads in pg_stats how long the ranges in its column are, as a function of the type says.
-fn differences_of_ranges(db: &Db) {
+/// From PostgreSQL 17 on, pg_stats shows a role the lengths of the ranges in its columns, as computed by the type's
+/// subtype_diff.
+fn subtype_diff_of_a_range_type(db: &Db) {
     let scene = with_definers(db);
     run(&mut db.admin(), &format!("SELECT tenant_add_member('{}', '{}')", scene.victim, scene.crook));
     run(&mut scene.thief(), "CREATE TYPE lair.r AS RANGE (subtype = int4, subtype_diff = tenant_victim.apart)");
@@ -217,13 +219,13 @@ fn differences_of_ranges(db: &Db) {
         "CREATE TABLE lair.t (r lair.r) WITH (autovacuum_enabled = off); INSERT INTO lair.t SELECT lair.r(i, i + 1) FROM generate_series(1, 10) i;
          SELECT tenant_victim.apart(1, 2)",
     );
-    // A SECURITY DEFINER function in maintenance is nobody's, also for a member who maintains a table of their own: it cannot be
-    // told who calls it.
+    // In maintenance, a SECURITY DEFINER function runs without an identity, even for a member who maintains their own
+    // table: the function that calls it cannot be determined.
     expect_error(scene.thief().batch_execute("ANALYZE lair.t"), "42501");
-    let told = "SELECT count(*) FROM pg_statistic WHERE starelid = 'lair.t'::regclass AND stavalues1::text || stavalues2::text LIKE '%4714%'";
+    let found = "SELECT count(*) FROM pg_statistic WHERE starelid = 'lair.t'::regclass AND stavalues1::text || stavalues2::text LIKE '%4714%'";
     run(&mut db.admin(), &format!("SELECT tenant_remove_member('{}', '{}')", scene.victim, scene.crook));
     assert!(db.superuser().batch_execute("ANALYZE lair.t").is_err());
-    // Nor where the session has just maintained the tenant's own table, whose index calls the function.
+    // The same holds if the session has just maintained the tenant's own table, whose index calls the function.
     db.migrate(
         scene.victim,
         "CREATE TABLE other AS SELECT generate_series(1, 20) AS n; CREATE INDEX ON other (apart(n, n))",
@@ -234,11 +236,11 @@ fn differences_of_ranges(db: &Db) {
         expect_error(superuser.batch_execute("ANALYZE lair.t"), "42501");
     }
     expect_error(db.superuser().batch_execute("ANALYZE tenant_victim.other, lair.t"), "42501");
-    assert_eq!(one::<i64>(&mut db.superuser(), told, &[]), 0);
+    assert_eq!(one::<i64>(&mut db.superuser(), found, &[]), 0);
 }
 
-/// Lets everybody maintain `lair.t`: from PostgreSQL 17 on by a grant, before as the owner of the database.
-fn open_to_maintenance(db: &Db, maintainer: &str) {
+/// Lets other roles maintain `lair.t`: by a grant from PostgreSQL 17 on, otherwise by owning the database.
+fn let_everyone_maintain(db: &Db, maintainer: &str) {
     let grant = if db.major() >= 17 {
         "GRANT MAINTAIN ON lair.t TO PUBLIC".to_string()
     } else {
@@ -247,22 +249,23 @@ fn open_to_maintenance(db: &Db, maintainer: &str) {
     run(&mut db.superuser(), &grant);
 }
 
-/// A role that may say who the user is.
+/// Creates a role that may set the current user.
 fn maintainer(db: &Db) -> String {
     let role = format!("maintainer_of_{}", db.name());
     run(&mut db.superuser(), &format!("CREATE ROLE {role} LOGIN; GRANT fluxbase_tenant_server TO {role}"));
     role
 }
 
-fn dismiss(db: &Db, role: &str) {
+fn drop_maintainer(db: &Db, role: &str) {
     if db.major() < 17 {
         run(&mut db.superuser(), &format!("ALTER DATABASE {} OWNER TO CURRENT_USER", db.name()));
     }
     run(&mut db.superuser(), &format!("DROP OWNED BY {role}; DROP ROLE {role}"));
 }
 
-/// One that answers each caller with what is theirs does not take others' code for who maintains.
-fn definer_functions_of_who_maintains(db: &Db) {
+/// The function returns each caller's own rows, but must not treat untrusted code in maintenance as the maintaining
+/// user.
+fn definer_functions_of_the_maintainer(db: &Db) {
     let scene = with_definers(db);
     let maintainer = maintainer(db);
     run(
@@ -275,17 +278,17 @@ fn definer_functions_of_who_maintains(db: &Db) {
         "CREATE FUNCTION helpers.notes_of_mine() RETURNS SETOF text LANGUAGE sql STABLE SECURITY DEFINER
          AS 'SELECT body FROM tenant_victim.notes'",
     );
-    lay_mine(&mut scene.thief(), "INSERT INTO lair.loot SELECT helpers.notes_of_mine()");
-    open_to_maintenance(db, &maintainer);
+    plant_index(&mut scene.thief(), "INSERT INTO lair.loot SELECT helpers.notes_of_mine()");
+    let_everyone_maintain(db, &maintainer);
     run(&mut client, "ANALYZE lair.t");
     assert_eq!(loot(&scene), ["42501"]);
     assert_eq!(column::<String>(&mut client, "SELECT helpers.notes_of_mine()", &[]).len(), 3);
     drop(client);
-    dismiss(db, &maintainer);
+    drop_maintainer(db, &maintainer);
 }
 
-/// A SECURITY DEFINER function that others' code calls does not act for who maintains.
-fn members_who_maintain(db: &Db) {
+/// A SECURITY DEFINER function that untrusted code calls does not act for the maintaining user.
+fn maintenance_by_members(db: &Db) {
     let scene = with_definers(db);
     let maintainer = maintainer(db);
     run(
@@ -294,8 +297,8 @@ fn members_who_maintain(db: &Db) {
          CREATE FUNCTION lair.steal() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS
          $$ BEGIN INSERT INTO lair.loot SELECT body FROM tenant_victim.notes; END $$",
     );
-    lay_mine(&mut scene.thief(), "PERFORM lair.steal()");
-    open_to_maintenance(db, &maintainer);
+    plant_index(&mut scene.thief(), "PERFORM lair.steal()");
+    let_everyone_maintain(db, &maintainer);
     let mut client = db.connect_as(&maintainer, "");
     for identity in [
         format!("fluxbase_tenant.user_id = '{}'", scene.owner),
@@ -306,11 +309,11 @@ fn members_who_maintain(db: &Db) {
         assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM tenant_victim.notes", &[]), 3, "the session itself");
     }
     drop(client);
-    dismiss(db, &maintainer);
+    drop_maintainer(db, &maintainer);
 }
 
-/// Nor does a view of the admin's, which others' code reads.
-fn admins_who_maintain(db: &Db) {
+/// A view of the admin's does not act for the admin when untrusted code reads it.
+fn maintenance_by_admins(db: &Db) {
     let scene = with_definers(db);
     let boss = format!("boss_of_{}", db.name());
     run(
@@ -325,24 +328,25 @@ fn admins_who_maintain(db: &Db) {
         &mut client,
         "CREATE VIEW office.recent AS SELECT body FROM tenant_victim.notes; GRANT SELECT ON office.recent TO fluxbase_tenant_user",
     );
-    lay_mine(&mut scene.thief(), "INSERT INTO lair.loot SELECT body FROM office.recent");
-    open_to_maintenance(db, &boss);
+    plant_index(&mut scene.thief(), "INSERT INTO lair.loot SELECT body FROM office.recent");
+    let_everyone_maintain(db, &boss);
     run(&mut client, "ANALYZE lair.t");
     assert_eq!(loot(&scene), ["42501"]);
     assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM office.recent", &[]), 3, "the session itself");
     drop(client);
-    dismiss(db, &boss);
+    drop_maintainer(db, &boss);
 }
 
-/// ANALYZE in a migration takes along every table that its role may maintain; what others put into these is nobody's code.
-fn migrations_that_analyze(db: &Db) {
+/// ANALYZE in a migration covers every table that the owner role may maintain. Code of other roles on these tables runs
+/// without an identity.
+fn analyze_in_migrations(db: &Db) {
     if db.major() < 17 {
         return;
     }
     let scene = with_definers(db);
-    lay_mine(&mut scene.thief(), "INSERT INTO lair.loot SELECT body FROM tenant_victim.notes");
-    open_to_maintenance(db, "");
-    // Without a list it means the tenant's own tables.
+    plant_index(&mut scene.thief(), "INSERT INTO lair.loot SELECT body FROM tenant_victim.notes");
+    let_everyone_maintain(db, "");
+    // Without a table list, only the tenant's own tables are analyzed.
     db.add_migration("3", "CREATE INDEX ON notes (body); ANALYZE");
     run(&mut db.admin(), &format!("SELECT tenant_migrate('{}')", scene.victim));
     db.add_nontransactional("4", "VACUUM ANALYZE");
@@ -350,12 +354,12 @@ fn migrations_that_analyze(db: &Db) {
     assert_eq!(loot(&scene), [""; 0]);
     let analyzed = "SELECT count(*) FROM pg_stats WHERE schemaname = 'tenant_victim' AND tablename = 'notes'";
     assert!(one::<i64>(&mut db.superuser(), analyzed, &[]) > 0);
-    // With a list what others put there is nobody's code.
+    // With a list, other roles' code runs without an identity.
     run(&mut scene.thief(), "GRANT USAGE ON SCHEMA lair TO PUBLIC");
     db.add_migration("4.1", "ANALYZE lair.t");
     run(&mut db.admin(), &format!("SELECT tenant_migrate('{}')", scene.victim));
     assert_eq!(loot(&scene), ["42501"]);
-    // The tenant's own code is the tenant's.
+    // The tenant's own code has access to the tenant.
     db.add_migration(
         "5",
         "CREATE FUNCTION own(int) RETURNS bigint LANGUAGE plpgsql IMMUTABLE SET search_path FROM CURRENT AS

@@ -1,4 +1,4 @@
-//! Whatever comes in, comes back as it was or is refused with words that help; nothing of it reaches DDL as bare text.
+//! Every input is either stored unchanged or refused with a helpful message. None of it gets into DDL unquoted.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -8,24 +8,24 @@ use crate::support::people::{new_user, one, run};
 use crate::support::{Db, expect_error, expect_refusal};
 
 cases![
-    nulls_where_a_value_is_needed,
-    slugs_that_are_none,
-    slugs_at_the_edge_of_the_rule,
-    slugs_that_read_as_uuids,
-    names_that_are_none,
-    names_are_kept_as_they_are,
+    null_for_required_arguments,
+    invalid_slugs_are_refused,
+    unusual_valid_slugs_are_accepted,
+    slugs_that_parse_as_uuids_are_refused,
+    invalid_names_are_refused,
+    names_are_stored_unchanged,
     metadata_must_be_an_object,
-    metadata_is_kept_as_it_is,
+    metadata_is_stored_unchanged,
     large_and_deep_metadata,
-    uuids_that_are_none,
+    invalid_uuids_are_refused,
     hostile_schema_prefixes,
-    names_made_of_hostile_names_are_slugs,
-    wrong_types_are_no_such_function,
+    slugs_derived_from_hostile_names_are_valid,
+    wrong_argument_types_find_no_function,
 ];
 
 const CREATE: &str = "SELECT slug FROM tenant_create($1, $2)";
 
-fn nulls_where_a_value_is_needed(db: &Db) {
+fn null_for_required_arguments(db: &Db) {
     let mut admin = db.admin();
     let id = Uuid::new_v4();
     for (call, argument) in [
@@ -57,13 +57,13 @@ fn nulls_where_a_value_is_needed(db: &Db) {
         let result = admin.query(&format!("SELECT * FROM {}", call.replace("{id}", &id.to_string())), &[]);
         expect_refusal(result, "invalid_argument").message(&format!("{argument} must not be null")).hint_has(argument);
     }
-    // NULL stands for the default where there is one.
+    // NULL selects the default where there is one.
     expect_refusal(admin.query("SELECT * FROM tenant_get(NULL)", &[]), "not_found").message("current tenant not found");
     let row = admin.query_one("SELECT * FROM tenant_create(NULL, 'Acme', NULL, NULL, NULL)", &[]).unwrap();
     assert_eq!((row.get("slug"), row.get::<_, Value>("metadata")), ("acme", json!({})));
 }
 
-fn slugs_that_are_none(db: &Db) {
+fn invalid_slugs_are_refused(db: &Db) {
     let mut admin = db.admin();
     for slug in [
         "",
@@ -98,7 +98,7 @@ fn slugs_that_are_none(db: &Db) {
     assert_eq!(one::<i64>(&mut admin, "SELECT count(*) FROM tenant_list()", &[]), 0);
 }
 
-fn slugs_at_the_edge_of_the_rule(db: &Db) {
+fn unusual_valid_slugs_are_accepted(db: &Db) {
     let mut admin = db.admin();
     for slug in ["a", "z9", "a-b", "a--b", "a-1-b", "select", "public", "pg-catalog", &"a".repeat(63)] {
         assert_eq!(one::<String>(&mut admin, CREATE, &[&slug, &"Acme"]), slug);
@@ -107,12 +107,12 @@ fn slugs_at_the_edge_of_the_rule(db: &Db) {
     }
 }
 
-fn slugs_that_read_as_uuids(db: &Db) {
+fn slugs_that_parse_as_uuids_are_refused(db: &Db) {
     let mut admin = db.admin();
     for slug in ["a0000000-0000-4000-8000-000000000000", "deadbeefdeadbeefdeadbeefdeadbeef"] {
         expect_refusal(admin.query(CREATE, &[&slug, &"Acme"]), "invalid_argument").hint_has("uuid");
     }
-    // As a name, a slug is made that cannot be taken for one.
+    // A slug derived from such a name does not parse as a uuid.
     let name = "a0000000-0000-4000-8000-000000000000";
     let slug: String = one(&mut admin, "SELECT slug FROM tenant_create(name => $1)", &[&name]);
     assert!(Uuid::try_parse(&slug).is_err(), "{slug}");
@@ -120,7 +120,7 @@ fn slugs_that_read_as_uuids(db: &Db) {
     assert!(Uuid::try_parse(&second).is_err() && second != slug, "{second}");
 }
 
-fn names_that_are_none(db: &Db) {
+fn invalid_names_are_refused(db: &Db) {
     let id = db.new_tenant("acme", new_user());
     let mut admin = db.admin();
     for name in ["", " ", "\t\n ", "\u{a0}", "\u{3000}"] {
@@ -135,7 +135,7 @@ fn names_that_are_none(db: &Db) {
     }
 }
 
-fn names_are_kept_as_they_are(db: &Db) {
+fn names_are_stored_unchanged(db: &Db) {
     let mut admin = db.admin();
     for (number, name) in [
         "O'Brien & \"Sons\"",
@@ -157,7 +157,7 @@ fn names_are_kept_as_they_are(db: &Db) {
         let id: Uuid = row.get(0);
         assert_eq!(one::<String>(&mut admin, "SELECT name FROM tenant_update($1, $2)", &[&id, name]), *name);
     }
-    // Without a slug, one is made of whatever the name is.
+    // Without a slug, one is derived from any name.
     for name in ["日本株式会社", "🏢", "'; DROP --", "\u{1}", "Ünïcödé"] {
         let slug: String = one(&mut admin, "SELECT slug FROM tenant_create(name => $1)", &[&name]);
         assert!(!slug.is_empty() && slug.is_ascii(), "{name}: {slug}");
@@ -178,7 +178,7 @@ fn metadata_must_be_an_object(db: &Db) {
     expect_error(admin.query("SELECT * FROM tenant_create('b', 'B', '{')", &[]), "22P02");
 }
 
-fn metadata_is_kept_as_it_is(db: &Db) {
+fn metadata_is_stored_unchanged(db: &Db) {
     let mut admin = db.admin();
     let digits = "1".repeat(400);
     for (number, text) in [
@@ -218,7 +218,8 @@ fn large_and_deep_metadata(db: &Db) {
     let create = "SELECT metadata::text FROM tenant_create('deep', 'Deep', $1::text::jsonb)";
     assert_eq!(one::<String>(&mut admin, create, &[&deep]), deep);
 
-    // Made by functions of the server's, which cannot read it again: a dump with it could not be restored.
+    // Functions of PostgreSQL can build such a value, but PostgreSQL cannot parse it again, so a dump with it could not
+    // be restored.
     run(
         &mut admin,
         "CREATE TEMPORARY TABLE built AS SELECT jsonb_build_object('k', (repeat('[', 5000) || '1' || repeat(']', 5000))::jsonb) AS value",
@@ -236,19 +237,19 @@ fn large_and_deep_metadata(db: &Db) {
         let refused = admin.query(&format!("SELECT {call} FROM built"), &[]);
         expect_refusal(refused, "invalid_argument").message("metadata is nested deeper than 6000 levels");
     }
-    // Some bytes each, and 131,072 digits.
+    // Each element takes a few bytes in storage and has 131,072 digits as text.
     let digits = "SELECT tenant_create('digits', 'Digits', (SELECT jsonb_build_object('a', jsonb_agg(1e131071::numeric)) FROM generate_series(1, 200)))";
     expect_refusal(admin.query(digits, &[]), "invalid_argument").message("metadata is larger than 16 MB");
     let huge = "SELECT tenant_create('huge', 'Huge', jsonb_build_object('k', repeat('x', 17000000)))";
     expect_refusal(admin.query(huge, &[]), "invalid_argument").message("metadata is larger than 16 MB");
 }
 
-fn uuids_that_are_none(db: &Db) {
+fn invalid_uuids_are_refused(db: &Db) {
     let mut admin = db.admin();
     for call in ["tenant_get('acme')", "tenant_delete('')", "tenant_add_member('x', 'y')"] {
         expect_error(admin.query(&format!("SELECT * FROM {call}"), &[]), "22P02");
     }
-    // As a slug it is just not there.
+    // As a slug, the value simply does not exist.
     expect_refusal(admin.query("SELECT * FROM tenant_set_current('')", &[]), "not_found");
     expect_refusal(admin.query("SELECT * FROM tenant_set_current('zzz-')", &[]), "not_found");
     let long = "x".repeat(1 << 20);
@@ -277,12 +278,12 @@ fn hostile_schema_prefixes(db: &Db) {
         run(&mut db.admin(), &format!("SELECT tenant_repair('{id}'); SELECT tenant_delete('{id}')"));
         assert_eq!(db.traces(id, &schema), 0);
     }
-    // A schema named like a superuser is on that one's search_path.
+    // A schema named like a superuser would be on that superuser's search_path.
     let boss: String = one(&mut db.superuser(), "SELECT current_user::text", &[]);
     db.configure("fluxbase_tenant.schema_prefix", "");
     let schema = db.schema_of(db.new_tenant(&boss, new_user()));
     assert!(schema.starts_with(&format!("{boss}_")), "{schema}");
-    // Without a prefix any role's name would do.
+    // Without a prefix, the slug may equal the name of any role.
     let schema = db.schema_of(db.new_tenant("fluxbase-tenant-user", new_user()));
     assert!(schema.starts_with("fluxbase_tenant_user_"), "{schema}");
     for prefix in ["pg_", "pg_temp_"] {
@@ -292,7 +293,7 @@ fn hostile_schema_prefixes(db: &Db) {
     }
 }
 
-fn names_made_of_hostile_names_are_slugs(db: &Db) {
+fn slugs_derived_from_hostile_names_are_valid(db: &Db) {
     let mut admin = db.admin();
     for name in ["pg_catalog", "../../etc/passwd", "a\u{0301}\u{0301}\u{0301}", "---", "1-1", &"ß".repeat(200)] {
         let slug: String = one(&mut admin, "SELECT slug FROM tenant_create(name => $1)", &[&name]);
@@ -301,7 +302,7 @@ fn names_made_of_hostile_names_are_slugs(db: &Db) {
     }
 }
 
-fn wrong_types_are_no_such_function(db: &Db) {
+fn wrong_argument_types_find_no_function(db: &Db) {
     let mut admin = db.admin();
     for call in ["tenant_create(1, 2)", "tenant_get(1)", "tenant_get(nonsense => 1)", "tenant_list(1)"] {
         expect_error(admin.query(&format!("SELECT * FROM {call}"), &[]), "42883");

@@ -1,5 +1,5 @@
-//! A migration's author works as the tenant's owner and as nobody else: nor later, when the extension or an administrator
-//! meets what the migration made.
+//! A migration runs only with the rights of the tenant's owner role, and so does the code that it leaves for the
+//! extension or an administrator to run.
 
 use uuid::Uuid;
 
@@ -11,15 +11,15 @@ use crate::support::{Db, expect_error};
 cases![
     other_tenants_in_every_statement,
     management_functions_in_a_script,
-    defaults_that_run_code_when_they_are_read,
-    code_that_waits_for_an_administrator,
-    triggers_that_wait_for_the_commit,
+    defaults_that_run_code_when_parsed,
+    code_planted_for_an_administrator,
+    deferred_triggers,
     grants_that_policies_do_not_cover,
     files_and_programs_of_the_server,
     other_sessions,
     identity_in_parallel_workers,
-    names_that_the_extension_resolves,
-    views_and_functions_that_outlive_the_script,
+    names_that_hide_the_extensions,
+    views_and_functions_left_by_a_script,
 ];
 
 fn other_tenants_in_every_statement(db: &Db) {
@@ -48,7 +48,7 @@ fn other_tenants_in_every_statement(db: &Db) {
     scene.victim_is_unharmed();
 }
 
-/// Whoever asked for the migration, the script is no instance admin, and not even an admin of its own tenant.
+/// Whichever role starts the migration, the script is neither an instance admin nor an admin of its own tenant.
 fn management_functions_in_a_script(db: &Db) {
     let scene = Scene::set(db);
     for call in [
@@ -76,11 +76,11 @@ fn management_functions_in_a_script(db: &Db) {
     assert_eq!(row.get::<_, Option<Uuid>>(3), None);
 }
 
-/// As whom code of the tenants ran, apart from their owner roles.
+/// Returns the roles, other than owner roles, that the tenants' code ran as.
 #[track_caller]
-fn strangers_seen(db: &Db, table: &str) -> Vec<String> {
+fn other_roles_seen(db: &Db, table: &str) -> Vec<String> {
     let seen: Vec<String> = column(&mut db.superuser(), &format!("SELECT DISTINCT who FROM {table}"), &[]);
-    assert!(!seen.is_empty(), "no spy ran: the test tests nothing");
+    assert!(!seen.is_empty(), "no spy ran, so the test proves nothing");
     seen.into_iter().filter(|who| !who.starts_with("fluxbase_tenant_")).collect()
 }
 
@@ -93,8 +93,8 @@ const SPY: &str = "CREATE TABLE seen (who text);
     CREATE FUNCTION on_row() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN PERFORM tenant_thief.spy(); RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END; END $$;";
 
-/// The extension rewrites defaults that call nextval, and to read one again may run the check of a domain in it.
-fn defaults_that_run_code_when_they_are_read(db: &Db) {
+/// The extension rewrites defaults that call nextval(). Parsing a default again may run the check of a domain in it.
+fn defaults_that_run_code_when_parsed(db: &Db) {
     let scene = Scene::set(db);
     db.migrate(
         scene.thief,
@@ -106,17 +106,17 @@ fn defaults_that_run_code_when_they_are_read(db: &Db) {
              ALTER TABLE bait ALTER n SET DEFAULT nextval('numbers') + cardinality('{{8}}'::odd[])"
         ),
     );
-    assert_eq!(strangers_seen(db, "tenant_thief.seen"), [""; 0]);
-    // And the defaults work, for members alone.
+    assert_eq!(other_roles_seen(db, "tenant_thief.seen"), [""; 0]);
+    // The defaults work, but only for members.
     run(&mut scene.thief(), "INSERT INTO tenant_thief.bait DEFAULT VALUES");
     let id: i64 = one(&mut scene.thief(), "SELECT id FROM tenant_thief.bait", &[]);
     assert!(id > 1);
     expect_error(scene.owner().batch_execute("INSERT INTO tenant_thief.bait DEFAULT VALUES"), "42501");
 }
 
-/// Checks, index expressions, policies, triggers, statistics: what the extension itself does to tables of tenants, in
-/// repair, audit, migration and deletion, runs none of it as an administrator.
-fn code_that_waits_for_an_administrator(db: &Db) {
+/// Checks, index expressions, policies, triggers and statistics: repair, audit, migration and deletion run none of this
+/// code as an administrator.
+fn code_planted_for_an_administrator(db: &Db) {
     let scene = Scene::set(db);
     db.migrate(
         scene.thief,
@@ -129,7 +129,7 @@ fn code_that_waits_for_an_administrator(db: &Db) {
              CREATE VIEW shown AS SELECT * FROM bait WHERE spy(); INSERT INTO bait DEFAULT VALUES"
         ),
     );
-    assert_eq!(strangers_seen(db, "tenant_thief.seen"), [""; 0]);
+    assert_eq!(other_roles_seen(db, "tenant_thief.seen"), [""; 0]);
     let mut superuser = db.superuser();
     run(
         &mut superuser,
@@ -144,14 +144,14 @@ fn code_that_waits_for_an_administrator(db: &Db) {
         &mut superuser,
         &format!("SELECT tenant_suspend('{thief}'), tenant_resume('{thief}'), tenant_repair('{thief}')"),
     );
-    assert_eq!(strangers_seen(db, "tenant_thief.seen"), [""; 0]);
-    // Deletion: the table that the spies write in goes too, so they would fail, and with them the deletion.
+    assert_eq!(other_roles_seen(db, "tenant_thief.seen"), [""; 0]);
+    // The deletion drops the table that the spies write to, so a spy that runs would make the deletion fail.
     run(&mut superuser, &format!("SELECT tenant_delete('{thief}')"));
     scene.victim_is_unharmed();
 }
 
-/// What is deferred to the end of the transaction would run as whoever commits.
-fn triggers_that_wait_for_the_commit(db: &Db) {
+/// Work deferred to the end of the transaction would run as the committing role.
+fn deferred_triggers(db: &Db) {
     let scene = Scene::set(db);
     let deferred = |mode: &str| {
         format!(
@@ -160,18 +160,18 @@ fn triggers_that_wait_for_the_commit(db: &Db) {
              FOR EACH ROW EXECUTE FUNCTION on_row();"
         )
     };
-    // Made to wait by hand: the server refuses inside the sandbox.
+    // SET CONSTRAINTS ... DEFERRED is refused inside the sandbox.
     let by_hand = format!(
         "{} DO $$ BEGIN SET CONSTRAINTS ALL DEFERRED; INSERT INTO bait VALUES (1); END $$",
         deferred("IMMEDIATE")
     );
     expect_error(db.try_migration(scene.thief, &by_hand), "42501");
-    // By declaration: the migration checks at once, as the owner.
+    // A trigger declared as deferred fires before the sandbox ends, as the owner role.
     db.migrate(scene.thief, &format!("{} INSERT INTO bait VALUES (1)", deferred("DEFERRED")));
-    assert_eq!(strangers_seen(db, "tenant_thief.seen"), [""; 0]);
+    assert_eq!(other_roles_seen(db, "tenant_thief.seen"), [""; 0]);
 }
 
-/// TRUNCATE, REFERENCES and TRIGGER are past the policies, and sequences have none.
+/// Policies do not apply to TRUNCATE, REFERENCES and TRIGGER, and sequences have no policies.
 fn grants_that_policies_do_not_cover(db: &Db) {
     let scene = Scene::set(db);
     for grant in [
@@ -216,7 +216,8 @@ fn files_and_programs_of_the_server(db: &Db) {
     ] {
         let refused = db.try_migration(scene.thief, statement).expect_err(statement);
         let code = refused.code().unwrap().code();
-        // CREATE EXTENSION of one that is there, a wrapper that is not, and what cannot run in a transaction.
+        // Other codes: the extension already exists, the foreign-data wrapper does not exist, the command cannot run in
+        // a transaction block.
         assert!(["42501", "42710", "42704", "25001"].contains(&code), "{statement}: {refused:?}");
     }
     db.migrate(scene.thief, "CREATE FUNCTION s() RETURNS int LANGUAGE sql AS 'SELECT 1'");
@@ -242,7 +243,7 @@ fn other_sessions(db: &Db) {
     assert_eq!(reached(&mut bystander, "tenant_victim.notes"), 3);
 }
 
-/// Workers know the settings alone, and there the tenant may be one that a user chose.
+/// A parallel worker knows only the settings, and there the tenant may be one that a user chose.
 fn identity_in_parallel_workers(db: &Db) {
     let scene = Scene::set(db);
     let force = if db.major() < 16 { "force_parallel_mode" } else { "debug_parallel_query" };
@@ -267,8 +268,8 @@ fn identity_in_parallel_workers(db: &Db) {
     run(&mut client, "ROLLBACK");
 }
 
-/// The tenant's schema stands before the extension's in a migration's search_path.
-fn names_that_the_extension_resolves(db: &Db) {
+/// In a migration's search_path the tenant's schema comes before the extension's.
+fn names_that_hide_the_extensions(db: &Db) {
     let scene = Scene::set(db);
     db.migrate(
         scene.thief,
@@ -294,8 +295,8 @@ fn names_that_the_extension_resolves(db: &Db) {
     assert_eq!(reached(&mut superuser, "tenant_thief.seen"), 1);
 }
 
-/// Their owner's rights end at the tenant, whoever calls or reads them.
-fn views_and_functions_that_outlive_the_script(db: &Db) {
+/// The rights of their owner end at the tenant, whichever role calls or reads them.
+fn views_and_functions_left_by_a_script(db: &Db) {
     let scene = Scene::set(db);
     db.migrate(
         scene.thief,

@@ -1,4 +1,4 @@
-//! Attackers, each with a twin who may.
+//! Attacks. Each one is refused to the attacker, and the same action succeeds for a caller who may do it.
 
 mod before_planning;
 mod catalog;

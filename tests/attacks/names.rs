@@ -1,4 +1,5 @@
-//! Names in another tenant's schema: refused before anything is locked, asked for a privilege or called.
+//! Names in another tenant's schema are refused before the object is locked, a privilege is checked, or a function is
+//! called.
 
 use crate::cases;
 use crate::support::people::{one, run};
@@ -8,15 +9,15 @@ use crate::support::{Db, expect_error};
 cases![
     functions_and_types_by_name,
     relations_by_name,
-    on_the_search_path,
-    functions_that_ask_for_the_privilege_alone,
+    names_on_the_search_path,
+    functions_that_check_only_the_privilege,
     triggers_made_by_a_former_member,
-    functions_that_are_inlined,
+    inlined_functions,
     definer_functions_before_the_library_is_loaded,
     extensions_into_a_tenants_schema,
-    constants_by_number,
+    oid_constants,
     schemas_locked_by_name,
-    constants_in_a_transaction_that_began_before_the_tenant,
+    oid_constants_in_an_older_snapshot,
 ];
 
 const CODE: &str = "CREATE TYPE mood AS ENUM ('sad', 'ok');
@@ -83,7 +84,8 @@ fn functions_and_types_by_name(db: &Db) {
             }
         }
         if statement.contains("SFUNC") {
-            // The transition function has to fit: only the lookup matters.
+            // The victim's function is refused at lookup. At home the signature would not fit, so the statement would
+            // fail there too.
             expect_error(scene.thief().batch_execute(&statement.replace("{}", "tenant_victim")), "42501");
             continue;
         }
@@ -92,7 +94,7 @@ fn functions_and_types_by_name(db: &Db) {
     }
 }
 
-/// Nothing is left locked in the transaction that was refused.
+/// A refused statement leaves no lock behind in its transaction.
 fn relations_by_name(db: &Db) {
     let scene = world(db);
     for statement in [
@@ -116,8 +118,8 @@ fn relations_by_name(db: &Db) {
     }
 }
 
-/// It is not searched, as a schema without USAGE is not, from the statement on after which it is out of reach.
-fn on_the_search_path(db: &Db) {
+/// An inaccessible schema on the path is skipped, as a schema without USAGE is, from the next statement on.
+fn names_on_the_search_path(db: &Db) {
     let scene = world(db);
     for (statement, error) in [
         ("SELECT price()", "42883"),
@@ -140,7 +142,7 @@ fn on_the_search_path(db: &Db) {
     expect_error(thief.batch_execute("SELECT price()"), "42883");
     run(&mut db.admin(), &format!("SELECT tenant_resume('{}')", scene.thief));
     run(&mut thief, "SELECT price()");
-    // Who may say who the user is, is told what was forgotten.
+    // A role that may set the user sees a hint instead.
     let mut server = db.server();
     run(&mut server, "SET search_path = tenant_victim");
     expect_error(server.batch_execute("SELECT count(*) FROM notes"), "42501").hint_has("set the current user");
@@ -148,7 +150,7 @@ fn on_the_search_path(db: &Db) {
     run(&mut server, "SELECT count(*) FROM notes");
 }
 
-fn functions_that_ask_for_the_privilege_alone(db: &Db) {
+fn functions_that_check_only_the_privilege(db: &Db) {
     let scene = world(db);
     run(&mut db.superuser(), "CREATE EXTENSION pgrowlocks; CREATE EXTENSION pg_prewarm; CREATE EXTENSION pgstattuple");
     run(&mut db.superuser(), &format!("GRANT pg_stat_scan_tables TO {}", scene.role));
@@ -162,7 +164,7 @@ fn functions_that_ask_for_the_privilege_alone(db: &Db) {
     }
 }
 
-/// Their functions are asked for as they are called.
+/// The tenant's functions are checked each time they are called.
 fn triggers_made_by_a_former_member(db: &Db) {
     let scene = world(db);
     let sql = format!("SELECT tenant_add_member('{}', '{}', 'tenant_member')", scene.victim, scene.crook);
@@ -198,8 +200,8 @@ fn triggers_made_by_a_former_member(db: &Db) {
     scene.victim_is_unharmed();
 }
 
-/// In views that were made while their maker was a member.
-fn functions_that_are_inlined(db: &Db) {
+/// The views were created while their owner was a member.
+fn inlined_functions(db: &Db) {
     let scene = world(db);
     let made = "CREATE VIEW lair.one AS SELECT tenant_victim.price() AS p; CREATE VIEW lair.many AS SELECT p FROM tenant_victim.prices()";
     run(
@@ -214,11 +216,12 @@ fn functions_that_are_inlined(db: &Db) {
         &mut owner,
         &format!("SET fluxbase_tenant.user_id = '{}'; SET SESSION AUTHORIZATION {}", scene.owner, scene.role),
     );
-    let told: String = one(&mut owner, "SELECT p FROM lair.one UNION SELECT p FROM lair.many", &[]);
-    assert_eq!(told, format!("ran as {}", scene.role));
+    let result: String = one(&mut owner, "SELECT p FROM lair.one UNION SELECT p FROM lair.many", &[]);
+    assert_eq!(result, format!("ran as {}", scene.role));
 }
 
-/// Nothing refuses the call there; what runs as the owner reaches no rows until the next transaction.
+/// Before the library is loaded the call is not refused, but a function that runs as the owner role sees no rows until
+/// the next transaction.
 fn definer_functions_before_the_library_is_loaded(db: &Db) {
     let scene = world(db);
     run(&mut db.superuser(), &format!("ALTER DATABASE {} RESET session_preload_libraries", db.name()));
@@ -232,7 +235,7 @@ fn definer_functions_before_the_library_is_loaded(db: &Db) {
     }
     run(&mut thief, "ROLLBACK");
     expect_error(thief.query_one("SELECT tenant_victim.counted()", &[]), "42501");
-    // Nor in a parallel worker, which loads it for itself.
+    // The same holds in a parallel worker, which loads the library itself.
     run(
         &mut thief,
         "CREATE TABLE lair.one AS SELECT 1 AS i; CREATE FUNCTION lair.w() RETURNS bigint LANGUAGE plpgsql STABLE PARALLEL SAFE AS
@@ -243,7 +246,7 @@ fn definer_functions_before_the_library_is_loaded(db: &Db) {
     run(&mut thief, &format!("SET {parallel} = on; SET parallel_leader_participation = off"));
     let counted = thief.query_one("SELECT lair.w() FROM lair.one", &[]);
     assert!(counted.map_or(true, |row| row.get::<_, i64>(0) == 0));
-    // Nor where a function of the thief's that runs as the thief has loaded it.
+    // The same holds if a SECURITY DEFINER function of the thief's loads the library.
     run(
         &mut scene.thief(),
         "CREATE FUNCTION lair.load() RETURNS uuid LANGUAGE sql SECURITY DEFINER AS 'SELECT public.tenant_current_user_id()';
@@ -274,21 +277,25 @@ fn extensions_into_a_tenants_schema(db: &Db) {
         expect_error(thief.batch_execute(statement), "42501");
     }
     run(&mut thief, "CREATE EXTENSION hstore SCHEMA lair; CREATE EXTENSION IF NOT EXISTS citext SCHEMA lair");
-    // A superuser may, and is told.
+    // A superuser may do so, and tenant_check() reports it.
     run(&mut db.superuser(), "CREATE EXTENSION seg SCHEMA tenant_victim; ALTER EXTENSION seg SET SCHEMA public");
     run(&mut db.superuser(), "DROP EXTENSION seg; CREATE EXTENSION cube SCHEMA tenant_victim");
     let found = "SELECT severity || ' ' || problem FROM tenant_check() WHERE object = 'extension cube'";
-    let told: String = one(&mut db.admin(), found, &[]);
-    assert!(told.starts_with("warning is in a tenant's schema, tenant_victim, and belongs to postgres"), "{told}");
-    // What belongs to an extension is not the tenant's to own: its migrations would replace it for everybody.
+    let problem: String = one(&mut db.admin(), found, &[]);
+    assert!(
+        problem.starts_with("warning is in a tenant's schema, tenant_victim, and belongs to postgres"),
+        "{problem}"
+    );
+    // Members of an extension are never assigned to an owner role: the tenant's migrations could replace them for every
+    // tenant.
     run(&mut db.admin(), &format!("SELECT tenant_repair('{}')", scene.victim));
     let given = "SELECT count(*) FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.deptype = 'e'
                  WHERE p.pronamespace = 'tenant_victim'::regnamespace AND p.proowner <> 'postgres'::regrole";
     assert_eq!(one::<i64>(&mut db.superuser(), given, &[]), 0);
 }
 
-/// An oid is no name, and hangs what it is in on the object all the same.
-fn constants_by_number(db: &Db) {
+/// An oid in a constant is not a name, but it makes the object depend on the tenant's schema all the same.
+fn oid_constants(db: &Db) {
     let scene = world(db);
     for object in [
         "'{}.notes'::regclass",
@@ -327,7 +334,7 @@ fn constants_by_number(db: &Db) {
     }
 }
 
-/// The server's function locks a schema that it is given the name of until the transaction ends, and asks for no privilege.
+/// pg_get_object_address() locks the named schema until the transaction ends, and checks no privilege.
 fn schemas_locked_by_name(db: &Db) {
     let scene = Scene::set(db);
     let lock = "SELECT pg_get_object_address('schema', '{tenant_victim}', '{}')";
@@ -344,8 +351,8 @@ fn schemas_locked_by_name(db: &Db) {
     run(&mut db.admin(), &format!("SELECT tenant_delete('{}')", scene.victim));
 }
 
-/// What its snapshot does not see is there, and is looked at.
-fn constants_in_a_transaction_that_began_before_the_tenant(db: &Db) {
+/// A tenant that is newer than the transaction's snapshot is checked as well.
+fn oid_constants_in_an_older_snapshot(db: &Db) {
     let scene = Scene::set(db);
     let (mut thief, mut superuser) = (scene.thief(), db.superuser());
     let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class";

@@ -1,5 +1,5 @@
-//! Commands outside a transaction run at the top level of a superuser's worker, over several transactions: code of the
-//! tenant that they call is the tenant's owner throughout, and is nobody's user.
+//! Nontransactional commands run at the top level of a superuser's worker, over several transactions. Functions of the
+//! tenant that they call run as the tenant's owner role throughout, without a user.
 
 use uuid::Uuid;
 
@@ -8,14 +8,9 @@ use crate::support::Db;
 use crate::support::people::{column, new_user, one, run};
 use crate::support::scene::Scene;
 
-cases![
-    functions_that_commands_call,
-    identity_that_a_function_forges,
-    identity_in_parallel_builds,
-    triggers_that_wait_for_a_commit,
-];
+cases![functions_called_by_commands, identity_forged_by_a_function, identity_in_parallel_builds, deferred_triggers,];
 
-/// Statements that must all be refused, whoever calls the function.
+/// Statements that must fail, whichever command calls the function.
 const TRIES: &[&str] = &[
     "SET ROLE postgres",
     "SET ROLE NONE",
@@ -51,7 +46,7 @@ const TRIES: &[&str] = &[
     "VACUUM",
 ];
 
-/// Tables of the thief's with functions that write down as whom they run and which of the tries went through.
+/// Creates functions of the thief's that record which role they run as and which of the tries succeeded.
 fn plant(scene: &Scene, boss: Uuid) {
     let tries = TRIES.iter().map(|one| format!("({})", quoted(one))).collect::<Vec<_>>().join(", ");
     let tries = tries.replace("{boss}", &boss.to_string()).replace("{victim}", &scene.victim.to_string());
@@ -79,9 +74,9 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// The functions ran, as the owner role, as its tenant's service, and nothing they tried went through.
+/// The functions ran as the owner role, in its tenant's service context, and every try failed.
 #[track_caller]
-fn spied_in_vain(scene: &Scene, command: &str) {
+fn assert_every_try_failed(scene: &Scene, command: &str) {
     let mut superuser = scene.db.superuser();
     let sql = "SELECT DISTINCT concat_ws(' ', who, boss, tenant, me) FROM tenant_thief.seen";
     let seen: Vec<String> = column(&mut superuser, sql, &[]);
@@ -94,7 +89,7 @@ fn spied_in_vain(scene: &Scene, command: &str) {
     scene.victim_is_unharmed();
 }
 
-fn functions_that_commands_call(db: &Db) {
+fn functions_called_by_commands(db: &Db) {
     let scene = Scene::set(db);
     let boss = new_user();
     run(&mut db.admin(), &format!("SELECT tenant_grant_instance_admin('{boss}')"));
@@ -112,17 +107,21 @@ fn functions_that_commands_call(db: &Db) {
         "CLUSTER bait USING bait_pkey",
     ] {
         assert_eq!(scene.outside(command), "migrated 1", "{command}");
-        spied_in_vain(&scene, command);
+        assert_every_try_failed(&scene, command);
     }
-    // Nothing that it was refused is in force for the worker's next tenant or the next migration.
+    // Nothing that was refused affects the worker's next tenant or the next migration.
     db.add_migration("99", "CREATE TABLE who AS SELECT current_user::text AS name");
     let version = "SELECT count(*) FROM fluxbase_tenant.applied_migrations WHERE version = '99'";
     db.migrate_all("parallel => 1");
-    assert_eq!(one::<i64>(&mut db.superuser(), version, &[]), 1, "the victim has no table bait");
+    assert_eq!(
+        one::<i64>(&mut db.superuser(), version, &[]),
+        1,
+        "applied only to the thief: the victim has no table bait"
+    );
 }
 
-/// The application may have the user in a setting that everybody may set.
-fn identity_that_a_function_forges(db: &Db) {
+/// The application may keep the user in a setting that every role can set.
+fn identity_forged_by_a_function(db: &Db) {
     let scene = Scene::set(db);
     let boss = new_user();
     run(&mut db.admin(), &format!("SELECT tenant_grant_instance_admin('{boss}')"));
@@ -156,7 +155,7 @@ fn identity_that_a_function_forges(db: &Db) {
     scene.victim_is_unharmed();
 }
 
-/// Parallel workers know the settings alone.
+/// A parallel worker knows only the settings of its leader.
 fn identity_in_parallel_builds(db: &Db) {
     let scene = Scene::set(db);
     let boss = new_user();
@@ -171,9 +170,9 @@ fn identity_in_parallel_builds(db: &Db) {
          SELECT forge()"
     );
     db.migrate(scene.thief, &parallel);
-    let told = "SELECT DISTINCT concat_ws(' ', boss, me) FROM tenant_thief.told";
-    assert_eq!(column::<String>(&mut db.superuser(), told, &[]), ["f"]);
-    // What the build's workers find goes into the index, and in the leader's error message.
+    let seen = "SELECT DISTINCT concat_ws(' ', boss, me) FROM tenant_thief.told";
+    assert_eq!(column::<String>(&mut db.superuser(), seen, &[]), ["f"]);
+    // The results of the build's workers are stored in the index and reported in the leader's error message.
     let build = "CREATE FUNCTION found(int) RETURNS boolean LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$ BEGIN
              IF public.tenant_is_instance_admin() THEN RAISE 'forged' USING ERRCODE = 'XX999'; END IF;
              RETURN true; END $$;
@@ -190,8 +189,8 @@ fn identity_in_parallel_builds(db: &Db) {
     scene.victim_is_unharmed();
 }
 
-/// A deferred check would run when the command commits, as whoever that is then.
-fn triggers_that_wait_for_a_commit(db: &Db) {
+/// A deferred trigger would run when the command commits, as the role that is current then.
+fn deferred_triggers(db: &Db) {
     let scene = Scene::set(db);
     db.migrate(
         scene.thief,
@@ -212,10 +211,10 @@ fn triggers_that_wait_for_a_commit(db: &Db) {
         "CREATE INDEX CONCURRENTLY ON bait (n) WHERE quiet(n)",
         "INSERT INTO late VALUES (1); CREATE INDEX CONCURRENTLY ON bait (n) WHERE quiet(n)",
     ] {
-        let told = scene.outside(command);
-        assert_eq!(told, "failed 0 42501", "{command}");
+        let seen = scene.outside(command);
+        assert_eq!(seen, "failed 0 42501", "{command}");
     }
     let sql = "SELECT DISTINCT who FROM tenant_thief.seen";
     let owner = Db::owner_role(scene.thief);
-    assert_eq!(column::<String>(&mut db.superuser(), sql, &[]), [owner], "by the INSERT alone, and at once");
+    assert_eq!(column::<String>(&mut db.superuser(), sql, &[]), [owner], "only for the INSERT, and at once");
 }

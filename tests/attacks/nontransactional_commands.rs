@@ -1,4 +1,5 @@
-//! Commands outside a transaction reach no more than those inside, and leave nothing to the next tenant of the worker.
+//! Nontransactional commands can access no more than transactional ones, and leave nothing behind for the worker's next
+//! tenant.
 
 use postgres::Client;
 
@@ -8,16 +9,16 @@ use crate::support::scene::Scene;
 use crate::support::{Db, expect_error};
 
 cases![
-    tables_and_indexes_of_others,
-    upkeep_of_what_belongs_to_others,
-    names_that_the_worker_resolves,
-    what_a_script_leaves_in_the_session,
-    commands_that_are_no_migration,
-    transactions_that_a_block_or_procedure_ends,
+    tables_and_indexes_of_other_roles,
+    maintenance_of_other_roles_tables,
+    names_that_hide_the_workers,
+    session_state_left_by_a_script,
+    commands_refused_in_migrations,
+    transaction_control_in_blocks_and_procedures,
 ];
 
-/// What the catalog says about relations that are not the thief's: files, indexes, when they were looked after.
-fn relations_of_others(client: &mut Client) -> Vec<String> {
+/// Returns the catalog state of relations that are not the thief's: oid, name, file, number of columns, index validity.
+fn other_roles_relations(client: &mut Client) -> Vec<String> {
     let sql = "SELECT format('%s %s %s %s %s', c.oid, c.relname, c.relfilenode, c.relnatts, i.indisvalid)
                FROM pg_class c LEFT JOIN pg_index i ON i.indexrelid = c.oid
                WHERE c.relnamespace::regnamespace::text IN ('tenant_victim', 'fluxbase_tenant', 'public') OR c.relisshared
@@ -25,14 +26,14 @@ fn relations_of_others(client: &mut Client) -> Vec<String> {
     column(client, sql, &[])
 }
 
-fn tables_and_indexes_of_others(db: &Db) {
+fn tables_and_indexes_of_other_roles(db: &Db) {
     let scene = Scene::set(db);
     let more = "CREATE INDEX body_idx ON notes (body); CREATE TABLE parts (n int) PARTITION BY LIST (n);
                 CREATE TABLE part1 PARTITION OF parts FOR VALUES IN (1)";
     db.add_migration("2", more);
     db.migrate_all("");
     let mut superuser = db.superuser();
-    let before = relations_of_others(&mut superuser);
+    let before = other_roles_relations(&mut superuser);
     for statement in [
         "DROP INDEX CONCURRENTLY {}.body_idx",
         "CREATE INDEX CONCURRENTLY mine_idx ON {}.notes (body)",
@@ -46,7 +47,7 @@ fn tables_and_indexes_of_others(db: &Db) {
         let abroad = scene.outside(&statement.replace("{}", "tenant_victim"));
         assert_eq!(abroad, "failed 0 42501", "{statement}");
     }
-    assert_eq!(relations_of_others(&mut superuser), before);
+    assert_eq!(other_roles_relations(&mut superuser), before);
     for statement in [
         "REINDEX INDEX CONCURRENTLY {}.body_idx",
         "CLUSTER {}.notes USING body_idx",
@@ -55,19 +56,19 @@ fn tables_and_indexes_of_others(db: &Db) {
     ] {
         assert_eq!(scene.outside(&statement.replace("{}", "tenant_thief")), "migrated 1", "{statement}");
     }
-    assert_eq!(relations_of_others(&mut superuser), before);
+    assert_eq!(other_roles_relations(&mut superuser), before);
     scene.victim_is_unharmed();
 }
 
-/// VACUUM passes over what it may not touch, with a warning; REINDEX refuses.
-fn upkeep_of_what_belongs_to_others(db: &Db) {
+/// VACUUM skips relations without permission and warns. REINDEX fails.
+fn maintenance_of_other_roles_tables(db: &Db) {
     let scene = Scene::set(db);
     let mut superuser = db.superuser();
-    let before = relations_of_others(&mut superuser);
+    let before = other_roles_relations(&mut superuser);
     for statement in ["VACUUM (FULL, ANALYZE)", "VACUUM (FULL) pg_class, pg_authid, fluxbase_tenant.tenants", "CLUSTER"]
     {
         assert_eq!(scene.outside(statement), "migrated 1", "{statement}");
-        assert_eq!(relations_of_others(&mut superuser), before, "{statement}");
+        assert_eq!(other_roles_relations(&mut superuser), before, "{statement}");
     }
     let name = db.name();
     for statement in [
@@ -78,13 +79,13 @@ fn upkeep_of_what_belongs_to_others(db: &Db) {
         "REINDEX TABLE pg_authid",
     ] {
         assert_eq!(scene.outside(&statement.replace("{}", name)), "failed 0 42501", "{statement}");
-        assert_eq!(relations_of_others(&mut superuser), before, "{statement}");
+        assert_eq!(other_roles_relations(&mut superuser), before, "{statement}");
     }
     scene.victim_is_unharmed();
 }
 
-/// Between the statements the worker has the tenant's search_path.
-fn names_that_the_worker_resolves(db: &Db) {
+/// Between the statements the worker runs with the tenant's search_path.
+fn names_that_hide_the_workers(db: &Db) {
     let scene = Scene::set(db);
     let spy = "CREATE TABLE seen (who text); CREATE FUNCTION spy() RETURNS boolean LANGUAGE plpgsql AS
         $$ BEGIN INSERT INTO tenant_thief.seen VALUES (current_user); RETURN true; END $$;
@@ -98,7 +99,7 @@ fn names_that_the_worker_resolves(db: &Db) {
         CREATE OPERATOR = (LEFTARG = text, RIGHTARG = text, FUNCTION = same);
         CREATE TABLE tenants (id uuid); CREATE TABLE pg_class (oid oid); CREATE TABLE pg_index (indexrelid oid);
         CREATE TABLE unfinished_migrations (tenant_id uuid); CREATE TABLE bait (n int); INSERT INTO bait VALUES (1), (1);";
-    // It fails on the way, so that failures and leftovers are met under that path as well.
+    // The script fails midway, so that the code for errors and invalid indexes runs with that path as well.
     let script = format!(
         "{spy} SET search_path = tenant_thief, pg_catalog; CREATE INDEX CONCURRENTLY n_idx ON bait (n);
          CREATE UNIQUE INDEX CONCURRENTLY one_idx ON bait (n); VACUUM bait"
@@ -113,8 +114,8 @@ fn names_that_the_worker_resolves(db: &Db) {
     assert_eq!(one::<i64>(&mut db.superuser(), sql, &[]), 1);
 }
 
-/// One worker has many tenants, one after the other.
-fn what_a_script_leaves_in_the_session(db: &Db) {
+/// One worker visits many tenants, one after the other.
+fn session_state_left_by_a_script(db: &Db) {
     let scene = Scene::set(db);
     for statement in [
         "CREATE TEMP TABLE t (n int)",
@@ -128,8 +129,8 @@ fn what_a_script_leaves_in_the_session(db: &Db) {
         "DISCARD ALL",
         "LOAD 'auto_explain'",
     ] {
-        let told = scene.outside(statement);
-        assert!(told.starts_with("failed 0 "), "{statement}: {told}");
+        let result = scene.outside(statement);
+        assert!(result.starts_with("failed 0 "), "{statement}: {result}");
     }
     let left = "CREATE TABLE left_behind AS SELECT
         (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database =
@@ -137,7 +138,7 @@ fn what_a_script_leaves_in_the_session(db: &Db) {
         + (SELECT count(*) FROM pg_prepared_statements) + (SELECT count(*) FROM pg_cursors)
         + (SELECT count(*) FROM pg_listening_channels()) + (SELECT count(*) FROM pg_class WHERE relpersistence = 't') AS n,
         coalesce(current_setting('mine.own', true), '') AS own";
-    // Both tenants in one worker, in both ways to run; the thief comes second by age, so once more the other way round.
+    // One worker visits both tenants, with a nontransactional and then with a transactional migration.
     for (version, transactional) in [("2", "false"), ("3", "true")] {
         let script = format!(
             "{} ; SELECT pg_advisory_lock(42), pg_advisory_lock_shared(43); SET mine.own = 'kept'; SELECT setseed(0)",
@@ -145,8 +146,8 @@ fn what_a_script_leaves_in_the_session(db: &Db) {
         );
         let add = format!("SELECT tenant_migration_add('{version}', 'x', $1, transactional => {transactional})");
         db.admin().query(&add, &[&script]).unwrap();
-        let told = db.migrate_all("parallel => 1");
-        assert_eq!(told, ["thief migrated 1", "victim migrated 1"]);
+        let result = db.migrate_all("parallel => 1");
+        assert_eq!(result, ["thief migrated 1", "victim migrated 1"]);
         for slug in ["victim", "thief"] {
             let sql = format!("SELECT n || own FROM tenant_{slug}.left_behind{version}");
             assert_eq!(one::<String>(&mut db.superuser(), &sql, &[]), "0", "{slug}, {version}");
@@ -155,7 +156,7 @@ fn what_a_script_leaves_in_the_session(db: &Db) {
     db.assert_all_is_done();
 }
 
-fn commands_that_are_no_migration(db: &Db) {
+fn commands_refused_in_migrations(db: &Db) {
     let scene = Scene::set(db);
     for statement in [
         "CREATE DATABASE mine",
@@ -170,17 +171,17 @@ fn commands_that_are_no_migration(db: &Db) {
         "SELECT tenant_delete(id) FROM tenant_list()",
         "SELECT * FROM tenant_migrate_all()",
     ] {
-        let told = scene.outside(statement);
-        assert!(told.starts_with("failed 0 "), "{statement}: {told}");
-        let told = scene.outside(&format!("VACUUM notes; DO $do$ BEGIN EXECUTE $x${statement}$x$; END $do$"));
-        assert!(told.starts_with("failed 0 "), "{statement}: {told}");
+        let result = scene.outside(statement);
+        assert!(result.starts_with("failed 0 "), "{statement}: {result}");
+        let result = scene.outside(&format!("VACUUM notes; DO $do$ BEGIN EXECUTE $x${statement}$x$; END $do$"));
+        assert!(result.starts_with("failed 0 "), "{statement}: {result}");
     }
     let id = scene.thief;
     expect_error(db.admin().query("SELECT * FROM tenant_migrate($1, '77')", &[&id]), "22023");
     scene.victim_is_unharmed();
 }
 
-fn transactions_that_a_block_or_procedure_ends(db: &Db) {
+fn transaction_control_in_blocks_and_procedures(db: &Db) {
     let scene = Scene::set(db);
     db.migrate(
         scene.thief,
@@ -199,8 +200,8 @@ fn transactions_that_a_block_or_procedure_ends(db: &Db) {
         "DO $$ BEGIN EXECUTE 'COMMIT'; END $$",
         "CREATE INDEX CONCURRENTLY ON notes (body); CALL ends()",
     ] {
-        let told = scene.outside(statement);
-        assert!(["failed 0 2D000", "failed 0 0A000"].contains(&told.as_str()), "{statement}: {told}");
+        let result = scene.outside(statement);
+        assert!(["failed 0 2D000", "failed 0 0A000"].contains(&result.as_str()), "{statement}: {result}");
     }
     assert_eq!(scene.outside("CALL plain(); VACUUM notes; CALL plain()"), "migrated 1");
     let logged: Vec<String> = column(&mut db.superuser(), "SELECT concat_ws(' ', n, who) FROM tenant_thief.log", &[]);

@@ -1,4 +1,5 @@
-//! What a thief may see without reading: errors that tell, statistics, functions and operators that leak, locks that wait.
+//! What a thief could learn without reading rows: from error messages, statistics, leaky functions and operators, and
+//! waits for locks.
 
 use std::time::{Duration, Instant};
 
@@ -13,13 +14,13 @@ cases![
     foreign_keys_to_the_victims_tables,
     unique_violations,
     cheap_leaky_functions,
-    operators_that_the_planner_calls_on_statistics,
+    operators_evaluated_on_statistics,
     statistics_views,
-    errors_tell_nothing_of_a_tenants_being,
-    outsiders_feel_no_locks,
+    errors_do_not_reveal_whether_a_tenant_exists,
+    outsiders_are_not_blocked_by_locks,
     rows_of_shared_tables,
     unique_keys_of_shared_tables,
-    what_other_sessions_run,
+    statement_texts_of_other_sessions,
 ];
 
 fn foreign_keys_to_the_victims_tables(db: &Db) {
@@ -29,7 +30,7 @@ fn foreign_keys_to_the_victims_tables(db: &Db) {
         let create = format!("CREATE TABLE lair.child (email text REFERENCES {reference})");
         expect_error(client.batch_execute(&create), "42501");
     }
-    // Between the thief's own tables they work.
+    // Foreign keys between the thief's own tables work.
     run(
         &mut client,
         "CREATE TABLE lair.parent (n int PRIMARY KEY); CREATE TABLE lair.child (n int REFERENCES lair.parent)",
@@ -41,7 +42,7 @@ fn unique_violations(db: &Db) {
     let scene = Scene::set(db);
     let mut client = scene.thief();
     let insert = |schema: &str, email: &str| format!("INSERT INTO tenant_{schema}.notes (email) VALUES ('{email}')");
-    // There or not, the answer is the same.
+    // The error is the same whether or not the value exists.
     let taken = expect_error(client.batch_execute(&insert("victim", "1@tenant_victim")), "42501").words();
     let free = expect_error(client.batch_execute(&insert("victim", "none")), "42501").words();
     assert_eq!(taken, free);
@@ -49,7 +50,7 @@ fn unique_violations(db: &Db) {
     run(&mut client, &insert("thief", "none"));
 }
 
-/// The cheaper a function, the earlier it is called; no row reaches it.
+/// The planner evaluates cheaper functions first. No row gets to them.
 fn cheap_leaky_functions(db: &Db) {
     let scene = Scene::set(db);
     let mut client = scene.thief();
@@ -68,12 +69,12 @@ fn cheap_leaky_functions(db: &Db) {
     ] {
         expect_error(client.batch_execute(&query.replace("{}", "tenant_victim")), "42501");
         let at_home = client.batch_execute(&query.replace("{}", "tenant_thief")).unwrap_err();
-        assert_ne!(at_home.code().unwrap().code(), "42501", "{query}: at home the rows are there to leak");
+        assert_ne!(at_home.code().unwrap().code(), "42501", "{query}: refused on the own table");
     }
 }
 
-/// The planner estimates with the operator's own function, on the most common values, before any check of the query.
-fn operators_that_the_planner_calls_on_statistics(db: &Db) {
+/// The planner estimates by calling the operator's function on the most common values, before any check at execution.
+fn operators_evaluated_on_statistics(db: &Db) {
     let scene = Scene::set(db);
     run(
         &mut db.superuser(),
@@ -103,12 +104,12 @@ fn operators_that_the_planner_calls_on_statistics(db: &Db) {
         run(&mut client, &format!("SELECT * FROM tenant_thief.notes WHERE body OPERATOR(lair.{operator}) 'x'"));
         assert_eq!(one::<String>(&mut client, "SELECT current_setting('lair.leaked')", &[]), "tenant_thief secret");
     }
-    // Who was a member until now: the plan for those who may read is not theirs.
+    // A plan made while the user was a member is not used for the former member.
     let explain = "SET lair.leaked = ''; EXPLAIN SELECT * FROM tenant_victim.notes WHERE body OPERATOR(lair.===) 'x'";
     let leaked = "SELECT current_setting('lair.leaked')";
     run(&mut db.admin(), &format!("SELECT tenant_add_member('{}', '{}')", scene.victim, scene.crook));
     run(&mut client, explain);
-    assert_eq!(one::<String>(&mut client, leaked, &[]), "common secret", "a member may know");
+    assert_eq!(one::<String>(&mut client, leaked, &[]), "common secret", "a member may see it");
     run(&mut db.admin(), &format!("SELECT tenant_remove_member('{}', '{}')", scene.victim, scene.crook));
     run(&mut client, "SET lair.leaked = ''");
     expect_error(client.batch_execute(explain.split_once("; ").unwrap().1), "42501");
@@ -125,7 +126,7 @@ fn statistics_views(db: &Db) {
     for view in ["pg_stats WHERE", "pg_stats_ext WHERE", "pg_sequences WHERE last_value IS NOT NULL AND"] {
         let count = format!("SELECT count(*) FROM {view} schemaname = 'tenant_victim'");
         assert_eq!(one::<i64>(&mut client, &count, &[]), 0, "{view}");
-        assert!(one::<i64>(&mut db.superuser(), &count, &[]) > 0, "{view}: there is something to hide");
+        assert!(one::<i64>(&mut db.superuser(), &count, &[]) > 0, "{view}: statistics exist");
     }
     expect_error(client.batch_execute("SELECT * FROM pg_statistic"), "42501");
     expect_error(
@@ -134,10 +135,10 @@ fn statistics_views(db: &Db) {
     );
 }
 
-fn errors_tell_nothing_of_a_tenants_being(db: &Db) {
+fn errors_do_not_reveal_whether_a_tenant_exists(db: &Db) {
     let scene = Scene::set(db);
     let mut client = scene.thief();
-    let nobody = Uuid::new_v4();
+    let unknown = Uuid::new_v4();
     for call in [
         "tenant_get($1)",
         "tenant_set_current($1::uuid)",
@@ -151,21 +152,21 @@ fn errors_tell_nothing_of_a_tenants_being(db: &Db) {
         "tenant_leave($1)",
     ] {
         let sql = format!("SELECT * FROM {call}");
-        let there = expect_refusal(client.query(&sql, &[&scene.victim]), "not_found").words();
-        let absent = expect_refusal(client.query(&sql, &[&nobody]), "not_found").words();
-        assert_eq!(there, absent, "{call}");
+        let existing = expect_refusal(client.query(&sql, &[&scene.victim]), "not_found").words();
+        let absent = expect_refusal(client.query(&sql, &[&unknown]), "not_found").words();
+        assert_eq!(existing, absent, "{call}");
     }
     let by_slug = "SELECT * FROM tenant_get_by_slug($1)";
-    let there = expect_refusal(client.query(by_slug, &[&"victim"]), "not_found").words();
+    let existing = expect_refusal(client.query(by_slug, &[&"victim"]), "not_found").words();
     let absent = expect_refusal(client.query(by_slug, &[&"nobody"]), "not_found").words();
-    assert_eq!(there, absent);
+    assert_eq!(existing, absent);
     assert!(!one::<bool>(&mut client, "SELECT tenant_has_access($1)", &[&scene.victim]));
-    assert!(!one::<bool>(&mut client, "SELECT tenant_has_access($1)", &[&nobody]));
+    assert!(!one::<bool>(&mut client, "SELECT tenant_has_access($1)", &[&unknown]));
     assert_eq!(one::<Uuid>(&mut client, "SELECT id FROM tenant_get_by_slug('thief')", &[]), scene.thief);
 }
 
-/// Neither do they wait for the victim's, nor does the victim for theirs.
-fn outsiders_feel_no_locks(db: &Db) {
+/// Outsiders do not wait for the victim's locks, and the victim does not wait for theirs.
+fn outsiders_are_not_blocked_by_locks(db: &Db) {
     let scene = Scene::set(db);
     let mut owner = scene.owner();
     run(
@@ -183,20 +184,20 @@ fn outsiders_feel_no_locks(db: &Db) {
     expect_error(client.batch_execute("UPDATE tenant_victim.notes SET body = 'mine'"), "42501");
     assert!(started.elapsed() < Duration::from_millis(200));
     run(&mut owner, "ROLLBACK");
-    // A member waits, as one would.
+    // A member waits, as expected.
     let mut second = scene.owner();
     run(&mut owner, &format!("BEGIN; SELECT * FROM tenant_update('{}', 'busy')", scene.victim));
     run(&mut second, "SET lock_timeout = '100ms'");
     expect_error(second.query(&update, &[]), "55P03");
     run(&mut owner, "ROLLBACK");
-    // What a refused statement of the thief's locked, it let go of.
+    // A refused statement of the thief's releases its locks.
     run(&mut client, "BEGIN; SAVEPOINT s");
     expect_error(client.batch_execute("DELETE FROM tenant_victim.notes"), "42501");
     run(&mut client, "ROLLBACK TO s");
     run(&mut owner, "BEGIN; LOCK TABLE tenant_victim.notes IN ACCESS EXCLUSIVE MODE NOWAIT; ROLLBACK");
 }
 
-/// The rows of a protected table are the tenants' of the caller, in every command and for every key.
+/// Every command and every key is limited to rows of the caller's tenants.
 fn rows_of_shared_tables(db: &Db) {
     let scene = Scene::set(db);
     run(
@@ -225,7 +226,8 @@ fn rows_of_shared_tables(db: &Db) {
     assert_eq!(one::<String>(&mut scene.owner(), "SELECT body FROM jobs", &[]), " victim's ");
 }
 
-/// A known limit, which tenant_check() reports: a key without the tenant column tells that somebody has the value.
+/// A known limit, which tenant_check() reports: a unique key without the tenant column reveals that some tenant has the
+/// value.
 fn unique_keys_of_shared_tables(db: &Db) {
     let scene = Scene::set(db);
     run(
@@ -249,8 +251,8 @@ fn unique_keys_of_shared_tables(db: &Db) {
     assert_eq!(one::<i64>(&mut db.superuser(), warned, &[&"%seats%"]), 0);
 }
 
-/// PostgreSQL shows the text of statements to the role that runs them, and may cancel them, and to no other role.
-fn what_other_sessions_run(db: &Db) {
+/// PostgreSQL shows the text of a statement only to the role that runs it. Only that role can cancel it.
+fn statement_texts_of_other_sessions(db: &Db) {
     let scene = Scene::set(db);
     let mut owner = scene.owner();
     run(&mut owner, "SELECT 'her secret', count(*) FROM tenant_victim.notes");

@@ -1,4 +1,4 @@
-//! Whoever is not a member gets the same words for a tenant that exists as for one that does not, from every function.
+//! A caller who is not a member gets the same error from every function, whether or not the tenant exists.
 
 use std::time::{Duration, Instant};
 
@@ -11,17 +11,17 @@ use crate::support::people::{column, new_user, one, run};
 use crate::support::{Db, expect_refusal};
 
 cases![
-    every_function_that_names_a_tenant_is_in_the_list,
-    outsiders_cannot_tell_a_tenant_by_id,
-    outsiders_cannot_tell_a_tenant_by_slug,
-    outsiders_cannot_tell_the_current_tenant,
+    every_function_with_a_tenant_argument_is_listed,
+    outsiders_cannot_probe_ids,
+    outsiders_cannot_probe_slugs,
+    outsiders_cannot_probe_the_current_tenant,
     members_of_a_deleted_tenant_are_outsiders,
-    nobody_is_asked_who_it_is_first,
-    questions_answer_no,
-    outsiders_neither_hold_nor_feel_a_lock,
+    anonymous_callers_are_refused_first,
+    boolean_functions_return_false,
+    outsiders_neither_hold_nor_wait_for_locks,
 ];
 
-/// `{t}` is the tenant's id. Calls with bad arguments are among them: what is bad must not be said first.
+/// `{t}` is the tenant's id. Some calls have invalid arguments: not_found must be reported before the argument is.
 const BY_ID: &[&str] = &[
     "tenant_get({t})",
     "tenant_update({t}, 'New')",
@@ -59,7 +59,7 @@ const BY_ID: &[&str] = &[
 const BY_SLUG: &[&str] =
     &["tenant_get_by_slug({s})", "tenant_set_current({s})", "tenant_set_current({s}, is_local => true)"];
 
-/// Of the current tenant, where the back end has named it.
+/// Functions that use the current tenant, which the back end has set.
 const BY_DEFAULT: &[&str] = &[
     "tenant_get()",
     "tenant_update(name => 'New')",
@@ -71,15 +71,15 @@ const BY_DEFAULT: &[&str] = &[
     "tenant_current_id()",
 ];
 
-/// These answer with a boolean.
-const QUESTIONS: &[&str] =
+/// Functions that return a boolean.
+const BOOLEANS: &[&str] =
     &["tenant_has_access({t})", "tenant_has_role({t}, 'tenant_admin')", "tenant_has_role({t}, 'tenant_member')"];
 
 struct World {
     active: Uuid,
     suspended: Uuid,
     deleted: Uuid,
-    /// Admin of a tenant of the own.
+    /// Admin of their own tenant, `home`.
     outsider: Uuid,
     home: Uuid,
 }
@@ -113,8 +113,8 @@ fn refused_for(client: &mut Client, call: &str, tenant: Uuid) -> Words {
     refused(client, &call.replace("{t}", &format!("'{tenant}'::uuid")))
 }
 
-fn every_function_that_names_a_tenant_is_in_the_list(db: &Db) {
-    let naming: Vec<String> = column(
+fn every_function_with_a_tenant_argument_is_listed(db: &Db) {
+    let with_tenant: Vec<String> = column(
         &mut db.superuser(),
         "SELECT DISTINCT p.proname::text FROM pg_proc p
          JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
@@ -123,21 +123,22 @@ fn every_function_that_names_a_tenant_is_in_the_list(db: &Db) {
            AND p.proname <> 'tenant_create' ORDER BY 1",
         &[],
     );
-    assert!(naming.len() >= 18, "{naming:?}");
+    assert!(with_tenant.len() >= 18, "{with_tenant:?}");
     let listed = |name: &String| {
         let call = format!("{name}(");
-        [BY_ID, BY_SLUG, QUESTIONS].iter().flat_map(|list| list.iter()).any(|one| one.starts_with(&call))
+        [BY_ID, BY_SLUG, BOOLEANS].iter().flat_map(|list| list.iter()).any(|one| one.starts_with(&call))
     };
-    let missing: Vec<&String> = naming.iter().filter(|name| !listed(name)).collect();
+    let missing: Vec<&String> = with_tenant.iter().filter(|name| !listed(name)).collect();
     assert!(missing.is_empty(), "not in this file's lists: {missing:?}");
 }
 
-fn outsiders_cannot_tell_a_tenant_by_id(db: &Db) {
+fn outsiders_cannot_probe_ids(db: &Db) {
     let world = World::new(db);
     let service = db.as_service(world.home);
     for (client, who) in &mut [(db.as_user(world.outsider), "a user"), (service, "a service context")] {
         for call in BY_ID {
-            // No user, no membership to leave: said before the tenant is looked for.
+            // A service context has no user and thus no membership to end. That is reported before the tenant is looked
+            // up.
             if *who == "a service context" && call.starts_with("tenant_leave") {
                 continue;
             }
@@ -150,7 +151,7 @@ fn outsiders_cannot_tell_a_tenant_by_id(db: &Db) {
     }
 }
 
-fn outsiders_cannot_tell_a_tenant_by_slug(db: &Db) {
+fn outsiders_cannot_probe_slugs(db: &Db) {
     let world = World::new(db);
     for client in &mut [db.as_user(world.outsider), db.as_service(world.home)] {
         for call in BY_SLUG {
@@ -163,7 +164,7 @@ fn outsiders_cannot_tell_a_tenant_by_slug(db: &Db) {
     }
 }
 
-fn outsiders_cannot_tell_the_current_tenant(db: &Db) {
+fn outsiders_cannot_probe_the_current_tenant(db: &Db) {
     let world = World::new(db);
     let mut client = db.as_user(world.outsider);
     for call in BY_DEFAULT {
@@ -176,7 +177,7 @@ fn outsiders_cannot_tell_the_current_tenant(db: &Db) {
     }
 }
 
-/// All but repeating the deletion, which is the same success.
+/// Except repeating the deletion, which succeeds again.
 fn members_of_a_deleted_tenant_are_outsiders(db: &Db) {
     let admin = new_user();
     let tenant = db.new_tenant("acme", admin);
@@ -196,7 +197,7 @@ fn members_of_a_deleted_tenant_are_outsiders(db: &Db) {
     );
 }
 
-fn nobody_is_asked_who_it_is_first(db: &Db) {
+fn anonymous_callers_are_refused_first(db: &Db) {
     let world = World::new(db);
     for mut client in [db.server(), db.user_role()] {
         for call in BY_ID {
@@ -215,19 +216,19 @@ fn nobody_is_asked_who_it_is_first(db: &Db) {
     }
 }
 
-fn questions_answer_no(db: &Db) {
+fn boolean_functions_return_false(db: &Db) {
     let world = World::new(db);
     for client in &mut [db.as_user(world.outsider), db.as_service(world.home), db.server(), db.user_role()] {
-        for question in QUESTIONS {
+        for template in BOOLEANS {
             for tenant in [world.active, world.suspended, world.deleted, Uuid::new_v4()] {
-                let call = question.replace("{t}", &format!("'{tenant}'"));
+                let call = template.replace("{t}", &format!("'{tenant}'"));
                 assert!(!one::<bool>(client, &format!("SELECT {call}"), &[]), "{call}");
             }
         }
     }
 }
 
-fn outsiders_neither_hold_nor_feel_a_lock(db: &Db) {
+fn outsiders_neither_hold_nor_wait_for_locks(db: &Db) {
     let world = World::new(db);
     let mut admin = db.admin();
     run(&mut admin, &format!("BEGIN; SELECT tenant_update('{}', 'Locked')", world.active));
@@ -240,7 +241,7 @@ fn outsiders_neither_hold_nor_feel_a_lock(db: &Db) {
     assert!(begun.elapsed() < Duration::from_secs(15));
     run(&mut admin, "ROLLBACK; SET statement_timeout = '20s'");
 
-    // A refused call inside an open transaction leaves no lock behind.
+    // A refused call inside an open transaction keeps no lock.
     run(&mut outsider, "BEGIN");
     for call in BY_ID {
         run(&mut outsider, "SAVEPOINT before");

@@ -1,5 +1,5 @@
-//! Code that a thief leaves where the extension works with more rights than its caller has: it must not run, or run as
-//! the thief.
+//! Code that a thief plants where the extension works with more rights than its caller. It does not run, or runs as the
+//! thief.
 
 use std::time::Duration;
 
@@ -12,19 +12,19 @@ use crate::support::{Db, expect_error};
 
 cases![
     tables_handed_to_tenant_protect,
-    rows_that_tenant_protect_fills,
-    view_put_in_the_tables_place_meanwhile,
-    functions_named_like_the_servers,
-    operators_named_like_the_servers,
+    rows_filled_by_tenant_protect,
+    table_replaced_by_a_view_concurrently,
+    functions_named_like_built_in_ones,
+    operators_named_like_built_in_ones,
     temporary_tables_named_like_catalogs,
     operators_planted_before_create_extension,
     schema_planted_before_create_extension,
     schemas_and_roles_planted_before_a_tenant,
     hostile_names,
-    large_objects_and_notifications_carry_nothing,
+    large_objects_and_notifications_reveal_nothing,
 ];
 
-/// The planner folds what claims to be immutable in checks and index predicates, as whoever looks at the table.
+/// The planner evaluates functions marked IMMUTABLE in checks and index predicates, as the role that runs the query.
 fn tables_handed_to_tenant_protect(db: &Db) {
     let scene = Scene::set(db);
     scene.plant_spies();
@@ -50,8 +50,8 @@ fn tables_handed_to_tenant_protect(db: &Db) {
     expect_error(scene.thief().query(protect, &[&scene.thief]), "42501");
 }
 
-/// Nor with the caller's identity: a user who is instance admin is not one to the triggers.
-fn rows_that_tenant_protect_fills(db: &Db) {
+/// The triggers do not get the caller's identity either: for them, an instance admin's session is not one.
+fn rows_filled_by_tenant_protect(db: &Db) {
     let scene = Scene::set(db);
     scene.plant_spies();
     let boss = new_user();
@@ -69,14 +69,14 @@ fn rows_that_tenant_protect_fills(db: &Db) {
     run(&mut superuser, &format!("SELECT tenant_protect('lair.bait', existing_rows => '{}')", scene.thief));
     assert_eq!(scene.spies_ran_as_others(), []);
     assert_eq!(reached(&mut scene.thief(), "lair.bait"), 1);
-    assert!(one::<bool>(&mut superuser, "SELECT tenant_is_instance_admin()", &[]), "the caller's identity is back");
+    assert!(one::<bool>(&mut superuser, "SELECT tenant_is_instance_admin()", &[]), "the caller's identity is restored");
 }
 
-/// The name is looked up again after each wait for a lock, and by then it may be a view that calls what the thief wants.
-fn view_put_in_the_tables_place_meanwhile(db: &Db) {
+/// A name is resolved again after each wait for a lock. At that point it may be a view that calls the thief's function.
+fn table_replaced_by_a_view_concurrently(db: &Db) {
     let scene = Scene::set(db);
     let mut client = scene.thief();
-    // A sequence remembers also where everything is rolled back.
+    // A sequence keeps its value even if the transaction rolls back.
     run(
         &mut client,
         &format!(
@@ -101,13 +101,13 @@ fn view_put_in_the_tables_place_meanwhile(db: &Db) {
     let caught = "SELECT is_called FROM lair.caught";
     assert!(!one::<bool>(&mut client, caught, &[]));
     run(&mut db.superuser(), "SELECT * FROM lair.bait");
-    assert!(one::<bool>(&mut client, caught, &[]), "who else reads the view is caught");
+    assert!(one::<bool>(&mut client, caught, &[]), "reading the view calls the function");
     run(&mut client, "DROP VIEW lair.bait; ALTER TABLE lair.was RENAME TO bait; TRUNCATE lair.bait");
     run(&mut db.superuser(), "SELECT tenant_protect('lair.bait')");
 }
 
-/// A schema of the thief's stands first in the search_path of an administrator.
-fn functions_named_like_the_servers(db: &Db) {
+/// A schema of the thief's comes first in an administrator's search_path.
+fn functions_named_like_built_in_ones(db: &Db) {
     let scene = Scene::set(db);
     scene.plant_spies();
     let mut client = scene.thief();
@@ -138,7 +138,7 @@ fn functions_named_like_the_servers(db: &Db) {
     everything_works_and_no_spy_runs(&scene, "SET search_path = lair, pg_catalog, public");
 }
 
-fn operators_named_like_the_servers(db: &Db) {
+fn operators_named_like_built_in_ones(db: &Db) {
     let scene = Scene::set(db);
     scene.plant_spies();
     let mut client = scene.thief();
@@ -181,7 +181,7 @@ fn temporary_tables_named_like_catalogs(db: &Db) {
         shadow += &format!("CREATE TEMP TABLE {table} (id uuid, user_id uuid, slug text, status text, oid oid);");
     }
     everything_works_and_no_spy_runs(&scene, &format!("{shadow} SET search_path = pg_temp, lair, public"));
-    // Of a thief's own session: no row of theirs counts as the catalog's.
+    // In the thief's own session, rows in such tables do not count as the catalog's.
     let mut client = scene.thief();
     run(&mut client, &shadow);
     run(
@@ -197,7 +197,7 @@ fn temporary_tables_named_like_catalogs(db: &Db) {
     assert_eq!(reached(&mut client, "tenant_thief.notes"), 3);
 }
 
-/// Every function that does something, by an instance admin who is a superuser, in a session prepared by `set_up`.
+/// Calls every function with an effect as a superuser who is an instance admin, in a session prepared by `set_up`.
 #[track_caller]
 fn everything_works_and_no_spy_runs(scene: &Scene, set_up: &str) {
     let mut superuser = scene.db.superuser();
@@ -229,12 +229,13 @@ fn everything_works_and_no_spy_runs(scene: &Scene, set_up: &str) {
     assert_eq!(one::<i64>(&mut superuser, "SELECT pg_catalog.count(*) FROM tenant_victim.more", &[]), 0);
     let spied = scene.db.superuser().query("SELECT who FROM lair.seen", &[]).unwrap();
     assert!(spied.is_empty(), "{} calls as {}", spied.len(), spied[0].get::<_, &str>(0));
-    // The spy can run: here it does.
+    // Proves that the spy can run.
     run(&mut scene.thief(), "SELECT lair.spy()");
     assert_eq!(scene.spies_ran_as_others(), []);
 }
 
-/// Where types are only alike, an operator that fits exactly wins over the server's own, wherever it is in the path.
+/// Where argument types match only by coercion, an operator with an exact match wins over the built-in one, wherever it
+/// is on the path.
 fn operators_planted_before_create_extension(db: &Db) {
     let empty = Db::empty(&db.cluster);
     let mut superuser = empty.superuser();
@@ -288,7 +289,7 @@ fn schema_planted_before_create_extension(db: &Db) {
     run(&mut superuser, "DROP FUNCTION public.tenant_list_mine(); CREATE EXTENSION fluxbase_tenant");
 }
 
-/// A schema that is there before the tenant is not the tenant's; a role that is there has members that nobody knows.
+/// A schema that existed before the tenant is not used for it, and a role that existed may have unknown members.
 fn schemas_and_roles_planted_before_a_tenant(db: &Db) {
     let scene = Scene::set(db);
     run(&mut db.superuser(), &format!("CREATE SCHEMA tenant_coming AUTHORIZATION {}", scene.role));
@@ -328,9 +329,9 @@ fn hostile_names(db: &Db) {
     scene.victim_is_unharmed();
 }
 
-/// What the database shares among all roles: a channel says nothing that a session did not send, and a large object is its
-/// owner's.
-fn large_objects_and_notifications_carry_nothing(db: &Db) {
+/// What all roles of a database share: the extension sends no notifications, and only its owner can read a large
+/// object.
+fn large_objects_and_notifications_reveal_nothing(db: &Db) {
     let scene = Scene::set(db);
     let mut owner = scene.owner();
     let object: u32 = one(&mut owner, "SELECT lo_from_bytea(0, 'secret')", &[]);

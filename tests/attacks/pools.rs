@@ -1,4 +1,5 @@
-//! What one user of a pooled connection leaves behind for the next, who controls one SQL text of the next transaction.
+//! What one user of a pooled connection leaves behind for the next. The attacker controls one SQL text in the next
+//! transaction.
 
 use postgres::Client;
 
@@ -10,17 +11,17 @@ use crate::support::{Db, expect_error};
 cases![
     held_cursors_left_behind,
     prepared_statements_left_behind,
-    plans_with_what_a_function_found,
+    cached_plans_with_function_results,
     temporary_objects_left_behind,
-    temporary_objects_named_like_a_tenants,
+    temporary_tables_named_like_a_tenants,
     search_path_left_behind,
     text_that_ends_the_transaction,
     sequences_left_behind,
-    revoked_while_reading,
-    revoked_with_everything_open,
+    membership_revoked_while_reading,
+    membership_revoked_with_statements_and_cursors_open,
 ];
 
-/// The victim's request comes first, then the thief's, on one connection of the application's back end.
+/// One connection of the application's back end, used for the victim's request first and then for the thief's.
 struct Pooled<'a> {
     scene: &'a Scene<'a>,
     client: Client,
@@ -47,7 +48,7 @@ impl<'a> Pooled<'a> {
     }
 }
 
-/// Functions take rows of a cursor without a query: before they run, cursors out of reach are closed.
+/// Functions can fetch from a cursor without a query. Inaccessible cursors are closed before the functions run.
 fn held_cursors_left_behind(db: &Db) {
     let scene = Scene::set(db);
     let take = "DO $$ DECLARE c refcursor := 'c'; r record; BEGIN FETCH c INTO r; PERFORM set_config('lair.loot', r.body, false); END $$";
@@ -67,7 +68,7 @@ fn held_cursors_left_behind(db: &Db) {
         assert!(["42501", "34000", "0A000"].contains(&refused.code().unwrap().code()), "{refused:?}");
         assert_eq!(one::<String>(&mut pooled.client, "SELECT current_setting('lair.loot')", &[]), "");
     }
-    // Nobody is in between, and the victim's next request goes on with it.
+    // Without another user in between, the victim's next request continues with the cursor.
     let mut pooled = Pooled::new(&scene);
     pooled.victims("DECLARE c CURSOR WITH HOLD FOR SELECT body FROM tenant_victim.notes");
     pooled.victims("FETCH 1 FROM c");
@@ -91,9 +92,8 @@ fn prepared_statements_left_behind(db: &Db) {
     }
 }
 
-/// A temporary view asks who reads it; a temporary table is the session's, as any copy of rows is.
-/// A function that claims to be immutable is called as a query is planned, and the plan is kept with what it found.
-fn plans_with_what_a_function_found(db: &Db) {
+/// A function marked IMMUTABLE is called during planning, and the cached plan keeps its result.
+fn cached_plans_with_function_results(db: &Db) {
     let scene = Scene::set(db);
     db.add_migration(
         "2",
@@ -111,7 +111,7 @@ fn plans_with_what_a_function_found(db: &Db) {
     for statement in ["SELECT tenant_victim.found()", "SELECT public.elsewhere()", "SELECT public.simple()"] {
         let mut pooled = Pooled::new(&scene);
         run(&mut pooled.client, "SET plan_cache_mode = force_generic_plan");
-        // Planned by who may see it, and used by them again.
+        // A user with access plans the statement and uses it again.
         pooled.victims(&format!("PREPARE kept AS {statement}"));
         for _ in 0..2 {
             pooled.victims("EXECUTE kept");
@@ -123,7 +123,8 @@ fn plans_with_what_a_function_found(db: &Db) {
         expect_error(pooled.client.batch_execute("EXECUTE kept"), "42501");
         pooled.victims("EXECUTE kept");
     }
-    // Nor after a removal, nor for another role of the same session, nor where settings of others say who it is.
+    // The same holds after a membership ends, for another role in the same session, and if an application's setting
+    // identifies the user.
     let member = db.new_member(scene.victim);
     let mut session = db.as_user(member);
     let kept = "EXECUTE kept";
@@ -146,6 +147,8 @@ fn plans_with_what_a_function_found(db: &Db) {
     run(&mut session, &format!("SET app.person = '{}'; EXECUTE kept", scene.owner));
 }
 
+/// Temporary views and functions check the user who runs them. (A temporary table is readable by every user of the session,
+/// as any copy of rows is.)
 fn temporary_objects_left_behind(db: &Db) {
     let scene = Scene::set(db);
     let mut pooled = Pooled::new(&scene);
@@ -159,8 +162,9 @@ fn temporary_objects_left_behind(db: &Db) {
     pooled.victims("SELECT pg_temp.f()");
 }
 
-/// What another user of the connection made takes no row that is meant for the tenant, or for a shared table.
-fn temporary_objects_named_like_a_tenants(db: &Db) {
+/// Temporary tables of an earlier user of the connection must not capture rows that are meant for the tenant or for a
+/// shared table.
+fn temporary_tables_named_like_a_tenants(db: &Db) {
     let scene = Scene::set(db);
     run(
         &mut db.superuser(),
@@ -200,8 +204,9 @@ fn search_path_left_behind(db: &Db) {
     assert_eq!(reached(&mut pooled.client, "tenant_victim.notes"), 0);
 }
 
-/// After COMMIT there is no user, and what a text may set there is what the role may: a role that runs texts of others
-/// must not be a server's, which docs/security.md says. A lesser role keeps its identity.
+/// After COMMIT there is no user, and the text can set what its role can set. A role that runs untrusted SQL must
+/// therefore not be a member of fluxbase_tenant_server (see docs/security.md). A role with fewer rights keeps its
+/// identity.
 fn text_that_ends_the_transaction(db: &Db) {
     let scene = Scene::set(db);
     let mut pooled = Pooled::new(&scene);
@@ -227,8 +232,8 @@ fn sequences_left_behind(db: &Db) {
     pooled.thiefs("INSERT INTO tenant_thief.notes (body) VALUES ('new') RETURNING id").unwrap();
 }
 
-/// Rows that a running query has fetched are gone; from the next statement on the member is out.
-fn revoked_while_reading(db: &Db) {
+/// Rows that a running query has already fetched are read. From the next statement on, access is refused.
+fn membership_revoked_while_reading(db: &Db) {
     let scene = Scene::set(db);
     let member = db.new_member(scene.victim);
     let mut reader = db.as_user(member);
@@ -247,9 +252,9 @@ fn revoked_while_reading(db: &Db) {
     scene.victim_is_unharmed();
 }
 
-/// An open transaction with an old snapshot, a prepared statement, an open cursor and a held one: all end with the
+/// A transaction with an old snapshot, a prepared statement, an open cursor and a held one all lose access with the
 /// membership.
-fn revoked_with_everything_open(db: &Db) {
+fn membership_revoked_with_statements_and_cursors_open(db: &Db) {
     let scene = Scene::set(db);
     let member = db.new_member(scene.victim);
     let mut reader = db.as_user(member);

@@ -1,4 +1,5 @@
-//! What privileges alone would open: materialized views and foreign tables of tenants, rights of admins' views.
+//! What privileges would expose without further checks: materialized views and foreign tables of tenants, and views of
+//! admin roles.
 
 use crate::cases;
 use crate::support::people::{one, run};
@@ -7,8 +8,8 @@ use crate::support::{Db, expect_error};
 
 cases![
     statistics_of_materialized_views_and_foreign_tables,
-    materialized_views_by_every_road_of_members,
-    roles_without_the_extension_that_bypass_policies,
+    members_read_materialized_views_by_every_path,
+    bypassrls_roles_without_the_extension,
     views_and_functions_of_an_admin_role,
     code_that_runs_for_an_admin,
 ];
@@ -44,7 +45,7 @@ fn statistics_of_materialized_views_and_foreign_tables(db: &Db) {
     }
     let seen = "SELECT count(*) FROM pg_stats WHERE schemaname = 'tenant_victim' OR tablename IN ('emails', 'far')";
     assert_eq!(one::<i64>(&mut scene.thief(), seen, &[]), 0);
-    // By a view that was made while its maker was a member, so that no name is refused.
+    // The views were created while their owner was a member, so no name is refused.
     run(
         &mut scene.thief(),
         "CREATE FUNCTION lair.look(a text, b text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE COST 1 AS
@@ -66,7 +67,7 @@ fn statistics_of_materialized_views_and_foreign_tables(db: &Db) {
     expect_error(scene.thief().batch_execute(home), "P0003");
 }
 
-fn materialized_views_by_every_road_of_members(db: &Db) {
+fn members_read_materialized_views_by_every_path(db: &Db) {
     let scene = world(db);
     for mut client in [scene.owner(), db.as_service(scene.victim), db.admin()] {
         run(
@@ -88,7 +89,7 @@ fn materialized_views_by_every_road_of_members(db: &Db) {
         }
         assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM tenant_victim.far", &[]), 2);
     }
-    // A plan that was made for nobody serves a member, and the other way round.
+    // A plan that was made for one user is checked for the next, and works again for the first.
     let mut client = db.server();
     run(&mut client, "SET plan_cache_mode = force_generic_plan");
     db.act_as(&mut client, Some(scene.owner));
@@ -101,8 +102,8 @@ fn materialized_views_by_every_road_of_members(db: &Db) {
     expect_error(client.query("EXECUTE q", &[]), "42501");
 }
 
-/// The server asks for no privilege there, so the extension does.
-fn roles_without_the_extension_that_bypass_policies(db: &Db) {
+/// PostgreSQL is told to check no privilege on these relations, so the extension does.
+fn bypassrls_roles_without_the_extension(db: &Db) {
     let scene = world(db);
     let (seer, oid) = (format!("seer_of_{}", db.name()), "SELECT 'tenant_victim'::regnamespace::oid");
     run(
@@ -131,7 +132,7 @@ fn roles_without_the_extension_that_bypass_policies(db: &Db) {
     drop(scene);
 }
 
-/// To be an instance admin is the session's, not the owner's of a view.
+/// The session must belong to an instance admin. The owner of a view or function does not suffice.
 fn views_and_functions_of_an_admin_role(db: &Db) {
     let scene = Scene::set(db);
     let boss = format!("boss_of_{}", db.name());
@@ -184,7 +185,7 @@ fn views_and_functions_of_an_admin_role(db: &Db) {
     );
 }
 
-/// Nor is it the session's where code of others runs for it.
+/// Untrusted code that an admin's command runs does not act as an instance admin.
 fn code_that_runs_for_an_admin(db: &Db) {
     let scene = Scene::set(db);
     scene.plant_spies();

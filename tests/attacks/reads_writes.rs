@@ -1,4 +1,4 @@
-//! Whatever statement a thief names a foreign table in, it is refused; the same statement does its work at home.
+//! Every statement that names another tenant's table is refused. The same statement works on the thief's own table.
 
 use crate::cases;
 use crate::support::people::{one, reached, run};
@@ -19,14 +19,14 @@ cases![
     views_over_views,
     definer_functions,
     rules_and_triggers,
-    statements_in_strings,
+    queries_passed_as_text,
     inheritance_and_partitions,
     structure_without_rows,
     policies_of_the_thiefs_tables,
     row_security_off,
     parallel_plans,
-    moved_tables_and_renamed_schemas_open_nothing,
-    tables_beside_a_superusers_view,
+    moved_tables_and_renamed_schemas_expose_nothing,
+    tables_joined_to_a_superusers_view,
 ];
 
 fn reads_by_qualified_name(db: &Db) {
@@ -88,7 +88,8 @@ fn copy_out(db: &Db) {
     }
 }
 
-/// PostgreSQL refuses COPY FROM where policies apply; the way round it is closed abroad and open at home.
+/// PostgreSQL refuses COPY FROM on tables with policies. The workaround with a temporary table works only for the own
+/// tenant.
 fn copy_in(db: &Db) {
     let scene = Scene::set(db);
     let mut client = scene.thief();
@@ -101,7 +102,7 @@ fn copy_in(db: &Db) {
     scene.victim_is_unharmed();
 }
 
-/// Granted to nobody, and where somebody grants it all the same, the check stands before it.
+/// TRUNCATE is granted to no role. If it is granted anyway, the check refuses it for another tenant's table.
 fn truncate(db: &Db) {
     let scene = Scene::set(db);
     expect_error(scene.thief().batch_execute("TRUNCATE tenant_victim.notes"), "42501");
@@ -119,7 +120,7 @@ fn lock_table(db: &Db) {
     scene.refused_abroad_and_done_at_home("BEGIN; SELECT * FROM {}.notes FOR UPDATE");
 }
 
-/// LOCK of a view locks what the view reads.
+/// LOCK TABLE on a view also locks the tables that the view reads.
 fn lock_through_views(db: &Db) {
     let scene = Scene::set(db);
     let mut client = scene.thief();
@@ -131,7 +132,7 @@ fn lock_through_views(db: &Db) {
     };
     run(&mut client, &views("thief"));
     expect_error(client.batch_execute(&views("victim")), "42501");
-    // Made while a member.
+    // Creates the views while the role acts for a member.
     let role = &scene.role;
     let as_thief = format!("SET SESSION AUTHORIZATION {role}; {}", views("victim"));
     run(&mut db.superuser(), &format!("SET fluxbase_tenant.user_id = '{}'; {as_thief}", scene.owner));
@@ -161,7 +162,7 @@ fn sequences(db: &Db) {
     }
     let hidden = "SELECT last_value FROM pg_sequences WHERE schemaname = 'tenant_victim'";
     assert_eq!(one::<Option<i64>>(&mut client, hidden, &[]), None);
-    // Serial columns work for their members, and nobody moved them.
+    // Serial columns work for members, and the thief's calls did not advance the sequence.
     let insert = |schema: &str| format!("INSERT INTO tenant_{schema}.notes (body) VALUES ('new') RETURNING id");
     assert_eq!(one::<i32>(&mut client, &insert("thief"), &[]), 4);
     assert_eq!(one::<i32>(&mut scene.owner(), &insert("victim"), &[]), 4);
@@ -189,7 +190,7 @@ fn views_over_views(db: &Db) {
     );
 }
 
-/// Rights of a function's owner are not an identity.
+/// The rights of a function's owner are not an identity.
 fn definer_functions(db: &Db) {
     let scene = Scene::set(db);
     run(
@@ -217,7 +218,7 @@ fn rules_and_triggers(db: &Db) {
          CREATE TRIGGER reach BEFORE INSERT ON lair.bait FOR EACH ROW EXECUTE FUNCTION lair.reach();
          INSERT INTO lair.bait VALUES (1)",
     );
-    // And the other way round: no code of the thief's on the victim's table.
+    // The thief cannot attach code to the victim's table either.
     for code in [
         "CREATE TRIGGER spy BEFORE INSERT ON tenant_victim.notes FOR EACH ROW EXECUTE FUNCTION lair.reach()",
         "CREATE RULE spy AS ON INSERT TO tenant_victim.notes DO ALSO SELECT 1",
@@ -229,8 +230,8 @@ fn rules_and_triggers(db: &Db) {
     }
 }
 
-/// Functions of the server that run a query given as text.
-fn statements_in_strings(db: &Db) {
+/// Functions of PostgreSQL that run a query passed as text.
+fn queries_passed_as_text(db: &Db) {
     let scene = Scene::set(db);
     for statement in [
         "SELECT * FROM ts_stat('SELECT to_tsvector(body) FROM {}.notes')",
@@ -238,7 +239,7 @@ fn statements_in_strings(db: &Db) {
     ] {
         scene.refused_abroad_and_done_at_home(statement);
     }
-    // Where the server was built without libxml, these fail for everybody.
+    // If PostgreSQL was built without libxml, these functions fail for every caller.
     let has_xml = db.superuser().query("SELECT query_to_xml('SELECT 1', true, true, '')", &[]).is_ok();
     for statement in [
         "SELECT query_to_xml('SELECT * FROM {}.notes', true, true, '')",
@@ -262,7 +263,8 @@ fn inheritance_and_partitions(db: &Db) {
         expect_error(client.batch_execute(statement), "42501");
     }
     run(&mut client, "CREATE TABLE lair.child () INHERITS (lair.parent); SELECT * FROM lair.parent");
-    // Where an administrator hangs tables of tenants below a common parent, the parent shows each to its own alone.
+    // If an administrator attaches tenants' tables to a common parent, each user can read only their own tenant's table
+    // through it.
     run(
         &mut db.superuser(),
         "CREATE TABLE common (id int, body text, email text); GRANT SELECT ON common TO PUBLIC;
@@ -274,7 +276,7 @@ fn inheritance_and_partitions(db: &Db) {
     expect_error(client.batch_execute("SELECT * FROM common WHERE id = 1"), "42501");
 }
 
-/// Names and types of columns are in pg_catalog, which everybody may read; rows are not.
+/// Every role can read names and types of columns in pg_catalog, but no rows.
 fn structure_without_rows(db: &Db) {
     let scene = Scene::set(db);
     let mut client = scene.thief();
@@ -295,7 +297,7 @@ fn policies_of_the_thiefs_tables(db: &Db) {
     );
 }
 
-/// Refused by the server wherever a policy would apply, for members too; never an empty policy.
+/// PostgreSQL raises an error wherever a policy would apply, for members too. The policy is never skipped.
 fn row_security_off(db: &Db) {
     let scene = Scene::set(db);
     let mut client = scene.thief();
@@ -314,8 +316,8 @@ fn parallel_plans(db: &Db) {
     ));
 }
 
-/// The policy's call is simplified to true only where the check at the start of the query stands for it.
-fn moved_tables_and_renamed_schemas_open_nothing(db: &Db) {
+/// The policy's function call is simplified to true only where the executor-start check covers the table.
+fn moved_tables_and_renamed_schemas_expose_nothing(db: &Db) {
     let scene = Scene::set(db);
     run(&mut db.superuser(), "ALTER SCHEMA tenant_victim RENAME TO elsewhere");
     assert_eq!(reached(&mut scene.thief(), "elsewhere.notes"), 0);
@@ -332,9 +334,9 @@ fn moved_tables_and_renamed_schemas_open_nothing(db: &Db) {
     assert_eq!(reached(&mut scene.owner(), "public.notes"), 3);
 }
 
-/// What a superuser's view reads is exempt, and nothing beside it: not a table that left the schema, nor a partition that a
-/// superuser hung elsewhere.
-fn tables_beside_a_superusers_view(db: &Db) {
+/// Relations that a superuser's view reads are exempt, but nothing else in the query is: neither a table that was moved
+/// out of the schema nor a partition that a superuser attached elsewhere.
+fn tables_joined_to_a_superusers_view(db: &Db) {
     let scene = Scene::set(db);
     db.migrate(scene.victim, "CREATE TABLE archive AS SELECT 'secret' AS body; CREATE TABLE part (k int, body text); INSERT INTO part VALUES (1, 'secret')");
     run(

@@ -1,4 +1,4 @@
-//! Code of others that would run with the rights of a table's owner, while rows of a deleted tenant are removed.
+//! Untrusted code that would run with the rights of a table's owner while rows of a deleted tenant are removed.
 
 use crate::cases;
 use crate::support::Db;
@@ -8,12 +8,12 @@ use crate::support::removal::{left, removed, reported};
 use crate::support::scene::Scene;
 
 cases![
-    functions_left_on_a_path_that_was_closed,
+    functions_planted_before_create_was_revoked,
     triggers_of_a_partitioned_table,
     defaults_and_types_of_a_referring_table
 ];
 
-/// A role that owns shared tables and is no superuser, with a log that says as whom code ran.
+/// Creates a role without superuser rights that will own shared tables, and a log of what code ran as which role.
 fn keeper(db: &Db) -> String {
     let keeper = format!("keeper_of_{}", db.name());
     run(
@@ -30,8 +30,9 @@ fn lines(db: &Db) -> Vec<String> {
     column(&mut db.superuser(), "SELECT line || ' as ' || role FROM public.log ORDER BY line", &[])
 }
 
-/// The function was created while anybody could create functions in the schema, and fits the call better than the server's own.
-fn functions_left_on_a_path_that_was_closed(db: &Db) {
+/// The function was created while every role could create functions in the schema. It matches the call better than the
+/// built-in one.
+fn functions_planted_before_create_was_revoked(db: &Db) {
     let scene = Scene::set(db);
     let keeper = keeper(db);
     run(
@@ -54,12 +55,12 @@ fn functions_left_on_a_path_that_was_closed(db: &Db) {
     run(&mut db.superuser(), "REVOKE ALL ON SCHEMA common FROM PUBLIC");
     let insert = "INSERT INTO events VALUES (1, $1)";
     let doomed = db.new_tenant("doomed", scene.crook);
-    // Whoever deletes a row by hand calls what is on their path.
+    // A manual DELETE resolves names on the deleting role's search_path.
     for tenant in [doomed, scene.thief] {
         db.superuser().execute(insert, &[&tenant]).unwrap();
     }
     db.superuser().execute("DELETE FROM events WHERE tenant_id = $1", &[&scene.thief]).unwrap();
-    assert!(lines(db)[0].starts_with("evil as "), "the function fits: {:?}", lines(db));
+    assert!(lines(db)[0].starts_with("evil as "), "the planted function matches: {:?}", lines(db));
     run(&mut db.superuser(), &format!("TRUNCATE public.log; SELECT tenant_delete('{doomed}')"));
     removed(db);
     assert_eq!(left(db, "public.events", doomed), 0);
@@ -68,7 +69,7 @@ fn functions_left_on_a_path_that_was_closed(db: &Db) {
     assert!(lines[0].ends_with(&keeper), "{lines:?}");
 }
 
-/// A partition gets the triggers of its root, whose owner is another one. They may call any function, with any timing.
+/// A partition inherits the triggers of its root, which another role owns. They may call any function at any time.
 fn triggers_of_a_partitioned_table(db: &Db) {
     let scene = Scene::set(db);
     let keeper = keeper(db);
@@ -102,7 +103,7 @@ fn triggers_of_a_partitioned_table(db: &Db) {
     assert_eq!(lines(db), [format!("own as {keeper}")]);
 }
 
-/// ON DELETE SET DEFAULT evaluates the default, and writes a row whose types, checks and indexes may call functions.
+/// ON DELETE SET DEFAULT evaluates the default and writes a row, whose types, checks and indexes may call functions.
 fn defaults_and_types_of_a_referring_table(db: &Db) {
     let scene = Scene::set(db);
     let keeper = keeper(db);
@@ -141,7 +142,7 @@ fn defaults_and_types_of_a_referring_table(db: &Db) {
         removed(db);
         assert_eq!(left(db, "jobs", doomed), 0);
     }
-    // A plain table that refers to it stops nothing.
+    // A plain referencing table does not prevent the removal.
     let doomed = db.new_tenant("doomed", scene.crook);
     run(&mut superuser, &format!("INSERT INTO jobs VALUES (1, '{doomed}')"));
     run(
@@ -149,6 +150,6 @@ fn defaults_and_types_of_a_referring_table(db: &Db) {
         "CREATE TABLE lair.child (n int REFERENCES jobs ON DELETE SET NULL); INSERT INTO lair.child VALUES (1)",
     );
     run(&mut superuser, &format!("SELECT tenant_delete('{doomed}')"));
-    until("the row is gone", || left(db, "jobs", doomed) == 0);
+    until("the row is deleted", || left(db, "jobs", doomed) == 0);
     assert_eq!(one::<i64>(&mut superuser, "SELECT count(*) FROM lair.child WHERE n IS NULL", &[]), 1);
 }

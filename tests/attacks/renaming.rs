@@ -1,4 +1,4 @@
-//! Schemas that are renamed while the extension's own commands wait: names come to mean tables of others.
+//! Schemas renamed while the extension's own commands wait, so that a name refers to another role's table.
 
 use crate::cases;
 use crate::support::fleet::until;
@@ -9,15 +9,15 @@ use crate::support::{Db, expect_error};
 cases![
     protect,
     unprotect,
-    partitions_that_are_attached,
-    tables_of_a_superusers,
+    attached_partitions,
+    tables_owned_by_a_superuser,
     schema_of_the_extension,
     default_of_the_column,
-    code_of_others_inside_a_command,
+    event_triggers_of_an_administrator,
 ];
 
-/// The thief's partitioned table `lair.t`, and a schema `trap` of the thief's with a shared table of a superuser's by the
-/// name of a partition.
+/// Sets up the thief's partitioned table `lair.t`, and the thief's schema `trap` with a superuser's shared table that
+/// is named like one of its partitions.
 fn world(db: &Db) -> Scene<'_> {
     let scene = Scene::set(db);
     let (role, victim) = (&scene.role, scene.victim);
@@ -43,13 +43,14 @@ const POLICY: &str = "SELECT string_agg(polname || ' ' || pg_get_expr(polqual, p
                       FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid JOIN pg_attribute a ON a.attrelid = c.oid
                       WHERE a.attname = 'secret' AND c.relrowsecurity AND c.relforcerowsecurity";
 
-fn somebody_waits(db: &Db) {
+fn wait_for_a_blocked_session(db: &Db) {
     let waits =
         "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')";
-    until("somebody waits for a lock", || one::<bool>(&mut db.superuser(), waits, &[]));
+    until("a session waits for a lock", || one::<bool>(&mut db.superuser(), waits, &[]));
 }
 
-/// The call waits for the thief, who then renames. It is refused, or has changed nothing but the thief's own tables.
+/// Runs a call that waits for the thief, who then renames the schemas. The call is refused or has changed only the
+/// thief's own tables.
 fn renamed_while(scene: &Scene, prepare: &str, call: &str) {
     let before: String = one(&mut scene.db.superuser(), POLICY, &[]);
     let mut thief = scene.thief();
@@ -59,7 +60,7 @@ fn renamed_while(scene: &Scene, prepare: &str, call: &str) {
             let mut superuser = scene.db.superuser();
             superuser.batch_execute(&call.replace("{role}", &scene.role))
         });
-        somebody_waits(scene.db);
+        wait_for_a_blocked_session(scene.db);
         run(&mut thief, "ALTER SCHEMA lair RENAME TO old; ALTER SCHEMA trap RENAME TO lair; COMMIT");
         if let Err(error) = calling.join().unwrap() {
             expect_error(Err::<(), _>(error), "55000").message_has("renamed meanwhile");
@@ -81,7 +82,7 @@ fn unprotect(db: &Db) {
     renamed_while(&scene, drop, "SELECT tenant_unprotect('lair.t')");
 }
 
-fn partitions_that_are_attached(db: &Db) {
+fn attached_partitions(db: &Db) {
     let scene = world(db);
     run(
         &mut scene.thief(),
@@ -92,8 +93,8 @@ fn partitions_that_are_attached(db: &Db) {
     renamed_while(&scene, "", attach);
 }
 
-/// What runs as the owner runs as a superuser there, and must not come by a table with the thief's triggers.
-fn tables_of_a_superusers(db: &Db) {
+/// The table's owner is a superuser, so the update runs as one and must not fire the triggers of the thief's table.
+fn tables_owned_by_a_superuser(db: &Db) {
     let scene = world(db);
     scene.plant_spies();
     run(
@@ -108,14 +109,14 @@ fn tables_of_a_superusers(db: &Db) {
     std::thread::scope(|scope| {
         let protect = format!("SELECT tenant_protect('trap.b', 'more', existing_rows => '{}')", scene.victim);
         let calling = scope.spawn(move || db.superuser().batch_execute(&protect));
-        somebody_waits(db);
+        wait_for_a_blocked_session(db);
         run(&mut thief, "ALTER SCHEMA trap RENAME TO old; ALTER SCHEMA nest RENAME TO trap; COMMIT");
         expect_error(calling.join().unwrap(), "55000").message_has("renamed meanwhile");
     });
     assert_eq!(one::<i64>(&mut db.superuser(), "SELECT count(*) FROM lair.seen WHERE who <> 'nobody'", &[]), 0);
 }
 
-/// Whoever owns the database may rename public, too.
+/// The database's owner can rename schema public, too.
 fn schema_of_the_extension(db: &Db) {
     let scene = world(db);
     run(
@@ -136,7 +137,7 @@ fn schema_of_the_extension(db: &Db) {
     std::thread::scope(|scope| {
         let calling =
             scope.spawn(|| scene.thief().batch_execute("ALTER TABLE lair.t ATTACH PARTITION lair.c FOR VALUES IN (9)"));
-        somebody_waits(db);
+        wait_for_a_blocked_session(db);
         run(&mut thief, "ALTER SCHEMA lair RENAME TO old; ALTER SCHEMA public RENAME TO lair; COMMIT");
         drop(calling.join().unwrap());
     });
@@ -144,7 +145,7 @@ fn schema_of_the_extension(db: &Db) {
     run(&mut db.superuser(), "ALTER SCHEMA lair RENAME TO public");
 }
 
-/// Whoever owns the database may put functions and casts beside the extension's.
+/// The database's owner can create functions and casts in the extension's schema.
 fn default_of_the_column(db: &Db) {
     let scene = world(db);
     run(
@@ -170,7 +171,7 @@ fn default_of_the_column(db: &Db) {
     );
     std::thread::scope(|scope| {
         let calling = scope.spawn(|| db.superuser().batch_execute("SELECT tenant_protect('trap.bills')"));
-        somebody_waits(db);
+        wait_for_a_blocked_session(db);
         run(
             &mut thief,
             "ALTER SCHEMA public RENAME TO old; ALTER SCHEMA nest RENAME TO public; COMMIT;
@@ -195,8 +196,8 @@ fn default_of_the_column(db: &Db) {
     );
 }
 
-/// An event trigger of an administrator's names schemas of its own.
-fn code_of_others_inside_a_command(db: &Db) {
+/// An administrator's event trigger may use its own schemas while the extension's command runs.
+fn event_triggers_of_an_administrator(db: &Db) {
     let _scene = world(db);
     run(
         &mut db.superuser(),

@@ -1,5 +1,5 @@
-//! Privileges of the extension's roles and of tenants' objects: nobody takes them from everybody, and nobody locks an object by
-//! granting what they may not grant.
+//! Privileges of the extension's roles and on tenants' objects. No role can revoke them for everyone else, or lock an
+//! object with a grant that it may not make.
 
 use postgres::Client;
 
@@ -12,18 +12,18 @@ use crate::support::{Db, expect_error, expect_refusal};
 cases![
     drop_owned_by_a_role_of_the_extension,
     drop_owned_in_a_migration,
-    drop_owned_by_a_role_of_policies,
+    drop_owned_by_a_role_named_in_policies,
     grants_without_effect,
-    grants_by_who_may,
+    grants_by_owners,
     commands_that_lock_before_they_check,
-    names_that_come_to_mean_a_tenants_table,
-    spares_that_somebody_locks,
-    policies_of_the_catalog_are_known,
-    names_of_roles_that_somebody_locks,
+    foreign_key_name_that_resolves_to_a_tenants_table,
+    locked_spares_are_skipped,
+    changed_catalog_policies_are_found_and_repaired,
+    locked_role_names_block_no_call,
     policies_to_an_owner_role,
 ];
 
-/// What DROP OWNED would change.
+/// Returns everything that DROP OWNED would change.
 #[track_caller]
 fn privileges(db: &Db) -> Vec<String> {
     column(
@@ -57,7 +57,7 @@ fn drop_owned_by_a_role_of_the_extension(db: &Db) {
         let refusal = expect_refusal(thief.batch_execute(statement), "forbidden");
         refusal.message_has("OWNED BY fluxbase_tenant_user");
         run(&mut thief, "ROLLBACK TO s");
-        // Nor did it lock anything, in a transaction that stays open.
+        // The refused command keeps no lock in the open transaction.
         let mut owner = scene.owner();
         run(&mut owner, "SET lock_timeout = '500ms'");
         assert_eq!(reached(&mut owner, "fluxbase_tenant.tenants"), 1);
@@ -66,7 +66,7 @@ fn drop_owned_by_a_role_of_the_extension(db: &Db) {
     for group in ["fluxbase_tenant_server", "fluxbase_tenant_admin", "fluxbase_tenant_owner"] {
         let statement = format!("DROP OWNED BY {group}");
         expect_error(scene.thief().batch_execute(&statement), "42501");
-        // Not a superuser either: there is DROP EXTENSION.
+        // A superuser is refused too. DROP EXTENSION is the way to remove these roles.
         expect_refusal(db.superuser().batch_execute(&statement), "forbidden").hint_has("DROP EXTENSION");
     }
     run(&mut db.superuser(), &format!("SET session_replication_role = replica; GRANT fluxbase_tenant_owner TO {role}"));
@@ -75,16 +75,16 @@ fn drop_owned_by_a_role_of_the_extension(db: &Db) {
     let mut replica = db.superuser();
     run(&mut replica, "SET session_replication_role = replica");
     expect_error(replica.batch_execute("DROP OWNED BY fluxbase_tenant_user"), "42501");
-    assert!(privileges(db) == before, "nothing changed");
-    // Of their own they may drop everything.
+    assert!(privileges(db) == before, "privileges changed");
+    // A role can drop its own objects.
     run(&mut scene.thief(), &format!("CREATE TABLE lair.t (n int); DROP OWNED BY {role} CASCADE"));
     assert!(!one::<bool>(&mut db.superuser(), "SELECT to_regnamespace('lair') IS NOT NULL", &[]));
     let others: Vec<String> = before.into_iter().filter(|line| !line.starts_with("lair ")).collect();
-    assert!(privileges(db) == others, "nothing else went");
+    assert!(privileges(db) == others, "other privileges changed");
 }
 
-/// It would lock the tables whose policies name the role, every tenant's.
-fn drop_owned_by_a_role_of_policies(db: &Db) {
+/// DROP OWNED would lock every tenant's tables whose policies name the role.
+fn drop_owned_by_a_role_named_in_policies(db: &Db) {
     let scene = Scene::set(db);
     run(&mut scene.thief(), "CREATE TABLE lair.own (i int); DROP OWNED BY CURRENT_USER");
     run(&mut db.superuser(), &format!("GRANT fluxbase_tenant_user TO {}", scene.role));
@@ -95,7 +95,7 @@ fn drop_owned_by_a_role_of_policies(db: &Db) {
     expect_refusal(scene.thief().batch_execute("DROP OWNED BY CURRENT_USER"), "forbidden")
         .message_has("named by policy finer");
     run(&mut db.superuser(), &format!("DROP OWNED BY {}", scene.role));
-    // So it is with grants.
+    // The same holds for grants to the role.
     run(&mut scene.thief(), "DROP OWNED BY CURRENT_USER");
     let on_schema = "DO $$ BEGIN EXECUTE format('GRANT USAGE ON SCHEMA %I TO {}', current_schema()); END $$";
     for (version, grant) in [("3", "GRANT SELECT ON notes TO {}"), ("4", on_schema)] {
@@ -119,7 +119,7 @@ fn drop_owned_in_a_migration(db: &Db) {
     ] {
         expect_error(db.try_migration(scene.thief, &script).map(drop), "42501");
     }
-    assert!(privileges(db) == before, "nothing changed");
+    assert!(privileges(db) == before, "privileges changed");
     run(
         &mut db.superuser(),
         &format!(
@@ -129,7 +129,7 @@ fn drop_owned_in_a_migration(db: &Db) {
     );
 }
 
-/// The object's row would be written and locked, with a warning that nothing was granted.
+/// PostgreSQL would update and lock the object's row, and only warn that no privileges were granted.
 fn grants_without_effect(db: &Db) {
     let scene = Scene::set(db);
     db.migrate(
@@ -171,7 +171,7 @@ fn grants_without_effect(db: &Db) {
     }
 }
 
-fn grants_by_who_may(db: &Db) {
+fn grants_by_owners(db: &Db) {
     let scene = Scene::set(db);
     db.migrate(scene.thief, "GRANT SELECT ON notes TO app_outsider; REVOKE SELECT ON notes FROM app_outsider");
     run(
@@ -187,7 +187,7 @@ fn grants_by_who_may(db: &Db) {
     expect_error(scene.thief().batch_execute("GRANT SELECT ON lair.no_such_table TO PUBLIC"), "42P01");
 }
 
-/// A strong lock that is waited for stops whoever comes after it, readers too.
+/// A queued strong lock blocks every later request on the table, including those of readers.
 fn commands_that_lock_before_they_check(db: &Db) {
     let scene = Scene::set(db);
     db.migrate(scene.victim, "CREATE VIEW v AS SELECT 1 AS n; CREATE INDEX i ON notes (body)");
@@ -236,7 +236,7 @@ fn commands_that_lock_before_they_check(db: &Db) {
         }
         run(&mut holder, "COMMIT");
     }
-    // On their own, and in a migration on the tenant's.
+    // The commands work on the role's own tables, and in a migration on the tenant's.
     run(
         &mut scene.thief(),
         "CREATE TABLE lair.p (id int PRIMARY KEY); CREATE TABLE lair.x (id int REFERENCES lair.p) ; COMMENT ON TABLE lair.p IS 'x';
@@ -252,9 +252,9 @@ fn commands_that_lock_before_they_check(db: &Db) {
     );
 }
 
-/// While ALTER TABLE waits for its own table, the table that its key names is dropped, and the next one on the path is a
-/// tenant's.
-fn names_that_come_to_mean_a_tenants_table(db: &Db) {
+/// While ALTER TABLE waits for its own table, the referenced table is dropped. The next table of that name on the path
+/// is a tenant's.
+fn foreign_key_name_that_resolves_to_a_tenants_table(db: &Db) {
     let scene = Scene::set(db);
     let mut holder = scene.thief();
     run(&mut holder, "CREATE TABLE lair.mine (id int); CREATE TABLE lair.notes (id int PRIMARY KEY)");
@@ -267,7 +267,7 @@ fn names_that_come_to_mean_a_tenants_table(db: &Db) {
         )
     });
     let mut superuser = db.superuser();
-    until("it waits", || {
+    until("the session waits", || {
         altering.is_finished() || one::<bool>(&mut superuser, "SELECT pg_blocking_pids($1) <> '{}'", &[&pid])
     });
     run(&mut holder, "COMMIT");
@@ -275,8 +275,8 @@ fn names_that_come_to_mean_a_tenants_table(db: &Db) {
     assert_eq!(error.code().map(|code| code.code()), Some("42P01"), "{error:?}");
 }
 
-/// tenant_create() goes on with another one, or makes a schema.
-fn spares_that_somebody_locks(db: &Db) {
+/// tenant_create() uses another spare or creates a schema.
+fn locked_spares_are_skipped(db: &Db) {
     run(&mut db.superuser(), "SELECT tenant_spares_fill(1)");
     let mut busy = db.superuser();
     run(&mut busy, "BEGIN; UPDATE fluxbase_tenant.tenants SET name = name WHERE spare");
@@ -287,7 +287,7 @@ fn spares_that_somebody_locks(db: &Db) {
     assert_eq!(one::<i64>(&mut db.superuser(), "SELECT count(*) FROM fluxbase_tenant.tenants WHERE spare", &[]), 0);
 }
 
-fn policies_of_the_catalog_are_known(db: &Db) {
+fn changed_catalog_policies_are_found_and_repaired(db: &Db) {
     let acme = db.new_tenant("acme", new_user());
     let mut superuser = db.superuser();
     run(&mut superuser, &format!("ALTER DATABASE {} SET session_preload_libraries = fluxbase_tenant", db.name()));
@@ -302,7 +302,7 @@ fn policies_of_the_catalog_are_known(db: &Db) {
     assert_eq!(problems(&mut superuser), [""; 0]);
     let roles = "SELECT count(*) FROM pg_policy p JOIN pg_class c ON c.oid = polrelid
                  WHERE c.relnamespace = 'fluxbase_tenant'::regnamespace AND polroles <> '{0}'";
-    assert_eq!(one::<i64>(&mut superuser, roles, &[]), 0, "no policy goes with a role");
+    assert_eq!(one::<i64>(&mut superuser, roles, &[]), 0, "no policy depends on a role");
     for (damage, problem) in [
         (
             "DROP POLICY own_tenants ON fluxbase_tenant.members",
@@ -325,7 +325,7 @@ fn policies_of_the_catalog_are_known(db: &Db) {
             "table fluxbase_tenant.members row-level security of the catalog is switched off",
         ),
     ] {
-        // By what tenant_check() says, and by tenant_repair().
+        // Applies first the fix that tenant_check() prints, then tenant_repair().
         run(&mut superuser, damage);
         assert_eq!(problems(&mut superuser), [problem]);
         let fix: String = one(
@@ -347,8 +347,8 @@ fn policies_of_the_catalog_are_known(db: &Db) {
     assert_eq!(problems(&mut superuser), [""; 0]);
 }
 
-/// COMMENT locks what it names before the server asks whether the caller may, as often as the caller likes.
-fn names_of_roles_that_somebody_locks(db: &Db) {
+/// COMMENT locks the object before PostgreSQL checks whether the caller may comment on it.
+fn locked_role_names_block_no_call(db: &Db) {
     let acme = db.new_tenant("acme", new_user());
     let role = format!("fluxbase_tenant_{}", acme.simple());
     db.add_migration("1", "CREATE TABLE more (id int)");
@@ -364,7 +364,7 @@ fn names_of_roles_that_somebody_locks(db: &Db) {
     run(&mut holder, "ROLLBACK");
 }
 
-/// DROP OWNED locks every table with such a policy, and the lock table has room for so many.
+/// DROP OWNED locks every table with a policy for the role, and the number of locks is limited.
 fn policies_to_an_owner_role(db: &Db) {
     let scene = Scene::set(db);
     let role = format!("fluxbase_tenant_{}", scene.victim.simple());

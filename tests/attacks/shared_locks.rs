@@ -1,13 +1,13 @@
-//! What members could do to everybody's rows in a shared table without reading one: keep others out, and empty it.
+//! What members could do to all rows of a shared table without reading any: block access to them, and truncate them.
 
 use crate::cases;
 use crate::support::people::{one, run};
 use crate::support::scene::Scene;
 use crate::support::{Db, expect_error};
 
-cases![locks_that_keep_others_out, commands_that_lock_before_they_check, grants_on_all_tables, truncate];
+cases![lock_modes_that_block_writers, commands_that_lock_before_they_check, grants_on_all_tables, truncate];
 
-/// A shared table for everybody, and the thief who may write to it.
+/// Creates a shared table that the thief may write to.
 fn shared_by_all(db: &Db, grants: &str) {
     run(
         &mut db.superuser(),
@@ -21,8 +21,8 @@ fn shared_by_all(db: &Db, grants: &str) {
     );
 }
 
-/// UPDATE, which members need, is enough for every lock.
-fn locks_that_keep_others_out(db: &Db) {
+/// UPDATE, which members need, is sufficient for every lock mode.
+fn lock_modes_that_block_writers(db: &Db) {
     let scene = Scene::set(db);
     shared_by_all(db, "SELECT, INSERT, UPDATE, DELETE");
     run(&mut scene.thief(), "CREATE TABLE lair.own (id int)");
@@ -41,7 +41,7 @@ fn locks_that_keep_others_out(db: &Db) {
     run(&mut scene.thief(), "BEGIN; LOCK TABLE ONLY events; ROLLBACK");
 }
 
-/// A grant without effect keeps the row of the table locked.
+/// A grant without effect still locks the table's pg_class row.
 fn grants_on_all_tables(db: &Db) {
     let scene = Scene::set(db);
     shared_by_all(db, "SELECT, INSERT");
@@ -55,7 +55,7 @@ fn grants_on_all_tables(db: &Db) {
     run(&mut scene.thief(), "CREATE TABLE lair.own (i int); GRANT SELECT ON ALL TABLES IN SCHEMA lair TO PUBLIC");
 }
 
-/// The server would wait for the lock, others behind it, and then say that it is not the caller's to do.
+/// PostgreSQL would wait for the lock, with other sessions queued after it, and only then deny permission.
 fn commands_that_lock_before_they_check(db: &Db) {
     let scene = Scene::set(db);
     shared_by_all(db, "SELECT, INSERT");
@@ -102,12 +102,12 @@ fn commands_that_lock_before_they_check(db: &Db) {
          CREATE INDEX more_ids ON ONLY lair.parent (id, happened); CREATE INDEX more_part_ids ON lair.part (id, happened);
          ALTER TABLE lair.parent ATTACH PARTITION lair.part DEFAULT; CLUSTER own",
     );
-    // Whoever was granted it may.
+    // A role that was granted the privilege may use it.
     run(&mut db.superuser(), &format!("GRANT REFERENCES, TRIGGER ON events TO {}", scene.role));
     run(&mut scene.thief(), "CREATE TABLE lair.k (i int REFERENCES events)");
 }
 
-/// It takes every tenant's rows, past the policies.
+/// TRUNCATE deletes all tenants' rows, regardless of policies.
 fn truncate(db: &Db) {
     let scene = Scene::set(db);
     shared_by_all(db, "ALL");

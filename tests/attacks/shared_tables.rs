@@ -1,5 +1,5 @@
-//! What owners of shared tables could do to the catalog and to others: refer to it, learn from it, stop it, and have their code
-//! run by superusers who do as they are told.
+//! What owners of shared tables could do to the catalog and to other roles: refer to the catalog, learn from it, block
+//! it, and have their code run by superusers who follow tenant_check().
 
 use std::time::Duration;
 
@@ -14,16 +14,16 @@ use crate::support::{Db, expect_error, expect_refusal};
 
 cases![
     no_table_refers_to_the_catalog,
-    ids_tell_nothing,
-    ddl_on_a_shared_table_stops_nobody,
+    inserts_do_not_reveal_tenant_ids,
+    ddl_on_a_shared_table_blocks_no_call,
     keys_between_shared_tables,
-    key_whose_repair_would_run_their_code,
+    key_whose_fix_would_run_the_owners_code,
     temporary_children,
-    triggers_of_who_was_granted_all,
+    triggers_of_a_role_granted_all,
     trigger_cloned_to_a_superusers_partition,
     trigger_of_a_table_that_a_key_cascades_to,
-    names_that_change_while_unprotect_waits,
-    tables_with_the_policy_that_nobody_listed,
+    schemas_renamed_while_unprotect_waits,
+    unlisted_tables_with_the_policy,
 ];
 
 fn no_table_refers_to_the_catalog(db: &Db) {
@@ -50,8 +50,8 @@ fn no_table_refers_to_the_catalog(db: &Db) {
     );
 }
 
-/// Whether there is a tenant with an id is nobody's to learn from a table of theirs.
-fn ids_tell_nothing(db: &Db) {
+/// Inserts into a shared table do not reveal whether a tenant id exists.
+fn inserts_do_not_reveal_tenant_ids(db: &Db) {
     let scene = Scene::set(db);
     bait(&scene, "lair.bait", &[]);
     let answers = |client: &mut Client| {
@@ -63,17 +63,17 @@ fn ids_tell_nothing(db: &Db) {
                 .map(|e| e.as_db_error().expect("an error of the server").message().to_owned())
         })
     };
-    let [there, not_there] = answers(&mut scene.thief());
-    assert_eq!(there, not_there, "without force the owner may write anything");
+    let [existing, unknown] = answers(&mut scene.thief());
+    assert_eq!(existing, unknown, "without FORCE the owner can write any tenant id");
     run(&mut scene.thief(), "ALTER TABLE lair.bait FORCE ROW LEVEL SECURITY");
-    let [there, not_there] = answers(&mut scene.thief());
-    assert!(there.is_some());
-    assert_eq!(there, not_there);
+    let [existing, unknown] = answers(&mut scene.thief());
+    assert!(existing.is_some());
+    assert_eq!(existing, unknown);
     run(&mut scene.thief(), &format!("INSERT INTO lair.bait VALUES (1, '{}')", scene.thief));
 }
 
-/// Neither calls of tenants, reading ones least of all, nor the audit.
-fn ddl_on_a_shared_table_stops_nobody(db: &Db) {
+/// Neither calls about tenants nor tenant_check() are blocked.
+fn ddl_on_a_shared_table_blocks_no_call(db: &Db) {
     let scene = Scene::set(db);
     let (boss, doomed) = (new_user(), db.new_tenant("doomed", scene.crook));
     bait(&scene, "lair.bait", &[doomed]);
@@ -111,7 +111,8 @@ fn ddl_on_a_shared_table_stops_nobody(db: &Db) {
     assert_eq!(left(db, "lair.bait", doomed), 0);
 }
 
-/// The server checks a key past the policies: without the tenant in it, it tells which keys others have, and holds their rows.
+/// PostgreSQL checks foreign keys without policies. A key without the tenant column reveals which keys other tenants
+/// have, and prevents the deletion of their rows.
 fn keys_between_shared_tables(db: &Db) {
     let (ann, bob) = (new_user(), new_user());
     db.new_tenant("a", ann);
@@ -135,24 +136,24 @@ fn keys_between_shared_tables(db: &Db) {
     let mut b = db.as_user(bob);
     let answers = ["INSERT INTO tasks VALUES (1, 1)", "INSERT INTO tasks VALUES (2, 2)"]
         .map(|insert| expect_error(b.batch_execute(insert), "23503").error().message().to_owned());
-    assert_eq!(answers[0], answers[1], "b learns of no project");
+    assert_eq!(answers[0], answers[1], "the error reveals no project");
     run(&mut b, "INSERT INTO projects VALUES (3, 'mine'); INSERT INTO tasks VALUES (3, 3)");
     assert_eq!(a.execute("DELETE FROM projects WHERE id = 1", &[]).unwrap(), 1);
-    // Who protects a table hears of it at once.
-    let (told, heard) = std::sync::mpsc::channel();
+    // tenant_protect() warns about such a key at once.
+    let (sender, receiver) = std::sync::mpsc::channel();
     let mut config = db.cluster.config("postgres", db.name());
-    config.notice_callback(move |notice| drop(told.send(notice.message().to_owned())));
+    config.notice_callback(move |notice| drop(sender.send(notice.message().to_owned())));
     let mut listening = config.connect(postgres::NoTls).unwrap();
     run(
         &mut listening,
         "CREATE TABLE parents (id int PRIMARY KEY, parent int REFERENCES parents); SELECT tenant_protect('parents')",
     );
-    let warning = heard.recv_timeout(Duration::from_secs(10)).unwrap();
+    let warning = receiver.recv_timeout(Duration::from_secs(10)).unwrap();
     assert!(warning.contains("parents_parent_fkey") && warning.contains("leaves out the tenant"), "{warning}");
 }
 
-/// The command that puts the tenant into a key is a superuser's to give, and must not evaluate the owner's operators and casts.
-fn key_whose_repair_would_run_their_code(db: &Db) {
+/// A superuser runs the command that adds the tenant to a key. It must not evaluate the owner's operators and casts.
+fn key_whose_fix_would_run_the_owners_code(db: &Db) {
     let scene = Scene::set(db);
     run(
         &mut scene.thief(),
@@ -180,7 +181,7 @@ fn key_whose_repair_would_run_their_code(db: &Db) {
     assert_eq!(column::<String>(&mut superuser, "SELECT role FROM lair.runs", &[]), [""; 0], "{fix}");
     assert_eq!(one::<i64>(&mut superuser, "SELECT count(*) FROM pg_class WHERE relname = 'planted'", &[]), 0, "{fix}");
     assert_eq!(column::<String>(&mut superuser, found, &[]), [""; 0]);
-    // As the owner, whose code it is.
+    // The owner validates the constraint, and with it runs their own code.
     let constraint: String = one(
         &mut superuser,
         "SELECT quote_ident(conname) FROM pg_constraint WHERE conrelid = 'lair.child'::regclass AND contype = 'f'",
@@ -191,7 +192,7 @@ fn key_whose_repair_would_run_their_code(db: &Db) {
     assert_eq!(runs.len(), 1, "{runs:?}");
 }
 
-/// Rows of a session's own table are that session's: they are in no dump, and nobody else can remove them.
+/// Rows in a temporary table belong to its session: they are in no dump, and no other session can delete them.
 fn temporary_children(db: &Db) {
     let scene = Scene::set(db);
     let doomed = db.new_tenant("doomed", scene.crook);
@@ -213,8 +214,8 @@ fn temporary_children(db: &Db) {
     assert_eq!(one::<i64>(&mut db.superuser(), temporary, &[]), 0);
 }
 
-/// GRANT ALL lets them hang triggers on the table, which must not run with its owner's rights.
-fn triggers_of_who_was_granted_all(db: &Db) {
+/// GRANT ALL lets a role create triggers on the table. They must not run with the rights of the table's owner.
+fn triggers_of_a_role_granted_all(db: &Db) {
     let scene = Scene::set(db);
     let mut superuser = db.superuser();
     run(
@@ -284,10 +285,10 @@ fn trigger_cloned_to_a_superusers_partition(db: &Db) {
     assert_eq!(left(db, "lair.t", doomed), 0);
     let runs: Vec<bool> =
         column(&mut superuser, "SELECT r.rolsuper FROM lair.runs JOIN pg_roles r ON r.rolname = role", &[]);
-    assert_eq!(runs, [false, false], "for the thief's own partition alone");
+    assert_eq!(runs, [false, false], "only for the thief's own partition");
 }
 
-/// AFTER triggers that a cascade queues run, before PostgreSQL 18, as whoever deletes the first row.
+/// Before PostgreSQL 18, AFTER triggers queued by a cascade run as the role that deletes the first row.
 fn trigger_of_a_table_that_a_key_cascades_to(db: &Db) {
     let scene = Scene::set(db);
     let doomed = db.new_tenant("doomed", scene.crook);
@@ -320,7 +321,7 @@ fn trigger_of_a_table_that_a_key_cascades_to(db: &Db) {
          CREATE TRIGGER evil AFTER INSERT ON lair.x FOR EACH ROW EXECUTE FUNCTION lair.evil()",
     );
     run(&mut superuser, "SELECT tenant_purge('100 years')");
-    until("the rule is told", || reported(db, "table public.jobs").contains("further on lair.child"));
+    until("the rule is reported", || reported(db, "table public.jobs").contains("further on lair.child"));
     assert_eq!(one::<i64>(&mut superuser, "SELECT count(*) FROM lair.runs", &[]), 0);
     run(&mut thief, "DROP RULE further ON lair.child");
     run(&mut superuser, "SELECT tenant_purge('100 years')");
@@ -329,8 +330,8 @@ fn trigger_of_a_table_that_a_key_cascades_to(db: &Db) {
     assert_eq!(one::<i64>(&mut superuser, "SELECT count(*) FROM lair.child", &[]), 0);
 }
 
-/// The next name means a superuser's table by then, whose policies were to stay.
-fn names_that_change_while_unprotect_waits(db: &Db) {
+/// The next name refers to a superuser's table at that point. Its policies must stay.
+fn schemas_renamed_while_unprotect_waits(db: &Db) {
     let scene = Scene::set(db);
     let mut superuser = db.superuser();
     run(&mut superuser, &format!("GRANT CREATE ON DATABASE {} TO {}", db.name(), scene.role));
@@ -349,7 +350,7 @@ fn names_that_change_while_unprotect_waits(db: &Db) {
     let mut caller = db.superuser();
     let pid: i32 = one(&mut caller, "SELECT pg_backend_pid()", &[]);
     let call = std::thread::spawn(move || caller.batch_execute("SELECT tenant_unprotect('first.t')"));
-    until("it waits", || {
+    until("the session waits", || {
         call.is_finished() || one::<bool>(&mut superuser, "SELECT pg_blocking_pids($1) <> '{}'", &[&pid])
     });
     run(&mut thief, "ALTER SCHEMA first RENAME TO old; ALTER SCHEMA second RENAME TO first; COMMIT");
@@ -363,14 +364,15 @@ fn names_that_change_while_unprotect_waits(db: &Db) {
     assert_eq!(column::<String>(&mut superuser, kept, &[]), ["first.b"]);
 }
 
-/// Anybody may write the policy on tables of their own. What inherits from these is nothing to tell of.
-fn tables_with_the_policy_that_nobody_listed(db: &Db) {
+/// Any role can create the policy on its own tables. tenant_check() reports such a table, but not the tables that
+/// inherit from it.
+fn unlisted_tables_with_the_policy(db: &Db) {
     let scene = Scene::set(db);
     run(
         &mut scene.thief(),
         "CREATE TABLE lair.claims (tenant_id uuid); CREATE TABLE lair.below () INHERITS (lair.claims);
          CREATE POLICY tenant_isolation ON lair.claims USING (tenant_id = ANY ((SELECT fluxbase_tenant.accessible_tenant_ids())::uuid[]))",
     );
-    let told = "SELECT object FROM tenant_check() WHERE object LIKE 'table lair.%'";
-    assert_eq!(column::<String>(&mut db.superuser(), told, &[]), ["table lair.claims"]);
+    let found = "SELECT object FROM tenant_check() WHERE object LIKE 'table lair.%'";
+    assert_eq!(column::<String>(&mut db.superuser(), found, &[]), ["table lair.claims"]);
 }

@@ -1,5 +1,5 @@
-//! Text and names of a migration's author, or of a table's owner, that the extension's own commands come by: none of it runs as a
-//! superuser.
+//! Text and names from a migration's author or a table's owner that the extension's own commands use. None of it runs
+//! as a superuser.
 
 use postgres::Client;
 
@@ -12,14 +12,14 @@ use crate::support::scene::Scene;
 use crate::support::{Db, expect_error};
 
 cases![
-    search_paths_of_functions_of_spares,
+    search_paths_of_a_spares_functions,
     sequences_swapped_while_a_tenant_is_cloned,
     defaults_of_copied_tables,
-    defaults_of_tables_that_move_in,
-    types_left_in_the_session,
-    types_left_by_a_table_that_is_protected,
-    types_left_for_the_next_tenant,
-    fixes_of_the_audit,
+    defaults_of_tables_moved_in,
+    temporary_types_left_in_the_session,
+    temporary_types_left_by_a_protected_table,
+    temporary_types_left_for_the_next_tenant,
+    fixes_printed_by_tenant_check,
     names_on_the_path_of_an_owners_trigger
 ];
 
@@ -27,8 +27,8 @@ fn is_superuser(db: &Db, role: &str) -> bool {
     one(&mut db.superuser(), "SELECT rolsuper FROM pg_roles WHERE rolname = $1", &[&role])
 }
 
-/// The path is kept as text, and written anew when the spare gets its name.
-fn search_paths_of_functions_of_spares(db: &Db) {
+/// The path is stored as text and rewritten when the spare is renamed.
+fn search_paths_of_a_spares_functions(db: &Db) {
     let scene = Scene::set(db);
     db.add_migration(
         "2",
@@ -48,7 +48,7 @@ fn search_paths_of_functions_of_spares(db: &Db) {
     assert_eq!(one::<i32>(&mut db.admin(), "SELECT tenant_fresh.f()", &[]), 1);
 }
 
-/// By a function of the tenant that runs as its owner, called by a member while the clone waits.
+/// A member calls a SECURITY DEFINER function of the tenant, which swaps the sequence while the clone waits.
 fn sequences_swapped_while_a_tenant_is_cloned(db: &Db) {
     let scene = Scene::set(db);
     db.add_migration(
@@ -78,7 +78,8 @@ fn sequences_swapped_while_a_tenant_is_cloned(db: &Db) {
     assert!(!is_superuser(db, &scene.role));
 }
 
-/// A domain whose check is the thief's, in a default that calls nextval().
+/// Creates a table whose default calls nextval() and uses a domain with the thief's check. Returns the query that
+/// counts runs of the check.
 fn tickets(scene: &Scene) -> String {
     run(
         &mut scene.thief(),
@@ -103,12 +104,12 @@ fn defaults_of_copied_tables(db: &Db) {
     assert!(default.starts_with("(fluxbase_tenant.nextval('lair.s'::regclass) + "), "{default}");
 }
 
-fn defaults_of_tables_that_move_in(db: &Db) {
+fn defaults_of_tables_moved_in(db: &Db) {
     let scene = Scene::set(db);
     let seen = tickets(&scene);
     run(&mut db.superuser(), "ALTER TABLE lair.tickets SET SCHEMA tenant_victim");
     assert_eq!(one::<i64>(&mut db.superuser(), &seen, &[]), 0);
-    // The server's own kinds of sequences for columns work for members.
+    // Serial and identity columns work for members.
     let id = db.new_tenant("acme", new_user());
     db.migrate(
         id,
@@ -122,12 +123,12 @@ fn defaults_of_tables_that_move_in(db: &Db) {
     expect_error(member.query("SELECT nextval('tenant_acme.kinds_a_seq')", &[]), "42501");
 }
 
-/// A temporary type is found in place of the server's own of its name.
+/// A temporary type hides the built-in type of the same name.
 const EVIL: &str = "CREATE FUNCTION evil(v text) RETURNS boolean LANGUAGE plpgsql AS
      $f$ BEGIN IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN ALTER ROLE {role} SUPERUSER; END IF; RETURN true; END $f$;
      CREATE DOMAIN pg_temp.uuid AS pg_catalog.uuid CHECK (evil(value::pg_catalog.text))";
 
-fn types_left_in_the_session(db: &Db) {
+fn temporary_types_left_in_the_session(db: &Db) {
     let scene = Scene::set(db);
     let evil = EVIL.replace("{role}", &scene.role);
     for script in [
@@ -150,13 +151,13 @@ fn types_left_in_the_session(db: &Db) {
         assert!(!is_superuser(db, &scene.role), "{script}");
         run(&mut superuser, &format!("SELECT tenant_migration_remove('{version}')"));
     }
-    // What is dropped again is nobody's matter, where the server lets it be.
+    // A temporary object that the script drops again is allowed. PostgreSQL 15 refuses to create it.
     if db.major() > 15 {
         db.migrate(scene.victim, "CREATE DOMAIN pg_temp.d AS int; DROP DOMAIN pg_temp.d");
     }
 }
 
-fn types_left_by_a_table_that_is_protected(db: &Db) {
+fn temporary_types_left_by_a_protected_table(db: &Db) {
     let scene = Scene::set(db);
     let evil = EVIL
         .replace("{role}", &scene.role)
@@ -179,8 +180,8 @@ fn types_left_by_a_table_that_is_protected(db: &Db) {
     assert!(!is_superuser(db, &scene.role));
 }
 
-/// In one worker, one after the other; by a command outside a transaction, too.
-fn types_left_for_the_next_tenant(db: &Db) {
+/// One worker migrates the tenants one after the other, with a nontransactional migration too.
+fn temporary_types_left_for_the_next_tenant(db: &Db) {
     let scene = Scene::set(db);
     let evil = "CREATE TABLE seen (who text);
          CREATE FUNCTION leave(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $f$ BEGIN
@@ -190,13 +191,13 @@ fn types_left_for_the_next_tenant(db: &Db) {
     db.add_migration("2", evil);
     db.add_nontransactional("3", "CREATE INDEX CONCURRENTLY ON t (leave(n))");
     db.add_migration("4", "INSERT INTO seen SELECT '00000000-0000-0000-0000-0000000000a1'::uuid");
-    let told = db.migrate_all("retries => 0, parallel => 1");
-    assert!(told.iter().all(|line| line.contains("migrated")), "{told:?}");
+    let results = db.migrate_all("retries => 0, parallel => 1");
+    assert!(results.iter().all(|line| line.contains("migrated")), "{results:?}");
     assert_eq!(one::<i64>(&mut scene.owner(), "SELECT count(*) FROM tenant_victim.seen", &[]), 1);
 }
 
-/// Superusers run them as they are printed, with whatever comes first on their path.
-fn fixes_of_the_audit(db: &Db) {
+/// Superusers run the fixes as printed, with any schema first on their search_path.
+fn fixes_printed_by_tenant_check(db: &Db) {
     let scene = Scene::set(db);
     run(
         &mut db.superuser(),
@@ -232,8 +233,9 @@ fn fixes_of_the_audit(db: &Db) {
     assert_eq!(column::<String>(&mut superuser, errors, &[]), [""; 0]);
 }
 
-/// A function of the attacker's that fits better than the server's is found where the attacker may create: in a schema named like the
-/// owner, or one that the owner of the database puts on its path. A superuser's triggers do not run at all.
+/// A function of the attacker's that matches better than the built-in one is found where the attacker can create: in a
+/// schema named like the owner, or in one that the database's owner puts on the path. Triggers of a superuser's table
+/// do not run at all.
 fn names_on_the_path_of_an_owners_trigger(db: &Db) {
     let scene = Scene::set(db);
     let keeper = format!("keeper_of_{}", db.name());
@@ -258,7 +260,7 @@ fn names_on_the_path_of_an_owners_trigger(db: &Db) {
         &mut thief,
         &format!("CREATE SCHEMA {keeper}; CREATE TEMP TABLE own (); GRANT USAGE ON SCHEMA {keeper} TO PUBLIC"),
     );
-    // Searched by others as any schema is.
+    // A temporary schema that is named explicitly on a path is searched in other sessions like any schema.
     let temporary: String =
         one(&mut thief, "SELECT nspname::text FROM pg_namespace WHERE oid = pg_my_temp_schema()", &[]);
     run(
@@ -281,7 +283,7 @@ fn names_on_the_path_of_an_owners_trigger(db: &Db) {
     for (tenant, owner) in [(scene.thief, &*keeper), (scene.victim, "CURRENT_USER")] {
         run(&mut db.superuser(), &format!("ALTER TABLE public.events OWNER TO {owner}"));
         run(&mut db.admin(), &format!("SELECT public.tenant_delete('{tenant}')"));
-        until("the rows are gone", || left(tenant) == 0);
+        until("the rows are deleted", || left(tenant) == 0);
     }
     let audit = "SELECT data ->> 'happened' FROM public.audit";
     assert_eq!(column::<String>(&mut db.superuser(), audit, &[]), ["x"]);

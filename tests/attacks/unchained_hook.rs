@@ -1,5 +1,5 @@
-//! Another library may take the hook where queries are checked and not call ours. Then the policies answer row by row, and
-//! plans from before are checked where they start.
+//! Another library may replace the hook where queries are checked and not call ours. Then the policies are evaluated
+//! for each row, and cached plans are checked when the executor starts.
 
 use std::path::PathBuf;
 
@@ -12,16 +12,16 @@ use crate::support::tables::{act_as, plan};
 use crate::support::{Cluster, Db, expect_error};
 
 cases![
-    loaded_after_us_it_opens_nothing,
-    loaded_before_us_it_changes_nothing,
-    loaded_in_mid_session_it_opens_no_cached_plan,
-    library_that_takes_every_hook_opens_no_new_plan,
+    library_loaded_later_exposes_nothing,
+    library_loaded_earlier_changes_nothing,
+    library_loaded_mid_session_exposes_no_cached_plan,
+    library_that_takes_every_hook_exposes_no_new_plan,
     library_that_chains_costs_nothing,
-    audit_tells_of_it,
+    tenant_check_reports_the_library,
 ];
 
-/// Takes the hook and forgets whoever had it.
-const RUDE: &str = r#"
+/// Replaces the hook and does not call the previous one.
+const UNCHAINED: &str = r#"
 #include "postgres.h"
 #include "executor/executor.h"
 #include "fmgr.h"
@@ -35,27 +35,27 @@ void _PG_init(void);
 void _PG_init(void) { ExecutorCheckPerms_hook = allow; TAKE_MORE }
 "#;
 
-/// As it should be done.
-const POLITE: &str = r#"
+/// Chains the hook as recommended.
+const CHAINED: &str = r#"
 #include "postgres.h"
 #include "executor/executor.h"
 #include "fmgr.h"
 PG_MODULE_MAGIC;
 static ExecutorCheckPerms_hook_type before = NULL;
 #if PG_VERSION_NUM >= 160000
-static bool ask(List *entries, List *permissions, bool raise) { return !before || before(entries, permissions, raise); }
+static bool check(List *entries, List *permissions, bool raise) { return !before || before(entries, permissions, raise); }
 #else
-static bool ask(List *entries, bool raise) { return !before || before(entries, raise); }
+static bool check(List *entries, bool raise) { return !before || before(entries, raise); }
 #endif
 void _PG_init(void);
-void _PG_init(void) { before = ExecutorCheckPerms_hook; ExecutorCheckPerms_hook = ask; }
+void _PG_init(void) { before = ExecutorCheckPerms_hook; ExecutorCheckPerms_hook = check; }
 "#;
 
-fn rude(db: &Db) -> PathBuf {
-    db.compile_library("rude", &RUDE.replace("TAKE_MORE", ""))
+fn unchained(db: &Db) -> PathBuf {
+    db.compile_library("unchained", &UNCHAINED.replace("TAKE_MORE", ""))
 }
 
-/// Member of acme, and member of another tenant alone.
+/// Returns a member of acme, and a user who is a member only of another tenant.
 fn world(db: &Db) -> (Uuid, Uuid) {
     db.add_migration(
         "1",
@@ -84,9 +84,9 @@ const COMMANDS: &[&str] = &[
     "SELECT count(*) FROM tenant_acme.notes HAVING count(*) > 0",
 ];
 
-/// Nothing is read or written, whether the command is refused or finds no rows.
+/// Asserts that nothing is read or written, whether the command is refused or finds no rows.
 #[track_caller]
-fn reaches_nothing(client: &mut Client) {
+fn accesses_nothing(client: &mut Client) {
     for command in COMMANDS {
         match client.execute(*command, &[]) {
             Ok(rows) => assert_eq!(rows, 0, "{command}"),
@@ -95,33 +95,33 @@ fn reaches_nothing(client: &mut Client) {
     }
 }
 
-fn loaded_after_us_it_opens_nothing(db: &Db) {
+fn library_loaded_later_exposes_nothing(db: &Db) {
     let (member, neighbour) = world(db);
-    preload(db, &["fluxbase_tenant", &format!("'{}'", rude(db).display())]);
+    preload(db, &["fluxbase_tenant", &format!("'{}'", unchained(db).display())]);
     for mut client in [db.as_user(neighbour), db.user_role(), db.server()] {
-        reaches_nothing(&mut client);
+        accesses_nothing(&mut client);
     }
     let mut client = db.as_user(member);
     assert_eq!(column::<String>(&mut client, "SELECT body FROM tenant_acme.notes ORDER BY id", &[]), ["one", "two"]);
-    assert!(plan(&mut client, "SELECT * FROM tenant_acme.notes").contains("accessible"), "the policy answers");
+    assert!(plan(&mut client, "SELECT * FROM tenant_acme.notes").contains("accessible"), "the policy is evaluated");
     assert_eq!(client.execute("UPDATE tenant_acme.notes SET body = 'x'", &[]).unwrap(), 2);
     act_as(&mut client, neighbour);
-    reaches_nothing(&mut client);
+    accesses_nothing(&mut client);
 }
 
-fn loaded_before_us_it_changes_nothing(db: &Db) {
+fn library_loaded_earlier_changes_nothing(db: &Db) {
     let (member, neighbour) = world(db);
-    preload(db, &[&format!("'{}'", rude(db).display()), "fluxbase_tenant"]);
+    preload(db, &[&format!("'{}'", unchained(db).display()), "fluxbase_tenant"]);
     expect_error(db.as_user(neighbour).query(COMMANDS[0], &[]), "42501");
     let mut client = db.as_user(member);
     assert_eq!(reached(&mut client, "tenant_acme.notes"), 2);
     assert!(!plan(&mut client, COMMANDS[0]).contains("accessible"));
 }
 
-/// A superuser can do this to the own session alone.
-fn loaded_in_mid_session_it_opens_no_cached_plan(db: &Db) {
+/// Only a superuser can do this, and only in their own session.
+fn library_loaded_mid_session_exposes_no_cached_plan(db: &Db) {
     let (member, neighbour) = world(db);
-    let library = rude(db);
+    let library = unchained(db);
     let mut client = db.superuser();
     run(&mut client, "SET plan_cache_mode = force_generic_plan; SET SESSION AUTHORIZATION app_server");
     act_as(&mut client, member);
@@ -135,40 +135,40 @@ fn loaded_in_mid_session_it_opens_no_cached_plan(db: &Db) {
         &mut client,
         &format!("RESET SESSION AUTHORIZATION; LOAD '{}'; SET SESSION AUTHORIZATION app_server", library.display()),
     );
-    assert_eq!(column::<i32>(&mut client, "EXECUTE q", &[]), [1, 2], "who may still may");
+    assert_eq!(column::<i32>(&mut client, "EXECUTE q", &[]), [1, 2], "a member still has access");
     act_as(&mut client, neighbour);
     expect_error(client.query("EXECUTE q", &[]), "42501");
     expect_error(client.execute("EXECUTE w", &[]), "42501");
-    reaches_nothing(&mut client);
+    accesses_nothing(&mut client);
 }
 
-fn library_that_takes_every_hook_opens_no_new_plan(db: &Db) {
+fn library_that_takes_every_hook_exposes_no_new_plan(db: &Db) {
     let (member, neighbour) = world(db);
     let more = "ExecutorStart_hook = NULL; ExecutorRun_hook = NULL;";
-    let ruder = db.compile_library("ruder", &RUDE.replace("TAKE_MORE", more));
-    preload(db, &["fluxbase_tenant", &format!("'{}'", ruder.display())]);
+    let unchained_all = db.compile_library("unchained_all", &UNCHAINED.replace("TAKE_MORE", more));
+    preload(db, &["fluxbase_tenant", &format!("'{}'", unchained_all.display())]);
     let mut client = db.as_user(member);
-    let mut foreign = db.as_user(neighbour);
+    let mut outsider = db.as_user(neighbour);
     run(&mut client, "SET plan_cache_mode = force_generic_plan; PREPARE q AS SELECT * FROM tenant_acme.notes");
     assert_eq!(column::<i32>(&mut client, "EXECUTE q", &[]), [1, 2]);
     act_as(&mut client, neighbour);
-    assert!(client.query("EXECUTE q", &[]).unwrap().is_empty(), "the policy is asked at every execution");
-    reaches_nothing(&mut client);
-    // A name of another tenant's is refused, and what reads its table is not planned.
-    expect_error(foreign.execute(COMMANDS[2], &[]), "42501").message_has("tenant_acme");
+    assert!(client.query("EXECUTE q", &[]).unwrap().is_empty(), "the policy is evaluated at every execution");
+    accesses_nothing(&mut client);
+    // A name in another tenant's schema is refused, and a query that reads its table is not planned.
+    expect_error(outsider.execute(COMMANDS[2], &[]), "42501").message_has("tenant_acme");
     run(
         &mut db.superuser(),
         "CREATE VIEW public.notes WITH (security_invoker) AS TABLE tenant_acme.notes; GRANT ALL ON notes TO PUBLIC",
     );
     for statement in ["SELECT count(*) FROM public.notes", "INSERT INTO public.notes VALUES (7, 'seven')"] {
-        expect_error(foreign.query(statement, &[]), "42501").message_has("table notes");
+        expect_error(outsider.query(statement, &[]), "42501").message_has("table notes");
     }
 }
 
 fn library_that_chains_costs_nothing(db: &Db) {
     let (member, neighbour) = world(db);
-    let polite = db.compile_library("polite", POLITE);
-    preload(db, &["fluxbase_tenant", &format!("'{}'", polite.display())]);
+    let chained = db.compile_library("chained", CHAINED);
+    preload(db, &["fluxbase_tenant", &format!("'{}'", chained.display())]);
     let mut client = db.as_user(member);
     assert_eq!(reached(&mut client, "tenant_acme.notes"), 2);
     assert!(!plan(&mut client, COMMANDS[0]).contains("accessible"));
@@ -176,12 +176,12 @@ fn library_that_chains_costs_nothing(db: &Db) {
     expect_error(client.query(COMMANDS[0], &[]), "42501");
 }
 
-fn audit_tells_of_it(db: &Db) {
+fn tenant_check_reports_the_library(db: &Db) {
     let cluster = Cluster::start(db.install(), &["session_preload_libraries = 'fluxbase_tenant'"]);
     let db = &Db::new(&cluster);
     let findings = "SELECT severity || ': ' || problem FROM tenant_check()";
     assert_eq!(column::<String>(&mut db.admin(), findings, &[]), [""; 0]);
-    preload(db, &["fluxbase_tenant", &format!("'{}'", rude(db).display())]);
+    preload(db, &["fluxbase_tenant", &format!("'{}'", unchained(db).display())]);
     let problem = "warning: another library took ExecutorCheckPerms_hook and does not call the one before it";
     assert_eq!(column::<String>(&mut db.admin(), findings, &[]), [problem]);
 }

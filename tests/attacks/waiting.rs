@@ -1,4 +1,5 @@
-//! No call about one tenant waits for an open transaction that made a call about another: every function against every other.
+//! No call about one tenant waits for an open transaction that made a call about another. Every function is run against
+//! every other.
 
 use postgres::Client;
 use uuid::Uuid;
@@ -8,17 +9,17 @@ use crate::support::people::{new_user, one, run};
 use crate::support::{Db, expect_refusal};
 
 cases![
-    no_call_waits_for_another_tenants,
+    no_call_waits_for_another_tenants_transaction,
     tenants_from_spares_do_not_wait,
     two_sessions_create_at_once,
-    slugs_that_somebody_holds,
-    schemas_that_somebody_is_creating,
-    a_limit_of_tenants,
-    a_repeatable_migration_that_changes,
-    a_migration_that_is_taken_back,
+    slugs_held_by_open_transactions,
+    schemas_created_by_open_transactions,
+    limit_of_tenants,
+    changed_repeatable_migration,
+    migration_removed_while_applied,
 ];
 
-/// One side of a pair: tenants in each state that a call needs, and a user who is in the first.
+/// One side of a pair: a tenant in each state that a call needs, and users of the first tenant.
 struct Side {
     name: &'static str,
     active: Uuid,
@@ -46,7 +47,7 @@ fn side(db: &Db, name: &'static str) -> Side {
     Side { name, active, suspended, deleted, admin, member, outsider: new_user() }
 }
 
-/// The whole surface: the statement that a transaction makes about its side. Those of a user begin with the user.
+/// Returns a statement for every function, to run in a transaction about this side. Calls of a user set the user first.
 fn calls(side: &Side) -> Vec<(&'static str, String)> {
     let Side { name, active, suspended, deleted, admin, member, outsider } = side;
     let as_user =
@@ -108,21 +109,22 @@ fn calls(side: &Side) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// What has to wait by its meaning, and why.
+/// Reports whether the second call has to wait for the first by design. The comments say why.
 fn must_wait(first: &str, second: &str) -> bool {
     match (first, second) {
-        // There is one default tenant.
+        // There is only one default tenant.
         ("set_default", "set_default") => true,
-        // Versions are one list: a tenant that is created or migrated applies what is about to be taken back, or the reverse.
+        // All tenants share one list of versions. Creating or migrating a tenant applies a version that is about to be
+        // removed, or the reverse.
         ("migration_remove", "create" | "create by id" | "migrate") => true,
         ("create" | "create by id" | "migrate", "migration_remove") => true,
-        // DDL on a table waits for whoever writes to it, as tenant_delete() does to every shared table.
+        // DDL on a table waits for its writers, and tenant_delete() writes to every shared table.
         ("delete" | "purge", "unprotect") => true,
         _ => false,
     }
 }
 
-fn no_call_waits_for_another_tenants(db: &Db) {
+fn no_call_waits_for_another_tenants_transaction(db: &Db) {
     run(
         &mut db.superuser(),
         "SELECT tenant_migration_add('1', 'notes', 'CREATE TABLE notes (n int); INSERT INTO notes VALUES (1)', 'DROP TABLE notes')",
@@ -132,12 +134,12 @@ fn no_call_waits_for_another_tenants(db: &Db) {
         let add = format!("SELECT tenant_migration_add('9{}', 'later', 'SELECT 1', 'SELECT 1')", side.name.len());
         run(&mut db.superuser(), &add);
     }
-    // tenant_purge() is to find one of a's.
+    // Makes tenant_purge() find one of a's tenants.
     run(
         &mut db.superuser(),
         &format!("UPDATE fluxbase_tenant.tenants SET deleted_at = now() - interval '1 day' WHERE id = '{}'", a.deleted),
     );
-    let mut wrong = Vec::new();
+    let mut unexpected = Vec::new();
     let mut second = db.superuser();
     for (name_a, call_a) in calls(&a) {
         let mut first = db.superuser();
@@ -148,16 +150,17 @@ fn no_call_waits_for_another_tenants(db: &Db) {
             let waited = match second.batch_execute(&call_b) {
                 Ok(()) => false,
                 Err(error) if error.code().is_some_and(|code| code.code() == "55P03") => true,
-                Err(error) => panic!("{name_b} beside {name_a}: {error:?}"),
+                Err(error) => panic!("{name_b} during {name_a}: {error:?}"),
             };
             run(&mut second, "ROLLBACK");
             if waited != must_wait(name_a, name_b) {
-                wrong.push(format!("{name_b} {} {name_a}", if waited { "waits for" } else { "does not wait for" }));
+                unexpected
+                    .push(format!("{name_b} {} {name_a}", if waited { "waits for" } else { "does not wait for" }));
             }
         }
         run(&mut first, "ROLLBACK");
     }
-    assert!(wrong.is_empty(), "{} pairs: {wrong:#?}", wrong.len());
+    assert!(unexpected.is_empty(), "{} pairs: {unexpected:#?}", unexpected.len());
 }
 
 fn tenants_from_spares_do_not_wait(db: &Db) {
@@ -172,7 +175,7 @@ fn tenants_from_spares_do_not_wait(db: &Db) {
     assert_eq!(one::<i64>(&mut second, "SELECT count(*) FROM tenant_list()", &[]), 3);
 }
 
-/// The group of the owner roles has a member more for each, and none is lost.
+/// Each owner role is a member of one group role. Concurrent creations lose no membership.
 fn two_sessions_create_at_once(db: &Db) {
     let (mut first, mut second) = (db.superuser(), db.superuser());
     run(&mut first, "BEGIN; SELECT tenant_create('a-1', 'A'), tenant_create('a-2', 'A')");
@@ -192,18 +195,18 @@ fn two_sessions_create_at_once(db: &Db) {
     assert_eq!(one::<i64>(&mut gone, held, &[]), 0);
 }
 
-/// A client that waits for nobody.
-fn impatient(db: &Db) -> Client {
+/// A client that does not wait for locks.
+fn without_waiting(db: &Db) -> Client {
     let mut client = db.superuser();
     run(&mut client, "SET lock_timeout = '400ms'");
     client
 }
 
-fn slugs_that_somebody_holds(db: &Db) {
+fn slugs_held_by_open_transactions(db: &Db) {
     let tenant = db.new_tenant("test", new_user());
     run(&mut db.superuser(), "SELECT tenant_spares_fill(1)");
-    let mut client = impatient(db);
-    // Changed, about to be freed, about to be taken.
+    let mut client = without_waiting(db);
+    // The slug is changed, about to be released, about to be taken.
     for (number, open) in [
         format!("tenant_update('{tenant}', 'Test')"),
         format!("tenant_soft_delete('{tenant}')"),
@@ -228,18 +231,18 @@ fn slugs_that_somebody_holds(db: &Db) {
     run(&mut client, "SELECT tenant_create('next', 'Next')");
 }
 
-fn schemas_that_somebody_is_creating(db: &Db) {
+fn schemas_created_by_open_transactions(db: &Db) {
     let mut holder = db.superuser();
     run(&mut holder, "BEGIN; CREATE SCHEMA cust_acme");
-    let mut client = impatient(db);
+    let mut client = without_waiting(db);
     run(&mut client, "SET fluxbase_tenant.schema_prefix = 'cust_'");
     let id: Uuid = one(&mut client, "SELECT id FROM tenant_create('acme', 'Acme')", &[]);
     assert!(db.schema_of(id).starts_with("cust_acme_"));
     run(&mut holder, "ROLLBACK");
 }
 
-/// It is kept by counting those that may yet be, not by letting nobody in.
-fn a_limit_of_tenants(db: &Db) {
+/// The limit is enforced by counting tenants that may still be committed, not by locking out other sessions.
+fn limit_of_tenants(db: &Db) {
     db.configure("fluxbase_tenant.max_tenants", "3");
     let tenant = db.new_tenant("one", new_user());
     let mut holder = db.superuser();
@@ -247,14 +250,14 @@ fn a_limit_of_tenants(db: &Db) {
         &mut holder,
         &format!("BEGIN; SELECT tenant_create('two', 'Two'); SELECT tenant_update('{tenant}', 'Other name')"),
     );
-    let mut client = impatient(db);
+    let mut client = without_waiting(db);
     run(&mut client, "SELECT tenant_create('three', 'Three')");
     let refused = |client: &mut Client| {
         expect_refusal(client.batch_execute("SELECT tenant_create('more', 'More')"), "conflict")
             .message_has("limit of 3")
     };
     refused(&mut client);
-    // A spare is no tenant, and one that is being made is none.
+    // Neither a spare nor one that is being created counts as a tenant.
     let mut filling = db.superuser();
     run(&mut holder, "ROLLBACK");
     run(&mut filling, "BEGIN; SELECT tenant_spares_fill(1)");
@@ -267,8 +270,8 @@ fn a_limit_of_tenants(db: &Db) {
     run(&mut client, "SELECT tenant_create('five', 'Five')");
 }
 
-/// It waits for no tenant that somebody has changed, nor keeps the others from being changed.
-fn a_repeatable_migration_that_changes(db: &Db) {
+/// Registering it waits for no tenant that another transaction has changed, and does not block changes to tenants.
+fn changed_repeatable_migration(db: &Db) {
     let add =
         |n: i32| format!("SELECT tenant_migration_add('R__v', 'v', 'CREATE OR REPLACE VIEW v AS SELECT {n} AS n')");
     run(&mut db.superuser(), &add(1));
@@ -276,9 +279,9 @@ fn a_repeatable_migration_that_changes(db: &Db) {
     let member = db.new_member(second);
     let mut holder = db.as_user(member);
     run(&mut holder, &format!("BEGIN; SELECT tenant_leave('{second}')"));
-    let mut deploying = impatient(db);
+    let mut deploying = without_waiting(db);
     run(&mut deploying, &format!("BEGIN; {}", add(2)));
-    run(&mut impatient(db), &format!("SELECT tenant_add_member('{first}', '{}')", new_user()));
+    run(&mut without_waiting(db), &format!("SELECT tenant_add_member('{first}', '{}')", new_user()));
     run(&mut deploying, "COMMIT");
     run(&mut holder, "COMMIT");
     let pending = "SELECT sum(pending)::bigint FROM tenant_migration_status()";
@@ -288,15 +291,15 @@ fn a_repeatable_migration_that_changes(db: &Db) {
     assert_eq!(one::<i32>(&mut db.superuser(), "SELECT n FROM tenant_second.v", &[]), 2);
 }
 
-/// Where the answer is known it comes at once, and else in some seconds.
-fn a_migration_that_is_taken_back(db: &Db) {
+/// If the version is known to be applied, the error is immediate. Otherwise it follows after some seconds.
+fn migration_removed_while_applied(db: &Db) {
     let add = |version: &str| format!("SELECT tenant_migration_add('{version}', 'n', 'SELECT 1')");
     run(&mut db.superuser(), &add("1"));
     db.new_tenant("first", new_user());
     let mut client = db.superuser();
-    let refused = |client: &mut Client, version: &str, told: &str| {
+    let refused = |client: &mut Client, version: &str, message: &str| {
         let removed = client.batch_execute(&format!("SELECT tenant_migration_remove('{version}')"));
-        expect_refusal(removed, "conflict").message_has(told);
+        expect_refusal(removed, "conflict").message_has(message);
     };
     for spares in [0, 1] {
         run(&mut db.superuser(), &format!("SELECT tenant_spares_fill({spares})"));

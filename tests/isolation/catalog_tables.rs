@@ -1,4 +1,4 @@
-//! The catalog's tables can be read as far as the caller may see, and written by nobody.
+//! Callers can read the catalog tables as far as they may see the tenants. No role can write to them.
 
 use postgres::Client;
 use uuid::Uuid;
@@ -9,12 +9,12 @@ use crate::support::{Db, expect_error};
 
 cases![
     users_see_their_own_tenants,
-    deleted_tenants_are_seen_by_instance_admins,
-    migrations_and_instance_admins_are_seen_by_instance_admins,
-    nobody_writes,
-    internal_table_is_closed,
+    deleted_tenants_are_visible_to_instance_admins,
+    migrations_and_instance_admins_are_visible_to_instance_admins,
+    no_role_writes,
+    internal_table_cannot_be_read,
     every_catalog_table_has_row_security,
-    constraints_hold_even_for_the_superuser,
+    constraints_apply_to_superusers_too,
 ];
 
 const TABLES: &[&str] = &[
@@ -49,10 +49,10 @@ fn users_see_their_own_tenants(db: &Db) {
         for mut all in [db.admin(), db.superuser()] {
             assert_eq!(seen(&mut all, table), [a, b, c], "{table}");
         }
-        let user_among_superusers = &mut db.superuser();
-        db.act_as(user_among_superusers, Some(me));
-        run(user_among_superusers, "SET ROLE app_admin");
-        assert_eq!(seen(user_among_superusers, table), [a, b], "{table}");
+        let superuser_acting_as_user = &mut db.superuser();
+        db.act_as(superuser_acting_as_user, Some(me));
+        run(superuser_acting_as_user, "SET ROLE app_admin");
+        assert_eq!(seen(superuser_acting_as_user, table), [a, b], "{table}");
         for mut none in [db.as_user(new_user()), db.server(), db.user_role(), db.as_service(Uuid::new_v4())] {
             assert!(seen(&mut none, table).is_empty(), "{table}");
         }
@@ -62,7 +62,7 @@ fn users_see_their_own_tenants(db: &Db) {
     assert_eq!(members, [other, me]);
 }
 
-fn deleted_tenants_are_seen_by_instance_admins(db: &Db) {
+fn deleted_tenants_are_visible_to_instance_admins(db: &Db) {
     let user = new_user();
     let id = db.new_tenant("acme", user);
     run(&mut db.admin(), &format!("SELECT tenant_soft_delete('{id}')"));
@@ -73,7 +73,7 @@ fn deleted_tenants_are_seen_by_instance_admins(db: &Db) {
     }
 }
 
-fn migrations_and_instance_admins_are_seen_by_instance_admins(db: &Db) {
+fn migrations_and_instance_admins_are_visible_to_instance_admins(db: &Db) {
     db.add_migration("1", "SELECT 1");
     let boss = new_user();
     run(&mut db.admin(), &format!("SELECT tenant_grant_instance_admin('{boss}')"));
@@ -89,7 +89,7 @@ fn migrations_and_instance_admins_are_seen_by_instance_admins(db: &Db) {
     }
 }
 
-fn nobody_writes(db: &Db) {
+fn no_role_writes(db: &Db) {
     let user = new_user();
     let id = db.new_tenant("acme", user);
     let boss = new_user();
@@ -114,7 +114,7 @@ fn nobody_writes(db: &Db) {
                 format!("CREATE TRIGGER t BEFORE INSERT ON fluxbase_tenant.{table} EXECUTE FUNCTION f()"),
             ] {
                 let result = client.batch_execute(&format!("BEGIN; {sql}"));
-                // A trigger's missing function may be what is said first.
+                // The missing trigger function may be reported first.
                 assert!(result.is_err(), "{sql}");
                 if !sql.starts_with("CREATE") {
                     expect_error(result, "42501");
@@ -128,7 +128,7 @@ fn nobody_writes(db: &Db) {
     }
 }
 
-fn internal_table_is_closed(db: &Db) {
+fn internal_table_cannot_be_read(db: &Db) {
     for mut client in [db.admin(), db.server(), db.user_role()] {
         expect_error(client.query("SELECT * FROM fluxbase_tenant.tenant_limit", &[]), "42501");
     }
@@ -151,7 +151,7 @@ fn every_catalog_table_has_row_security(db: &Db) {
     assert!(listed, "a catalog table is not in this file's list: {tables:?}");
 }
 
-fn constraints_hold_even_for_the_superuser(db: &Db) {
+fn constraints_apply_to_superusers_too(db: &Db) {
     let id = db.new_tenant("acme", new_user());
     let mut superuser = db.superuser();
     for (sql, sqlstate) in [

@@ -1,4 +1,4 @@
-//! A cursor belongs to who opened it, by whatever road its rows are fetched.
+//! A cursor belongs to the caller who opened it, whichever method fetches its rows.
 
 use postgres::Client;
 use uuid::Uuid;
@@ -11,32 +11,32 @@ use crate::support::{Db, expect_error};
 cases![
     held_cursors_and_triggers,
     portals_of_the_protocol,
-    portals_that_are_materialised,
+    materialized_portals,
     cursors_on_shared_tables,
     cursors_on_calls_of_the_extension,
-    loops_over_ones_own_tenants,
-    loops_of_procedures_that_commit,
+    loops_over_the_users_tenants,
+    loops_in_procedures_that_commit,
     cursors_of_services_and_admins,
-    cursors_in_transactions_that_fail,
-    closing_another_ones_cursor_gives_no_lock_back,
+    cursors_in_failed_transactions,
+    closing_another_users_cursor_releases_no_lock,
     opened_and_fetched_in_one_command,
-    opened_as_a_tenants_owner,
+    opened_as_the_owner_role,
     handed_over_by_a_definer_function,
-    objects_over_a_path_out_of_reach,
+    objects_created_over_an_inaccessible_path,
 ];
 
 pub struct World {
     acme: Uuid,
     other: Uuid,
     pub member: Uuid,
-    stranger: Uuid,
+    outsider: Uuid,
 }
 
 pub fn world(db: &Db) -> World {
     db.configure("session_preload_libraries", "fluxbase_tenant");
     db.add_migration("1", "CREATE TABLE notes AS SELECT n, 'secret ' || n AS body FROM generate_series(1, 9) n");
-    let stranger = new_user();
-    let (acme, other) = (db.new_tenant("acme", new_user()), db.new_tenant("other", stranger));
+    let outsider = new_user();
+    let (acme, other) = (db.new_tenant("acme", new_user()), db.new_tenant("other", outsider));
     let member = db.new_member(acme);
     run(
         &mut db.superuser(),
@@ -46,18 +46,18 @@ pub fn world(db: &Db) -> World {
              INSERT INTO orders SELECT n, 'secret ' || n, '{acme}' FROM generate_series(1, 9) n"
         ),
     );
-    World { acme, other, member, stranger }
+    World { acme, other, member, outsider }
 }
 
-/// Roads to the rows of a cursor in an application's session.
-const ROADS: &str = "CREATE TEMP TABLE loot (cursor text, got text);
+/// Methods to fetch from a cursor in an application's session.
+const FETCH_METHODS: &str = "CREATE TEMP TABLE loot (cursor text, got text);
      CREATE FUNCTION pg_temp.on_row() RETURNS trigger LANGUAGE plpgsql AS
      $$ DECLARE c refcursor := NEW.cursor; BEGIN FETCH c INTO NEW.got; RETURN NEW; END $$;
      CREATE TRIGGER t BEFORE INSERT ON loot FOR EACH ROW EXECUTE FUNCTION pg_temp.on_row();
      CREATE FUNCTION pg_temp.take(name text) RETURNS text LANGUAGE plpgsql AS
      $$ DECLARE c refcursor := name; got text; BEGIN FETCH c INTO got; RETURN got; END $$";
 
-fn roads(cursor: &str) -> [String; 5] {
+fn fetch_methods(cursor: &str) -> [String; 5] {
     [
         format!("FETCH {cursor}"),
         format!("MOVE 1 IN {cursor}"),
@@ -71,7 +71,7 @@ pub fn local(user: Uuid) -> String {
     format!("BEGIN; SET LOCAL fluxbase_tenant.user_id = '{user}'")
 }
 
-/// Refused, or told that there is no such cursor.
+/// Asserts that the statement is refused, or that the cursor does not exist.
 #[track_caller]
 fn refused(client: &mut Client, statement: &str) {
     let error = client.batch_execute(statement).expect_err(statement);
@@ -82,25 +82,25 @@ fn refused(client: &mut Client, statement: &str) {
 fn held_cursors_and_triggers(db: &Db) {
     let world = world(db);
     for query in ["SELECT body FROM tenant_acme.notes ORDER BY n", "SELECT item FROM orders ORDER BY id"] {
-        for road in roads("held") {
+        for method in fetch_methods("held") {
             let mut client = db.server();
-            run(&mut client, ROADS);
+            run(&mut client, FETCH_METHODS);
             let declare = format!("{}; DECLARE held CURSOR WITH HOLD FOR {query}; COMMIT", local(world.member));
             run(&mut client, &declare);
-            run(&mut client, &local(world.stranger));
-            refused(&mut client, &road);
+            run(&mut client, &local(world.outsider));
+            refused(&mut client, &method);
             run(&mut client, "ROLLBACK");
-            // Without a user neither.
-            refused(&mut client, &road);
+            // Without a user the fetch is refused too.
+            refused(&mut client, &method);
             run(&mut client, "CLOSE ALL");
             run(&mut client, &declare);
-            run(&mut client, &format!("{}; {road}; COMMIT", local(world.member)));
+            run(&mut client, &format!("{}; {method}; COMMIT", local(world.member)));
             assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM pg_cursors WHERE name = 'held'", &[]), 1);
         }
     }
 }
 
-/// Without a command that a hook could see.
+/// The protocol executes a portal without a command that a hook could see.
 fn portals_of_the_protocol(db: &Db) {
     let world = world(db);
     let mut client = db.server();
@@ -108,7 +108,7 @@ fn portals_of_the_protocol(db: &Db) {
     for (query, code) in [
         ("SELECT 1 FROM tenant_acme.notes", "42501"),
         ("SELECT 1 FROM orders", "42501"),
-        // The rows are in store from the first fetch on.
+        // From the first fetch on, the rows are materialized.
         ("UPDATE tenant_acme.notes SET n = n RETURNING 1", "55000"),
         ("UPDATE orders SET id = id RETURNING 1", "55000"),
     ] {
@@ -117,13 +117,13 @@ fn portals_of_the_protocol(db: &Db) {
         assert_eq!(transaction.query_portal(&portal, 1).unwrap().len(), 1);
         transaction.batch_execute("SAVEPOINT s").unwrap();
         assert_eq!(transaction.query_portal(&portal, 1).unwrap().len(), 1);
-        transaction.batch_execute(&format!("SET LOCAL fluxbase_tenant.user_id = '{}'", world.stranger)).unwrap();
+        transaction.batch_execute(&format!("SET LOCAL fluxbase_tenant.user_id = '{}'", world.outsider)).unwrap();
         expect_error(transaction.query_portal(&portal, 1), code);
         transaction.rollback().unwrap();
     }
 }
 
-fn portals_that_are_materialised(db: &Db) {
+fn materialized_portals(db: &Db) {
     let world = world(db);
     for query in [
         "OPEN c FOR UPDATE tenant_acme.notes SET body = body RETURNING body",
@@ -133,21 +133,21 @@ fn portals_that_are_materialised(db: &Db) {
         "OPEN c FOR EXECUTE 'EXECUTE prepared'",
         "OPEN c FOR EXECUTE 'FETCH ALL FROM inner_one'",
     ] {
-        for road in roads("stored") {
+        for method in fetch_methods("stored") {
             let mut client = db.server();
-            run(&mut client, ROADS);
+            run(&mut client, FETCH_METHODS);
             run(
                 &mut client,
                 &format!(
                     "CREATE FUNCTION pg_temp.opened() RETURNS refcursor LANGUAGE plpgsql AS
                      $f$ DECLARE c refcursor := 'stored'; BEGIN {query}; RETURN c; END $f$;
                      {}; PREPARE prepared AS SELECT item FROM orders; DECLARE inner_one CURSOR FOR SELECT body FROM tenant_acme.notes;
-                     SELECT pg_temp.opened(); FETCH stored; SAVEPOINT s; {road}",
+                     SELECT pg_temp.opened(); FETCH stored; SAVEPOINT s; {method}",
                     local(world.member)
                 ),
             );
-            run(&mut client, &format!("SET LOCAL fluxbase_tenant.user_id = '{}'", world.stranger));
-            refused(&mut client, &road);
+            run(&mut client, &format!("SET LOCAL fluxbase_tenant.user_id = '{}'", world.outsider));
+            refused(&mut client, &method);
         }
     }
 }
@@ -155,12 +155,12 @@ fn portals_that_are_materialised(db: &Db) {
 fn cursors_on_shared_tables(db: &Db) {
     let world = world(db);
     let mut client = db.as_user(world.member);
-    run(&mut client, ROADS);
-    for road in roads("c") {
+    run(&mut client, FETCH_METHODS);
+    for method in fetch_methods("c") {
         // The user changes.
         run(&mut client, "BEGIN; DECLARE c CURSOR FOR SELECT item FROM orders ORDER BY id; FETCH c; SAVEPOINT s");
-        run(&mut client, &format!("{road}; SET LOCAL fluxbase_tenant.user_id = '{}'", world.stranger));
-        refused(&mut client, &road);
+        run(&mut client, &format!("{method}; SET LOCAL fluxbase_tenant.user_id = '{}'", world.outsider));
+        refused(&mut client, &method);
         run(&mut client, "ROLLBACK");
         // The membership ends.
         for end in ["", "COMMIT"] {
@@ -170,12 +170,12 @@ fn cursors_on_shared_tables(db: &Db) {
             );
             let (tenant, user) = (world.acme, world.member);
             run(&mut db.admin(), &format!("SELECT tenant_remove_member('{tenant}', '{user}')"));
-            refused(&mut client, &road);
+            refused(&mut client, &method);
             run(&mut client, "ROLLBACK; CLOSE ALL");
             run(&mut db.admin(), &format!("SELECT tenant_add_member('{tenant}', '{user}')"));
         }
     }
-    // Another membership more makes no difference, nor does that one's end.
+    // Another membership that begins or ends has no effect.
     run(&mut client, "DECLARE c CURSOR WITH HOLD FOR SELECT item FROM orders ORDER BY id");
     for call in ["add", "remove"] {
         let call = format!("SELECT tenant_{call}_member('{}', '{}')", world.other, world.member);
@@ -188,19 +188,19 @@ fn cursors_on_calls_of_the_extension(db: &Db) {
     let world = world(db);
     let mut client = db.as_user(world.member);
     run(&mut client, "DECLARE mine CURSOR WITH HOLD FOR SELECT slug FROM tenant_list_mine()");
-    db.act_as(&mut client, Some(world.stranger));
+    db.act_as(&mut client, Some(world.outsider));
     refused(&mut client, "FETCH mine");
     db.act_as(&mut client, Some(world.member));
     assert_eq!(column::<String>(&mut client, "FETCH mine", &[]), ["acme"]);
-    // One that was opened by nobody holds nothing of a tenant's.
+    // A cursor that was opened without a user holds no tenant's rows.
     let mut client = db.server();
     run(&mut client, "CREATE TEMP TABLE own AS SELECT 1 AS n; DECLARE plain CURSOR WITH HOLD FOR TABLE own");
     db.act_as(&mut client, Some(world.member));
     assert_eq!(column::<i32>(&mut client, "FETCH plain", &[]), [1]);
 }
 
-/// The tenant changes within the loop, the user does not.
-fn loops_over_ones_own_tenants(db: &Db) {
+/// The loop changes the current tenant but not the user.
+fn loops_over_the_users_tenants(db: &Db) {
     let world = world(db);
     run(&mut db.admin(), &format!("SELECT tenant_add_member('{}', '{}')", world.other, world.member));
     for (source, turns) in [
@@ -221,7 +221,7 @@ fn loops_over_ones_own_tenants(db: &Db) {
     }
 }
 
-fn loops_of_procedures_that_commit(db: &Db) {
+fn loops_in_procedures_that_commit(db: &Db) {
     let world = world(db);
     let user = world.member;
     for (set, mut client) in [
@@ -252,15 +252,15 @@ fn cursors_of_services_and_admins(db: &Db) {
     refused(&mut client, "FETCH c");
     run(&mut client, &set(world.acme));
     assert_eq!(column::<String>(&mut client, "FETCH c", &[]), ["secret 1"]);
-    // An instance admin is one whichever tenant is current.
+    // An instance admin remains one, whichever tenant is current.
     let mut client = db.admin();
     run(&mut client, declare);
     run(&mut client, "SELECT tenant_set_current('other')");
     assert_eq!(column::<String>(&mut client, "FETCH c", &[]), ["secret 1"]);
 }
 
-/// Nothing is looked up in a transaction that has failed.
-fn cursors_in_transactions_that_fail(db: &Db) {
+/// A failed transaction permits no catalog lookups.
+fn cursors_in_failed_transactions(db: &Db) {
     let world = world(db);
     let mut client = db.as_user(world.member);
     run(&mut client, "DECLARE held CURSOR WITH HOLD FOR SELECT item FROM orders ORDER BY id");
@@ -273,8 +273,8 @@ fn cursors_in_transactions_that_fail(db: &Db) {
     assert_eq!(column::<String>(&mut client, "FETCH held", &[]), ["secret 1"]);
 }
 
-/// The server takes a cursor that failed for one whose transaction did.
-fn closing_another_ones_cursor_gives_no_lock_back(db: &Db) {
+/// PostgreSQL treats a failed cursor as one whose transaction failed.
+fn closing_another_users_cursor_releases_no_lock(db: &Db) {
     let world = world(db);
     let mut client = db.server();
     run(
@@ -284,7 +284,7 @@ fn closing_another_ones_cursor_gives_no_lock_back(db: &Db) {
                  OPEN c FOR UPDATE tenant_acme.notes SET body = body WHERE n = 1 RETURNING body; FETCH c INTO r; END $$;
              SET LOCAL fluxbase_tenant.user_id = '{}'; CLOSE mine",
             local(world.member),
-            world.stranger
+            world.outsider
         ),
     );
     let held =
@@ -309,14 +309,14 @@ fn opened_and_fetched_in_one_command(db: &Db) {
             )
         });
         let sleeps = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep')";
-        until("it sleeps", || one::<bool>(&mut db.superuser(), sleeps, &[]));
+        until("the session sleeps", || one::<bool>(&mut db.superuser(), sleeps, &[]));
         run(&mut db.admin(), &format!("SELECT tenant_remove_member('{}', '{}')", world.acme, world.member));
         expect_error(reading.join().unwrap(), "42501");
     });
 }
 
-/// By a function that runs as the owner: what it holds is the tenant's.
-fn opened_as_a_tenants_owner(db: &Db) {
+/// A function that runs as the owner role opens the cursor, so its rows are the tenant's.
+fn opened_as_the_owner_role(db: &Db) {
     let world = world(db);
     db.migrate(
         world.acme,
@@ -330,12 +330,12 @@ fn opened_as_a_tenants_owner(db: &Db) {
     );
     let mut client = db.connect_as(&role, "");
     run(&mut client, "SELECT tenant_acme.opened()");
-    refused(&mut client, &format!("{}; FETCH held", local(world.stranger)));
+    refused(&mut client, &format!("{}; FETCH held", local(world.outsider)));
     drop(client);
     run(&mut db.superuser(), &format!("DROP ROLE {role}"));
 }
 
-/// And fetched by the member who called, and the other way round.
+/// The function opens the cursor and its caller, a member, fetches from it. The reverse works too.
 fn handed_over_by_a_definer_function(db: &Db) {
     let world = world(db);
     db.migrate(
@@ -352,10 +352,11 @@ fn handed_over_by_a_definer_function(db: &Db) {
     run(&mut client, "COMMIT");
 }
 
-/// Roles that may say who the user is search it, but make nothing of what is there.
-fn objects_over_a_path_out_of_reach(db: &Db) {
+/// The path is searched for a role that may set the user, but the role cannot create objects that use what it finds
+/// there.
+fn objects_created_over_an_inaccessible_path(db: &Db) {
     let world = world(db);
-    let mut client = db.as_user(world.stranger);
+    let mut client = db.as_user(world.outsider);
     run(&mut client, "SET search_path = tenant_acme, public");
     for statement in [
         "CREATE TEMP VIEW v AS SELECT body FROM notes",

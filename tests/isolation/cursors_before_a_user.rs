@@ -1,13 +1,13 @@
-//! A cursor that is opened before a user is set gives that user's rows to nobody.
+//! A cursor that is opened before a user is set does not return that user's rows.
 
 use super::cursors::{local, world};
 use crate::cases;
 use crate::support::people::{one, run};
 use crate::support::{Db, expect_error};
 
-cases![opened_before_the_user_is_set, opened_before_on_a_cursor_of_the_user];
+cases![opened_before_the_user_is_set, opened_before_the_user_over_the_users_cursor];
 
-/// Policies are asked as rows are fetched: for whoever is set by then.
+/// Policies are evaluated when rows are fetched, for the user that is set then.
 fn opened_before_the_user_is_set(db: &Db) {
     let member = local(world(db).member);
     for query in [
@@ -23,18 +23,19 @@ fn opened_before_the_user_is_set(db: &Db) {
             expect_error(client.query("FETCH early", &[]), "42501");
             run(&mut client, "ROLLBACK");
         }
-        // Nor is it filled as the transaction of a user ends.
+        // The cursor is not filled at the end of the user's transaction either.
         let mut client = db.server();
         run(&mut client, &format!("BEGIN; DECLARE early CURSOR WITH HOLD FOR {query}; {member}"));
         expect_error(client.batch_execute("COMMIT"), "42501");
-        // Opened by the user it is the user's, and one on what is no tenant's is anybody's.
+        // A cursor that the user opens works, and so does a cursor that reads no tenant's data.
         run(&mut client, &format!("BEGIN; {member}; DECLARE late CURSOR FOR {query}; FETCH late; COMMIT"));
     }
     run(&mut db.server(), &format!("BEGIN; DECLARE plain CURSOR FOR SELECT 1; {member}; FETCH plain; COMMIT"));
 }
 
-/// As it is fetched it reads a cursor that the user has opened by then. Servers without libxml fail.
-fn opened_before_on_a_cursor_of_the_user(db: &Db) {
+/// When it is fetched from, the cursor reads another cursor, which the user has opened by then. The functions fail if
+/// PostgreSQL was built without libxml.
+fn opened_before_the_user_over_the_users_cursor(db: &Db) {
     let world = world(db);
     let has_xml = db.superuser().query("SELECT query_to_xml('SELECT 1', true, true, '')", &[]).is_ok();
     let inner = format!("{}; DECLARE inner_one CURSOR FOR SELECT item FROM orders", local(world.member));

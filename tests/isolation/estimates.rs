@@ -1,4 +1,4 @@
-//! The planner estimates queries on tables of tenants with the same statistics as on any other table.
+//! The planner estimates queries on tenants' tables with the same statistics as on any other table.
 
 use postgres::Client;
 
@@ -6,7 +6,7 @@ use crate::cases;
 use crate::support::people::{column, new_user, reached, run};
 use crate::support::{Db, expect_error};
 
-cases![those_without_a_policy, finer_policies_keep_their_secrets];
+cases![estimates_equal_those_without_a_policy, finer_policies_hide_statistics];
 
 const SKEWED: &str = "
     CREATE TABLE skewed (id int PRIMARY KEY, body text, more jsonb);
@@ -14,7 +14,8 @@ const SKEWED: &str = "
     FROM generate_series(1, 3000) n;
     CREATE VIEW skewed_seen AS SELECT * FROM skewed WHERE body LIKE 'rare%'";
 
-/// Operators that are not leakproof: behind a policy the planner would use no statistics for them, and guess.
+/// The operators are not leakproof. With a policy in the query, the planner would ignore their statistics and use
+/// defaults.
 const ESTIMATED: &[&str] = &[
     "SELECT * FROM {s}.skewed WHERE body LIKE 'rare%'",
     "SELECT * FROM {s}.skewed WHERE upper(body) = 'COMMON' AND body LIKE 'com%' AND id < 500",
@@ -31,9 +32,9 @@ const ESTIMATED: &[&str] = &[
     "MERGE INTO {s}.skewed t USING {s}.skewed s ON t.id = s.id AND s.body LIKE 'rare%' WHEN MATCHED THEN DELETE",
 ];
 
-/// With costs and numbers of rows, in custom and in generic plans. (Where the library is not preloaded, a session's first
-/// query loads it in the middle of being planned, and is planned with a policy.)
-fn those_without_a_policy(db: &Db) {
+/// Compares costs and row counts, in custom and generic plans. The library is preloaded: otherwise a session's first
+/// query loads it during planning and is planned with the policy.
+fn estimates_equal_those_without_a_policy(db: &Db) {
     db.configure("session_preload_libraries", "fluxbase_tenant");
     let user = new_user();
     db.add_migration("1", SKEWED);
@@ -56,8 +57,8 @@ fn those_without_a_policy(db: &Db) {
     }
 }
 
-/// What a tenant's own policies hide stays hidden from the planner's guesses.
-fn finer_policies_keep_their_secrets(db: &Db) {
+/// The planner's estimates do not reveal rows that a tenant's own policies hide.
+fn finer_policies_hide_statistics(db: &Db) {
     db.configure("session_preload_libraries", "fluxbase_tenant");
     let user = new_user();
     db.add_migration("1", SKEWED);

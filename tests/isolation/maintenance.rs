@@ -1,4 +1,5 @@
-//! Maintenance by superusers, and code that runs as a tenant's owner role: that is the tenant's, and reaches nobody else's.
+//! Maintenance by superusers, and code that runs as a tenant's owner role. Such code can access its own tenant and no
+//! other.
 
 use crate::cases;
 use crate::support::people::{new_user, one, run};
@@ -9,11 +10,11 @@ cases![
     indexes_and_materialized_views_that_call_the_tenants_functions,
     automatic_analyze,
     definer_functions_and_triggers,
-    another_tenants_objects,
+    owner_role_has_no_access_to_another_tenant,
     suspended_tenants,
-    strangers_code_behind_a_cascade,
-    settings_made_behind_a_cascade,
-    relations_of_owner_roles_elsewhere,
+    untrusted_code_inside_a_cascade,
+    settings_changed_inside_a_cascade,
+    owner_roles_create_no_relations_elsewhere,
     serial_columns_of_children,
 ];
 
@@ -70,7 +71,7 @@ fn automatic_analyze(db: &Db) {
     }
 }
 
-/// Whoever may call them reaches no more than the tenant by them.
+/// A caller of these functions can access only their tenant through them.
 fn definer_functions_and_triggers(db: &Db) {
     let scene = Scene::set(db);
     db.add_migration(
@@ -93,12 +94,12 @@ fn definer_functions_and_triggers(db: &Db) {
     assert_eq!(one::<i64>(&mut db.superuser(), "SELECT tenant_victim.logged()", &[]), 2);
     scene.refused_abroad_and_done_at_home("SELECT {}.logged()");
     expect_error(scene.owner().query("SELECT tenant_victim.peek()", &[]), "42501");
-    // Without an identity nobody calls them, by role or not.
+    // Without an identity the call is refused, whatever the role.
     expect_error(db.server().query("SELECT tenant_victim.logged()", &[]), "42501");
 }
 
-/// The owner role of one tenant is nothing to another.
-fn another_tenants_objects(db: &Db) {
+/// One tenant's owner role has no access to another tenant.
+fn owner_role_has_no_access_to_another_tenant(db: &Db) {
     let scene = Scene::set(db);
     let (own, other) = (Db::owner_role(scene.victim), Db::owner_role(scene.thief));
     let mut superuser = db.superuser();
@@ -108,7 +109,7 @@ fn another_tenants_objects(db: &Db) {
         assert_eq!(counted.map_or(0, |row| row.get::<_, i64>(0)), expected);
         run(&mut superuser, "RESET ROLE");
     }
-    // Whoever is set as user makes no difference to it.
+    // The current user makes no difference to the owner role.
     run(&mut superuser, &format!("SET fluxbase_tenant.user_id = '{}'; SET ROLE {own}", scene.crook));
     assert_eq!(one::<i64>(&mut superuser, "SELECT count(*) FROM tenant_victim.notes", &[]), 3);
     expect_error(superuser.query("SELECT count(*) FROM tenant_thief.notes", &[]), "42501");
@@ -124,8 +125,8 @@ fn suspended_tenants(db: &Db) {
     expect_error(db.as_user(user).query("SELECT count(*) FROM tenant_acme.emails", &[]), "42501");
 }
 
-/// A tenant's trigger sets them in the session of another tenant's user, who writes on.
-fn settings_made_behind_a_cascade(db: &Db) {
+/// A trigger of one tenant changes settings in the session of another tenant's user, who goes on writing.
+fn settings_changed_inside_a_cascade(db: &Db) {
     let scene = Scene::set(db);
     run(
         &mut db.superuser(),
@@ -155,8 +156,8 @@ fn settings_made_behind_a_cascade(db: &Db) {
     assert_eq!(one::<i64>(&mut db.superuser(), "SELECT count(*) FROM tenant_thief.ref", &[]), 0);
 }
 
-/// A cascade runs as the owner of the table that it comes to, with the search_path of whoever began it.
-fn strangers_code_behind_a_cascade(db: &Db) {
+/// A cascade runs as the owner of the referencing table, with the search_path of the session that began it.
+fn untrusted_code_inside_a_cascade(db: &Db) {
     let scene = Scene::set(db);
     run(
         &mut db.superuser(),
@@ -184,7 +185,7 @@ fn strangers_code_behind_a_cascade(db: &Db) {
     );
     expect_error(thief.batch_execute("DELETE FROM public.events WHERE id = 1"), "42501").message_has("log");
     assert_eq!(one::<i64>(&mut db.superuser(), "SELECT count(*) FROM lair.loot", &[]), 0);
-    // Nor does a rule that was put there by a superuser's word read more than the key is of.
+    // A rule that a superuser created reads no table besides the key's either.
     run(
         &mut db.superuser(),
         &format!(
@@ -196,7 +197,7 @@ fn strangers_code_behind_a_cascade(db: &Db) {
     expect_error(thief.batch_execute("DELETE FROM public.events WHERE id = 1"), "42501");
     assert_eq!(one::<i64>(&mut db.superuser(), "SELECT count(*) FROM lair.loot", &[]), 0);
     run(&mut db.superuser(), "DROP TABLE lair.back");
-    // A member's own cascade does all that it says.
+    // The cascade of a member's own DELETE runs in full.
     run(
         &mut scene.owner(),
         &format!(
@@ -208,8 +209,8 @@ fn strangers_code_behind_a_cascade(db: &Db) {
     assert_eq!(one::<i64>(&mut scene.owner(), "SELECT count(*) FROM tenant_victim.log", &[]), 1);
 }
 
-/// They would be code of the owner role's where others may write.
-fn relations_of_owner_roles_elsewhere(db: &Db) {
+/// Such relations would be code of the owner role in a schema where other roles can write.
+fn owner_roles_create_no_relations_elsewhere(db: &Db) {
     let scene = Scene::set(db);
     let owner = Db::owner_role(scene.victim);
     run(&mut db.superuser(), &format!("GRANT ALL ON SCHEMA lair TO {owner}"));
@@ -223,7 +224,7 @@ fn relations_of_owner_roles_elsewhere(db: &Db) {
     db.migrate(scene.victim, "CREATE TABLE mine (n int); CREATE VIEW seen AS TABLE mine");
 }
 
-/// ALTER TABLE of a parent gives its children the default, too.
+/// ALTER TABLE of a parent adds the default to its children as well.
 fn serial_columns_of_children(db: &Db) {
     db.add_migration(
         "1",

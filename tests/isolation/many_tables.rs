@@ -1,4 +1,4 @@
-//! A tenant with a thousand tables can be deleted, or the setting that is too small is named.
+//! Deleting a tenant with a thousand tables succeeds, or the error names the setting that is too small.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ cases![a_thousand_tables_are_deleted_or_the_setting_is_named];
 const TABLES: &str = "DO $$ BEGIN FOR n IN 1..1000 LOOP
     EXECUTE format('CREATE TABLE t%s (id int PRIMARY KEY)', n); END LOOP; END $$";
 
-/// PostgreSQL's own defaults, where a thousand tables are no matter; then the smallest lock table there can be.
+/// A thousand tables fit into PostgreSQL's default lock table. Then the test uses the smallest lock table possible.
 fn a_thousand_tables_are_deleted_or_the_setting_is_named(db: &Db) {
     let cluster: Arc<Cluster> = Cluster::start(db.install(), &["max_connections = 100"]);
     let db = Db::new(&cluster);
@@ -31,14 +31,14 @@ fn a_thousand_tables_are_deleted_or_the_setting_is_named(db: &Db) {
     for _ in 0..2 {
         let refusal = expect_error(admin.query("SELECT * FROM tenant_delete($1)", &[&large]), "53200");
         refusal.hint_has("max_locks_per_transaction");
-        // The error arrives before the locks are let go; the next answer comes after.
+        // The error arrives before the locks are released. The next result arrives after that.
         run(&mut admin, "SELECT 1");
     }
     assert_eq!(db.traces(large, "tenant_large"), 3);
     assert_eq!(tables(&db, "tenant_large"), 1000);
     assert_eq!(one::<Uuid>(&mut admin, "SELECT id FROM tenant_list()", &[]), large);
 
-    // Larger again, it goes.
+    // With the larger lock table the deletion succeeds.
     run(&mut db.superuser(), "ALTER SYSTEM RESET ALL");
     cluster.restart("fast");
     run(&mut db.admin(), &format!("SELECT tenant_delete('{large}')"));

@@ -1,4 +1,4 @@
-//! Queries of members: what they reach, what it costs.
+//! Queries on tenants' tables: which rows they return, and what the isolation costs.
 
 mod catalog_tables;
 mod cursors;
@@ -6,9 +6,9 @@ mod cursors_before_a_user;
 mod estimates;
 mod maintenance;
 mod many_tables;
-mod nothing_per_row;
-mod policies_at_birth;
-mod policies_stay;
+mod new_tables;
+mod no_cost_per_row;
+mod policies_kept;
 mod query_paths;
 mod self_audit;
 mod shared_table_access;
@@ -21,9 +21,9 @@ crate::files![
     estimates,
     maintenance,
     many_tables,
-    nothing_per_row,
-    policies_at_birth,
-    policies_stay,
+    new_tables,
+    no_cost_per_row,
+    policies_kept,
     query_paths,
     self_audit,
     shared_table_access,

@@ -1,4 +1,5 @@
-//! Plans outlive who they were made for, and queries run where nobody sees them: each is checked for whoever runs it.
+//! Plans are reused by callers they were not made for, and queries run inside functions, triggers and views. Each
+//! execution is checked for its caller.
 
 use postgres::Client;
 use uuid::Uuid;
@@ -9,23 +10,23 @@ use crate::support::tables::act_as;
 use crate::support::{Db, expect_error};
 
 cases![
-    prepared_statements_are_checked_for_who_runs_them,
-    generic_plans_are_checked_for_who_runs_them,
-    plans_of_superusers_do_not_serve_others,
+    prepared_statements_are_checked_for_their_caller,
+    generic_plans_are_checked_for_their_caller,
+    superusers_plans_give_no_access_to_others,
     statements_of_the_protocol_are_checked_again,
     plans_survive_changes_of_the_table,
     cursors_are_checked_at_every_fetch,
     held_cursors_are_checked_at_every_fetch,
     portals_of_the_protocol_are_checked_at_every_fetch,
-    identity_changed_inside_a_query_opens_nothing,
-    functions_query_as_their_caller,
-    definer_functions_of_a_tenant_serve_its_members,
+    identity_changed_inside_a_query_exposes_nothing,
+    functions_are_checked_for_their_caller,
+    definer_functions_of_a_tenant_work_for_its_members,
     plans_cached_in_functions_are_checked,
-    triggers_query_within_the_tenant,
+    triggers_read_their_own_tenant,
     superusers_and_bypassrls_roles_read_all,
-    views_of_superusers_are_open,
-    views_of_ordinary_roles_ask_the_identity,
-    rules_reach_no_further,
+    views_of_superusers_read_everything,
+    views_of_ordinary_roles_check_the_identity,
+    rules_give_no_further_access,
 ];
 
 struct World {
@@ -51,8 +52,8 @@ fn refused(client: &mut Client, sql: &str) {
     expect_error(client.batch_execute(sql), "42501").hint_has("reach");
 }
 
-/// The same prepared statements, by turns for those who may and those who may not.
-fn by_turns(db: &Db, world: &World, settings: &str) {
+/// Runs the same prepared statements alternately for callers with and without access.
+fn alternate_callers(db: &Db, world: &World, settings: &str) {
     let mut client = db.as_user(world.member);
     run(&mut client, settings);
     run(
@@ -81,15 +82,15 @@ fn by_turns(db: &Db, world: &World, settings: &str) {
     }
 }
 
-fn prepared_statements_are_checked_for_who_runs_them(db: &Db) {
-    by_turns(db, &world(db), "SET plan_cache_mode = auto");
+fn prepared_statements_are_checked_for_their_caller(db: &Db) {
+    alternate_callers(db, &world(db), "SET plan_cache_mode = auto");
 }
 
-fn generic_plans_are_checked_for_who_runs_them(db: &Db) {
-    by_turns(db, &world(db), "SET plan_cache_mode = force_generic_plan");
+fn generic_plans_are_checked_for_their_caller(db: &Db) {
+    alternate_callers(db, &world(db), "SET plan_cache_mode = force_generic_plan");
 }
 
-fn plans_of_superusers_do_not_serve_others(db: &Db) {
+fn superusers_plans_give_no_access_to_others(db: &Db) {
     let world = world(db);
     run(&mut db.superuser(), "CREATE ROLE seer BYPASSRLS IN ROLE fluxbase_tenant_user");
     for powerful in ["postgres", "seer"] {
@@ -155,7 +156,7 @@ fn cursors_are_checked_at_every_fetch(db: &Db) {
             refused(&mut client, fetch);
             run(&mut client, "ROLLBACK");
         }
-        assert_eq!(reached(&mut client, "tenant_acme.notes"), 2, "the identity is back");
+        assert_eq!(reached(&mut client, "tenant_acme.notes"), 2, "the identity is restored");
     }
 }
 
@@ -192,8 +193,8 @@ fn portals_of_the_protocol_are_checked_at_every_fetch(db: &Db) {
     expect_error(transaction.query_portal(&portal, 1), "42501");
 }
 
-/// A query that turns its own session into somebody else reads nothing of theirs that it could not before.
-fn identity_changed_inside_a_query_opens_nothing(db: &Db) {
+/// A query that changes the session's user cannot read anything that it could not read before.
+fn identity_changed_inside_a_query_exposes_nothing(db: &Db) {
     let world = world(db);
     let mut client = db.as_user(world.neighbour);
     refused(
@@ -207,7 +208,7 @@ fn identity_changed_inside_a_query_opens_nothing(db: &Db) {
     assert_eq!(reached(&mut client, "tenant_acme.notes"), 0);
 }
 
-fn functions_query_as_their_caller(db: &Db) {
+fn functions_are_checked_for_their_caller(db: &Db) {
     let world = world(db);
     run(
         &mut db.superuser(),
@@ -237,7 +238,7 @@ fn functions_query_as_their_caller(db: &Db) {
     assert_eq!(reached(&mut db.as_user(world.neighbour), "in_set()"), 0);
 }
 
-fn definer_functions_of_a_tenant_serve_its_members(db: &Db) {
+fn definer_functions_of_a_tenant_work_for_its_members(db: &Db) {
     let world = world(db);
     db.migrate(
         world.acme,
@@ -276,7 +277,7 @@ fn plans_cached_in_functions_are_checked(db: &Db) {
     }
 }
 
-fn triggers_query_within_the_tenant(db: &Db) {
+fn triggers_read_their_own_tenant(db: &Db) {
     let world = world(db);
     db.migrate(
         world.acme,
@@ -293,7 +294,7 @@ fn triggers_query_within_the_tenant(db: &Db) {
     assert_eq!(reached(&mut member, "tenant_acme.log"), 2);
 }
 
-/// As on every table with row-level security, whatever identity they set.
+/// As on every table with row-level security, whatever identity is set.
 fn superusers_and_bypassrls_roles_read_all(db: &Db) {
     let world = world(db);
     run(&mut db.superuser(), "CREATE ROLE all_seeing LOGIN BYPASSRLS IN ROLE fluxbase_tenant_user");
@@ -311,7 +312,7 @@ fn superusers_and_bypassrls_roles_read_all(db: &Db) {
     run(&mut db.superuser(), "DROP OWNED BY all_seeing; DROP ROLE all_seeing");
 }
 
-fn views_of_superusers_are_open(db: &Db) {
+fn views_of_superusers_read_everything(db: &Db) {
     let world = world(db);
     db.migrate(world.acme, "CREATE TABLE split (n int) PARTITION BY LIST (n); CREATE TABLE part PARTITION OF split DEFAULT; INSERT INTO split VALUES (1)");
     run(
@@ -333,7 +334,7 @@ fn refused_or_denied(client: &mut Client, sql: &str) {
     expect_error(client.query(sql, &[]), "42501");
 }
 
-fn views_of_ordinary_roles_ask_the_identity(db: &Db) {
+fn views_of_ordinary_roles_check_the_identity(db: &Db) {
     let world = world(db);
     let role = format!("reporter_{}", db.name());
     run(
@@ -351,7 +352,7 @@ fn views_of_ordinary_roles_ask_the_identity(db: &Db) {
     run(&mut db.superuser(), &format!("DROP VIEW report; DROP ROLE {role}"));
 }
 
-fn rules_reach_no_further(db: &Db) {
+fn rules_give_no_further_access(db: &Db) {
     let world = world(db);
     db.migrate(
         world.acme,

@@ -1,4 +1,4 @@
-//! tenant_check() finds nothing on a sound installation, and everything that is planted; what it says to do helps.
+//! tenant_check() reports nothing on a sound installation, reports every planted defect, and prints fixes that work.
 
 use crate::cases;
 use crate::support::audit::{SHARED, Soil, TABLES, assert_none, cluster_alone, findings};
@@ -8,28 +8,28 @@ use crate::support::{Db, expect_refusal};
 
 cases![
     sound_installation_has_no_findings,
-    instance_admins_alone_may_ask,
+    only_instance_admins_may_call_it,
     tenants_without_schema_or_owner,
-    owner_roles_with_too_much,
+    owner_roles_with_excess_rights,
     tables_that_lost_their_protection,
     relations_that_policies_do_not_cover,
-    things_of_tenants_in_other_hands,
+    tenants_objects_owned_by_other_roles,
     shared_tables_that_lost_their_protection,
-    views_around_the_policies,
-    roles_of_applications,
+    views_that_bypass_the_policies,
+    application_roles_that_bypass_policies,
     grants_to_everybody,
-    identity_that_anyone_may_claim,
-    extension_out_of_order,
+    identity_settings_that_anyone_can_set,
+    changed_triggers_and_catalog_tables,
     library_not_preloaded,
-    what_nobody_needs_any_more,
+    leftover_schemas_and_roles,
 ];
 
 fn sound_installation_has_no_findings(db: &Db) {
     let cluster = cluster_alone(db);
     let (db, second) = (Db::new(&cluster), Db::new(&cluster));
-    assert_none(&db, "nothing but the extension");
+    assert_none(&db, "only the extension");
     let other = second.new_tenant("elsewhere", new_user());
-    assert_none(&db, "owner roles of another database are not ours to judge");
+    assert_none(&db, "owner roles of another database are ignored");
     let acme = db.new_tenant("acme", new_user());
     db.migrate(acme, TABLES);
     db.migrate(
@@ -52,7 +52,7 @@ fn sound_installation_has_no_findings(db: &Db) {
     assert_none(&db, "deleted");
 }
 
-fn instance_admins_alone_may_ask(db: &Db) {
+fn only_instance_admins_may_call_it(db: &Db) {
     let (user, boss) = (new_user(), new_user());
     let acme = db.new_tenant("acme", user);
     run(&mut db.admin(), &format!("SELECT tenant_grant_instance_admin('{boss}')"));
@@ -94,7 +94,7 @@ fn tenants_without_schema_or_owner(db: &Db) {
     );
 }
 
-fn owner_roles_with_too_much(db: &Db) {
+fn owner_roles_with_excess_rights(db: &Db) {
     let mut soil = Soil::new(db);
     let too_much = [("error", "role {o}", "owner role of a tenant has attributes beyond an owner's")];
     for attribute in ["LOGIN", "SUPERUSER", "BYPASSRLS", "CREATEDB", "CREATEROLE", "REPLICATION"] {
@@ -134,13 +134,13 @@ fn tables_that_lost_their_protection(db: &Db) {
     }
 }
 
-const UNHEARD: &str = "ALTER EVENT TRIGGER fluxbase_tenant_after_command DISABLE; ";
-const HEARD: &str = "; ALTER EVENT TRIGGER fluxbase_tenant_after_command ENABLE ALWAYS";
+const DISABLE_TRIGGER: &str = "ALTER EVENT TRIGGER fluxbase_tenant_after_command DISABLE; ";
+const ENABLE_TRIGGER: &str = "; ALTER EVENT TRIGGER fluxbase_tenant_after_command ENABLE ALWAYS";
 
 fn relations_that_policies_do_not_cover(db: &Db) {
     let mut soil = Soil::new(db);
     soil.mended(
-        &format!("{UNHEARD} ALTER VIEW tenant_acme.seen RESET (security_invoker) {HEARD}"),
+        &format!("{DISABLE_TRIGGER} ALTER VIEW tenant_acme.seen RESET (security_invoker) {ENABLE_TRIGGER}"),
         &[("error", "view tenant_acme.seen", "is not security_invoker")],
     );
     let granted = "is granted to fluxbase_tenant_user, who may read its statistics";
@@ -180,7 +180,7 @@ fn relations_that_policies_do_not_cover(db: &Db) {
     }
 }
 
-fn things_of_tenants_in_other_hands(db: &Db) {
+fn tenants_objects_owned_by_other_roles(db: &Db) {
     let mut soil = Soil::new(db);
     soil.mended(
         "ALTER TABLE tenant_acme.notes OWNER TO postgres",
@@ -232,7 +232,7 @@ fn shared_tables_that_lost_their_protection(db: &Db) {
     }
     soil.mended("ALTER TABLE part NO FORCE ROW LEVEL SECURITY", &[("error", "table public.part", lost)]);
     soil.mended(
-        &format!("{UNHEARD} CREATE TABLE bare PARTITION OF split FOR VALUES IN (2) {HEARD}"),
+        &format!("{DISABLE_TRIGGER} CREATE TABLE bare PARTITION OF split FOR VALUES IN (2) {ENABLE_TRIGGER}"),
         &[("error", "table public.bare", "partition of a shared table without the policy tenant_isolation")],
     );
     soil.advised(
@@ -246,7 +246,7 @@ fn shared_tables_that_lost_their_protection(db: &Db) {
     );
 }
 
-fn views_around_the_policies(db: &Db) {
+fn views_that_bypass_the_policies(db: &Db) {
     let mut soil = Soil::new(db);
     let reads = |what: &str| format!("reads {what} with the rights of postgres, who bypasses row-level security");
     soil.mended(
@@ -272,7 +272,7 @@ fn views_around_the_policies(db: &Db) {
     );
 }
 
-fn roles_of_applications(db: &Db) {
+fn application_roles_that_bypass_policies(db: &Db) {
     let mut soil = Soil::in_cluster(&cluster_alone(db));
     for (seed, problem) in [
         ("ALTER ROLE app_server BYPASSRLS", "is used by applications and has BYPASSRLS"),
@@ -302,7 +302,7 @@ fn grants_to_everybody(db: &Db) {
     }
 }
 
-fn identity_that_anyone_may_claim(db: &Db) {
+fn identity_settings_that_anyone_can_set(db: &Db) {
     let mut soil = Soil::in_cluster(&cluster_alone(db));
     for (setting, purpose) in [("user_id_setting", "current user"), ("tenant_id_setting", "current tenant")] {
         let problem = format!(
@@ -326,7 +326,7 @@ fn identity_that_anyone_may_claim(db: &Db) {
     }
 }
 
-fn extension_out_of_order(db: &Db) {
+fn changed_triggers_and_catalog_tables(db: &Db) {
     let mut soil = Soil::new(db);
     let not_always = "is not enabled under every session_replication_role";
     for trigger in ["before_command", "after_command", "after_drop", "after_any_command"]
@@ -380,7 +380,7 @@ fn library_not_preloaded(db: &Db) {
     assert_eq!(found.len(), 2);
 }
 
-fn what_nobody_needs_any_more(db: &Db) {
+fn leftover_schemas_and_roles(db: &Db) {
     let mut soil = Soil::in_cluster(&cluster_alone(db));
     soil.mended(
         "DELETE FROM fluxbase_tenant.tenants WHERE id = '{t}'; DELETE FROM fluxbase_tenant.members;

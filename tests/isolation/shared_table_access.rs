@@ -1,4 +1,5 @@
-//! Rows of shared tables are within reach of the members of their tenant alone, whatever the command, and found by index.
+//! Only members of a row's tenant can access the row in a shared table, with any command. Queries use the index on the
+//! tenant column.
 
 use postgres::Client;
 use uuid::Uuid;
@@ -9,18 +10,18 @@ use crate::support::tables::{act_as, plan};
 use crate::support::{Db, expect_error};
 
 cases![
-    everybody_reads_what_is_theirs,
-    rows_of_others_are_not_written,
-    rows_do_not_change_hands,
+    callers_read_rows_of_their_tenants,
+    other_tenants_rows_cannot_be_written,
+    rows_cannot_be_moved_to_another_tenant,
     default_is_the_current_tenant,
-    a_user_of_several_tenants_says_which,
-    changes_of_membership_are_seen,
+    user_of_several_tenants_names_the_tenant,
+    membership_changes_take_effect,
     plans_follow_the_identity,
-    views_functions_and_copies_follow,
-    partitions_follow,
+    views_functions_and_copies_are_filtered,
+    partitions_are_filtered,
     foreign_keys_between_shared_tables,
-    deleting_a_tenant_takes_its_rows,
-    suspended_tenants_rows_are_closed,
+    deleting_a_tenant_deletes_its_rows,
+    suspended_tenants_rows_are_hidden,
     three_tenants_among_ten_thousand_are_found_by_index,
 ];
 
@@ -32,7 +33,7 @@ struct World {
     both: Uuid,
 }
 
-/// Jobs 1 and 2 are acme's, 3 is the other's.
+/// Jobs 1 and 2 belong to acme, job 3 to the other tenant.
 fn world(db: &Db) -> World {
     let (ann, bob, both) = (new_user(), new_user(), new_user());
     let (acme, other) = (db.new_tenant("acme", ann), db.new_tenant("other", bob));
@@ -60,7 +61,7 @@ fn with_tenant(mut client: Client, tenant: Uuid) -> Client {
     client
 }
 
-fn everybody_reads_what_is_theirs(db: &Db) {
+fn callers_read_rows_of_their_tenants(db: &Db) {
     let World { acme, other, ann, bob, both } = world(db);
     let boss = new_user();
     run(&mut db.admin(), &format!("SELECT tenant_grant_instance_admin('{boss}')"));
@@ -71,15 +72,15 @@ fn everybody_reads_what_is_theirs(db: &Db) {
         ("a member of both", db.as_user(both), &[1, 2, 3]),
         ("narrowed", with_tenant(db.as_user(both), acme), &[1, 2]),
         ("narrowed to the other", with_tenant(db.as_user(both), other), &[3]),
-        ("narrowed to what is not theirs", with_tenant(db.as_user(ann), other), empty),
+        ("narrowed to an inaccessible tenant", with_tenant(db.as_user(ann), other), empty),
         ("service context", db.as_service(acme), &[1, 2]),
         ("service context of no tenant", db.as_service(new_user()), empty),
         ("an instance admin", db.as_user(boss), &[1, 2, 3]),
         ("an instance admin, narrowed", with_tenant(db.as_user(boss), other), &[3]),
         ("the admin role", db.admin(), &[1, 2, 3]),
         ("a superuser", db.superuser(), &[1, 2, 3]),
-        ("a stranger", db.as_user(new_user()), empty),
-        ("nobody", db.server(), empty),
+        ("an outsider", db.as_user(new_user()), empty),
+        ("an anonymous caller", db.server(), empty),
         ("an untrusted role", db.user_role(), empty),
     ];
     for (who, mut client, rows) in expected {
@@ -90,7 +91,7 @@ fn everybody_reads_what_is_theirs(db: &Db) {
     expect_error(db.outsider().query("SELECT * FROM jobs", &[]), "42501");
 }
 
-fn rows_of_others_are_not_written(db: &Db) {
+fn other_tenants_rows_cannot_be_written(db: &Db) {
     let World { acme, other, ann, .. } = world(db);
     let mut client = db.as_user(ann);
     let give = format!("INSERT INTO jobs VALUES (9, 'mine', '{other}')");
@@ -118,12 +119,12 @@ fn rows_of_others_are_not_written(db: &Db) {
     assert_eq!(left, ["c"]);
 }
 
-fn rows_do_not_change_hands(db: &Db) {
+fn rows_cannot_be_moved_to_another_tenant(db: &Db) {
     let World { other, ann, both, acme, .. } = world(db);
     let hand_over = format!("UPDATE jobs SET tenant_id = '{other}' WHERE id = 1");
     expect_error(db.as_user(ann).batch_execute(&hand_over), "42501");
     expect_error(with_tenant(db.as_user(both), acme).batch_execute(&hand_over), "42501");
-    assert_eq!(db.as_user(both).execute(&hand_over, &[]).unwrap(), 1, "who may write both may move it");
+    assert_eq!(db.as_user(both).execute(&hand_over, &[]).unwrap(), 1, "a member of both tenants can move the row");
 }
 
 fn default_is_the_current_tenant(db: &Db) {
@@ -143,7 +144,7 @@ fn default_is_the_current_tenant(db: &Db) {
     expect_error(db.server().batch_execute("INSERT INTO jobs (id) VALUES (77)"), "42501");
 }
 
-fn a_user_of_several_tenants_says_which(db: &Db) {
+fn user_of_several_tenants_names_the_tenant(db: &Db) {
     let World { acme, other, both, .. } = world(db);
     let mut client = db.as_user(both);
     for (id, tenant) in [(10, acme), (11, other)] {
@@ -153,7 +154,7 @@ fn a_user_of_several_tenants_says_which(db: &Db) {
     assert_eq!(counted, [2, 3], "a report over both");
 }
 
-fn changes_of_membership_are_seen(db: &Db) {
+fn membership_changes_take_effect(db: &Db) {
     let World { acme, both, .. } = world(db);
     let mut client = db.as_user(both);
     run(&mut client, "SET plan_cache_mode = force_generic_plan; PREPARE q AS SELECT id FROM jobs ORDER BY id; BEGIN");
@@ -181,7 +182,7 @@ fn plans_follow_the_identity(db: &Db) {
     }
 }
 
-fn views_functions_and_copies_follow(db: &Db) {
+fn views_functions_and_copies_are_filtered(db: &Db) {
     use std::io::Read;
     let World { ann, bob, .. } = world(db);
     run(
@@ -206,7 +207,7 @@ fn views_functions_and_copies_follow(db: &Db) {
     }
 }
 
-fn partitions_follow(db: &Db) {
+fn partitions_are_filtered(db: &Db) {
     let World { acme, other, ann, bob, .. } = world(db);
     run(
         &mut db.superuser(),
@@ -246,7 +247,7 @@ fn foreign_keys_between_shared_tables(db: &Db) {
     assert_eq!(column::<i32>(&mut db.superuser(), "SELECT id FROM parts", &[]), [3], "cascaded");
 }
 
-fn deleting_a_tenant_takes_its_rows(db: &Db) {
+fn deleting_a_tenant_deletes_its_rows(db: &Db) {
     let World { acme, other, both, .. } = world(db);
     run(&mut db.admin(), &format!("SELECT tenant_soft_delete('{acme}')"));
     assert_eq!(ids(&mut db.as_user(both)), [3]);
@@ -257,7 +258,7 @@ fn deleting_a_tenant_takes_its_rows(db: &Db) {
     assert_eq!(left, [other]);
 }
 
-fn suspended_tenants_rows_are_closed(db: &Db) {
+fn suspended_tenants_rows_are_hidden(db: &Db) {
     let World { acme, ann, both, .. } = world(db);
     run(&mut db.admin(), &format!("SELECT tenant_suspend('{acme}')"));
     assert_eq!(ids(&mut db.as_user(ann)), [0; 0]);
@@ -266,7 +267,7 @@ fn suspended_tenants_rows_are_closed(db: &Db) {
     assert_eq!(ids(&mut db.admin()), [1, 2, 3]);
 }
 
-/// The tenants are rows and nothing more, for a schema each would take long.
+/// The tenants are only catalog rows. Creating a schema for each would take long.
 const TEN_THOUSAND: &str = "
     INSERT INTO fluxbase_tenant.tenants (id, slug, name, schema_name)
     SELECT ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid, 't' || n, 'T', 't' || n FROM generate_series(1, 10000) n;

@@ -1,4 +1,5 @@
-//! tenant_protect() makes any table one whose every row belongs to a tenant, and tenant_unprotect() takes it back.
+//! tenant_protect() turns any table into a shared table, in which every row belongs to a tenant. tenant_unprotect()
+//! undoes it.
 
 use postgres::Client;
 use uuid::Uuid;
@@ -10,20 +11,20 @@ use crate::support::{Db, expect_error, expect_refusal};
 cases![
     fresh_table_gets_everything,
     a_second_call_does_nothing,
-    what_is_missing_is_put_back,
+    missing_parts_are_restored,
     rows_without_a_tenant_are_counted,
     existing_rows_are_given_to_a_tenant,
     nulls_in_an_existing_column_are_filled,
     triggers_run_as_the_tables_owner,
     column_of_another_type_is_refused,
-    names_are_taken_as_they_are,
-    partitions_there_and_to_come,
-    partition_columns_of_another_order,
-    only_an_instance_admin_who_owns_it_may,
-    what_is_no_table_is_refused,
-    tables_of_tenants_are_refused,
-    own_policies_are_kept,
-    unprotect_gives_all_back,
+    names_are_quoted,
+    existing_and_later_partitions,
+    partitions_with_another_column_order,
+    requires_an_instance_admin_who_owns_the_table,
+    relations_that_are_not_tables_are_refused,
+    tables_in_tenant_schemas_are_refused,
+    existing_policies_are_kept,
+    unprotect_removes_everything_but_the_data,
     bad_arguments,
 ];
 
@@ -33,8 +34,8 @@ fn protect(client: &mut Client, table: &str) -> Vec<String> {
     column(client, PROTECT, &[&table])
 }
 
-/// A role that owns tables in schema public and is an instance admin, and its session. Roles are the cluster's, so it is
-/// named after the database.
+/// Returns a session of a role that owns tables in schema public and is an instance admin. The role is named after the
+/// database, because roles are shared by the cluster.
 fn owner(db: &Db) -> Client {
     let role = format!("table_owner_{}", db.name());
     run(
@@ -44,7 +45,7 @@ fn owner(db: &Db) -> Client {
     db.connect_as(&role, "")
 }
 
-/// What a table has of what `tenant_protect` gives.
+/// Reports which parts of what `tenant_protect` adds a table has.
 fn has(db: &Db, table: &str, tenant_column: &str) -> [bool; 6] {
     let row = db.superuser().query_one(
         "SELECT c.relrowsecurity AND c.relforcerowsecurity,
@@ -96,7 +97,7 @@ fn a_second_call_does_nothing(db: &Db) {
     }
 }
 
-fn what_is_missing_is_put_back(db: &Db) {
+fn missing_parts_are_restored(db: &Db) {
     let mut client = owner(db);
     run(&mut client, "CREATE TABLE public.jobs (id int)");
     protect(&mut client, "jobs");
@@ -123,7 +124,7 @@ fn rows_without_a_tenant_are_counted(db: &Db) {
     run(&mut client, "ALTER TABLE jobs ADD COLUMN tenant_id uuid");
     expect_refusal(client.query(PROTECT, &[&"jobs"]), "conflict").message("7 rows have no tenant");
     let touched: bool = one(&mut client, "SELECT relrowsecurity FROM pg_class WHERE oid = 'jobs'::regclass", &[]);
-    assert!(!touched, "all or nothing");
+    assert!(!touched, "a failed call changes nothing");
     run(&mut client, "DELETE FROM jobs");
     assert_eq!(protect(&mut client, "jobs").len(), 5);
 }
@@ -143,21 +144,21 @@ fn existing_rows_are_given_to_a_tenant(db: &Db) {
     assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM jobs WHERE tenant_id = $1", &[&acme]), 7);
 }
 
-const HALF_FILLED: &str = "
+const PARTLY_FILLED: &str = "
     CREATE TABLE public.jobs (n int, tenant_id uuid);
     CREATE TABLE public.seen (who text, fluent text)";
 
 fn nulls_in_an_existing_column_are_filled(db: &Db) {
     let (acme, other) = (db.new_tenant("acme", new_user()), db.new_tenant("other", new_user()));
     let mut superuser = db.superuser();
-    run(&mut superuser, HALF_FILLED);
+    run(&mut superuser, PARTLY_FILLED);
     run(&mut superuser, &format!("INSERT INTO jobs VALUES (1, NULL), (2, '{acme}'), (3, NULL), (4, NULL)"));
     expect_refusal(superuser.query(PROTECT, &[&"jobs"]), "conflict").message("3 rows have no tenant");
     let steps: Vec<String> =
         column(&mut superuser, "SELECT done FROM tenant_protect('jobs', existing_rows => $1)", &[&other]);
     assert_eq!(steps[..2], ["existing rows given to the tenant", "set not null"]);
     let given: Vec<i32> = column(&mut superuser, "SELECT n FROM jobs WHERE tenant_id = $1 ORDER BY n", &[&other]);
-    assert_eq!(given, [1, 3, 4], "and the row that had a tenant kept it");
+    assert_eq!(given, [1, 3, 4], "the row with a tenant keeps it");
     assert_eq!(has(db, "jobs", "tenant_id"), [true; 6]);
     let unknown = new_user();
     run(&mut superuser, &format!("CREATE TABLE dangling AS SELECT '{unknown}'::uuid AS tenant_id"));
@@ -169,7 +170,7 @@ fn triggers_run_as_the_tables_owner(db: &Db) {
     let acme = db.new_tenant("acme", new_user());
     let mut client = owner(db);
     let role: String = one(&mut client, "SELECT current_user::text", &[]);
-    run(&mut client, HALF_FILLED);
+    run(&mut client, PARTLY_FILLED);
     run(
         &mut client,
         "INSERT INTO jobs VALUES (1, NULL);
@@ -194,13 +195,13 @@ fn column_of_another_type_is_refused(db: &Db) {
         expect_refusal(refused, "invalid_argument").message_has("is not of type uuid");
     }
     run(&mut client, "ALTER TABLE jobs DROP COLUMN account; SELECT tenant_protect('jobs', 'account')");
-    assert_eq!(has(db, "jobs", "account"), [true; 6], "a dropped column is none");
+    assert_eq!(has(db, "jobs", "account"), [true; 6], "dropped columns are ignored");
     for reserved in ["ctid", "tableoid", "xmin"] {
         assert!(client.query("SELECT * FROM tenant_protect('jobs', $1::text::name)", &[&reserved]).is_err());
     }
 }
 
-fn names_are_taken_as_they_are(db: &Db) {
+fn names_are_quoted(db: &Db) {
     let acme = db.new_tenant("acme", new_user());
     let mut client = owner(db);
     for (number, name) in
@@ -225,7 +226,7 @@ const SPLIT: &str = "
     CREATE TABLE public.high PARTITION OF split FOR VALUES FROM (10) TO (30) PARTITION BY LIST (n);
     CREATE TABLE public.deep PARTITION OF high DEFAULT";
 
-fn partitions_there_and_to_come(db: &Db) {
+fn existing_and_later_partitions(db: &Db) {
     let mut client = owner(db);
     run(&mut client, SPLIT);
     protect(&mut client, "split");
@@ -248,10 +249,10 @@ fn partitions_there_and_to_come(db: &Db) {
     }
     assert_eq!(protect(&mut client, "split"), [""; 0]);
     run(&mut client, "ALTER TABLE split DETACH PARTITION low");
-    assert!(has(db, "low", "tenant_id")[..2] == [true, true], "what leaves stays protected");
+    assert!(has(db, "low", "tenant_id")[..2] == [true, true], "a detached partition stays protected");
 }
 
-fn partition_columns_of_another_order(db: &Db) {
+fn partitions_with_another_column_order(db: &Db) {
     let (ann, bob) = (new_user(), new_user());
     let (acme, other) = (db.new_tenant("acme", ann), db.new_tenant("other", bob));
     let mut client = owner(db);
@@ -275,8 +276,8 @@ fn partition_columns_of_another_order(db: &Db) {
     }
 }
 
-/// What becomes of the rows of every tenant is for the instance to say, and DDL for the owner.
-fn only_an_instance_admin_who_owns_it_may(db: &Db) {
+/// Only an instance admin decides about rows of all tenants, and only the owner may change the table.
+fn requires_an_instance_admin_who_owns_the_table(db: &Db) {
     let mut client = owner(db);
     let user = new_user();
     run(&mut client, "CREATE TABLE public.jobs (n int); GRANT ALL ON jobs TO PUBLIC");
@@ -311,7 +312,7 @@ fn only_an_instance_admin_who_owns_it_may(db: &Db) {
     assert_eq!(protect(&mut client, "jobs").len(), 5);
 }
 
-fn what_is_no_table_is_refused(db: &Db) {
+fn relations_that_are_not_tables_are_refused(db: &Db) {
     let mut client = db.superuser();
     run(
         &mut client,
@@ -329,7 +330,7 @@ fn what_is_no_table_is_refused(db: &Db) {
     expect_refusal(client.query("SELECT * FROM tenant_protect(999999999::oid)", &[]), "invalid_argument");
 }
 
-fn tables_of_tenants_are_refused(db: &Db) {
+fn tables_in_tenant_schemas_are_refused(db: &Db) {
     let acme = db.new_tenant("acme", new_user());
     db.migrate(acme, "CREATE TABLE jobs (n int)");
     for call in ["tenant_protect('tenant_acme.jobs')", "tenant_unprotect('tenant_acme.jobs')"] {
@@ -339,7 +340,7 @@ fn tables_of_tenants_are_refused(db: &Db) {
     db.assert_tables_are_protected(acme);
 }
 
-fn own_policies_are_kept(db: &Db) {
+fn existing_policies_are_kept(db: &Db) {
     let mut client = owner(db);
     run(
         &mut client,
@@ -354,7 +355,7 @@ fn own_policies_are_kept(db: &Db) {
     assert!(one::<bool>(&mut client, "SELECT relrowsecurity FROM pg_class WHERE oid = 'jobs'::regclass", &[]));
 }
 
-fn unprotect_gives_all_back(db: &Db) {
+fn unprotect_removes_everything_but_the_data(db: &Db) {
     let acme: Uuid = db.new_tenant("acme", new_user());
     let mut client = owner(db);
     run(&mut client, SPLIT);
@@ -366,12 +367,16 @@ fn unprotect_gives_all_back(db: &Db) {
             &mut as_owner,
             &format!("SET fluxbase_tenant.user_id = '{}'; SET ROLE table_owner_{}", new_user(), db.name()),
         );
-        assert_eq!(one::<i64>(&mut as_owner, &format!("SELECT count(*) FROM {table}"), &[]), 0, "owners are held too");
+        assert_eq!(
+            one::<i64>(&mut as_owner, &format!("SELECT count(*) FROM {table}"), &[]),
+            0,
+            "policies apply to the owner too"
+        );
         assert!(client.query("SELECT * FROM tenant_unprotect($1::text::regclass)", &[&table]).unwrap().len() >= 2);
         assert_eq!(one::<i64>(&mut client, &format!("SELECT count(*) FROM {table}"), &[]), 1);
         let [secured, policies, column, default, listed, index] = has(db, table, "tenant_id");
         assert_eq!([secured, policies, default, listed], [false; 4], "{table}");
-        assert_eq!([column, index], [true; 2], "{table}: the data stays");
+        assert_eq!([column, index], [true; 2], "{table}: the data remains");
         assert!(client.query("SELECT * FROM tenant_unprotect($1::text::regclass)", &[&table]).unwrap().is_empty());
     }
     let left: i64 = one(
@@ -380,7 +385,7 @@ fn unprotect_gives_all_back(db: &Db) {
          AND (relrowsecurity OR relforcerowsecurity OR EXISTS (SELECT FROM pg_policy WHERE polrelid = c.oid))",
         &[],
     );
-    assert_eq!(left, 0, "partitions too");
+    assert_eq!(left, 0, "partitions are unprotected too");
     let done = ["default set to the current tenant", "policies added", "listed among the shared tables"];
     assert_eq!(protect(&mut client, "jobs"), done);
 }

@@ -1,5 +1,5 @@
-//! Every table that comes to be in a tenant schema, by whatever statement and whichever role, is protected when its
-//! statement ends.
+//! Every table that is created in a tenant schema, by any statement and any role, is protected at the end of its
+//! statement.
 
 use uuid::Uuid;
 
@@ -11,23 +11,23 @@ cases![
     tables_of_a_migration,
     tables_of_a_superuser,
     tables_of_the_first_migrations,
-    tables_made_while_a_plan_is_explained,
+    tables_created_by_explain_analyze,
     tables_moved_in,
     tables_without_rights_to_the_catalog,
     tables_elsewhere_are_left_alone,
     foreign_tables_need_the_library_preloaded,
-    foreign_tables_are_within_reach_of_members_alone,
+    only_members_can_access_foreign_tables,
     materialized_views_need_the_library_preloaded,
-    materialized_views_are_within_reach_of_members_alone,
-    views_ask_who_reads,
-    serial_columns_work_for_members_alone,
-    identity_columns_work_for_members_alone,
+    only_members_can_access_materialized_views,
+    views_check_their_reader,
+    serial_columns_work_only_for_members,
+    identity_columns_work_only_for_members,
     finer_policies_may_replace_tenant_access,
     restrictive_policies_may_be_added,
 ];
 
-/// Every way to a table, each in a statement of its own.
-const WAYS: &[&str] = &[
+/// Every method to create a table, each in its own statement.
+const STATEMENTS: &[&str] = &[
     "CREATE TABLE plain (n int)",
     "CREATE TABLE IF NOT EXISTS unless_there (n int)",
     "CREATE UNLOGGED TABLE unlogged (n int)",
@@ -56,40 +56,40 @@ const WAYS: &[&str] = &[
     "CREATE TABLE dropped (n int); DROP TABLE dropped; CREATE TABLE dropped (n int)",
 ];
 
-const MADE: usize = 26;
+const CREATED: usize = 26;
 
 fn tables_of_a_migration(db: &Db) {
     let id = db.new_tenant("acme", new_user());
-    db.migrate(id, &WAYS.join(";\n"));
-    assert_eq!(db.tables_of(id).len(), MADE, "{:?}", db.tables_of(id));
+    db.migrate(id, &STATEMENTS.join(";\n"));
+    assert_eq!(db.tables_of(id).len(), CREATED, "{:?}", db.tables_of(id));
     db.assert_tables_are_protected(id);
 }
 
-/// Who else may create there: superusers, as psql does it, each statement in a transaction of its own.
+/// Superusers can create tables there too. As in psql, each statement runs in its own transaction.
 fn tables_of_a_superuser(db: &Db) {
     let id = db.new_tenant("acme", new_user());
     let mut superuser = db.superuser();
     run(&mut superuser, "SET search_path = tenant_acme");
-    for way in WAYS {
-        run(&mut superuser, way);
+    for statement in STATEMENTS {
+        run(&mut superuser, statement);
         db.assert_tables_are_protected(id);
     }
     run(&mut superuser, "PREPARE later AS SELECT 1 AS n; CREATE TABLE from_prepared AS EXECUTE later");
-    assert_eq!(db.tables_of(id).len(), MADE + 1, "{:?}", db.tables_of(id));
+    assert_eq!(db.tables_of(id).len(), CREATED + 1, "{:?}", db.tables_of(id));
     db.assert_tables_are_protected(id);
 }
 
 fn tables_of_the_first_migrations(db: &Db) {
-    for (version, way) in WAYS.iter().enumerate() {
-        db.add_migration(&(version + 1).to_string(), way);
+    for (version, statement) in STATEMENTS.iter().enumerate() {
+        db.add_migration(&(version + 1).to_string(), statement);
     }
     let id = db.new_tenant("acme", new_user());
-    assert_eq!(db.tables_of(id).len(), MADE);
+    assert_eq!(db.tables_of(id).len(), CREATED);
     db.assert_tables_are_protected(id);
 }
 
-/// EXPLAIN ANALYZE runs what it explains, and event triggers do not hear of it.
-fn tables_made_while_a_plan_is_explained(db: &Db) {
+/// EXPLAIN ANALYZE executes its statement, but does not fire event triggers.
+fn tables_created_by_explain_analyze(db: &Db) {
     let id = db.new_tenant("acme", new_user());
     for text in [
         "EXPLAIN ANALYZE CREATE TABLE explained AS SELECT 1 AS n",
@@ -125,12 +125,12 @@ fn tables_moved_in(db: &Db) {
     assert_eq!(reached(&mut db.as_user(new_user()), "tenant_acme.moved"), 0);
 }
 
-/// The event trigger runs as whoever runs the statement, who need not be able to read anything of ours.
+/// The event trigger runs as the role that runs the statement, which may have no privileges on the catalog.
 fn tables_without_rights_to_the_catalog(db: &Db) {
     let id = db.new_tenant("acme", new_user());
     run(&mut db.superuser(), "GRANT CREATE, USAGE ON SCHEMA tenant_acme TO app_outsider");
     let mut outsider = db.outsider();
-    // Whoever does not reach the tenant leaves nothing there, whatever was granted.
+    // A caller without access to the tenant creates nothing there, whatever was granted.
     expect_error(outsider.batch_execute("CREATE TABLE tenant_acme.theirs (n int)"), "42501");
     let mut service = db.superuser();
     run(&mut service, &format!("SET fluxbase_tenant.tenant_id = '{id}'; SET SESSION AUTHORIZATION app_outsider"));
@@ -181,7 +181,7 @@ fn foreign_tables_need_the_library_preloaded(db: &Db) {
     }
 }
 
-fn foreign_tables_are_within_reach_of_members_alone(db: &Db) {
+fn only_members_can_access_foreign_tables(db: &Db) {
     db.configure("session_preload_libraries", "fluxbase_tenant");
     let user = new_user();
     db.new_tenant("acme", user);
@@ -210,7 +210,7 @@ fn materialized_views_need_the_library_preloaded(db: &Db) {
     expect_refusal(db.superuser().batch_execute(moved), "conflict");
 }
 
-fn materialized_views_are_within_reach_of_members_alone(db: &Db) {
+fn only_members_can_access_materialized_views(db: &Db) {
     db.configure("session_preload_libraries", "fluxbase_tenant");
     let user = new_user();
     let id = db.new_tenant("acme", user);
@@ -234,7 +234,7 @@ fn is_invoker(db: &Db, view: &str) -> bool {
     one(&mut db.superuser(), sql, &[&view])
 }
 
-fn views_ask_who_reads(db: &Db) {
+fn views_check_their_reader(db: &Db) {
     let user = new_user();
     let id = db.new_tenant("acme", user);
     db.migrate(id, "CREATE TABLE notes AS SELECT 1 AS n; CREATE VIEW seen AS TABLE notes");
@@ -265,7 +265,7 @@ fn views_ask_who_reads(db: &Db) {
     }
 }
 
-fn serial_columns_work_for_members_alone(db: &Db) {
+fn serial_columns_work_only_for_members(db: &Db) {
     let user = new_user();
     let id = db.new_tenant("acme", user);
     let other = new_user();
@@ -310,7 +310,7 @@ fn serial_columns_work_for_members_alone(db: &Db) {
     }
 }
 
-fn identity_columns_work_for_members_alone(db: &Db) {
+fn identity_columns_work_only_for_members(db: &Db) {
     let user = new_user();
     let id = db.new_tenant("acme", user);
     db.migrate(
@@ -322,7 +322,7 @@ fn identity_columns_work_for_members_alone(db: &Db) {
     for table in ["always", "by_default", "later"] {
         let insert = format!("INSERT INTO tenant_acme.{table} (body) VALUES ('x') RETURNING id");
         expect_error(db.as_user(new_user()).query(&insert, &[]), "42501");
-        assert_eq!(one::<i32>(&mut db.as_user(user), &insert, &[]), 1, "{table}: no number was lost to the outsider");
+        assert_eq!(one::<i32>(&mut db.as_user(user), &insert, &[]), 1, "{table}: the outsider advanced the sequence");
     }
 }
 
@@ -345,9 +345,9 @@ fn finer_policies_may_replace_tenant_access(db: &Db) {
     assert_eq!(reached(&mut client, "tenant_acme.notes"), 2);
     let foreign = client.execute("INSERT INTO tenant_acme.notes VALUES ($1, 'as bob')", &[&bob]);
     expect_error(foreign, "42501").message_has("row-level security");
-    assert_eq!(client.execute("DELETE FROM tenant_acme.notes", &[]).unwrap(), 1, "the own one");
+    assert_eq!(client.execute("DELETE FROM tenant_acme.notes", &[]).unwrap(), 1, "only the own row");
     assert_eq!(reached(&mut db.as_user(new_user()), "tenant_acme.notes"), 0);
-    assert!(db.admin().query("SELECT * FROM tenant_repair($1)", &[&id]).unwrap().is_empty(), "nothing to mend");
+    assert!(db.admin().query("SELECT * FROM tenant_repair($1)", &[&id]).unwrap().is_empty(), "nothing to repair");
     db.migrate(id, "ALTER TABLE notes ADD COLUMN more text");
     let policies = "SELECT policyname::text FROM pg_policies WHERE tablename = 'notes' ORDER BY 1";
     let names: Vec<String> = column(&mut db.superuser(), policies, &[]);
@@ -365,7 +365,11 @@ fn restrictive_policies_may_be_added(db: &Db) {
          ALTER POLICY even ON notes USING (n % 5 = 0);",
     );
     assert_eq!(reached(&mut db.as_user(user), "tenant_acme.notes"), 2);
-    assert_eq!(reached(&mut db.as_user(new_user()), "tenant_acme.notes"), 0, "no permissive policy lets others in");
+    assert_eq!(
+        reached(&mut db.as_user(new_user()), "tenant_acme.notes"),
+        0,
+        "a permissive policy gives no access to outsiders"
+    );
     db.migrate(id, "DROP POLICY even ON notes; DROP POLICY open_to_all ON notes");
     assert_eq!(reached(&mut db.as_user(user), "tenant_acme.notes"), 10);
 }

@@ -1,4 +1,5 @@
-//! Isolation costs nothing per row: plans look as if there were no policy, and the check is made where queries start.
+//! Isolation has no cost per row: plans are the same as without a policy, and access is checked when the executor
+//! starts.
 
 use postgres::Client;
 use uuid::Uuid;
@@ -9,7 +10,7 @@ use crate::support::tables::{act_as, plan};
 use crate::support::{Db, expect_error};
 
 cases![
-    plans_are_those_without_a_policy,
+    plans_equal_those_without_a_policy,
     every_command_works_for_members,
     every_command_is_refused_to_others,
     explaining_is_refused_to_others,
@@ -17,7 +18,7 @@ cases![
     ten_tables_of_a_tenant_join_without_a_filter,
     ten_tables_of_two_tenants_need_both,
     partitions_by_their_own_names,
-    children_of_a_parent_elsewhere,
+    children_of_a_parent_in_another_schema,
     parallel_plans,
     foreign_keys_within_a_tenant,
     foreign_keys_under_finer_policies,
@@ -29,7 +30,7 @@ struct World {
     acme: Uuid,
     member: Uuid,
     other: Uuid,
-    /// Member of the other tenant alone.
+    /// Member of only the other tenant.
     neighbour: Uuid,
 }
 
@@ -50,7 +51,7 @@ fn world(db: &Db) -> World {
     World { acme: db.new_tenant("acme", member), member, other: db.new_tenant("other", neighbour), neighbour }
 }
 
-/// Everybody whom tenant acme is closed to.
+/// Sessions of every kind of caller without access to tenant acme.
 fn others(db: &Db, world: &World) -> Vec<Client> {
     let mut elsewhere = db.as_user(world.member);
     run(&mut elsewhere, &format!("SET fluxbase_tenant.tenant_id = '{}'", world.other));
@@ -67,7 +68,7 @@ fn others(db: &Db, world: &World) -> Vec<Client> {
     ]
 }
 
-/// Commands on the tables of `TABLES`, `{s}` their schema. Each touches three rows.
+/// Commands on the tables of `TABLES`, where `{s}` is their schema. Each command processes three rows.
 const COMMANDS: &[&str] = &[
     "SELECT * FROM {s}.notes",
     "SELECT body FROM {s}.notes WHERE id = ANY ('{1,2,3}')",
@@ -103,8 +104,8 @@ fn in_acme(command: &str) -> String {
     command.replace("{s}", "tenant_acme")
 }
 
-/// The same text as the superuser's, whom policies do not concern.
-fn plans_are_those_without_a_policy(db: &Db) {
+/// The plans have the same text as those of a superuser, to whom policies do not apply.
+fn plans_equal_those_without_a_policy(db: &Db) {
     let world = world(db);
     run(&mut db.superuser(), "ANALYZE tenant_acme.notes; ANALYZE tenant_acme.split; ANALYZE tenant_acme.parent");
     let mut superuser = db.superuser();
@@ -241,8 +242,8 @@ fn partitions_by_their_own_names(db: &Db) {
     }
 }
 
-/// Made by a superuser: the parent's policies, and it has none, do not cover its children.
-fn children_of_a_parent_elsewhere(db: &Db) {
+/// A superuser creates them. The parent has no policies, and its policies would not apply to its children.
+fn children_of_a_parent_in_another_schema(db: &Db) {
     db.configure("session_preload_libraries", "fluxbase_tenant");
     let world = world(db);
     run(
@@ -270,7 +271,7 @@ fn children_of_a_parent_elsewhere(db: &Db) {
         assert_eq!(
             column::<i32>(&mut client, "SELECT n FROM all_rows WHERE n = 0", &[]),
             [0],
-            "pruned to what is free"
+            "pruned to the accessible partition"
         );
     }
     let mut member = db.as_user(world.member);
@@ -347,7 +348,7 @@ fn foreign_keys_within_a_tenant(db: &Db) {
     );
 }
 
-/// The server's own checks see rows that the policies hide from the user, and no user sees what they saw.
+/// PostgreSQL's foreign-key checks see rows that the policies hide from the user, but do not show them.
 fn foreign_keys_under_finer_policies(db: &Db) {
     let world = world(db);
     db.migrate(world.acme, KEYS);
@@ -363,7 +364,7 @@ fn foreign_keys_under_finer_policies(db: &Db) {
     assert_eq!(
         reached(&mut member, "tenant_acme.books WHERE author = 1"),
         0,
-        "cascaded, as in any table with policies"
+        "cascades ignore policies, as on any table"
     );
 }
 

@@ -1,4 +1,5 @@
-//! Once protected, a table of a tenant stays so: its owner cannot weaken it, and a superuser is told.
+//! A protected table of a tenant remains protected: its owner cannot weaken the protection, and a superuser who does
+//! gets a warning.
 
 use uuid::Uuid;
 
@@ -9,15 +10,15 @@ use crate::support::{Db, expect_error};
 cases![
     migrations_cannot_weaken_a_table,
     migrations_cannot_weaken_a_partition,
-    migrations_cannot_switch_the_guard_off,
+    migrations_cannot_disable_the_event_triggers,
     migrations_cannot_move_a_table_out,
     migrations_cannot_give_a_table_away,
     migrations_cannot_turn_a_table_into_a_view,
     renamed_policy_leaves_no_gap,
     ordinary_changes_go_through,
-    superusers_are_warned_and_repair_mends,
+    superusers_are_warned_and_repair_restores_the_policy,
     moving_out_warns_a_superuser,
-    tenants_users_cannot_change_tables,
+    users_cannot_change_tables,
 ];
 
 const WEAKENING: &[&str] = &[
@@ -44,7 +45,7 @@ fn acme(db: &Db) -> (Uuid, Uuid) {
     (id, user)
 }
 
-/// Alone, in a DO block and in a function.
+/// Asserts that the statement is refused at top level, in a DO block and in a function.
 #[track_caller]
 fn refused(db: &Db, tenant: Uuid, statement: &str) {
     let forms = [
@@ -77,7 +78,7 @@ fn migrations_cannot_weaken_a_partition(db: &Db) {
     refused(db, id, "ALTER TABLE split DETACH PARTITION part; ALTER TABLE part DISABLE ROW LEVEL SECURITY");
 }
 
-fn migrations_cannot_switch_the_guard_off(db: &Db) {
+fn migrations_cannot_disable_the_event_triggers(db: &Db) {
     let (id, _) = acme(db);
     let mut statements = vec![
         "SET LOCAL session_replication_role = replica",
@@ -95,7 +96,7 @@ fn migrations_cannot_switch_the_guard_off(db: &Db) {
     }
 }
 
-/// Where the installation lets everybody create in public, as it was the rule before PostgreSQL 15.
+/// The installation lets every role create in schema public, as was the default before PostgreSQL 15.
 fn migrations_cannot_move_a_table_out(db: &Db) {
     let (id, _) = acme(db);
     refused(db, id, "ALTER TABLE notes SET SCHEMA public");
@@ -111,7 +112,7 @@ fn migrations_cannot_give_a_table_away(db: &Db) {
     for role in ["app_user", "postgres", "fluxbase_tenant_user", "fluxbase_tenant_owner"] {
         refused(db, id, &format!("ALTER TABLE notes OWNER TO {role}"));
     }
-    // The one role that the owner role is a member of, and so are the owner roles of all tenants.
+    // The only role that the owner role is a member of. All other owner roles are members of it as well.
     let role = "fluxbase_tenant_owner";
     refused(db, id, &format!("GRANT CREATE ON SCHEMA tenant_acme TO {role}; ALTER TABLE notes OWNER TO {role}"));
     let owner: String = one(
@@ -161,17 +162,20 @@ fn ordinary_changes_go_through(db: &Db) {
     assert_eq!(reached(&mut db.as_user(user), "tenant_acme.notes"), 1);
 }
 
-fn superusers_are_warned_and_repair_mends(db: &Db) {
+fn superusers_are_warned_and_repair_restores_the_policy(db: &Db) {
     let (id, user) = acme(db);
     for statement in WEAKENING {
         let script = format!("SET search_path = tenant_acme, public; {statement};");
-        let told = db.psql("postgres", &["-v", "ON_ERROR_STOP=1"], &script);
-        let words = String::from_utf8_lossy(&told.stderr).into_owned();
-        assert!(told.status.success(), "{statement}: {words}");
-        assert!(words.contains("WARNING:  row-level security on tenant_acme.notes no longer"), "{statement}: {words}");
-        let mended: Vec<String> =
+        let output = db.psql("postgres", &["-v", "ON_ERROR_STOP=1"], &script);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{statement}: {stderr}");
+        assert!(
+            stderr.contains("WARNING:  row-level security on tenant_acme.notes no longer"),
+            "{statement}: {stderr}"
+        );
+        let repaired: Vec<String> =
             column(&mut db.admin(), "SELECT object FROM tenant_repair($1) WHERE object LIKE '%notes'", &[&id]);
-        assert_eq!(mended, ["table tenant_acme.notes"], "{statement}");
+        assert_eq!(repaired, ["table tenant_acme.notes"], "{statement}");
         db.assert_tables_are_protected(id);
         assert!(db.admin().query("SELECT * FROM tenant_repair($1)", &[&id]).unwrap().is_empty(), "{statement}");
         assert_eq!(reached(&mut db.as_user(user), "tenant_acme.notes"), 1, "{statement}");
@@ -181,24 +185,24 @@ fn superusers_are_warned_and_repair_mends(db: &Db) {
 
 fn moving_out_warns_a_superuser(db: &Db) {
     let (_, user) = acme(db);
-    let told = db.psql("postgres", &[], "ALTER TABLE tenant_acme.notes SET SCHEMA public;");
-    let words = String::from_utf8_lossy(&told.stderr).into_owned();
-    assert!(words.contains("WARNING:  public.notes left its tenant's schema"), "{words}");
-    // Nothing checks it where queries start, so its policy does.
+    let output = db.psql("postgres", &[], "ALTER TABLE tenant_acme.notes SET SCHEMA public;");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(stderr.contains("WARNING:  public.notes left its tenant's schema"), "{stderr}");
+    // The executor-start check does not cover the table here, so the policy is evaluated.
     assert_eq!(reached(&mut db.as_user(user), "public.notes"), 1);
     for mut other in [db.as_user(new_user()), db.server(), db.user_role()] {
         assert_eq!(reached(&mut other, "public.notes"), 0);
     }
-    let told = db.psql(
+    let output = db.psql(
         "postgres",
         &[],
         "CREATE SCHEMA s; ALTER TABLE public.notes SET SCHEMA s; ALTER TABLE s.notes SET SCHEMA tenant_acme;",
     );
-    let words = String::from_utf8_lossy(&told.stderr).into_owned();
-    assert_eq!(words.matches("WARNING").count(), 1, "home again: {words}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(stderr.matches("WARNING").count(), 1, "after the return: {stderr}");
 }
 
-fn tenants_users_cannot_change_tables(db: &Db) {
+fn users_cannot_change_tables(db: &Db) {
     let (id, user) = acme(db);
     let statements = WEAKENING.iter().chain(&[
         "CREATE TABLE tenant_acme.mine (n int)",
