@@ -239,8 +239,9 @@ fn subtype_diff_of_a_range_type(db: &Db) {
     assert_eq!(one::<i64>(&mut db.superuser(), found, &[]), 0);
 }
 
-/// Lets other roles maintain `lair.t`: by a grant from PostgreSQL 17 on, otherwise by owning the database.
-fn let_everyone_maintain(db: &Db, maintainer: &str) {
+/// Lets the maintainer maintain `lair.t`: by a grant to every role from PostgreSQL 17 on, otherwise by owning the
+/// database.
+fn allow_maintenance(db: &Db, maintainer: &str) {
     let grant = if db.major() >= 17 {
         "GRANT MAINTAIN ON lair.t TO PUBLIC".to_string()
     } else {
@@ -279,7 +280,7 @@ fn definer_functions_of_the_maintainer(db: &Db) {
          AS 'SELECT body FROM tenant_victim.notes'",
     );
     plant_index(&mut scene.thief(), "INSERT INTO lair.loot SELECT helpers.notes_of_mine()");
-    let_everyone_maintain(db, &maintainer);
+    allow_maintenance(db, &maintainer);
     run(&mut client, "ANALYZE lair.t");
     assert_eq!(loot(&scene), ["42501"]);
     assert_eq!(column::<String>(&mut client, "SELECT helpers.notes_of_mine()", &[]).len(), 3);
@@ -298,7 +299,7 @@ fn maintenance_by_members(db: &Db) {
          $$ BEGIN INSERT INTO lair.loot SELECT body FROM tenant_victim.notes; END $$",
     );
     plant_index(&mut scene.thief(), "PERFORM lair.steal()");
-    let_everyone_maintain(db, &maintainer);
+    allow_maintenance(db, &maintainer);
     let mut client = db.connect_as(&maintainer, "");
     for identity in [
         format!("fluxbase_tenant.user_id = '{}'", scene.owner),
@@ -329,7 +330,7 @@ fn maintenance_by_admins(db: &Db) {
         "CREATE VIEW office.recent AS SELECT body FROM tenant_victim.notes; GRANT SELECT ON office.recent TO fluxbase_tenant_user",
     );
     plant_index(&mut scene.thief(), "INSERT INTO lair.loot SELECT body FROM office.recent");
-    let_everyone_maintain(db, &boss);
+    allow_maintenance(db, &boss);
     run(&mut client, "ANALYZE lair.t");
     assert_eq!(loot(&scene), ["42501"]);
     assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM office.recent", &[]), 3, "the session itself");
@@ -345,7 +346,7 @@ fn analyze_in_migrations(db: &Db) {
     }
     let scene = with_definers(db);
     plant_index(&mut scene.thief(), "INSERT INTO lair.loot SELECT body FROM tenant_victim.notes");
-    let_everyone_maintain(db, "");
+    allow_maintenance(db, "");
     // Without a table list, only the tenant's own tables are analyzed.
     db.add_migration("3", "CREATE INDEX ON notes (body); ANALYZE");
     run(&mut db.admin(), &format!("SELECT tenant_migrate('{}')", scene.victim));

@@ -160,13 +160,13 @@ fn deferred_triggers(db: &Db) {
              FOR EACH ROW EXECUTE FUNCTION on_row();"
         )
     };
-    // SET CONSTRAINTS ... DEFERRED is refused inside the sandbox.
+    // Deferred with SET CONSTRAINTS: PostgreSQL refuses to queue the trigger in a security-restricted operation.
     let by_hand = format!(
         "{} DO $$ BEGIN SET CONSTRAINTS ALL DEFERRED; INSERT INTO bait VALUES (1); END $$",
         deferred("IMMEDIATE")
     );
     expect_error(db.try_migration(scene.thief, &by_hand), "42501");
-    // A trigger declared as deferred fires before the sandbox ends, as the owner role.
+    // Declared as deferred: the migration fires the trigger immediately, as the owner role.
     db.migrate(scene.thief, &format!("{} INSERT INTO bait VALUES (1)", deferred("DEFERRED")));
     assert_eq!(other_roles_seen(db, "tenant_thief.seen"), [""; 0]);
 }

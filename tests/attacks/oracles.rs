@@ -251,7 +251,7 @@ fn unique_keys_of_shared_tables(db: &Db) {
     assert_eq!(one::<i64>(&mut db.superuser(), warned, &[&"%seats%"]), 0);
 }
 
-/// PostgreSQL shows the text of a statement only to the role that runs it. Only that role can cancel it.
+/// Only the role that runs a statement can see its text or cancel it.
 fn statement_texts_of_other_sessions(db: &Db) {
     let scene = Scene::set(db);
     let mut owner = scene.owner();

@@ -50,7 +50,7 @@ fn tables_handed_to_tenant_protect(db: &Db) {
     expect_error(scene.thief().query(protect, &[&scene.thief]), "42501");
 }
 
-/// The triggers do not get the caller's identity either: for them, an instance admin's session is not one.
+/// The triggers do not get the caller's identity either, even if the user is an instance admin.
 fn rows_filled_by_tenant_protect(db: &Db) {
     let scene = Scene::set(db);
     scene.plant_spies();

@@ -147,8 +147,8 @@ fn cached_plans_with_function_results(db: &Db) {
     run(&mut session, &format!("SET app.person = '{}'; EXECUTE kept", scene.owner));
 }
 
-/// Temporary views and functions check the user who runs them. (A temporary table is readable by every user of the session,
-/// as any copy of rows is.)
+/// Temporary views and functions check the user who runs them. (A temporary table is readable by every user of the
+/// session, as any copy of rows is.)
 fn temporary_objects_left_behind(db: &Db) {
     let scene = Scene::set(db);
     let mut pooled = Pooled::new(&scene);

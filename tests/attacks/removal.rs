@@ -69,7 +69,8 @@ fn functions_planted_before_create_was_revoked(db: &Db) {
     assert!(lines[0].ends_with(&keeper), "{lines:?}");
 }
 
-/// A partition inherits the triggers of its root, which another role owns. They may call any function at any time.
+/// A partition inherits the triggers of its root, which another role owns. They may call any function, before or after
+/// a row is deleted.
 fn triggers_of_a_partitioned_table(db: &Db) {
     let scene = Scene::set(db);
     let keeper = keeper(db);

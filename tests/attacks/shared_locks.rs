@@ -5,7 +5,7 @@ use crate::support::people::{one, run};
 use crate::support::scene::Scene;
 use crate::support::{Db, expect_error};
 
-cases![lock_modes_that_block_writers, commands_that_lock_before_they_check, grants_on_all_tables, truncate];
+cases![strong_lock_modes, commands_that_lock_before_they_check, grants_on_all_tables, truncate];
 
 /// Creates a shared table that the thief may write to.
 fn shared_by_all(db: &Db, grants: &str) {
@@ -22,7 +22,7 @@ fn shared_by_all(db: &Db, grants: &str) {
 }
 
 /// UPDATE, which members need, is sufficient for every lock mode.
-fn lock_modes_that_block_writers(db: &Db) {
+fn strong_lock_modes(db: &Db) {
     let scene = Scene::set(db);
     shared_by_all(db, "SELECT, INSERT, UPDATE, DELETE");
     run(&mut scene.thief(), "CREATE TABLE lair.own (id int)");

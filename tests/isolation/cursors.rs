@@ -273,7 +273,7 @@ fn cursors_in_failed_transactions(db: &Db) {
     assert_eq!(column::<String>(&mut client, "FETCH held", &[]), ["secret 1"]);
 }
 
-/// PostgreSQL treats a failed cursor as one whose transaction failed.
+/// PostgreSQL treats a failed cursor as if its transaction had failed, and would release its locks.
 fn closing_another_users_cursor_releases_no_lock(db: &Db) {
     let world = world(db);
     let mut client = db.server();
