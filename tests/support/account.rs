@@ -1,4 +1,4 @@
-//! PostgreSQL refuses to run as root, so root runs it as somebody else.
+//! The user that servers run as: PostgreSQL refuses to run as root.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -13,7 +13,8 @@ pub struct Account {
 }
 
 impl Account {
-    /// Whom the servers run as; None where we are not root and run them as ourselves.
+    /// Returns the account that servers run as, or None if the suite does not run as root: servers then run as the
+    /// current user.
     pub fn of_servers() -> Option<Account> {
         let me = fs::metadata("/proc/self").expect("a process has a folder in /proc").uid();
         if me != 0 {
@@ -29,19 +30,20 @@ impl Account {
         Some(Account { uid: fields.get(2)?.parse().ok()?, gid: fields.get(3)?.parse().ok()? })
     }
 
+    /// Makes this account the owner of a file or folder.
     pub fn own(self, path: &Path) {
         std::os::unix::fs::chown(path, Some(self.uid), Some(self.gid))
             .unwrap_or_else(|e| panic!("cannot give {} to the servers' user: {e}", path.display()));
     }
 }
 
-/// A command run as the servers' user. As root, `uid` drops the supplementary groups too.
+/// Returns a command that runs as the servers' user. Started by root, `uid` also drops the supplementary groups.
 pub fn server_command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     if let Some(account) = Account::of_servers() {
         command.uid(account.uid).gid(account.gid);
     }
-    // It would leak backtraces into the DETAIL of errors.
+    // RUST_BACKTRACE would leak backtraces into the DETAIL of errors.
     command.env_remove("RUST_BACKTRACE").env_remove("PGPORT");
     command
 }

@@ -1,4 +1,5 @@
-//! For the tests of tenant_check(): a sound installation to plant things in, and what is found and mended there.
+//! Fixtures for the tests of tenant_check(): an intact installation to damage, and assertions on what the check reports
+//! and how its fixes repair it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -9,12 +10,12 @@ use uuid::Uuid;
 use super::people::{new_user, run};
 use super::{Cluster, Db};
 
-/// Started for this case alone, which plants what belongs to the cluster: roles, and what they may set.
+/// Starts a cluster for one case: for damage that affects the whole cluster, such as roles and their settings.
 pub fn cluster_alone(db: &Db) -> Arc<Cluster> {
     Cluster::start(db.install(), &["session_preload_libraries = 'fluxbase_tenant'"])
 }
 
-/// Started once for each server, for the cases that keep to their database.
+/// Returns a cluster that is started once per server, for cases whose damage stays in their own database.
 pub fn shared_cluster(db: &Db) -> Arc<Cluster> {
     static STARTED: Mutex<BTreeMap<u32, Arc<Cluster>>> = Mutex::new(BTreeMap::new());
     let mut started = STARTED.lock().expect("no start panicked");
@@ -32,7 +33,7 @@ pub const SHARED: &str = "
     CREATE TABLE split (n int, account uuid) PARTITION BY LIST (n); CREATE TABLE part PARTITION OF split FOR VALUES IN (1);
     SELECT tenant_protect('split', 'account')";
 
-/// Severity, object, problem.
+/// Severity, object and problem of a finding.
 pub type Expected<'a> = (&'a str, &'a str, &'a str);
 
 pub struct Found {
@@ -62,7 +63,7 @@ pub fn is_sql(fix: &str) -> bool {
     ["SELECT ", "ALTER ", "REVOKE ", "DROP ", "CREATE OR REPLACE "].iter().any(|verb| fix.starts_with(verb))
 }
 
-/// A sound installation with a tenant acme and shared tables, to plant things in.
+/// An intact installation with a tenant acme and shared tables, which cases damage.
 pub struct Soil {
     pub db: Db,
     pub superuser: Client,
@@ -83,27 +84,29 @@ impl Soil {
         Soil { db, superuser, acme }
     }
 
-    /// The words of a case: `{t}` is the tenant's id, `{o}` its owner role, `{d}` the database.
+    /// Fills the placeholders of a case: `{t}` is the tenant's id, `{o}` its owner role, `{d}` the database.
     pub fn fill(&self, text: &str) -> String {
         let owner = Db::owner_role(self.acme);
         text.replace("{t}", &self.acme.to_string()).replace("{o}", &owner).replace("{d}", self.db.name())
     }
 
+    /// Runs the damaging script `seed`, and asserts that tenant_check() reports exactly `expected`.
     #[track_caller]
     pub fn plant(&mut self, seed: &str, expected: &[Expected]) -> Vec<Found> {
         assert_none(&self.db, "before");
         let script = self.fill(seed);
         run(&mut self.superuser, &script);
         let found = findings(&self.db);
-        let told: Vec<Expected> = found.iter().map(|f| (&*f.severity, &*f.object, &*f.problem)).collect();
+        let reported: Vec<Expected> = found.iter().map(|f| (&*f.severity, &*f.object, &*f.problem)).collect();
         let wanted: Vec<[String; 3]> =
             expected.iter().map(|(s, o, p)| [self.fill(s), self.fill(o), self.fill(p)]).collect();
         let wanted: Vec<Expected> = wanted.iter().map(|[s, o, p]| (&**s, &**o, &**p)).collect();
-        assert_eq!(told, wanted, "{script}");
+        assert_eq!(reported, wanted, "{script}");
         found
     }
 
-    /// Planted, found, and gone when all fixes have been applied as they stand.
+    /// Asserts that the damage is found, and that running the fixes verbatim repairs it. Two passes, because one fix
+    /// may be the precondition of another.
     #[track_caller]
     pub fn mended(&mut self, seed: &str, expected: &[Expected]) {
         let mut found = self.plant(seed, expected);
@@ -118,7 +121,8 @@ impl Soil {
         assert_none(&self.db, seed);
     }
 
-    /// Planted and found; the fix is a word of advice, and `undo` follows it.
+    /// Asserts that the damage is found, that the fix is advice rather than SQL, and that `undo`, which follows the
+    /// advice, repairs it.
     #[track_caller]
     pub fn advised(&mut self, seed: &str, expected: &[Expected], undo: &str) {
         for finding in self.plant(seed, expected) {
@@ -130,7 +134,7 @@ impl Soil {
     }
 }
 
-/// The owner role would outlive the database, and be found by the next case.
+/// Deletes the tenant: its owner role would survive the database, and the next case would find it.
 impl Drop for Soil {
     fn drop(&mut self) {
         let deleted = self.superuser.batch_execute("SELECT tenant_delete(id) FROM fluxbase_tenant.tenants");

@@ -1,4 +1,4 @@
-//! A case and how it is run.
+//! Test cases, and how they run.
 
 use std::sync::{Arc, OnceLock};
 
@@ -7,14 +7,14 @@ use libtest_mimic::Failed;
 use super::install::Install;
 use super::{Cluster, Db, panics};
 
-/// One test: a name and what it does with a fresh database that has the extension.
+/// A test: its name, and a function that gets a fresh database with the extension.
 #[derive(Clone, Copy)]
 pub struct Case {
     pub name: &'static str,
     pub run: fn(&Db),
 }
 
-/// Lists the cases of a file: `cases![last_admin_stays, outsider_sees_nothing];`
+/// Lists the cases of a file: `cases![last_admin_cannot_be_removed, outsider_sees_nothing];`
 #[macro_export]
 macro_rules! cases {
     ($($name:ident),* $(,)?) => {
@@ -24,7 +24,7 @@ macro_rules! cases {
     };
 }
 
-/// The name of a file and its cases.
+/// The name of a test file and its cases.
 pub type File = (&'static str, Vec<Case>);
 
 /// Lists the files of a folder: `files![keys, names];`
@@ -37,7 +37,7 @@ macro_rules! files {
     };
 }
 
-/// An installed server with the cluster that its cases share, started by the first of them.
+/// An installed PostgreSQL and the cluster that its cases share. The first case starts the cluster.
 pub struct Server {
     pub install: Install,
     cluster: OnceLock<Result<Arc<Cluster>, String>>,
@@ -49,7 +49,7 @@ impl Server {
         Ok(installs.into_iter().map(|install| Arc::new(Server { install, cluster: OnceLock::new() })).collect())
     }
 
-    /// A failed start is remembered: the other cases need not wait for it again.
+    /// Returns the shared cluster. A failed start is remembered, so that the other cases fail at once.
     fn cluster(&self) -> Result<Arc<Cluster>, String> {
         self.cluster.get_or_init(|| Cluster::try_start(&self.install, &[])).clone()
     }

@@ -1,4 +1,4 @@
-//! A throw-away cluster: its own folder in /tmp, a Unix socket and nothing else to connect to, gone when dropped.
+//! A temporary cluster: it has its own folder in /tmp, listens only on a Unix socket, and is removed when dropped.
 
 use std::fs;
 use std::path::Path;
@@ -16,11 +16,11 @@ use super::install::Install;
 
 pub const SUPERUSER: &str = "postgres";
 
-/// What is thrown away need not survive a power cut.
+/// Settings of every cluster. Durability is off, because no test needs the data after the machine crashes.
 const SETTINGS: &[&str] = &[
     "listen_addresses = ''",
     "fsync = off",
-    // Cases that run fleets share the cluster, and each takes a few.
+    // Cases that run fleets share the cluster, and each needs a few workers.
     "max_worker_processes = 64",
     "synchronous_commit = off",
     "full_page_writes = off",
@@ -29,7 +29,7 @@ const SETTINGS: &[&str] = &[
 
 pub struct Cluster {
     pub install: Install,
-    // Before the folder: the server stops first, then its folder goes.
+    // Declared before the folder: the server must stop before its folder is removed.
     guardian: Mutex<Option<Guardian>>,
     folder: TempDir,
     databases: AtomicU32,
@@ -37,7 +37,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A cluster of one's own, with settings of one's own such as `"max_locks_per_transaction = 10"`.
+    /// Starts a cluster with additional settings, such as `"max_locks_per_transaction = 10"`.
     pub fn start(install: &Install, settings: &[&str]) -> Arc<Cluster> {
         Cluster::try_start(install, settings).unwrap_or_else(|problem| panic!("{problem}"))
     }
@@ -51,7 +51,7 @@ impl Cluster {
         Cluster::guarded(install, folder)
     }
 
-    /// A hot standby of this cluster, in step with it as far as the network of one machine goes.
+    /// Starts a hot standby of this cluster, which streams from it.
     pub fn standby(&self) -> Arc<Cluster> {
         let folder = new_folder();
         let mut copy = server_command(self.install.bin("pg_basebackup"));
@@ -73,7 +73,7 @@ impl Cluster {
         }))
     }
 
-    /// Stops and starts. `mode` is pg_ctl's: `fast`, or `immediate` for a crash and recovery from it.
+    /// Stops and starts the server. `mode` is pg_ctl's: `fast`, or `immediate` for a crash and its recovery.
     pub fn restart(&self, mode: &str) {
         let mut guardian = self.guardian.lock().expect("no restart panicked");
         if let Some(running) = guardian.take() {
@@ -82,18 +82,18 @@ impl Cluster {
         *guardian = Some(Guardian::start(&self.install, self.folder()).unwrap_or_else(|problem| panic!("{problem}")));
     }
 
-    /// Kills every process of the server at one moment, as the kernel does when memory runs out, and starts again: recovery
-    /// is done when this returns.
+    /// Kills all processes of the server at once, as the kernel does when memory runs out, and starts the server again.
+    /// Recovery is complete when this returns.
     pub fn crash(&self) {
         let postmaster = self.postmaster();
-        // Stopped, it has no more children than those that are listed.
+        // A stopped postmaster starts no further children, so the list is complete.
         signal("STOP", &[postmaster]);
         let mut all = children_of(postmaster);
         all.push(postmaster);
         signal("KILL", &all);
         let started = Instant::now();
         while all.iter().any(|pid| is_alive(*pid)) {
-            assert!(started.elapsed() < Duration::from_secs(10), "killed processes are still there");
+            assert!(started.elapsed() < Duration::from_secs(10), "killed processes are still alive");
             std::thread::sleep(Duration::from_millis(2));
         }
         self.restart("immediate");
@@ -104,7 +104,7 @@ impl Cluster {
         file.lines().next().and_then(|line| line.trim().parse().ok()).expect("postmaster.pid begins with a pid")
     }
 
-    /// Holds the data, the log and the socket.
+    /// Returns the folder that holds the data, the log and the socket.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -119,7 +119,7 @@ impl Cluster {
         config
     }
 
-    /// The superuser's session in a database.
+    /// Connects to a database as the superuser.
     pub fn superuser(&self, database: &str) -> Client {
         self.config(SUPERUSER, database)
             .connect(NoTls)
@@ -131,17 +131,17 @@ impl Cluster {
     }
 }
 
-/// As the servers' user, who can end nobody else's processes.
+/// Sends a signal as the servers' user, which cannot signal any other user's processes.
 fn signal(name: &str, pids: &[u32]) {
     let pids = pids.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
-    // Some may have ended meanwhile.
+    // Some processes may have ended already.
     let _ = server_command("sh").args(["-c", &format!("kill -{name} {pids} 2>/dev/null")]).status();
 }
 
-/// State and parent of a process.
+/// Returns the state and the parent of a process.
 fn process(pid: u32) -> Option<(char, u32)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The program's name, in parentheses, may hold anything.
+    // The program's name is in parentheses and may contain any character, even parentheses.
     let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace();
     Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
 }
@@ -151,12 +151,13 @@ fn is_alive(pid: u32) -> bool {
 }
 
 fn children_of(parent: u32) -> Vec<u32> {
-    let folders = fs::read_dir("/proc").expect("/proc is there").flatten();
+    let folders = fs::read_dir("/proc").expect("/proc exists").flatten();
     let pids = folders.filter_map(|folder| folder.file_name().to_str()?.parse().ok());
     pids.filter(|pid| process(*pid).is_some_and(|(_, of)| of == parent)).collect()
 }
 
-/// In /tmp, wherever TMPDIR points: the servers' user can enter it, and the socket's path stays below 107 bytes.
+/// Creates the cluster's folder in /tmp and ignores TMPDIR: the servers' user can enter /tmp, and the socket's path
+/// stays below 107 bytes.
 fn new_folder() -> TempDir {
     let folder = tempfile::Builder::new().prefix("fluxbase-").tempdir_in("/tmp").expect("/tmp takes a folder");
     if let Some(account) = Account::of_servers() {
@@ -172,7 +173,7 @@ fn configure(folder: &Path, settings: &[&str]) {
     for setting in SETTINGS.iter().chain(settings) {
         text += &format!("{setting}\n");
     }
-    fs::write(file, text).expect("postgresql.conf is ours to write");
+    fs::write(file, text).expect("postgresql.conf is writable");
 }
 
 fn run(command: &mut Command) -> Result<(), String> {

@@ -1,4 +1,4 @@
-//! A database for each case, copied from one that has the extension, and clients of it as each kind of role.
+//! A database for each case, copied from a template with the extension, and connections to it as each kind of role.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -12,18 +12,18 @@ use super::Cluster;
 use super::cluster::SUPERUSER;
 use super::install::Install;
 
-/// An application's trusted back end: says who the user is.
+/// The application's trusted back end, which sets the current user.
 pub const APP_SERVER: &str = "app_server";
-/// An untrusted SQL role: may call the functions and cannot say who it is.
+/// An untrusted SQL role: it may call the functions, and cannot set the current user.
 pub const APP_USER: &str = "app_user";
-/// An instance admin while no user id is set.
+/// An instance admin as long as no user id is set.
 pub const APP_ADMIN: &str = "app_admin";
-/// Can connect and was granted nothing.
+/// A role that can connect and has been granted nothing.
 pub const APP_OUTSIDER: &str = "app_outsider";
 
 const TEMPLATE: &str = "case_template";
 
-/// Roles are the cluster's, so they are made once, with the template.
+/// Roles belong to the cluster, so they are created once, with the template.
 const ROLES: &str = "
     CREATE ROLE app_server LOGIN;
     CREATE ROLE app_user LOGIN;
@@ -36,24 +36,24 @@ const ROLES: &str = "
 pub struct Db {
     pub cluster: Arc<Cluster>,
     name: String,
-    /// Whether it goes with this handle.
-    ours: bool,
+    /// Whether the database is dropped with this handle.
+    owned: bool,
 }
 
 impl Db {
-    /// A fresh database with the extension.
+    /// Creates a fresh database with the extension.
     pub fn new(cluster: &Arc<Cluster>) -> Db {
         cluster.template.get_or_init(|| make_template(cluster));
         Db::create(cluster, TEMPLATE)
     }
 
-    /// A fresh database with nothing in it, to create or restore into. The login roles are there.
+    /// Creates an empty database, for CREATE EXTENSION or a restore. The login roles exist.
     pub fn empty(cluster: &Arc<Cluster>) -> Db {
         cluster.template.get_or_init(|| make_template(cluster));
         Db::create(cluster, "template0")
     }
 
-    /// As `empty`, in a cluster that has none of our roles yet.
+    /// Creates an empty database in a cluster that has none of the extension's roles yet.
     pub fn bare(cluster: &Arc<Cluster>) -> Db {
         Db::create(cluster, "template0")
     }
@@ -63,12 +63,12 @@ impl Db {
         let created =
             cluster.superuser("postgres").batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {template}"));
         created.unwrap_or_else(|e| panic!("cannot copy the database {template}: {e:?}"));
-        Db { cluster: Arc::clone(cluster), name, ours: true }
+        Db { cluster: Arc::clone(cluster), name, owned: true }
     }
 
-    /// The database of this name in another cluster, a standby for example. It is not dropped.
+    /// Returns the database of the same name in another cluster, such as a standby. It is not dropped with the handle.
     pub fn same_on(&self, cluster: &Arc<Cluster>) -> Db {
-        Db { cluster: Arc::clone(cluster), name: self.name.clone(), ours: false }
+        Db { cluster: Arc::clone(cluster), name: self.name.clone(), owned: false }
     }
 
     pub fn name(&self) -> &str {
@@ -79,7 +79,8 @@ impl Db {
         self.install().major
     }
 
-    /// To start a cluster of one's own: `Cluster::start(db.install(), &["max_locks_per_transaction = 10"])`.
+    /// Returns the server's installation, to start another cluster: `Cluster::start(db.install(),
+    /// &["max_locks_per_transaction = 10"])`.
     pub fn install(&self) -> &Install {
         &self.cluster.install
     }
@@ -100,7 +101,7 @@ impl Db {
         self.connect_as(SUPERUSER, "")
     }
 
-    /// The application's back end, the usual caller.
+    /// Connects as the application's back end, the usual caller.
     pub fn server(&self) -> Client {
         self.connect_as(APP_SERVER, "")
     }
@@ -117,7 +118,7 @@ impl Db {
         self.connect_as(APP_OUTSIDER, "")
     }
 
-    /// `options` as in PGOPTIONS: `-c fluxbase_tenant.user_id=...`.
+    /// Connects with `options` as in PGOPTIONS: `-c fluxbase_tenant.user_id=...`.
     pub fn connect_as(&self, role: &str, options: &str) -> Client {
         self.try_connect_as(role, options).unwrap_or_else(|e| panic!("{role} cannot connect: {e:?}"))
     }
@@ -126,14 +127,14 @@ impl Db {
         self.cluster.config(role, &self.name).options(options).connect(NoTls)
     }
 
-    /// Says who the user is, for the rest of the session; None for no user.
+    /// Sets the current user for the rest of the session; None for no user.
     pub fn act_as(&self, client: &mut Client, user: Option<Uuid>) {
         let value = user.map(|id| id.to_string()).unwrap_or_default();
         let set = client.batch_execute(&format!("SET fluxbase_tenant.user_id = '{value}'"));
-        set.unwrap_or_else(|e| panic!("cannot say who the user is: {e:?}"));
+        set.unwrap_or_else(|e| panic!("cannot set the user: {e:?}"));
     }
 
-    /// A program that reads libpq's environment, set to this database and the superuser.
+    /// Returns a command for a program that uses libpq, whose environment names this database and the superuser.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         for variable in ["PGOPTIONS", "PGSERVICE", "PGHOSTADDR", "PGPASSWORD", "PGSSLMODE"] {
@@ -145,7 +146,8 @@ impl Db {
         command
     }
 
-    /// One of the server's own programs: `db.tool("pg_dump", &["--format=custom"])`. It must succeed.
+    /// Runs one of PostgreSQL's own programs, which must succeed, and returns its output: `db.tool("pg_dump",
+    /// &["--format=custom"])`.
     #[track_caller]
     pub fn tool(&self, program: &str, arguments: &[&str]) -> String {
         let ran = self.command(self.bin(program)).args(arguments).output();
@@ -154,7 +156,7 @@ impl Db {
         String::from_utf8(ran.stdout).unwrap_or_else(|_| panic!("{program} printed what is not UTF-8"))
     }
 
-    /// psql without a start-up file, in this database, as `role`, fed with `script`.
+    /// Runs psql as `role` in this database, without a start-up file and with `script` on standard input.
     pub fn psql(&self, role: &str, arguments: &[&str], script: &str) -> Output {
         let mut psql = self.command(self.bin("psql"));
         psql.arg("-X").args(arguments).env("PGUSER", role);
@@ -162,24 +164,24 @@ impl Db {
     }
 }
 
-/// Runs a command with text on its standard input.
+/// Runs a command with the text on its standard input.
 pub fn feed(command: &mut Command, text: &str) -> Output {
     use std::io::Write;
     let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = piped.spawn().unwrap_or_else(|e| panic!("cannot run {piped:?}: {e}"));
     let mut stdin = child.stdin.take().expect("stdin is piped");
     let text = text.to_owned();
-    // On the side, or both ends of two full pipes would wait for each other.
+    // Written by another thread: if both pipes fill up, the command and the suite would wait for each other.
     let writer = std::thread::spawn(move || stdin.write_all(text.as_bytes()));
     let output = child.wait_with_output().expect("the command was started");
-    // A command that ended early did not read all; its status and words say why.
+    // A command that ends early does not read everything. Its status and output say why.
     let _ = writer.join();
     output
 }
 
 impl Drop for Db {
     fn drop(&mut self) {
-        if !self.ours {
+        if !self.owned {
             return;
         }
         if let Ok(mut client) = self.cluster.config(SUPERUSER, "postgres").connect(NoTls) {
@@ -194,6 +196,6 @@ fn make_template(cluster: &Cluster) {
     let mut client = cluster.superuser(TEMPLATE);
     let ready = client.batch_execute("CREATE EXTENSION fluxbase_tenant").and_then(|()| client.batch_execute(ROLES));
     ready.unwrap_or_else(|e| panic!("cannot create the extension: {e:?}"));
-    // A database with sessions cannot be copied.
+    // CREATE DATABASE cannot copy a database that has sessions.
     client.close().expect("the session ends");
 }

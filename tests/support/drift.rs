@@ -1,9 +1,10 @@
-//! For the tests of tenant_drift(): a tenant with a thing of each kind, and what is told of it.
+//! Fixtures for the tests of tenant_drift(): a migration with an object of each kind, and the rows that the function
+//! returns.
 
 use postgres::Client;
 use uuid::Uuid;
 
-/// A migration that makes at least one of everything that a tenant's owner can make.
+/// A migration that creates at least one object of every kind that an owner role can create.
 pub const EVERYTHING: &str = r#"
     CREATE TYPE mood AS ENUM ('sad', 'ok');
     CREATE TYPE pair AS (a int, b text COLLATE "C");
@@ -47,9 +48,9 @@ pub const EVERYTHING: &str = r#"
     GRANT SELECT ON notes TO PUBLIC;
     DO $$ BEGIN EXECUTE format('ALTER TABLE plain ADD COLUMN d text DEFAULT %L', current_schema() || ' of ' || tenant_current_id()); END $$"#;
 
-/// A line for each row: slug, object, problem.
+/// Returns a line for each row of a call: slug, object, problem. Asserts that the definitions fit the problem.
 #[track_caller]
-pub fn told(client: &mut Client, call: &str) -> Vec<String> {
+pub fn drift(client: &mut Client, call: &str) -> Vec<String> {
     let rows = client.query(&format!("SELECT * FROM {call}"), &[]).unwrap_or_else(|e| panic!("{call}: {e:?}"));
     rows.iter()
         .map(|row| {
@@ -66,9 +67,9 @@ pub fn told(client: &mut Client, call: &str) -> Vec<String> {
         .collect()
 }
 
-/// What is told of one tenant, without its slug.
+/// Returns the lines for one tenant, without its slug.
 #[track_caller]
-pub fn told_of(client: &mut Client, tenant: Uuid) -> Vec<String> {
-    let lines = told(client, &format!("tenant_drift('{tenant}')"));
+pub fn drift_of(client: &mut Client, tenant: Uuid) -> Vec<String> {
+    let lines = drift(client, &format!("tenant_drift('{tenant}')"));
     lines.into_iter().map(|line| line.split_once(": ").map(|(_, rest)| rest.to_string()).unwrap_or(line)).collect()
 }

@@ -1,11 +1,11 @@
-//! What a refusal says: SQLSTATE, message, DETAIL, HINT, CONTEXT.
+//! Assertions on errors: SQLSTATE, message, DETAIL, HINT and CONTEXT.
 
 use std::fmt;
 
 use postgres::error::DbError;
 use serde_json::Value;
 
-/// The words of an error. Two that are equal cannot be told apart by who got them.
+/// The parts of an error that a caller sees. If two errors are equal, a caller cannot tell the cases apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Words {
     pub sqlstate: String,
@@ -18,7 +18,7 @@ pub struct Refusal {
     error: DbError,
 }
 
-/// As psql prints it.
+/// An error, formatted as psql prints it.
 struct Shown<'a>(&'a DbError);
 
 impl fmt::Display for Shown<'_> {
@@ -33,7 +33,7 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// The statement must fail with this SQLSTATE.
+/// Asserts that the statement failed with this SQLSTATE.
 #[track_caller]
 pub fn expect_error<T>(result: Result<T, postgres::Error>, sqlstate: &str) -> Refusal {
     let Err(error) = result else { panic!("expected SQLSTATE {sqlstate}, and it succeeded") };
@@ -42,7 +42,7 @@ pub fn expect_error<T>(result: Result<T, postgres::Error>, sqlstate: &str) -> Re
     Refusal { error }
 }
 
-/// The statement must be refused with this `code`: its SQLSTATE, its JSON in DETAIL, and a HINT.
+/// Asserts that the statement was refused with this `code`: its SQLSTATE, its JSON in DETAIL, and a HINT.
 #[track_caller]
 pub fn expect_refusal<T>(result: Result<T, postgres::Error>, code: &str) -> Refusal {
     let sqlstates: &[&str] = match code {
@@ -100,7 +100,7 @@ impl Refusal {
         self
     }
 
-    /// DETAIL is JSON with this `code` and the HTTP `status` that goes with it.
+    /// Asserts that DETAIL is JSON with this `code` and the corresponding HTTP `status`.
     #[track_caller]
     pub fn detail_json(self, code: &str) -> Refusal {
         let status = match code {
@@ -120,7 +120,7 @@ impl Refusal {
         self
     }
 
-    /// For what the above does not cover: constraint, table, position.
+    /// Returns the error, for checks that the methods above do not cover: constraint, table, position.
     pub fn error(&self) -> &DbError {
         &self.error
     }

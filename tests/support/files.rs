@@ -1,4 +1,4 @@
-//! Folders of migration files on the server, and what comes of loading them.
+//! Folders of migration files on the server, and the result of loading them.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,13 +10,13 @@ use tempfile::TempDir;
 
 pub const LOAD: &str = "SELECT version, name, file, status FROM tenant_migrations_load($1)";
 
-/// A folder that the servers' user can read, gone when dropped.
+/// A folder that the servers' user can read. It is removed when dropped.
 pub struct Folder(TempDir);
 
 impl Folder {
     pub fn of(files: &[(&str, &str)]) -> Folder {
         let folder = tempfile::Builder::new().prefix("migrations-").tempdir_in("/tmp").expect("/tmp takes a folder");
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("the folder is the suite's");
         let folder = Folder(folder);
         for (name, text) in files {
             folder.write(name, text);
@@ -27,7 +27,7 @@ impl Folder {
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
         let path = self.path().join(name);
         fs::write(&path, content).unwrap_or_else(|e| panic!("cannot write {name}: {e}"));
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("it is ours");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("the file is the suite's");
     }
 
     pub fn remove(&self, name: &str) {
@@ -42,7 +42,7 @@ impl Folder {
         self.path().display().to_string()
     }
 
-    /// `version, name, file, status`, a line for each migration.
+    /// Loads the folder, which must succeed, and returns a line for each migration: `version, name, file, status`.
     #[track_caller]
     pub fn loaded(&self, client: &mut Client) -> Vec<String> {
         self.load(client).unwrap_or_else(|e| panic!("{e:?}"))

@@ -1,4 +1,4 @@
-//! Tenants by the number, and runs over all of them.
+//! Fleets of tenants, and runs over all of them.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use super::Db;
 use super::people::{column, one, run};
 
 impl Db {
-    /// Migration 1, which makes a table `items`, and tenants t1 to tn that have it.
+    /// Registers migration 1, which creates a table `items`, and creates tenants t1 to tn, which apply it.
     #[track_caller]
     pub fn new_fleet(&self, tenants: usize) {
         self.add_migration("1", "CREATE TABLE items (id int PRIMARY KEY, body text)");
@@ -18,14 +18,15 @@ impl Db {
         );
     }
 
-    /// Registers a migration that runs outside a transaction.
+    /// Registers a nontransactional migration.
     #[track_caller]
     pub fn add_nontransactional(&self, version: &str, up: &str) {
         let sql = "SELECT version FROM tenant_migration_add($1, 'change ' || $1, $2, transactional => false)";
         one::<String>(&mut self.admin(), sql, &[&version, &up]);
     }
 
-    /// Migrates all, or as `arguments` say: slug, status, number applied and SQLSTATE of each tenant visited.
+    /// Runs tenant_migrate_all() with these arguments, and returns a line for each visited tenant: slug, status, number
+    /// of migrations applied, SQLSTATE.
     #[track_caller]
     pub fn migrate_all(&self, arguments: &str) -> Vec<String> {
         let sql = format!(
@@ -34,8 +35,11 @@ impl Db {
         column(&mut self.admin(), &sql, &[])
     }
 
-    /// As `migrate_all`, while the case goes on.
-    pub fn migrate_all_aside(&self, arguments: &str) -> std::thread::JoinHandle<Result<Vec<String>, postgres::Error>> {
+    /// Runs `migrate_all` in another thread.
+    pub fn migrate_all_in_background(
+        &self,
+        arguments: &str,
+    ) -> std::thread::JoinHandle<Result<Vec<String>, postgres::Error>> {
         let mut client = self.admin();
         let sql = format!(
             "SELECT concat_ws(' ', slug, status, applied, sqlstate) FROM tenant_migrate_all({arguments}) ORDER BY slug"
@@ -43,14 +47,16 @@ impl Db {
         std::thread::spawn(move || Ok(client.query(&sql, &[])?.iter().map(|row| row.get(0)).collect()))
     }
 
-    /// Of each tenant: slug, version, number pending, and how far an unfinished migration is.
+    /// Returns a line for each tenant: slug, version, number of pending migrations, and the progress of an unfinished
+    /// migration.
     #[track_caller]
     pub fn migration_status(&self) -> Vec<String> {
         let sql = "SELECT concat_ws(' ', slug, version, pending, unfinished) FROM tenant_migration_status()";
         column(&mut self.admin(), sql, &[])
     }
 
-    /// Nothing of a run is left: no worker, no lock, no note, no invalid index, no lower-than-registered version.
+    /// Asserts that a run is complete and left nothing behind: no worker, lock, unfinished migration, error or invalid
+    /// index, and no tenant behind the registered version.
     #[track_caller]
     pub fn assert_all_is_done(&self) {
         self.assert_no_workers();
@@ -59,10 +65,11 @@ impl Db {
         assert!(left.is_empty(), "{left:#?}");
     }
 
+    /// Asserts that the workers have ended and left no locks.
     #[track_caller]
     pub fn assert_no_workers(&self) {
         let mut superuser = self.superuser();
-        until("the workers are gone", || workers(&mut superuser).is_empty());
+        until("the workers have ended", || workers(&mut superuser).is_empty());
         let left: Vec<String> = column(&mut superuser, LOCKS, &[]);
         assert!(left.is_empty(), "{left:#?}");
     }
@@ -79,14 +86,15 @@ const LEFT: &str = "
               WHERE t.applied NOT BETWEEN l.least AND l.most
     UNION ALL SELECT severity || ': ' || object || ': ' || problem FROM tenant_check() WHERE severity = 'error'";
 
-/// On the tenants' roles, schemas and tables, by sessions in this database; a lock on a role belongs to no database.
+/// Locks on roles, schemas and tables that are held by sessions of this database. A lock on a role has no database of
+/// its own.
 const LOCKS: &str = "
     SELECT format('%s %s %s', l.locktype, coalesce(l.relation::regclass::text, l.objid::text), l.mode)
     FROM pg_locks l JOIN pg_stat_activity a USING (pid)
     WHERE a.datname = current_database() AND l.pid <> pg_backend_pid() AND a.backend_type <> 'autovacuum worker'
       AND l.locktype IN ('relation', 'object', 'tuple', 'advisory')";
 
-/// The process ids of the workers in this database.
+/// Returns the process ids of the fleet's workers in this database.
 #[track_caller]
 pub fn workers(client: &mut Client) -> Vec<i32> {
     let sql = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'fluxbase_tenant fleet'
@@ -94,6 +102,7 @@ pub fn workers(client: &mut Client) -> Vec<i32> {
     column(client, sql, &[])
 }
 
+/// Waits up to 30 seconds until the condition holds; `what` names it in the failure.
 #[track_caller]
 pub fn until(what: &str, mut happened: impl FnMut() -> bool) {
     let started = Instant::now();

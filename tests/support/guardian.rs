@@ -1,5 +1,5 @@
-//! Nothing is left behind. Every server has a guardian, a shell that waits on a pipe from us: when we are done, or die in
-//! whatever way, the pipe closes, and the guardian stops the server and removes its folder.
+//! Cleanup that survives the suite. Each server has a guardian, a shell that reads from a pipe. When the suite ends or
+//! dies in any way, the pipe closes, and the guardian stops the server and removes its folder.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -23,7 +23,7 @@ fi
 pub struct Guardian(Child);
 
 impl Guardian {
-    /// Starts the server in `folder` and returns when it accepts connections.
+    /// Starts the server in `folder`, and returns when it accepts connections.
     pub fn start(install: &Install, folder: &Path) -> Result<Guardian, String> {
         let mut child = server_command("sh")
             .args(["-c", SCRIPT, "guardian"])
@@ -32,7 +32,7 @@ impl Guardian {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            // Out of the terminal's reach: Ctrl-C ends us, and the guardian then does its work.
+            // A process group of its own: Ctrl-C ends only the suite, and the guardian can clean up.
             .process_group(0)
             .spawn()
             .map_err(|e| format!("cannot run sh: {e}"))?;
@@ -51,7 +51,7 @@ impl Guardian {
     /// Stops the server and keeps its folder. `mode` is pg_ctl's: `fast`, or `immediate` for a crash.
     pub fn stop(mut self, mode: &str) {
         let mut stdin = self.0.stdin.take().expect("stdin is piped");
-        writeln!(stdin, "{mode}").expect("the guardian listens");
+        writeln!(stdin, "{mode}").expect("the guardian reads its input");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The installed servers that the suite runs on.
+//! The installations of PostgreSQL that the suite runs on.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,7 +13,8 @@ pub struct Install {
 }
 
 impl Install {
-    /// Those that FLUXBASE_TENANT_PG names (majors of private servers or paths of pg_config), by default both private ones.
+    /// Returns the installations that FLUXBASE_TENANT_PG names: majors of private servers, or paths of pg_config. The
+    /// default is both private servers.
     pub fn all() -> Result<Vec<Install>, String> {
         let named = std::env::var("FLUXBASE_TENANT_PG").unwrap_or_default();
         let wanted = if named.trim().is_empty() { "15,18" } else { &named };
@@ -27,11 +28,11 @@ impl Install {
             .split(|c: char| !c.is_ascii_digit())
             .next()
             .and_then(|digits| digits.parse().ok())
-            .ok_or_else(|| format!("cannot tell the major version from {version:?}"))?;
+            .ok_or_else(|| format!("cannot read the major version in {version:?}"))?;
         Ok(Install { major, bin: ask(pg_config, "--bindir")?.into() })
     }
 
-    /// One of this server's own programs.
+    /// Returns the path of one of PostgreSQL's own programs.
     pub fn bin(&self, program: &str) -> PathBuf {
         self.bin.join(program)
     }

@@ -1,5 +1,6 @@
-//! What the cases stand on: throw-away servers, a database for each case, clients as roles, assertions on errors.
-#![allow(dead_code)] // a helper may wait for its first case
+//! The fixtures of the cases: temporary servers, a database for each case, connections as each kind of role, assertions
+//! on errors.
+#![allow(dead_code)] // a helper may be unused
 
 pub mod account;
 pub mod audit;

@@ -1,4 +1,4 @@
-//! Tenants, users and sessions, in the words of the cases.
+//! Tenants, users, sessions and queries, with the short names that the cases use.
 
 use postgres::Client;
 use postgres::error::SqlState;
@@ -9,27 +9,27 @@ use super::Db;
 
 pub type Args<'a> = &'a [&'a (dyn ToSql + Sync)];
 
-/// The one value of the one row.
+/// Returns the single value of the single row.
 #[track_caller]
 pub fn one<T: FromSqlOwned>(client: &mut Client, sql: &str, args: Args) -> T {
     let row = client.query_one(sql, args).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
     row.get(0)
 }
 
-/// The first column of all rows.
+/// Returns the first column of all rows.
 #[track_caller]
 pub fn column<T: FromSqlOwned>(client: &mut Client, sql: &str, args: Args) -> Vec<T> {
     let rows = client.query(sql, args).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-/// Statements that must succeed.
+/// Runs statements, which must succeed.
 #[track_caller]
 pub fn run(client: &mut Client, sql: &str) {
     client.batch_execute(sql).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
 }
 
-/// How many rows of a tenant's table the session reaches; none also where it is refused.
+/// Returns how many rows of a tenant's table the session can read. Permission denied counts as none.
 #[track_caller]
 pub fn reached(client: &mut Client, table: &str) -> i64 {
     let sql = format!("SELECT count(*) FROM {table}");
@@ -45,28 +45,28 @@ pub fn new_user() -> Uuid {
 }
 
 impl Db {
-    /// The application's back end, acting as this user.
+    /// Connects as the application's back end, with this current user.
     pub fn as_user(&self, user: Uuid) -> Client {
         let mut client = self.server();
         self.act_as(&mut client, Some(user));
         client
     }
 
-    /// The application's back end, working for this tenant without a user.
+    /// Connects as the application's back end in a service context: this current tenant and no user.
     pub fn as_service(&self, tenant: Uuid) -> Client {
         let mut client = self.server();
         run(&mut client, &format!("SET fluxbase_tenant.tenant_id = '{tenant}'"));
         client
     }
 
-    /// A tenant with this slug, which is its name as well, made by an instance admin.
+    /// Creates a tenant as an instance admin. The slug is its name as well.
     #[track_caller]
     pub fn new_tenant(&self, slug: &str, admin: Uuid) -> Uuid {
         let sql = "SELECT id FROM tenant_create(slug => $1, name => $1, admin_user_id => $2)";
         one(&mut self.admin(), sql, &[&slug, &admin])
     }
 
-    /// A new user who is a plain member of the tenant.
+    /// Adds a new user to the tenant as a plain member, and returns the user's id.
     #[track_caller]
     pub fn new_member(&self, tenant: Uuid) -> Uuid {
         let user = new_user();
@@ -79,7 +79,7 @@ impl Db {
         one::<String>(&mut self.admin(), sql, &[&version, &up]);
     }
 
-    /// For every session that begins after this.
+    /// Changes a setting for every session that starts later.
     #[track_caller]
     pub fn configure(&self, setting: &str, value: &str) {
         let quoted = value.replace('\'', "''");
@@ -95,7 +95,7 @@ impl Db {
         one(&mut self.superuser(), "SELECT schema_name FROM fluxbase_tenant.tenants WHERE id = $1", &[&tenant])
     }
 
-    /// As `traces`, where the catalog is gone.
+    /// Does what `traces` does after the catalog has been dropped.
     #[track_caller]
     pub fn traces_without_catalog(&self, tenant: Uuid, schema: &str) -> i64 {
         one(
@@ -106,7 +106,7 @@ impl Db {
         )
     }
 
-    /// How many of catalog row, schema and owner role of this tenant there are; 3 for a sound one.
+    /// Counts catalog row, schema and owner role of a tenant: 3 for an intact tenant, 0 for one that is deleted.
     #[track_caller]
     pub fn traces(&self, tenant: Uuid, schema: &str) -> i64 {
         one(

@@ -1,4 +1,4 @@
-//! PgBouncer in front of a cluster, pooling transactions over one server connection.
+//! PgBouncer in front of a cluster, in transaction mode with one server connection.
 
 use std::fs;
 use std::io::Read;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::account::{Account, server_command};
 use super::{Db, paths};
 
-/// Ends the pooler when we close the pipe, or die in whatever way.
+/// Ends the pooler when the pipe closes: because the suite closes it, or because the suite dies.
 const SCRIPT: &str = r#""$1" --quiet pgbouncer.ini & read -r _; kill $!"#;
 
 pub struct Pooler {
@@ -21,7 +21,7 @@ pub struct Pooler {
 }
 
 impl Pooler {
-    /// For the application's trusted back end alone.
+    /// Starts a pooler that lets in one role, the application's trusted back end.
     pub fn start(db: &Db, role: &str) -> Pooler {
         let folder = tempfile::Builder::new().prefix("pooler-").tempdir_in("/tmp").expect("/tmp takes a folder");
         let socket = folder.path().display();
@@ -32,8 +32,8 @@ impl Pooler {
             db.socket_dir().display(),
             db.port(),
         );
-        fs::write(folder.path().join("pgbouncer.ini"), settings).expect("the folder is ours");
-        fs::write(folder.path().join("users.txt"), format!("\"{role}\" \"\"\n")).expect("the folder is ours");
+        fs::write(folder.path().join("pgbouncer.ini"), settings).expect("the folder is writable");
+        fs::write(folder.path().join("users.txt"), format!("\"{role}\" \"\"\n")).expect("the folder is writable");
         if let Some(account) = Account::of_servers() {
             account.own(folder.path());
         }
@@ -56,16 +56,16 @@ impl Pooler {
         while self.try_connect_as(role).is_err() {
             if started.elapsed() > Duration::from_secs(10) {
                 drop(self.guardian.stdin.take());
-                let mut said = String::new();
-                let _ = self.guardian.stderr.take().map(|mut stderr| stderr.read_to_string(&mut said));
-                panic!("PgBouncer did not start:\n{said}");
+                let mut log = String::new();
+                let _ = self.guardian.stderr.take().map(|mut stderr| stderr.read_to_string(&mut log));
+                panic!("PgBouncer did not start:\n{log}");
             }
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
-    /// One client of the pool. Its statements have to be simple ones: a prepared one stays on the server connection that
-    /// all clients share.
+    /// Connects as a client of the pool. Its statements must be simple ones, because a prepared statement stays on the
+    /// server connection that all clients share.
     pub fn connect_as(&self, role: &str) -> Client {
         self.try_connect_as(role).unwrap_or_else(|e| panic!("{role} cannot connect to the pooler: {e:?}"))
     }

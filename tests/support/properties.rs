@@ -1,11 +1,12 @@
-//! Properties: what holds of every input, tried on random ones. One that fails is made small before it is told.
+//! Property tests: a statement about every input, tried on random ones. A failing input is shrunk before it is
+//! reported.
 
 use std::fmt::Debug;
 
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, TestRunner};
 
-/// Tries `holds` on so many values; it panics where it does not hold.
+/// Calls `holds`, which panics if the property fails, with `tries` random values.
 #[track_caller]
 pub fn of_all<S: Strategy>(strategy: S, tries: u32, mut holds: impl FnMut(S::Value))
 where

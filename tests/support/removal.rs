@@ -1,4 +1,4 @@
-//! Shared tables when a tenant is deleted: bait of a thief's, and what is left of a tenant.
+//! Shared tables during the removal of a tenant: the attacker's tables, and what is left in them.
 
 use uuid::Uuid;
 
@@ -7,8 +7,8 @@ use super::fleet::until;
 use super::people::{column, one, run};
 use super::scene::Scene;
 
-/// A table of the thief's in schema lair, shared by a superuser's word, with a row of each of these tenants. The thief has
-/// taken the force away, as owners may.
+/// Creates a table in schema lair that the attacker owns and a superuser has shared, with a row for each tenant. The
+/// attacker has turned off FORCE ROW LEVEL SECURITY, as an owner can.
 pub fn bait(scene: &Scene, table: &str, tenants: &[Uuid]) {
     run(&mut scene.thief(), &format!("CREATE TABLE {table} (n int)"));
     run(&mut scene.db.superuser(), &format!("SELECT tenant_protect('{table}')"));
@@ -19,6 +19,7 @@ pub fn bait(scene: &Scene, table: &str, tenants: &[Uuid]) {
     }
 }
 
+/// Creates a DELETE trigger on the table, whose function the attacker owns.
 pub fn trigger(scene: &Scene, table: &str, name: &str, when: &str, body: &str) {
     run(
         &mut scene.thief(),
@@ -29,14 +30,15 @@ pub fn trigger(scene: &Scene, table: &str, name: &str, when: &str, body: &str) {
     );
 }
 
+/// Counts the tenant's rows in a shared table, as a superuser.
 pub fn left(db: &Db, table: &str, tenant: Uuid) -> i64 {
     one(&mut db.superuser(), &format!("SELECT count(*) FROM {table} WHERE tenant_id = $1"), &[&tenant])
 }
 
-/// Nothing is left to remove, and no worker is.
+/// Waits until no removal is pending and no removal worker runs.
 pub fn removed(db: &Db) {
     let mut superuser = db.superuser();
-    until("everything is removed", || {
+    until("the removals are complete", || {
         one::<bool>(
             &mut superuser,
             "SELECT NOT EXISTS (SELECT FROM fluxbase_tenant.removals) AND NOT EXISTS (
@@ -46,11 +48,11 @@ pub fn removed(db: &Db) {
     });
 }
 
-/// Why something is left, as tenant_check() says.
+/// Waits until tenant_check() reports rows that are left in the table, and returns the problem.
 pub fn reported(db: &Db, object: &str) -> String {
     let mut superuser = db.superuser();
     let mut found = Vec::<String>::new();
-    until("what is left is reported", || {
+    until("the remaining rows are reported", || {
         found = column(
             &mut superuser,
             "SELECT problem FROM tenant_check() WHERE object = $1 AND problem LIKE '%deleted tenants are left%'",

@@ -1,4 +1,4 @@
-//! The scene of the attacks: a victim, a thief who may run any SQL, and what each of them may reach.
+//! The scene of the attacks: a victim, and a thief who may run any SQL.
 
 use postgres::Client;
 use uuid::Uuid;
@@ -6,15 +6,16 @@ use uuid::Uuid;
 use super::people::{new_user, one, reached, run};
 use super::{Db, expect_error};
 
-/// Tenants `victim` and `thief` with one table each, and a database role of the thief's own: any SQL, no privilege but
-/// `fluxbase_tenant_user`, an identity that a superuser gave it, and a schema `lair` to build things in.
+/// Tenants `victim` and `thief` with a table each, and the thief's database role, which may run any SQL. The role has
+/// no privilege except `fluxbase_tenant_user`, an identity that a superuser has set, and a schema `lair` to create
+/// objects in.
 pub struct Scene<'a> {
     pub db: &'a Db,
     pub victim: Uuid,
     pub thief: Uuid,
-    /// Admin of the tenant `victim`.
+    /// The admin of the tenant `victim`.
     pub owner: Uuid,
-    /// Admin of the tenant `thief`.
+    /// The admin of the tenant `thief`.
     pub crook: Uuid,
     pub role: String,
 }
@@ -42,18 +43,18 @@ impl<'a> Scene<'a> {
         Scene { db, victim, thief, owner, crook, role }
     }
 
-    /// A session of the thief's database role.
+    /// Connects as the thief's database role.
     pub fn thief(&self) -> Client {
         self.db.connect_as(&self.role, "")
     }
 
-    /// The application's back end, acting for the victim's admin.
+    /// Connects as the application's back end, with the victim's admin as the current user.
     pub fn owner(&self) -> Client {
         self.db.as_user(self.owner)
     }
 
-    /// The statement is refused on the victim's table, and the same one succeeds on the thief's own, whose role so proves
-    /// to be able to. `{}` stands for the schema.
+    /// Asserts that the statement is refused on the victim's table and succeeds on the thief's own, which proves that
+    /// the role can run it. `{}` stands for the schema.
     #[track_caller]
     pub fn refused_abroad_and_done_at_home(&self, statement: &str) {
         let mut client = self.thief();
@@ -64,7 +65,7 @@ impl<'a> Scene<'a> {
         self.victim_is_unharmed();
     }
 
-    /// The victim's rows are there, as they were, and only the victim's.
+    /// Asserts that the victim's rows are unchanged, and not accessible to the thief.
     #[track_caller]
     pub fn victim_is_unharmed(&self) {
         assert_eq!(reached(&mut self.thief(), "tenant_victim.notes"), 0);
@@ -72,8 +73,8 @@ impl<'a> Scene<'a> {
         assert_eq!(one::<i64>(&mut self.owner(), sql, &[]), 3);
     }
 
-    /// Functions of the thief's that write down as whom they run: `lair.spy()` says so when it is called, `lair.quiet()`
-    /// claims to be immutable, `lair.on_row()` is for triggers.
+    /// Creates functions that record the role that they run as: `lair.spy()` does so in each call, `lair.quiet()`
+    /// claims to be immutable, `lair.on_row()` is a trigger function.
     pub fn plant_spies(&self) {
         run(
             &mut self.thief(),
@@ -88,7 +89,7 @@ impl<'a> Scene<'a> {
         );
     }
 
-    /// As whom the spies ran, apart from the thief; that they ran at all is asserted.
+    /// Returns the roles other than the thief's that the spies ran as. At least one spy must have run.
     #[track_caller]
     pub fn spies_ran_as_others(&self) -> Vec<(String, bool)> {
         let rows = self.db.superuser().query("SELECT DISTINCT who, boss FROM lair.seen ORDER BY 1", &[]).unwrap();
@@ -97,23 +98,25 @@ impl<'a> Scene<'a> {
         seen.filter(|(who, boss)| *who != self.role || *boss).collect()
     }
 
+    /// Deletes what the spies recorded.
     #[track_caller]
     pub fn forget_spies(&self) {
         run(&mut self.db.superuser(), "TRUNCATE lair.seen");
     }
 
-    /// Runs the script as a migration outside a transaction, for the thief alone: status, number applied, SQLSTATE.
+    /// Runs the script as a nontransactional migration of the thief's tenant, and returns its status, number of
+    /// migrations applied and SQLSTATE.
     #[track_caller]
     pub fn outside(&self, script: &str) -> String {
         let version: String =
             one(&mut self.db.admin(), "SELECT (count(*) + 1)::text FROM tenant_migration_list()", &[]);
         self.db.add_nontransactional(&version, script);
-        let told = self.db.migrate_all("tenants => '{thief}', retries => 0, parallel => 1");
-        let [told] = told.as_slice() else { panic!("{script}: {told:?}") };
-        if !told.contains("migrated") {
+        let lines = self.db.migrate_all("tenants => '{thief}', retries => 0, parallel => 1");
+        let [line] = lines.as_slice() else { panic!("{script}: {lines:?}") };
+        if !line.contains("migrated") {
             run(&mut self.db.admin(), &format!("SELECT tenant_migration_remove('{version}')"));
         }
         self.db.assert_no_workers();
-        told.replace("thief ", "")
+        line.replace("thief ", "")
     }
 }

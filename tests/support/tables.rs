@@ -1,4 +1,4 @@
-//! Tables of tenants: made by migrations, and looked at as the superuser.
+//! Tables of tenants: migrations create them, and the superuser inspects them.
 
 use postgres::Client;
 use uuid::Uuid;
@@ -7,7 +7,8 @@ use super::Db;
 use super::people::{column, one, run};
 
 impl Db {
-    /// Runs the script as a migration of this tenant; a failure leaves nothing, not even the migration.
+    /// Runs the script as a migration of this tenant. A failure leaves nothing behind, not even the registered
+    /// migration.
     pub fn try_migration(&self, tenant: Uuid, script: &str) -> Result<(), postgres::Error> {
         let mut admin = self.admin();
         let mut transaction = admin.transaction()?;
@@ -23,14 +24,14 @@ impl Db {
         self.try_migration(tenant, script).unwrap_or_else(|e| panic!("{script}: {e:?}"));
     }
 
-    /// Every table of the tenant's schema has all that keeps others out, and lets its own in.
+    /// Asserts that every table of the tenant's schema has the policies and the grants that it needs.
     #[track_caller]
     pub fn assert_tables_are_protected(&self, tenant: Uuid) {
         let lacking: Vec<String> = column(&mut self.superuser(), UNPROTECTED, &[&tenant]);
         assert!(lacking.is_empty(), "{lacking:#?}");
     }
 
-    /// The names of the tables in the tenant's schema.
+    /// Returns the names of the tables in the tenant's schema.
     #[track_caller]
     pub fn tables_of(&self, tenant: Uuid) -> Vec<String> {
         let sql = "SELECT relname::text FROM pg_class WHERE relnamespace = $1::text::regnamespace
@@ -39,7 +40,7 @@ impl Db {
     }
 }
 
-/// A line for each thing that a table of the tenant $1 lacks.
+/// Returns a line for each policy or grant that is wrong on a table of tenant $1.
 const UNPROTECTED: &str = "
     SELECT format('%s %s', c.relname, lacking)
     FROM fluxbase_tenant.tenants t JOIN pg_namespace n ON n.nspname = t.schema_name
@@ -47,7 +48,7 @@ const UNPROTECTED: &str = "
     LATERAL (
         SELECT 'has row-level security off or not forced' WHERE NOT (c.relrowsecurity AND c.relforcerowsecurity)
         UNION ALL
-        SELECT 'lacks tenant_isolation, or it is another one' WHERE NOT EXISTS (
+        SELECT 'lacks tenant_isolation, or it has been changed' WHERE NOT EXISTS (
             SELECT FROM pg_policies p WHERE p.schemaname = n.nspname AND p.tablename = c.relname
             AND p.policyname = 'tenant_isolation' AND p.permissive = 'RESTRICTIVE' AND p.cmd = 'ALL'
             AND p.roles = '{public}' AND p.qual = format('fluxbase_tenant.accessible(%L::uuid)', t.id)
@@ -64,20 +65,20 @@ const UNPROTECTED: &str = "
     ) AS lacks (lacking)
     WHERE t.id = $1 ORDER BY 1";
 
-/// The plan of a statement, without costs.
+/// Returns the plan of a statement, without costs.
 #[track_caller]
 pub fn plan(client: &mut Client, statement: &str) -> String {
     let sql = format!("EXPLAIN (COSTS OFF) {statement}");
     column::<String>(client, &sql, &[]).join("\n")
 }
 
-/// The session works for this user from now on, with every tenant of theirs in reach.
+/// Sets the current user for the rest of the session; all of the user's tenants are accessible.
 #[track_caller]
 pub fn act_as(client: &mut Client, user: Uuid) {
     run(client, &format!("SET fluxbase_tenant.user_id = '{user}'"));
 }
 
-/// The first column of the first row as text, whatever its type.
+/// Returns the first column of the first row as text, whatever its type.
 #[track_caller]
 pub fn text(client: &mut Client, sql: &str) -> String {
     one(client, &format!("SELECT x::text FROM ({sql}) AS q (x)"), &[])
