@@ -1,4 +1,4 @@
-//! All or nothing: whatever ends a call early leaves no row, no schema, no role, and the session as it was.
+//! Atomicity: a call that fails or is interrupted leaves no row, schema or role behind, and the session is unchanged.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ cases![
     create_in_a_terminated_session_leaves_nothing,
     create_waiting_for_a_lock_leaves_nothing,
     refused_create_leaves_nothing,
-    later_error_rolls_a_create_back,
-    create_is_the_callers_own_transaction,
-    delete_comes_back_with_a_rollback,
-    migrate_is_all_versions_or_none,
-    session_is_as_before_after_an_error,
-    plpgsql_may_catch_a_failure,
-    crash_leaves_whole_tenants,
+    later_error_rolls_back_a_create,
+    create_runs_in_the_callers_transaction,
+    rollback_undoes_a_delete,
+    migrate_applies_all_versions_or_none,
+    errors_leave_the_session_unchanged,
+    plpgsql_can_catch_a_failure,
+    crash_leaves_no_partial_tenant,
 ];
 
 const CREATE: &str = "SELECT * FROM tenant_create('acme', 'Acme', id => $1)";
@@ -36,11 +36,11 @@ fn leaves_nothing(db: &Db, id: Uuid) {
     }
 }
 
-/// A migration that waits long after it made a table, so that it can be met in the middle.
+/// A migration that creates a table and then sleeps, so that a test can interrupt it.
 const SLOW: &str = "CREATE TABLE notes (body text); SELECT pg_sleep(60)";
 
-/// Waits until some session of this database sleeps in pg_sleep, and says which.
-fn sleeper(db: &Db) -> i32 {
+/// Waits until a session of this database sleeps in pg_sleep, and returns its process id.
+fn sleeping_session(db: &Db) -> i32 {
     let mut superuser = db.superuser();
     let asleep = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
     for _ in 0..400 {
@@ -49,7 +49,7 @@ fn sleeper(db: &Db) -> i32 {
         }
         std::thread::sleep(Duration::from_millis(25));
     }
-    panic!("no session came to pg_sleep");
+    panic!("no session reached pg_sleep");
 }
 
 fn create_with_a_failing_migration_leaves_nothing(db: &Db) {
@@ -78,10 +78,10 @@ fn create_cancelled_by_another_session_leaves_nothing(db: &Db) {
     std::thread::scope(|scope| {
         let creating = scope.spawn(|| {
             expect_error(admin.query(CREATE, &[&id]), "57014");
-            // The session goes on.
+            // The session is still usable.
             assert_eq!(one::<String>(&mut admin, "SELECT current_user::text", &[]), "app_admin");
         });
-        assert!(one::<bool>(&mut db.superuser(), "SELECT pg_cancel_backend($1)", &[&sleeper(db)]));
+        assert!(one::<bool>(&mut db.superuser(), "SELECT pg_cancel_backend($1)", &[&sleeping_session(db)]));
         creating.join().unwrap();
     });
     leaves_nothing(db, id);
@@ -93,7 +93,7 @@ fn create_in_a_terminated_session_leaves_nothing(db: &Db) {
     let mut admin = db.admin();
     std::thread::scope(|scope| {
         let creating = scope.spawn(|| assert!(admin.query(CREATE, &[&id]).is_err()));
-        let pid = sleeper(db);
+        let pid = sleeping_session(db);
         assert!(one::<bool>(&mut db.superuser(), "SELECT pg_terminate_backend($1, 10000)", &[&pid]));
         creating.join().unwrap();
     });
@@ -121,7 +121,7 @@ fn refused_create_leaves_nothing(db: &Db) {
     leaves_nothing(db, id);
 }
 
-fn later_error_rolls_a_create_back(db: &Db) {
+fn later_error_rolls_back_a_create(db: &Db) {
     db.add_migration("1", "CREATE TABLE notes (body text)");
     let id = Uuid::new_v4();
     let mut admin = db.admin();
@@ -131,7 +131,7 @@ fn later_error_rolls_a_create_back(db: &Db) {
     run(&mut admin, "COMMIT");
     leaves_nothing(db, id);
 
-    // In one statement as well.
+    // The same in a single statement.
     let both = "SELECT 1 / (t.name <> 'Acme')::int FROM tenant_create('acme', 'Acme', id => $1) t";
     expect_error(admin.query(both, &[&id]), "22012");
     leaves_nothing(db, id);
@@ -144,7 +144,7 @@ fn later_error_rolls_a_create_back(db: &Db) {
     assert_eq!(db.traces(id, "tenant_acme"), 3);
 }
 
-fn create_is_the_callers_own_transaction(db: &Db) {
+fn create_runs_in_the_callers_transaction(db: &Db) {
     db.add_migration("1", "CREATE TABLE notes (body text)");
     let user = new_user();
     let mut admin = db.admin();
@@ -160,19 +160,19 @@ fn create_is_the_callers_own_transaction(db: &Db) {
     assert_eq!(reached(&mut client, "tenant_acme.notes"), 1);
 }
 
-fn delete_comes_back_with_a_rollback(db: &Db) {
+fn rollback_undoes_a_delete(db: &Db) {
     db.add_migration("1", "CREATE TABLE notes (body text); INSERT INTO notes VALUES ('kept')");
     let user = new_user();
     let id = db.new_tenant("acme", user);
     let mut admin = db.admin();
     run(&mut admin, &format!("BEGIN; SELECT tenant_delete('{id}')"));
-    assert_eq!(db.traces(id, "tenant_acme"), 3, "others see it until the commit");
+    assert_eq!(db.traces(id, "tenant_acme"), 3, "it exists for other sessions until the commit");
     run(&mut admin, "ROLLBACK");
     assert_eq!(db.traces(id, "tenant_acme"), 3);
     assert_eq!(reached(&mut db.as_user(user), "tenant_acme.notes"), 1);
 }
 
-fn migrate_is_all_versions_or_none(db: &Db) {
+fn migrate_applies_all_versions_or_none(db: &Db) {
     let id = db.new_tenant("acme", new_user());
     db.add_migration("1", "CREATE TABLE notes (body text)");
     db.add_migration("2", "INSERT INTO notes VALUES ('x'); SELECT 1 / 0");
@@ -185,44 +185,45 @@ fn migrate_is_all_versions_or_none(db: &Db) {
     assert_eq!((row.get(0), row.get::<_, i32>(1)), ("1", 1));
 }
 
-const SELF: &str = "SELECT current_user::text || ' ' || session_user || ' ' || current_setting('search_path') || ' '
+const SESSION_STATE: &str =
+    "SELECT current_user::text || ' ' || session_user || ' ' || current_setting('search_path') || ' '
     || coalesce(tenant_current_user_id()::text, 'none') || ' ' || tenant_is_instance_admin()
     || ' ' || current_setting('row_security') || ' ' || current_setting('work_mem')";
 
 #[track_caller]
-fn fails_and_stays_itself(client: &mut Client, call: &str) {
+fn fails_and_leaves_the_session_unchanged(client: &mut Client, call: &str) {
     run(client, "BEGIN");
-    let before: String = one(client, SELF, &[]);
+    let before: String = one(client, SESSION_STATE, &[]);
     for _ in 0..3 {
         run(client, "SAVEPOINT s");
         assert!(client.query(&format!("SELECT * FROM {call}"), &[]).is_err(), "{call} succeeded");
         run(client, "ROLLBACK TO s");
-        assert_eq!(one::<String>(client, SELF, &[]), before, "{call}");
+        assert_eq!(one::<String>(client, SESSION_STATE, &[]), before, "{call}");
     }
     run(client, "COMMIT");
-    assert_eq!(one::<String>(client, SELF, &[]), before, "{call}");
+    assert_eq!(one::<String>(client, SESSION_STATE, &[]), before, "{call}");
 }
 
-fn session_is_as_before_after_an_error(db: &Db) {
+fn errors_leave_the_session_unchanged(db: &Db) {
     let id = db.new_tenant("acme", new_user());
     db.add_migration("1", "SET work_mem = '7MB'; SET search_path = pg_catalog; SELECT 1 / 0");
     let mut admin = db.admin();
     let migrate = format!("tenant_migrate('{id}')");
     for call in [&migrate, "tenant_create('acme', 'A')", "tenant_create('b', 'B')", "tenant_delete(NULL)"] {
-        fails_and_stays_itself(&mut admin, call);
+        fails_and_leaves_the_session_unchanged(&mut admin, call);
     }
     let mut user = db.as_user(new_user());
     for call in [&migrate, "tenant_get()", "tenant_list()", "tenant_set_current('acme')", "tenant_get_by_slug('x')"] {
-        fails_and_stays_itself(&mut user, call);
+        fails_and_leaves_the_session_unchanged(&mut user, call);
     }
 }
 
-fn plpgsql_may_catch_a_failure(db: &Db) {
+fn plpgsql_can_catch_a_failure(db: &Db) {
     let id = db.new_tenant("acme", new_user());
     db.add_migration("1", "CREATE TABLE notes (body text); SELECT 1 / 0");
     let mut admin = db.admin();
     run(&mut admin, "BEGIN");
-    let before: String = one(&mut admin, SELF, &[]);
+    let before: String = one(&mut admin, SESSION_STATE, &[]);
     run(
         &mut admin,
         &format!(
@@ -243,12 +244,12 @@ fn plpgsql_may_catch_a_failure(db: &Db) {
              END $$"
         ),
     );
-    assert_eq!(one::<String>(&mut admin, SELF, &[]), before);
+    assert_eq!(one::<String>(&mut admin, SESSION_STATE, &[]), before);
     run(&mut admin, "COMMIT");
     assert_eq!(one::<String>(&mut admin, "SELECT name FROM tenant_get($1)", &[&id]), "Caught 5");
 }
 
-fn crash_leaves_whole_tenants(db: &Db) {
+fn crash_leaves_no_partial_tenant(db: &Db) {
     let cluster = crate::support::Cluster::start(db.install(), &["fsync = on", "synchronous_commit = on"]);
     let db = Db::new(&cluster);
     db.add_migration("1", "CREATE TABLE notes (body text); INSERT INTO notes VALUES ('kept')");

@@ -1,4 +1,4 @@
-//! A clone is made by the same migrations as its source, and has the rows if wanted.
+//! tenant_clone(): the clone is built by the same migrations as its source, and gets the rows if requested.
 
 use postgres::Client;
 use uuid::Uuid;
@@ -9,18 +9,18 @@ use crate::support::{Db, expect_error, expect_refusal};
 
 cases![
     a_clone_is_a_tenant_of_its_own,
-    rows_and_sequences_come_along,
-    what_points_inside_points_inside,
-    triggers_stay_still_while_rows_are_copied,
-    columns_of_types_of_the_schemas_own,
-    partitions_children_and_generated_columns,
-    rows_of_migrations_are_not_doubled,
-    at_the_version_of_the_source,
+    rows_and_sequences_are_copied,
+    keys_and_views_refer_to_the_clone,
+    triggers_do_not_fire_while_rows_are_copied,
+    columns_of_types_in_the_schema_are_copied,
+    partitions_children_and_generated_columns_are_copied,
+    rows_inserted_by_migrations_are_not_duplicated,
+    a_clone_has_the_version_of_its_source,
     writers_of_the_source_wait,
-    what_no_migration_makes_is_refused,
-    the_new_owner_keeps_no_way_to_the_source,
+    objects_that_no_migration_creates_are_refused,
+    the_new_owner_keeps_no_access_to_the_source,
     code_of_the_schema_runs_as_the_new_owner,
-    for_instance_admins_alone,
+    clone_is_for_instance_admins,
     bad_arguments_leave_nothing,
 ];
 
@@ -60,22 +60,22 @@ fn a_clone_is_a_tenant_of_its_own(db: &Db) {
         ("beta", "Beta", "tenant_beta", "1", "pro")
     );
     let id: Uuid = row.get(0);
-    assert_eq!(reached(&mut client, "tenant_beta.customers"), 0, "without data unless asked");
+    assert_eq!(reached(&mut client, "tenant_beta.customers"), 0, "no data by default");
     assert!(client.query("SELECT * FROM tenant_repair($1)", &[&id]).unwrap().is_empty());
     let user = db.new_member(id);
     assert_eq!(reached(&mut db.as_user(user), "tenant_acme.customers"), 0);
     run(&mut db.as_user(user), "INSERT INTO tenant_beta.customers (name) VALUES ('mine')");
-    // Named after the source where nothing is said, and the user who asks is its admin.
-    let asker = new_user();
-    run(&mut client, &format!("SELECT tenant_grant_instance_admin('{asker}')"));
-    let copy: Uuid = one(&mut db.as_user(asker), "SELECT id FROM tenant_clone($1)", &[&source]);
+    // By default the clone is named after its source, and the current user becomes its admin.
+    let creator = new_user();
+    run(&mut client, &format!("SELECT tenant_grant_instance_admin('{creator}')"));
+    let copy: Uuid = one(&mut db.as_user(creator), "SELECT id FROM tenant_clone($1)", &[&source]);
     let row = client.query_one("SELECT slug, name FROM tenant_get($1)", &[&copy]).unwrap();
     assert_eq!((row.get(0), row.get(1)), ("acme-2", "acme"));
     let admins = "SELECT user_id FROM tenant_list_admins($1)";
-    assert_eq!(column::<Uuid>(&mut client, admins, &[&copy]), [asker]);
+    assert_eq!(column::<Uuid>(&mut client, admins, &[&copy]), [creator]);
 }
 
-fn rows_and_sequences_come_along(db: &Db) {
+fn rows_and_sequences_are_copied(db: &Db) {
     let (mut client, source) = shop(db);
     run(&mut client, "DELETE FROM tenant_acme.orders WHERE id = 5; SELECT setval('tenant_acme.customers_id_seq', 100)");
     clone(&mut client, source, "beta");
@@ -87,17 +87,17 @@ fn rows_and_sequences_come_along(db: &Db) {
     let next = "INSERT INTO tenant_beta.customers (name) VALUES ('next') RETURNING id";
     assert_eq!(one::<i64>(&mut client, next, &[]), 101);
     let next = "INSERT INTO tenant_beta.orders (customer, amount) VALUES (1, 1) RETURNING id";
-    assert_eq!(one::<i64>(&mut client, next, &[]), 6, "ids are not used twice, not even those of deleted rows");
+    assert_eq!(one::<i64>(&mut client, next, &[]), 6, "an id is never reused, even if its row was deleted");
 }
 
-fn what_points_inside_points_inside(db: &Db) {
+fn keys_and_views_refer_to_the_clone(db: &Db) {
     let (mut client, source) = shop(db);
     clone(&mut client, source, "beta");
     run(&mut client, "DELETE FROM tenant_beta.customers WHERE name = 'c1'");
     assert_eq!(
         one::<i64>(&mut client, "SELECT count(*) FROM tenant_beta.orders", &[]),
         4,
-        "the foreign key cascades inside"
+        "the foreign key cascades in the clone"
     );
     assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM tenant_acme.orders", &[]), 5);
     assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM tenant_beta.totals", &[]), 4);
@@ -105,7 +105,7 @@ fn what_points_inside_points_inside(db: &Db) {
     expect_error(client.batch_execute("INSERT INTO tenant_beta.orders (customer, amount) VALUES (1, 1)"), "23503");
 }
 
-fn triggers_stay_still_while_rows_are_copied(db: &Db) {
+fn triggers_do_not_fire_while_rows_are_copied(db: &Db) {
     db.add_migration(
         "1",
         "CREATE TABLE items (id int PRIMARY KEY); CREATE TABLE log (item int);
@@ -125,7 +125,7 @@ fn triggers_stay_still_while_rows_are_copied(db: &Db) {
     assert_eq!(
         one::<i64>(&mut client, "SELECT count(*) FROM tenant_beta.log", &[]),
         20,
-        "as in the source: two fired there"
+        "copied from the source, where two triggers fired"
     );
     let modes = "SELECT string_agg(tgname || tgenabled::text, ' ' ORDER BY tgname) FROM pg_trigger WHERE tgrelid = $1::text::regclass AND NOT tgisinternal";
     let in_source: String = one(&mut client, modes, &[&"tenant_acme.items"]);
@@ -134,7 +134,7 @@ fn triggers_stay_still_while_rows_are_copied(db: &Db) {
     assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM tenant_beta.log", &[]), 22);
 }
 
-fn columns_of_types_of_the_schemas_own(db: &Db) {
+fn columns_of_types_in_the_schema_are_copied(db: &Db) {
     db.add_migration(
         "1",
         "CREATE TYPE mood AS ENUM ('sad', 'glad'); CREATE DOMAIN age AS int CHECK (VALUE >= 0);
@@ -153,7 +153,7 @@ fn columns_of_types_of_the_schemas_own(db: &Db) {
     assert_eq!(one::<String>(&mut client, &rows.replace("acme", "beta"), &[]), expected);
 }
 
-fn partitions_children_and_generated_columns(db: &Db) {
+fn partitions_children_and_generated_columns_are_copied(db: &Db) {
     db.add_migration(
         "1",
         "CREATE TABLE events (id bigint GENERATED BY DEFAULT AS IDENTITY, day date NOT NULL, twice bigint GENERATED ALWAYS AS (id * 2) STORED) PARTITION BY RANGE (day);
@@ -180,7 +180,7 @@ fn partitions_children_and_generated_columns(db: &Db) {
     assert_eq!(one::<i32>(&mut client, "SELECT c FROM tenant_beta.dropped", &[]), 3);
 }
 
-fn rows_of_migrations_are_not_doubled(db: &Db) {
+fn rows_inserted_by_migrations_are_not_duplicated(db: &Db) {
     db.add_migration(
         "1",
         "CREATE TABLE plans (id int PRIMARY KEY, name text); INSERT INTO plans VALUES (1, 'free'), (2, 'pro')",
@@ -191,10 +191,14 @@ fn rows_of_migrations_are_not_doubled(db: &Db) {
     clone(&mut client, source, "beta");
     assert_eq!(column::<String>(&mut client, "SELECT name FROM tenant_beta.plans", &[]), ["free"]);
     run(&mut client, &format!("SELECT tenant_clone('{source}', 'gamma')"));
-    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM tenant_gamma.plans", &[]), 2, "as after its migrations");
+    assert_eq!(
+        one::<i64>(&mut client, "SELECT count(*) FROM tenant_gamma.plans", &[]),
+        2,
+        "the rows that its migrations insert"
+    );
 }
 
-fn at_the_version_of_the_source(db: &Db) {
+fn a_clone_has_the_version_of_its_source(db: &Db) {
     let (mut client, source) = shop(db);
     db.add_migration("2", "ALTER TABLE customers ADD COLUMN more int");
     let id = clone(&mut client, source, "beta");
@@ -214,7 +218,7 @@ fn writers_of_the_source_wait(db: &Db) {
     assert_eq!(one::<i64>(&mut other, "SELECT count(*) FROM pg_namespace WHERE nspname = 'tenant_beta'", &[]), 0);
 }
 
-fn what_no_migration_makes_is_refused(db: &Db) {
+fn objects_that_no_migration_creates_are_refused(db: &Db) {
     let (mut client, source) = shop(db);
     for (make, named, unmake) in [
         ("CREATE TABLE tenant_acme.extra (a int)", "table extra", "DROP TABLE tenant_acme.extra"),
@@ -234,7 +238,7 @@ fn what_no_migration_makes_is_refused(db: &Db) {
     clone(&mut client, source, "beta");
 }
 
-fn the_new_owner_keeps_no_way_to_the_source(db: &Db) {
+fn the_new_owner_keeps_no_access_to_the_source(db: &Db) {
     let (mut client, source) = shop(db);
     let id = clone(&mut client, source, "beta");
     let member = "SELECT pg_has_role($1::text, $2::text, 'MEMBER')";
@@ -245,7 +249,7 @@ fn the_new_owner_keeps_no_way_to_the_source(db: &Db) {
 }
 
 fn code_of_the_schema_runs_as_the_new_owner(db: &Db) {
-    // What a CHECK calls runs while rows are copied.
+    // A function that a CHECK constraint calls runs while rows are copied.
     db.add_migration(
         "1",
         "CREATE TABLE seen (who text);
@@ -268,7 +272,7 @@ fn code_of_the_schema_runs_as_the_new_owner(db: &Db) {
     assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM tenant_beta.items", &[]), 2);
 }
 
-fn for_instance_admins_alone(db: &Db) {
+fn clone_is_for_instance_admins(db: &Db) {
     let user = new_user();
     let id = db.new_tenant("acme", user);
     for mut client in [db.as_user(user), db.as_service(id)] {

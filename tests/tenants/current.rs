@@ -1,4 +1,4 @@
-//! The current tenant of a session: chosen by those who may, with its schema first in search_path, for as long as said.
+//! The current tenant of a session: who can choose it, its schema first in search_path, and when the choice ends.
 
 use postgres::Client;
 use postgres::types::Type;
@@ -11,23 +11,23 @@ use crate::support::{Db, expect_error, expect_refusal};
 cases![
     set_current_by_slug_id_and_text,
     set_current_puts_the_schema_first,
-    set_current_asks_for_membership,
-    set_current_takes_no_nulls,
-    choosing_again_leaves_one_schema_in_front,
+    set_current_requires_membership,
+    set_current_refuses_nulls,
+    choosing_again_replaces_the_schema,
     local_choice_ends_with_its_transaction,
     choice_ends_with_rollback_and_savepoint,
     reset_all_and_discard_all_end_the_choice,
-    reset_current_puts_both_back,
+    reset_current_restores_tenant_and_path,
     reset_current_keeps_a_path_set_since,
-    reset_current_finds_the_path_behind_any_name,
+    reset_current_restores_the_path_after_any_schema_name,
     temporary_objects_come_last,
-    a_choice_is_none_of_the_next_users,
-    untrusted_role_with_a_user_may_choose,
-    current_is_a_row_or_none,
+    a_choice_does_not_apply_to_the_next_user,
+    untrusted_role_with_a_user_can_choose,
+    current_returns_one_row_or_none,
     current_comes_from_setting_then_oldest_membership,
-    nobody_works_for_a_tenant_that_they_did_not_choose,
+    no_user_acts_for_a_tenant_they_did_not_choose,
     has_access_and_has_role_answer_for_each_caller,
-    questions_work_in_the_applications_own_policies,
+    access_functions_work_in_the_applications_policies,
 ];
 
 const ID: &str = "SELECT tenant_current_id()";
@@ -64,7 +64,7 @@ fn set_current_puts_the_schema_first(db: &Db) {
     assert_eq!(one::<Option<String>>(&mut client, "SELECT current_schema()::text", &[]), None);
 }
 
-fn set_current_asks_for_membership(db: &Db) {
+fn set_current_requires_membership(db: &Db) {
     let (me, other) = (new_user(), new_user());
     let (mine, theirs) = (db.new_tenant("mine", me), db.new_tenant("theirs", other));
     let set = "SELECT id FROM tenant_set_current($1)";
@@ -84,7 +84,7 @@ fn set_current_asks_for_membership(db: &Db) {
         .message("tenant is deleted");
 }
 
-fn set_current_takes_no_nulls(db: &Db) {
+fn set_current_refuses_nulls(db: &Db) {
     let mut client = db.as_user(new_user());
     for call in ["tenant_set_current(NULL::text)", "tenant_set_current(NULL::uuid)"] {
         expect_refusal(client.query(&format!("SELECT {call}"), &[]), "invalid_argument").message_has("tenant");
@@ -93,7 +93,7 @@ fn set_current_takes_no_nulls(db: &Db) {
         .message_has("is_local");
 }
 
-fn choosing_again_leaves_one_schema_in_front(db: &Db) {
+fn choosing_again_replaces_the_schema(db: &Db) {
     let user = new_user();
     db.new_tenant("a", user);
     db.new_tenant("b", user);
@@ -115,10 +115,10 @@ fn local_choice_ends_with_its_transaction(db: &Db) {
     run(&mut client, "BEGIN; SELECT tenant_set_current('b', is_local => true)");
     assert_eq!(one::<Uuid>(&mut client, ID, &[]), b);
     run(&mut client, "COMMIT");
-    assert_eq!(one::<Uuid>(&mut client, ID, &[]), a, "the oldest membership again");
+    assert_eq!(one::<Uuid>(&mut client, ID, &[]), a, "the oldest membership applies again");
     assert_eq!(one::<String>(&mut client, PATH, &[]), before);
 
-    // Over a choice for the session, which comes back.
+    // A local choice over one for the session: the latter applies again after the transaction.
     run(&mut client, "SELECT tenant_set_current('b'); BEGIN; SELECT tenant_set_current('a', true); COMMIT");
     assert_eq!(one::<Uuid>(&mut client, ID, &[]), b);
     assert_eq!(one::<String>(&mut client, PATH, &[]), format!("tenant_b, {before}, pg_temp"));
@@ -156,14 +156,14 @@ fn reset_all_and_discard_all_end_the_choice(db: &Db) {
         assert_eq!(one::<Option<Uuid>>(&mut client, ID, &[]), None);
         assert_eq!(one::<String>(&mut client, PATH, &[]), before);
         expect_refusal(client.query("SELECT * FROM tenant_get()", &[]), "unauthenticated");
-        // The next user of a pooled connection starts clean.
+        // The next user of a pooled connection finds no choice.
         let other = new_user();
         db.act_as(&mut client, Some(other));
         assert_eq!(one::<Option<Uuid>>(&mut client, ID, &[]), None);
     }
 }
 
-fn reset_current_puts_both_back(db: &Db) {
+fn reset_current_restores_tenant_and_path(db: &Db) {
     let user = new_user();
     let (a, b) = (db.new_tenant("a", user), db.new_tenant("b", user));
     let mut client = db.as_user(user);
@@ -187,7 +187,7 @@ fn reset_current_keeps_a_path_set_since(db: &Db) {
     assert_eq!(one::<String>(&mut client, PATH, &[]), "public, pg_catalog");
 }
 
-fn reset_current_finds_the_path_behind_any_name(db: &Db) {
+fn reset_current_restores_the_path_after_any_schema_name(db: &Db) {
     let user = new_user();
     let prefixes = ["A, \"b\", c ", "\"", ", ", "x\", \"y"];
     for (n, prefix) in prefixes.iter().enumerate() {
@@ -224,7 +224,7 @@ fn temporary_objects_come_last(db: &Db) {
     }
 }
 
-fn a_choice_is_none_of_the_next_users(db: &Db) {
+fn a_choice_does_not_apply_to_the_next_user(db: &Db) {
     let (first, next, both) = (new_user(), new_user(), new_user());
     let (a, b) = (db.new_tenant("a", first), db.new_tenant("b", next));
     run(
@@ -234,15 +234,15 @@ fn a_choice_is_none_of_the_next_users(db: &Db) {
     let mut client = db.as_user(first);
     run(&mut client, "SELECT tenant_set_current('a')");
     db.act_as(&mut client, Some(next));
-    assert_eq!(one::<Uuid>(&mut client, ID, &[]), b, "as if none had been chosen");
+    assert_eq!(one::<Uuid>(&mut client, ID, &[]), b, "as if no tenant had been chosen");
     run(&mut client, "SELECT * FROM tenant_get_by_slug('b')");
     assert!(one::<bool>(&mut client, "SELECT tenant_has_access($1)", &[&b]));
-    // To whoever may have it, it stays, and to the one who chose it.
+    // The choice still applies to the user who made it, and to other users who can access the tenant.
     for user in [both, first] {
         db.act_as(&mut client, Some(user));
         assert_eq!(one::<Uuid>(&mut client, ID, &[]), a);
     }
-    let told = db.psql(
+    let output = db.psql(
         "app_server",
         &[],
         &format!(
@@ -250,16 +250,17 @@ fn a_choice_is_none_of_the_next_users(db: &Db) {
              SET fluxbase_tenant.user_id = '{next}'; SELECT tenant_current_id(); SELECT tenant_current_id();"
         ),
     );
-    let words = String::from_utf8_lossy(&told.stderr).into_owned();
-    assert_eq!(words.matches("WARNING:  the current tenant was chosen for another user").count(), 1, "{words}");
-    // A tenant that is set, not chosen, is as set.
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(stderr.matches("WARNING:  the current tenant was chosen for another user").count(), 1, "{stderr}");
+    // A tenant that is set, rather than chosen, applies to every user.
     db.act_as(&mut client, Some(next));
     run(&mut client, &format!("SET fluxbase_tenant.tenant_id = '{b}'"));
     assert_eq!(one::<Uuid>(&mut client, ID, &[]), b);
 }
 
-/// A role that may not set the setting may still choose among the tenants of the user that somebody it trusts has set.
-fn untrusted_role_with_a_user_may_choose(db: &Db) {
+/// A role that is not allowed to change the setting can still choose among the tenants of the current user, which a
+/// trusted role has set.
+fn untrusted_role_with_a_user_can_choose(db: &Db) {
     let user = new_user();
     let (a, b) = (db.new_tenant("a", user), db.new_tenant("b", user));
     let mut client = db.superuser();
@@ -272,7 +273,7 @@ fn untrusted_role_with_a_user_may_choose(db: &Db) {
     assert_eq!(one::<Uuid>(&mut client, ID, &[]), a);
 }
 
-fn current_is_a_row_or_none(db: &Db) {
+fn current_returns_one_row_or_none(db: &Db) {
     let user = new_user();
     let id = db.new_tenant("acme", user);
     let mut client = db.as_user(user);
@@ -303,8 +304,9 @@ fn current_comes_from_setting_then_oldest_membership(db: &Db) {
     assert_eq!(one::<Uuid>(&mut client, ID, &[]), b);
 }
 
-/// With `default_tenant = none`: any admin of a tenant may add any user to it, and leave a choice behind on a connection.
-fn nobody_works_for_a_tenant_that_they_did_not_choose(db: &Db) {
+/// With `default_tenant = none`. Any tenant admin can add any user to the tenant, and can leave a choice behind on a
+/// pooled connection.
+fn no_user_acts_for_a_tenant_they_did_not_choose(db: &Db) {
     let (victim, crook) = (new_user(), new_user());
     let (own, evil) = (db.new_tenant("own", victim), db.new_tenant("evil", crook));
     run(
@@ -369,7 +371,7 @@ fn has_access_and_has_role_answer_for_each_caller(db: &Db) {
     assert_eq!(declared, ["ss"], "STABLE and PARALLEL SAFE");
 }
 
-fn questions_work_in_the_applications_own_policies(db: &Db) {
+fn access_functions_work_in_the_applications_policies(db: &Db) {
     let user = new_user();
     let (mine, other) = (db.new_tenant("mine", user), db.new_tenant("other", new_user()));
     run(

@@ -1,4 +1,4 @@
-//! Which rows of shared tables go in the transaction that deletes a tenant, and which after it.
+//! Which rows of shared tables are deleted in the transaction that deletes a tenant, and which ones after it.
 
 use postgres::Client;
 
@@ -9,15 +9,15 @@ use crate::support::removal::{bait, left, removed};
 use crate::support::scene::Scene;
 
 cases![
-    plain_tables_go_with_the_tenant,
-    tables_of_strangers_are_not_touched_in_the_session,
+    plain_tables_are_cleared_in_the_callers_transaction,
+    tables_of_untrusted_owners_are_left_to_the_worker,
     rows_locked_one_after_another,
     owner_roles_with_many_grants,
     publications_of_all_tables,
 ];
 
-/// In the caller's transaction, and back with it.
-fn plain_tables_go_with_the_tenant(db: &Db) {
+/// The rows are deleted in the caller's transaction, and a rollback restores them.
+fn plain_tables_are_cleared_in_the_callers_transaction(db: &Db) {
     let doomed = db.new_tenant("doomed", new_user());
     let mut superuser = db.superuser();
     run(
@@ -37,7 +37,11 @@ fn plain_tables_go_with_the_tenant(db: &Db) {
         ["projects", "tasks"].map(|table| one(client, &format!("SELECT count(*) FROM {table}"), &[]))
     };
     run(&mut superuser, &format!("BEGIN; SELECT tenant_delete('{doomed}')"));
-    assert_eq!(rows(&mut superuser), [1, 0], "before the commit: what a key refers to is for the worker");
+    assert_eq!(
+        rows(&mut superuser),
+        [1, 0],
+        "before the commit: rows of a table that a key refers to are left to the worker"
+    );
     run(&mut superuser, "ROLLBACK");
     assert_eq!(rows(&mut superuser), [1, 1]);
     assert_eq!(one::<i64>(&mut superuser, "SELECT count(*) FROM fluxbase_tenant.removals", &[]), 0);
@@ -50,8 +54,8 @@ fn plain_tables_go_with_the_tenant(db: &Db) {
     );
 }
 
-/// Whatever its owner does to such a table meanwhile, whoever deletes a tenant does not come by.
-fn tables_of_strangers_are_not_touched_in_the_session(db: &Db) {
+/// The deleting session does not touch a table of an untrusted owner, whatever the owner does to it concurrently.
+fn tables_of_untrusted_owners_are_left_to_the_worker(db: &Db) {
     let scene = Scene::set(db);
     let (doomed, other) = (db.new_tenant("doomed", scene.crook), db.new_tenant("other", scene.crook));
     bait(&scene, "lair.bait", &[doomed, other]);
@@ -64,7 +68,7 @@ fn tables_of_strangers_are_not_touched_in_the_session(db: &Db) {
             scene.role
         ),
     );
-    // A key of a stranger's, with an index that helps nothing.
+    // An untrusted role's foreign key, and an index that does not speed up its check.
     run(
         &mut scene.thief(),
         "CREATE TABLE lair.child (a int, b int REFERENCES public.parent ON DELETE CASCADE); CREATE INDEX ON lair.child USING brin (b);
@@ -85,7 +89,7 @@ fn tables_of_strangers_are_not_touched_in_the_session(db: &Db) {
     }
 }
 
-/// Each lock is let go before the patience with it ends; the deletion does not wait for all of them.
+/// Another session releases each row lock before the lock wait limit. The deletion must not wait for all rows in turn.
 fn rows_locked_one_after_another(db: &Db) {
     let doomed = db.new_tenant("doomed", new_user());
     run(
@@ -116,7 +120,7 @@ fn rows_locked_one_after_another(db: &Db) {
     assert_eq!(left(db, "notes", doomed), 0);
 }
 
-/// Each may be locked. A few cost nobody much and go at once.
+/// The object of each grant may be locked. With few grants the role is dropped at once, with more the worker drops it.
 fn owner_roles_with_many_grants(db: &Db) {
     let scene = Scene::set(db);
     for (grants, is_left) in [(2, false), (5, true)] {
@@ -127,16 +131,16 @@ fn owner_roles_with_many_grants(db: &Db) {
             run(&mut scene.thief(), &format!("CREATE TABLE {table} (n int); GRANT SELECT ON {table} TO {role}"));
         }
         let mut deleting = db.superuser();
-        let there = format!("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}')");
+        let exists = format!("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}')");
         run(&mut deleting, &format!("BEGIN; SELECT tenant_delete('{doomed}')"));
-        assert_eq!(one::<bool>(&mut deleting, &there, &[]), is_left, "{grants} grants");
+        assert_eq!(one::<bool>(&mut deleting, &exists, &[]), is_left, "{grants} grants");
         run(&mut deleting, "COMMIT");
         removed(db);
-        assert!(!one::<bool>(&mut deleting, &there, &[]));
+        assert!(!one::<bool>(&mut deleting, &exists, &[]));
     }
 }
 
-/// As for a logical replica: what has no key of its own can be neither changed nor deleted then.
+/// Publishing all tables, as for a logical replica, forbids UPDATE and DELETE on tables that have no replica identity.
 fn publications_of_all_tables(db: &Db) {
     let scene = Scene::set(db);
     let doomed = db.new_tenant("doomed", scene.crook);

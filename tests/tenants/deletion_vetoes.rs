@@ -1,5 +1,5 @@
-//! What others hang on shared tables decides nothing about the deletion of a tenant, and keeps nobody waiting: it goes, or it is
-//! left, unreachable, reported and tried again.
+//! Objects of other roles on shared tables cannot prevent or delay the deletion of a tenant: rows that cannot be
+//! deleted remain, inaccessible and reported, and the deletion is retried.
 
 use std::time::{Duration, Instant};
 
@@ -16,17 +16,17 @@ cases![
     trigger_that_raises,
     trigger_and_rule_that_keep_the_rows,
     trigger_that_never_ends,
-    trigger_that_puts_the_row_back,
-    key_that_holds_the_rows,
+    trigger_that_inserts_the_row_again,
+    foreign_key_that_keeps_the_rows,
     publication_that_refuses,
-    tables_that_declare_themselves_shared,
-    more_rows_than_the_session_removes,
+    tables_with_a_policy_of_the_same_name,
+    more_rows_than_the_session_deletes,
     removals_that_were_tried_often,
     rows_that_are_locked_or_not_yet_committed,
-    the_id_of_a_tenant_that_is_not_quite_gone,
+    reusing_the_id_of_a_tenant_under_removal,
     grants_to_an_owner_role,
     policies_that_are_too_long_or_too_deep_to_read,
-    names_of_schemas_that_are_not_committed,
+    uncommitted_schema_names,
 ];
 
 fn trigger_that_raises(db: &Db) {
@@ -38,7 +38,7 @@ fn trigger_that_raises(db: &Db) {
     run(&mut db.superuser(), &format!("SELECT tenant_delete('{doomed}')"));
     removed(db);
     assert_eq!(left(db, "lair.bait", doomed), 0);
-    // To its owner it is as before.
+    // The trigger still works for its owner.
     let delete = format!("DELETE FROM lair.bait WHERE tenant_id = '{}'", scene.thief);
     expect_error(scene.thief().batch_execute(&delete), "P0001");
     let mode = "SELECT tgenabled::text FROM pg_trigger WHERE tgname = 'refuse'";
@@ -63,7 +63,7 @@ fn trigger_and_rule_that_keep_the_rows(db: &Db) {
     assert_eq!(one::<String>(&mut db.superuser(), enabled, &[]), "OO");
 }
 
-/// The process that is at it may be terminated; another one goes on with the rest.
+/// A superuser can terminate the stuck worker. Another worker continues with the remaining tables.
 fn trigger_that_never_ends(db: &Db) {
     let scene = Scene::set(db);
     let doomed = db.new_tenant("doomed", scene.crook);
@@ -81,8 +81,8 @@ fn trigger_that_never_ends(db: &Db) {
     run(&mut db.superuser(), &format!("INSERT INTO plain VALUES (1, '{doomed}')"));
     let started = Instant::now();
     run(&mut db.superuser(), &format!("SELECT tenant_delete('{doomed}')"));
-    assert!(started.elapsed() < Duration::from_secs(20), "nobody waits for the thief");
-    assert_eq!(left(db, "plain", doomed), 0, "a table without code is done with at once");
+    assert!(started.elapsed() < Duration::from_secs(20), "the caller does not wait for the thief's trigger");
+    assert_eq!(left(db, "plain", doomed), 0, "a table that runs no code is cleared at once");
     let mut superuser = db.superuser();
     let stuck = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'fluxbase_tenant removal'
                  AND datname = current_database() AND wait_event = 'PgSleep'";
@@ -90,12 +90,12 @@ fn trigger_that_never_ends(db: &Db) {
     let workers = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                    WHERE backend_type = 'fluxbase_tenant removal' AND datname = current_database()";
     assert!(one::<i64>(&mut superuser, workers, &[]) >= 1);
-    until("the honest table is done with", || left(db, "lair.honest", doomed) == 0);
+    until("the honest table is cleared", || left(db, "lair.honest", doomed) == 0);
     assert_eq!(left(db, "lair.bait", doomed), 1);
     run(&mut scene.thief(), "DROP TRIGGER sleep ON lair.bait");
 }
 
-fn trigger_that_puts_the_row_back(db: &Db) {
+fn trigger_that_inserts_the_row_again(db: &Db) {
     let scene = Scene::set(db);
     let doomed = db.new_tenant("doomed", scene.crook);
     bait(&scene, "lair.bait", &[doomed]);
@@ -105,8 +105,9 @@ fn trigger_that_puts_the_row_back(db: &Db) {
     assert_eq!(left(db, "lair.bait", doomed), 0);
 }
 
-/// What refers to the rows from elsewhere decides whether they can go; nobody but its owner can tell why it is there.
-fn key_that_holds_the_rows(db: &Db) {
+/// A row that another table refers to cannot be deleted. The problem is reported, because only the table's owner knows
+/// why the reference exists.
+fn foreign_key_that_keeps_the_rows(db: &Db) {
     let scene = Scene::set(db);
     let doomed = db.new_tenant("doomed", scene.crook);
     run(&mut scene.thief(), "CREATE TABLE lair.bait (n int PRIMARY KEY)");
@@ -122,9 +123,9 @@ fn key_that_holds_the_rows(db: &Db) {
         problem.starts_with("rows of 1 deleted tenants are left: ") && problem.contains("violates foreign key"),
         "{problem}"
     );
-    for mut nobody in [scene.thief(), db.as_user(scene.crook), db.as_service(doomed)] {
-        let seen = nobody.query("SELECT * FROM lair.bait", &[]);
-        assert!(seen.map_or(true, |rows| rows.is_empty()), "what is left is reached by nobody");
+    for mut caller in [scene.thief(), db.as_user(scene.crook), db.as_service(doomed)] {
+        let seen = caller.query("SELECT * FROM lair.bait", &[]);
+        assert!(seen.map_or(true, |rows| rows.is_empty()), "the remaining rows are not accessible");
     }
     run(&mut scene.thief(), "DROP TABLE lair.holder");
     run(&mut db.superuser(), "SELECT tenant_purge('100 years')");
@@ -132,7 +133,7 @@ fn key_that_holds_the_rows(db: &Db) {
     assert_eq!(left(db, "lair.bait", doomed), 0);
 }
 
-/// The server refuses a DELETE from a table that is published without a key.
+/// PostgreSQL refuses a DELETE from a published table that has no replica identity.
 fn publication_that_refuses(db: &Db) {
     let scene = Scene::set(db);
     let doomed = db.new_tenant("doomed", scene.crook);
@@ -149,8 +150,9 @@ fn publication_that_refuses(db: &Db) {
     assert_eq!(left(db, "lair.bait", doomed), 0);
 }
 
-/// A policy that anybody may write makes no table a shared one; a table that is one may have any number of children.
-fn tables_that_declare_themselves_shared(db: &Db) {
+/// Any owner can create a policy named tenant_isolation, which does not make the table a shared one. A shared table can
+/// have any number of inheritance children.
+fn tables_with_a_policy_of_the_same_name(db: &Db) {
     let scene = Scene::set(db);
     let doomed = db.new_tenant("doomed", scene.crook);
     bait(&scene, "lair.bait", &[doomed]);
@@ -174,8 +176,8 @@ fn tables_that_declare_themselves_shared(db: &Db) {
     assert_eq!(left(db, "lair.own", doomed), 1);
 }
 
-/// A key without an index is looked through for each row.
-fn more_rows_than_the_session_removes(db: &Db) {
+/// A foreign key without an index is checked by a sequential scan for each deleted row.
+fn more_rows_than_the_session_deletes(db: &Db) {
     let scene = Scene::set(db);
     let doomed = db.new_tenant("doomed", scene.crook);
     bait(&scene, "lair.many", &[doomed]);
@@ -193,7 +195,7 @@ fn more_rows_than_the_session_removes(db: &Db) {
     assert_eq!([left(db, "lair.many", doomed), left(db, "lair.tree", doomed)], [0, 0]);
 }
 
-/// The time to the next attempt has a bound, whatever their number.
+/// The interval before the next attempt is bounded, whatever the number of attempts.
 fn removals_that_were_tried_often(db: &Db) {
     let scene = Scene::set(db);
     let (first, second) = (db.new_tenant("first", scene.crook), db.new_tenant("second", scene.crook));
@@ -215,7 +217,7 @@ fn removals_that_were_tried_often(db: &Db) {
     bait(&scene, "lair.honest", &[second]);
     trigger(&scene, "lair.honest", "honest", "AFTER", "RETURN NULL;");
     run(&mut db.superuser(), &format!("SELECT tenant_delete('{second}')"));
-    until("the other is removed", || left(db, "lair.honest", second) == 0);
+    until("the other tenant's rows are deleted", || left(db, "lair.honest", second) == 0);
     run(&mut scene.thief(), "DROP TABLE lair.holder");
 }
 
@@ -231,15 +233,15 @@ fn rows_that_are_locked_or_not_yet_committed(db: &Db) {
         run(&mut thief, &format!("BEGIN; {hold}"));
         let mut superuser = db.superuser();
         run(&mut superuser, &format!("SET lock_timeout = '500ms'; SELECT tenant_delete('{tenant}')"));
-        let there = "SELECT count(*) FROM fluxbase_tenant.tenants WHERE id = $1";
-        assert_eq!(one::<i64>(&mut superuser, there, &[&tenant]), 0);
+        let exists = "SELECT count(*) FROM fluxbase_tenant.tenants WHERE id = $1";
+        assert_eq!(one::<i64>(&mut superuser, exists, &[&tenant]), 0);
         run(&mut thief, "COMMIT");
         removed(db);
         assert_eq!(left(db, "lair.bait", tenant), 0, "{hold}");
     }
 }
 
-fn the_id_of_a_tenant_that_is_not_quite_gone(db: &Db) {
+fn reusing_the_id_of_a_tenant_under_removal(db: &Db) {
     let scene = Scene::set(db);
     let doomed = db.new_tenant("doomed", scene.crook);
     bait(&scene, "lair.bait", &[doomed]);
@@ -255,7 +257,7 @@ fn the_id_of_a_tenant_that_is_not_quite_gone(db: &Db) {
     assert_eq!(left(db, "lair.bait", doomed), 0);
 }
 
-/// Roles are the cluster's, and anybody who owns something may grant it to one.
+/// Roles belong to the cluster, and the owner of any object can grant privileges on it to a tenant's owner role.
 fn grants_to_an_owner_role(db: &Db) {
     let scene = Scene::set(db);
     let doomed = db.new_tenant("doomed", scene.crook);
@@ -264,10 +266,10 @@ fn grants_to_an_owner_role(db: &Db) {
     run(&mut thief, &format!("CREATE TABLE lair.gift (n int); BEGIN; GRANT SELECT ON lair.gift TO {role}"));
     let mut superuser = db.superuser();
     run(&mut superuser, &format!("SET lock_timeout = '500ms'; SELECT tenant_delete('{doomed}')"));
-    let there = "SELECT count(*) FROM pg_roles WHERE rolname = $1::text::name";
-    assert_eq!(one::<i64>(&mut superuser, there, &[&role]), 1, "the role waits, not the caller");
+    let exists = "SELECT count(*) FROM pg_roles WHERE rolname = $1::text::name";
+    assert_eq!(one::<i64>(&mut superuser, exists, &[&role]), 1, "dropping the role is left to the worker");
     run(&mut thief, "COMMIT");
-    until("the role is gone", || one::<i64>(&mut superuser, there, &[&role]) == 0);
+    until("the role is dropped", || one::<i64>(&mut superuser, exists, &[&role]) == 0);
     removed(db);
     let second = db.new_tenant("second", scene.crook);
     let role = Db::owner_role(second);
@@ -280,10 +282,10 @@ fn grants_to_an_owner_role(db: &Db) {
     );
     run(&mut superuser, &format!("CREATE POLICY p ON lair.gift TO {role} USING (true)"));
     run(&mut superuser, &format!("SELECT tenant_delete('{second}')"));
-    assert_eq!(one::<i64>(&mut superuser, there, &[&role]), 0);
+    assert_eq!(one::<i64>(&mut superuser, exists, &[&role]), 0);
 }
 
-/// Anybody may write a policy of our name.
+/// Any owner can create a policy named tenant_isolation, with an expression of any size.
 fn policies_that_are_too_long_or_too_deep_to_read(db: &Db) {
     let scene = Scene::set(db);
     let ids = ["a", "b", "c"].map(|slug| db.new_tenant(slug, scene.crook));
@@ -294,7 +296,7 @@ fn policies_that_are_too_long_or_too_deep_to_read(db: &Db) {
         format!("CREATE POLICY tenant_isolation ON {table} USING (1{} > 0)", "+1".repeat(depth))
     };
     for table in ["lair.bait", "lair.own"] {
-        // The deepest that the server takes.
+        // The deepest expression that the server accepts.
         let taken =
             (1000..12000).rev().step_by(500).find(|depth| scene.thief().batch_execute(&deep(table, *depth)).is_ok());
         assert!(taken.is_some_and(|depth| depth >= 2000), "{taken:?}");
@@ -303,15 +305,15 @@ fn policies_that_are_too_long_or_too_deep_to_read(db: &Db) {
     run(&mut scene.thief(), "DROP POLICY tenant_isolation ON lair.more");
     run(&mut scene.thief(), &long);
     run(&mut db.superuser(), &format!("SELECT tenant_delete('{}'); SELECT count(*) FROM tenant_check()", ids[0]));
-    // The server cannot open the one table for anybody.
-    until("the other one is empty of the tenant", || left(db, "lair.more", ids[0]) == 0);
+    // lair.bait remains: the server itself cannot open the table, because its policy is too deep.
+    until("the other table is cleared", || left(db, "lair.more", ids[0]) == 0);
     assert_eq!(ids.map(|id| left(db, "lair.more", id)), [0, 1, 1]);
-    let told = reported(db, "table lair.bait");
-    assert!(told.contains("stack depth limit exceeded"), "{told}");
+    let problem = reported(db, "table lair.bait");
+    assert!(problem.contains("stack depth limit exceeded"), "{problem}");
 }
 
-/// An open transaction that has made a schema keeps everybody waiting who wants one of that name.
-fn names_of_schemas_that_are_not_committed(db: &Db) {
+/// A session that creates a schema of the same name waits until the transaction that created it first has ended.
+fn uncommitted_schema_names(db: &Db) {
     let scene = Scene::set(db);
     run(&mut db.superuser(), &format!("GRANT CREATE ON DATABASE {} TO {}", db.name(), scene.role));
     for statement in [

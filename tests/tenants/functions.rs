@@ -1,4 +1,4 @@
-//! Tenants are created, read and changed by those who may.
+//! Creating, reading and changing tenants, and who is allowed to.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -8,28 +8,28 @@ use crate::support::people::{column, new_user, one, run};
 use crate::support::{Db, expect_refusal};
 
 cases![
-    create_makes_row_schema_owner_and_admin,
+    create_adds_row_schema_owner_role_and_admin,
     create_under_instance_admin_policy_is_refused_to_users,
     create_under_authenticated_policy_is_self_service,
-    create_makes_a_free_slug_from_the_name,
-    create_takes_an_id_and_refuses_one_that_is_taken,
+    create_derives_an_unused_slug_from_the_name,
+    create_accepts_an_id_and_refuses_one_in_use,
     ids_sort_by_time_of_creation,
-    create_refuses_a_taken_slug,
+    create_refuses_a_slug_in_use,
     max_tenants_is_a_limit,
-    schema_names_follow_slugs_and_step_aside,
-    schema_names_can_be_made_of_ids,
+    schema_names_follow_slugs_and_avoid_conflicts,
+    schema_names_can_be_derived_from_ids,
     get_and_get_by_slug_return_the_row,
     functions_default_to_the_current_tenant,
     list_is_for_instance_admins,
     list_mine_lists_own_tenants_by_age_of_membership,
-    update_changes_what_is_given,
+    update_changes_only_what_is_passed,
     update_is_for_tenant_admins,
-    default_tenant_moves_and_stays,
+    default_tenant_can_change_and_cannot_be_deleted,
 ];
 
 const SLUG: &str = "SELECT slug FROM tenant_create(name => $1)";
 
-fn create_makes_row_schema_owner_and_admin(db: &Db) {
+fn create_adds_row_schema_owner_role_and_admin(db: &Db) {
     let user = new_user();
     let row = db
         .admin()
@@ -63,7 +63,7 @@ fn create_makes_row_schema_owner_and_admin(db: &Db) {
         "SELECT count(*) FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid WHERE r.rolname = $1",
         &[&owner],
     );
-    assert_eq!(members, 0, "nobody is a member of an owner role");
+    assert_eq!(members, 0, "an owner role has no members");
 
     let admins: Vec<Uuid> = column(&mut db.admin(), "SELECT user_id FROM tenant_list_admins($1)", &[&id]);
     assert_eq!(admins, [user]);
@@ -100,7 +100,7 @@ fn create_under_authenticated_policy_is_self_service(db: &Db) {
     expect_refusal(db.as_service(id).query("SELECT * FROM tenant_create('c', 'C')", &[]), "forbidden");
 }
 
-fn create_makes_a_free_slug_from_the_name(db: &Db) {
+fn create_derives_an_unused_slug_from_the_name(db: &Db) {
     let mut admin = db.admin();
     for (name, slug) in [
         ("Acme Corp.", "acme-corp"),
@@ -117,14 +117,14 @@ fn create_makes_a_free_slug_from_the_name(db: &Db) {
     assert!(long.len() <= 63 && long.starts_with("long-long-") && !long.ends_with('-'), "{long}");
     let second: String = one(&mut admin, SLUG, &[&"long ".repeat(50)]);
     assert!(second.len() <= 63 && second.ends_with("-2"), "{second}");
-    // Past the numbers, the id makes it unique.
+    // After the numbered suffixes are used up, a suffix from the id makes the slug unique.
     let many: Vec<String> =
         column(&mut admin, "SELECT (tenant_create(name => 'Same')).slug FROM generate_series(1, 25)", &[]);
     let distinct: std::collections::HashSet<_> = many.iter().collect();
     assert_eq!(distinct.len(), 25);
 }
 
-fn create_takes_an_id_and_refuses_one_that_is_taken(db: &Db) {
+fn create_accepts_an_id_and_refuses_one_in_use(db: &Db) {
     let id = Uuid::new_v4();
     let create = "SELECT id FROM tenant_create(name => 'Acme', id => $1)";
     assert_eq!(one::<Uuid>(&mut db.admin(), create, &[&id]), id);
@@ -132,7 +132,7 @@ fn create_takes_an_id_and_refuses_one_that_is_taken(db: &Db) {
     let nil = Uuid::nil();
     assert_eq!(one::<Uuid>(&mut db.admin(), create, &[&nil]), nil);
 
-    // A role of that name could have members, who would own the tenant's tables.
+    // A role of that name might have members, who would then own the tenant's tables.
     let planted = Uuid::new_v4();
     run(&mut db.superuser(), &format!("CREATE ROLE {}", Db::owner_role(planted)));
     expect_refusal(db.admin().query(create, &[&planted]), "conflict").message_has("already exists");
@@ -145,7 +145,7 @@ fn ids_sort_by_time_of_creation(db: &Db) {
     assert!(ids.is_sorted(), "{ids:?}");
 }
 
-fn create_refuses_a_taken_slug(db: &Db) {
+fn create_refuses_a_slug_in_use(db: &Db) {
     db.new_tenant("acme", new_user());
     let refusal = expect_refusal(db.admin().query("SELECT * FROM tenant_create('acme', 'Other')", &[]), "conflict")
         .message("slug \"acme\" is taken");
@@ -164,11 +164,11 @@ fn max_tenants_is_a_limit(db: &Db) {
     assert_eq!(refusal.message("tenant limit of 2 reached").words().sqlstate, "55000");
     run(&mut admin, &format!("SELECT tenant_soft_delete('{first}')"));
     one::<Uuid>(&mut admin, third, &[]);
-    // A restored one counts as well.
+    // A restored tenant counts as well.
     expect_refusal(admin.query("SELECT * FROM tenant_restore($1)", &[&first]), "conflict").message_has("limit");
 }
 
-fn schema_names_follow_slugs_and_step_aside(db: &Db) {
+fn schema_names_follow_slugs_and_avoid_conflicts(db: &Db) {
     run(&mut db.superuser(), "CREATE SCHEMA tenant_taken");
     let schema = "SELECT id, schema_name FROM tenant_create($1, 'Name')";
     let mut admin = db.admin();
@@ -191,7 +191,7 @@ fn schema_names_follow_slugs_and_step_aside(db: &Db) {
     assert_ne!(db.schema_of(new), "tenant_again");
 }
 
-fn schema_names_can_be_made_of_ids(db: &Db) {
+fn schema_names_can_be_derived_from_ids(db: &Db) {
     db.configure("fluxbase_tenant.schema_naming", "id");
     db.configure("fluxbase_tenant.schema_prefix", "customer_");
     let id = db.new_tenant("acme", new_user());
@@ -255,12 +255,12 @@ fn list_mine_lists_own_tenants_by_age_of_membership(db: &Db) {
     run(&mut db.admin(), &format!("SELECT tenant_soft_delete('{c}')"));
     assert_eq!(column::<Uuid>(&mut client, "SELECT id FROM tenant_list_mine()", &[]), [b, a]);
     assert!(column::<Uuid>(&mut db.as_user(new_user()), "SELECT id FROM tenant_list_mine()", &[]).is_empty());
-    for mut nobody in [db.server(), db.admin(), db.as_service(a), db.user_role()] {
-        expect_refusal(nobody.query("SELECT * FROM tenant_list_mine()", &[]), "unauthenticated");
+    for mut caller in [db.server(), db.admin(), db.as_service(a), db.user_role()] {
+        expect_refusal(caller.query("SELECT * FROM tenant_list_mine()", &[]), "unauthenticated");
     }
 }
 
-fn update_changes_what_is_given(db: &Db) {
+fn update_changes_only_what_is_passed(db: &Db) {
     let user = new_user();
     let id = db.new_tenant("acme", user);
     let mut client = db.as_user(user);
@@ -268,7 +268,7 @@ fn update_changes_what_is_given(db: &Db) {
     let row = client.query_one(update, &[&id, &"New", &json!({"a": 1})]).unwrap();
     assert_eq!((row.get(0), row.get(2), row.get(3)), ("New", "acme", true));
     let row = client.query_one(update, &[&id, &None::<String>, &json!({"b": 2})]).unwrap();
-    assert_eq!((row.get(0), row.get::<_, Value>(1)), ("New", json!({"b": 2})), "metadata is replaced whole");
+    assert_eq!((row.get(0), row.get::<_, Value>(1)), ("New", json!({"b": 2})), "metadata is replaced, not merged");
     let row = client.query_one(update, &[&id, &"Newer", &None::<Value>]).unwrap();
     assert_eq!((row.get(0), row.get::<_, Value>(1)), ("Newer", json!({"b": 2})));
     let row = client.query_one("SELECT name, metadata FROM tenant_update()", &[]).unwrap();
@@ -287,7 +287,7 @@ fn update_is_for_tenant_admins(db: &Db) {
     }
 }
 
-fn default_tenant_moves_and_stays(db: &Db) {
+fn default_tenant_can_change_and_cannot_be_deleted(db: &Db) {
     let user = new_user();
     let (a, b) = (db.new_tenant("a", user), db.new_tenant("b", user));
     let mut admin = db.admin();

@@ -1,4 +1,4 @@
-//! Tenants are deleted, restored, suspended and purged by those who may, and come back whole.
+//! Deleting, restoring, suspending and purging tenants: who is allowed to, and what remains.
 
 use uuid::Uuid;
 
@@ -8,19 +8,19 @@ use crate::support::{Db, expect_refusal};
 
 cases![
     soft_delete_keeps_the_data_and_hides_the_tenant,
-    soft_delete_can_be_repeated_by_its_admins_alone,
-    soft_delete_is_never_by_omission,
+    soft_delete_can_be_repeated_by_admins_only,
+    soft_delete_without_an_id_requires_a_chosen_tenant,
     soft_delete_frees_the_slug,
-    restore_brings_all_back,
-    restore_meets_a_reused_slug,
-    restore_is_for_instance_admins_and_deleted_tenants,
-    suspended_is_closed_to_all_but_instance_admins,
-    suspension_outlives_deletion,
+    restore_restores_data_and_members,
+    restore_refuses_a_reused_slug,
+    restore_is_by_instance_admins_and_of_deleted_tenants,
+    suspended_tenant_is_accessible_to_instance_admins_only,
+    restore_keeps_the_suspension,
     delete_leaves_nothing,
     delete_is_for_instance_admins,
     delete_keeps_a_role_that_owns_elsewhere,
-    purge_takes_only_what_is_old_enough,
-    purge_never_takes_what_lives,
+    purge_deletes_only_tenants_past_the_age,
+    purge_never_deletes_an_active_tenant,
 ];
 
 const TABLE: &str = "CREATE TABLE notes (id int PRIMARY KEY, body text); INSERT INTO notes VALUES (1, 'kept')";
@@ -39,12 +39,12 @@ fn soft_delete_keeps_the_data_and_hides_the_tenant(db: &Db) {
 
     expect_refusal(client.query("SELECT * FROM tenant_get($1)", &[&id]), "not_found");
     assert!(!one::<bool>(&mut client, "SELECT tenant_has_access($1)", &[&id]));
-    assert_eq!(reached(&mut client, "tenant_acme.notes"), 0, "nobody but instance admins reaches its data");
+    assert_eq!(reached(&mut client, "tenant_acme.notes"), 0, "only instance admins can access its data");
     assert_eq!(reached(&mut db.superuser(), "tenant_acme.notes"), 1);
     assert_eq!(one::<String>(&mut db.admin(), "SELECT status FROM tenant_get($1)", &[&id]), "deleted");
 }
 
-fn soft_delete_can_be_repeated_by_its_admins_alone(db: &Db) {
+fn soft_delete_can_be_repeated_by_admins_only(db: &Db) {
     let user = new_user();
     let id = db.new_tenant("acme", user);
     let member = db.new_member(id);
@@ -58,8 +58,8 @@ fn soft_delete_can_be_repeated_by_its_admins_alone(db: &Db) {
     expect_refusal(db.server().query(delete, &[&id]), "unauthenticated");
 }
 
-/// The oldest membership is good enough to read, not to delete.
-fn soft_delete_is_never_by_omission(db: &Db) {
+/// The default tenant, which comes from the oldest membership, is good enough for reading and not for deleting.
+fn soft_delete_without_an_id_requires_a_chosen_tenant(db: &Db) {
     let user = new_user();
     let id = db.new_tenant("acme", user);
     let mut client = db.as_user(user);
@@ -84,7 +84,7 @@ fn soft_delete_frees_the_slug(db: &Db) {
     assert_eq!(column::<Uuid>(&mut db.admin(), "SELECT id FROM tenant_list_deleted()", &[]), [old, new]);
 }
 
-fn restore_brings_all_back(db: &Db) {
+fn restore_restores_data_and_members(db: &Db) {
     let user = new_user();
     let id = with_notes(db, user);
     let member = db.new_member(id);
@@ -99,7 +99,7 @@ fn restore_brings_all_back(db: &Db) {
     assert!(column::<Uuid>(&mut admin, "SELECT id FROM tenant_list_deleted()", &[]).is_empty());
 }
 
-fn restore_meets_a_reused_slug(db: &Db) {
+fn restore_refuses_a_reused_slug(db: &Db) {
     let old = db.new_tenant("acme", new_user());
     let mut admin = db.admin();
     run(&mut admin, &format!("SELECT tenant_soft_delete('{old}')"));
@@ -110,7 +110,7 @@ fn restore_meets_a_reused_slug(db: &Db) {
     assert_eq!(one::<Uuid>(&mut admin, "SELECT id FROM tenant_restore($1)", &[&old]), old);
 }
 
-fn restore_is_for_instance_admins_and_deleted_tenants(db: &Db) {
+fn restore_is_by_instance_admins_and_of_deleted_tenants(db: &Db) {
     let user = new_user();
     let id = db.new_tenant("acme", user);
     let restore = "SELECT * FROM tenant_restore($1)";
@@ -123,7 +123,7 @@ fn restore_is_for_instance_admins_and_deleted_tenants(db: &Db) {
     expect_refusal(db.admin().query(restore, &[&Uuid::new_v4()]), "not_found");
 }
 
-fn suspended_is_closed_to_all_but_instance_admins(db: &Db) {
+fn suspended_tenant_is_accessible_to_instance_admins_only(db: &Db) {
     let user = new_user();
     let id = with_notes(db, user);
     let suspend = "SELECT status FROM tenant_suspend($1)";
@@ -161,7 +161,7 @@ fn suspended_is_closed_to_all_but_instance_admins(db: &Db) {
     assert_eq!(reached(&mut client, "tenant_acme.notes"), 1);
 }
 
-fn suspension_outlives_deletion(db: &Db) {
+fn restore_keeps_the_suspension(db: &Db) {
     let id = db.new_tenant("acme", new_user());
     let mut admin = db.admin();
     run(&mut admin, &format!("SELECT tenant_suspend('{id}'); SELECT tenant_soft_delete('{id}')"));
@@ -196,7 +196,7 @@ fn delete_is_for_instance_admins(db: &Db) {
     expect_refusal(db.server().query(delete, &[&id]), "unauthenticated");
     run(&mut db.admin(), &format!("SELECT tenant_soft_delete('{id}')"));
     expect_refusal(db.as_user(user).query(delete, &[&id]), "not_found");
-    // Also one that was soft-deleted before.
+    // A soft-deleted tenant can be deleted as well.
     db.admin().query_one(delete, &[&id]).unwrap();
 }
 
@@ -206,11 +206,11 @@ fn delete_keeps_a_role_that_owns_elsewhere(db: &Db) {
     let owner = Db::owner_role(id);
     run(&mut other.superuser(), &format!("CREATE SCHEMA stray AUTHORIZATION {owner}"));
     db.admin().query_one("SELECT * FROM tenant_delete($1)", &[&id]).unwrap();
-    assert_eq!(db.traces(id, "tenant_acme"), 1, "the role alone");
+    assert_eq!(db.traces(id, "tenant_acme"), 1, "only the role remains");
     run(&mut other.superuser(), &format!("DROP OWNED BY {owner}; DROP ROLE {owner}"));
 }
 
-fn purge_takes_only_what_is_old_enough(db: &Db) {
+fn purge_deletes_only_tenants_past_the_age(db: &Db) {
     let (old, young) = (db.new_tenant("old", new_user()), db.new_tenant("young", new_user()));
     let mut admin = db.admin();
     run(&mut admin, &format!("SELECT tenant_soft_delete('{old}')"));
@@ -227,7 +227,7 @@ fn purge_takes_only_what_is_old_enough(db: &Db) {
     assert_eq!(column::<Uuid>(&mut admin, "SELECT id FROM tenant_purge('0')", &[]), [young]);
 }
 
-fn purge_never_takes_what_lives(db: &Db) {
+fn purge_never_deletes_an_active_tenant(db: &Db) {
     let id = db.new_tenant("acme", new_user());
     for age in ["0", "-1 year", "-1000 years"] {
         let purge = format!("SELECT id FROM tenant_purge('{age}')");

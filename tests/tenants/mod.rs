@@ -1,9 +1,9 @@
-//! Tenants: created, read, changed, deleted.
+//! Tenants: creating, reading, changing and deleting them.
 
 mod atomicity;
 mod clone;
 mod current;
-mod deletion_hanging;
+mod deletion_dependents;
 mod deletion_session;
 mod deletion_vetoes;
 mod functions;
@@ -18,7 +18,7 @@ crate::files![
     atomicity,
     clone,
     current,
-    deletion_hanging,
+    deletion_dependents,
     deletion_session,
     deletion_vetoes,
     functions,

@@ -1,4 +1,5 @@
-//! Many tenants are purged in workers, so that no transaction holds the locks of all their tables.
+//! tenant_purge() deletes tenants in background workers, so that no single transaction holds the locks of all their
+//! tables.
 
 use postgres::Client;
 
@@ -9,10 +10,10 @@ use crate::support::{Cluster, Db};
 
 cases![
     more_tenants_than_one_transaction_can_lock,
-    in_a_transaction_block_it_is_part_of_that,
-    one_that_cannot_be_deleted_stops_no_other,
-    without_a_free_worker_it_does_it_itself,
-    what_came_back_meanwhile_stays,
+    purge_in_a_transaction_block_is_part_of_it,
+    a_tenant_that_cannot_be_deleted_does_not_stop_the_purge,
+    purge_without_a_free_worker_runs_in_the_session,
+    a_tenant_restored_concurrently_is_kept,
 ];
 
 const TABLES: &str =
@@ -50,7 +51,7 @@ fn more_tenants_than_one_transaction_can_lock(db: &Db) {
     nothing_left(&mut client);
 }
 
-fn in_a_transaction_block_it_is_part_of_that(db: &Db) {
+fn purge_in_a_transaction_block_is_part_of_it(db: &Db) {
     let mut client = deleted(db, 4);
     run(&mut client, "BEGIN; SELECT tenant_purge('0'); ROLLBACK");
     assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM tenant_list_deleted()", &[]), 4);
@@ -58,10 +59,11 @@ fn in_a_transaction_block_it_is_part_of_that(db: &Db) {
     nothing_left(&mut client);
 }
 
-fn one_that_cannot_be_deleted_stops_no_other(db: &Db) {
+fn a_tenant_that_cannot_be_deleted_does_not_stop_the_purge(db: &Db) {
     let mut client = deleted(db, 6);
     run(&mut client, "CREATE TABLE keeps (id int REFERENCES tenant_t3.t1)");
-    // A view of somebody else's goes with CASCADE, and what a session is at when that is done; a tenant that is being changed stays.
+    // The view that depends on t3 is dropped by CASCADE. Another session's lock delays only t4's schema. Tenant t5,
+    // which another transaction is changing, is skipped.
     let mut busy = db.superuser();
     run(&mut busy, "BEGIN; LOCK TABLE tenant_t4.t2 IN ACCESS SHARE MODE");
     run(&mut busy, "SELECT tenant_restore(id) FROM tenant_list_deleted() WHERE slug = 't5'");
@@ -71,15 +73,15 @@ fn one_that_cannot_be_deleted_stops_no_other(db: &Db) {
     run(&mut busy, "ROLLBACK");
     assert_eq!(column::<String>(&mut client, "SELECT slug FROM tenant_purge('0')", &[]), ["t5"]);
     let schemas = "SELECT count(*) FROM pg_namespace WHERE nspname = 'tenant_t4'";
-    until("the schema is gone", || one::<i64>(&mut client, schemas, &[]) == 0);
+    until("the schema is dropped", || one::<i64>(&mut client, schemas, &[]) == 0);
     nothing_left(&mut client);
 }
 
-fn without_a_free_worker_it_does_it_itself(db: &Db) {
+fn purge_without_a_free_worker_runs_in_the_session(db: &Db) {
     let own = Cluster::start(db.install(), &["max_worker_processes = 0"]);
     let db = Db::new(&own);
     let mut client = deleted(&db, 3);
-    // A tenant that somebody has locked stops no other.
+    // A tenant that another session has locked does not stop the purge of the other tenants.
     let mut busy = db.superuser();
     run(&mut busy, "BEGIN; SELECT tenant_restore(id) FROM tenant_list_deleted() WHERE slug = 't2'");
     let purge = "SELECT slug FROM tenant_purge('0') ORDER BY 1";
@@ -89,9 +91,9 @@ fn without_a_free_worker_it_does_it_itself(db: &Db) {
     nothing_left(&mut client);
 }
 
-fn what_came_back_meanwhile_stays(db: &Db) {
+fn a_tenant_restored_concurrently_is_kept(db: &Db) {
     let mut client = deleted(db, 3);
-    // The purge waits for this row, and then looks again.
+    // The purge waits for this row, and rechecks it under the lock.
     let mut busy = db.superuser();
     run(&mut busy, "BEGIN; SELECT tenant_restore(id) FROM tenant_list_deleted() WHERE slug = 't2'");
     let purging = std::thread::scope(|scope| {

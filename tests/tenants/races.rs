@@ -1,4 +1,4 @@
-//! What holds for one session holds for many at the same moment.
+//! Concurrency: what holds for one session holds for many sessions at once.
 
 use std::sync::Barrier;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::support::{Db, expect_error, expect_refusal};
 cases![
     one_slug_has_one_winner,
     one_id_has_one_winner,
-    one_name_gives_everybody_a_slug,
+    one_name_gives_each_tenant_its_own_slug,
     max_tenants_holds_in_read_committed,
     max_tenants_holds_in_repeatable_read,
     last_admins_cannot_remove_each_other,
@@ -21,16 +21,16 @@ cases![
     same_member_added_by_many_is_one_row,
     one_migration_version_is_one_row,
     two_texts_of_a_version_have_one_winner,
-    migrated_twice_at_once_is_migrated_once,
+    concurrent_migrations_apply_once,
     delete_waits_for_migrate,
     migrate_waits_for_delete,
     restore_against_create_of_its_slug,
     purge_against_restore,
     two_defaults_end_as_one,
-    suspend_waits_for_nobody_who_reads,
+    suspend_does_not_wait_for_readers,
 ];
 
-/// Runs it in as many sessions as there are clients, all starting at the same moment.
+/// Runs `act` once per client, in parallel sessions that start at the same moment, and returns the results.
 fn together<T: Send>(clients: Vec<Client>, act: impl Fn(usize, &mut Client) -> T + Sync) -> Vec<T> {
     let barrier = Barrier::new(clients.len());
     std::thread::scope(|scope| {
@@ -40,7 +40,7 @@ fn together<T: Send>(clients: Vec<Client>, act: impl Fn(usize, &mut Client) -> T
             .enumerate()
             .map(|(number, mut client)| {
                 scope.spawn(move || {
-                    // A wait without end is a failure, not a hang.
+                    // An endless wait becomes a failure instead of a hang.
                     run(&mut client, "SET statement_timeout = '60s'");
                     barrier.wait();
                     act(number, &mut client)
@@ -55,7 +55,7 @@ fn admins(db: &Db, count: usize) -> Vec<Client> {
     (0..count).map(|_| db.admin()).collect()
 }
 
-/// Waits until a session of this database waits for a lock.
+/// Waits until a session of this database is waiting for a lock.
 fn until_one_waits(db: &Db) {
     let mut superuser = db.superuser();
     let waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity
@@ -66,7 +66,7 @@ fn until_one_waits(db: &Db) {
         }
         std::thread::sleep(Duration::from_millis(25));
     }
-    panic!("no session came to wait");
+    panic!("no session waited for a lock");
 }
 
 fn one_slug_has_one_winner(db: &Db) {
@@ -100,7 +100,7 @@ fn one_id_has_one_winner(db: &Db) {
     }
 }
 
-fn one_name_gives_everybody_a_slug(db: &Db) {
+fn one_name_gives_each_tenant_its_own_slug(db: &Db) {
     let mut slugs = together(admins(db, 12), |_, client| {
         one::<String>(client, "SELECT slug FROM tenant_create(name => 'Acme Corp')", &[])
     });
@@ -128,7 +128,7 @@ fn max_tenants_holds(db: &Db, isolation: &str) {
         }
     }
     assert!((1..=2).contains(&created), "{created} created beside the first");
-    // A retry, as a client does it after a serialization failure, reaches the limit and no more.
+    // A client that retries after a serialization failure reaches the limit and cannot exceed it.
     let mut admin = db.admin();
     while let Ok(_created) = admin.query("SELECT id FROM tenant_create(name => 'More')", &[]) {}
     assert_eq!(one::<i64>(&mut admin, "SELECT count(*) FROM tenant_list()", &[]), 3);
@@ -142,7 +142,8 @@ fn max_tenants_holds_in_repeatable_read(db: &Db) {
     max_tenants_holds(db, "REPEATABLE READ");
 }
 
-/// In both isolation levels, several times: exactly one of two goes, for the other there is a clean error.
+/// Runs `call` as two admins at once, several times in both isolation levels: exactly one call succeeds, and the other
+/// one fails with a well-defined error.
 fn of_two_admins_one_stays(db: &Db, call: &str) {
     for round in 0..6 {
         let isolation = if round % 2 == 0 { "READ COMMITTED" } else { "REPEATABLE READ" };
@@ -208,7 +209,7 @@ fn two_texts_of_a_version_have_one_winner(db: &Db) {
     }
 }
 
-fn migrated_twice_at_once_is_migrated_once(db: &Db) {
+fn concurrent_migrations_apply_once(db: &Db) {
     let id = db.new_tenant("acme", new_user());
     db.add_migration("1", "CREATE TABLE notes (body text); SELECT pg_sleep(0.2)");
     let mut applied =
@@ -261,7 +262,7 @@ fn restore_against_create_of_its_slug(db: &Db) {
     run(&mut db.admin(), &format!("SELECT tenant_soft_delete('{id}')"));
     let mut creating = db.admin();
     run(&mut creating, "BEGIN; SELECT tenant_create('acme', 'New')");
-    // At once, and not when the other one has ended.
+    // The error comes at once, before the other transaction ends.
     let restored = db.admin().query("SELECT * FROM tenant_restore($1)", &[&id]).map(|_| ());
     expect_refusal(restored, "conflict").message("slug \"acme\" is taken");
     run(&mut creating, "COMMIT");
@@ -278,7 +279,7 @@ fn purge_against_restore(db: &Db) {
         let purged = scope.spawn(|| column::<Uuid>(&mut purging, "SELECT id FROM tenant_purge('0')", &[]));
         until_one_waits(db);
         run(&mut restoring, "COMMIT");
-        assert!(purged.join().unwrap().is_empty(), "it lives again");
+        assert!(purged.join().unwrap().is_empty(), "it has been restored");
     });
     assert_eq!(db.traces(id, "tenant_acme"), 3);
 }
@@ -297,7 +298,7 @@ fn two_defaults_end_as_one(db: &Db) {
     }
 }
 
-fn suspend_waits_for_nobody_who_reads(db: &Db) {
+fn suspend_does_not_wait_for_readers(db: &Db) {
     db.add_migration("1", "CREATE TABLE notes (body text); INSERT INTO notes VALUES ('x')");
     let user = new_user();
     let id = db.new_tenant("acme", user);
@@ -306,7 +307,11 @@ fn suspend_waits_for_nobody_who_reads(db: &Db) {
     let mut admin = db.admin();
     run(&mut admin, "SET lock_timeout = '2s'");
     run(&mut admin, &format!("SELECT tenant_suspend('{id}')"));
-    assert_eq!(crate::support::people::reached(&mut reading, "notes"), 0, "read committed sees it at once");
+    assert_eq!(
+        crate::support::people::reached(&mut reading, "notes"),
+        0,
+        "a READ COMMITTED transaction sees the suspension at once"
+    );
     let _ = reading.batch_execute("ROLLBACK");
     expect_error(reading.query("SELECT tenant_set_current('acme')", &[]), "55000");
 }

@@ -1,4 +1,4 @@
-//! Whatever a superuser damaged by hand, tenant_repair says and mends.
+//! tenant_repair() reports and repairs what a superuser damaged by hand.
 
 use postgres::Client;
 use uuid::Uuid;
@@ -8,18 +8,18 @@ use crate::support::people::{column, new_user, reached, run};
 use crate::support::{Db, expect_error, expect_refusal};
 
 cases![
-    sound_tenant_needs_nothing,
+    intact_tenant_needs_no_repair,
     revoked_grants,
     wrong_owners,
     dropped_policies,
     weakened_policies,
-    owner_role_with_powers,
+    owner_role_with_attributes,
     owner_role_with_members,
     missing_owner_role,
     missing_default_privileges,
-    missing_schema_is_said,
-    grants_too_many_on_the_schema,
-    only_the_named_tenant_is_mended,
+    missing_schema_is_reported,
+    excess_grants_on_the_schema,
+    only_the_named_tenant_is_repaired,
     repair_is_for_instance_admins,
 ];
 
@@ -46,19 +46,19 @@ fn patient(db: &Db) -> Patient {
     Patient { id, owner: Db::owner_role(id), member: db.as_user(user) }
 }
 
-/// What was mended, as "object: problem"; a second run finds nothing.
+/// Runs the repair and returns its lines, as "object: problem". A second run must find nothing.
 #[track_caller]
 fn repaired(db: &Db, id: Uuid) -> Vec<String> {
     let repair = "SELECT object || ': ' || problem FROM tenant_repair($1)";
     let mut admin = db.admin();
-    let mended: Vec<String> = column(&mut admin, repair, &[&id]);
+    let repairs: Vec<String> = column(&mut admin, repair, &[&id]);
     let again: Vec<String> = column(&mut admin, repair, &[&id]);
     assert!(again.is_empty(), "found again: {again:?}");
-    mended
+    repairs
 }
 
 #[track_caller]
-fn works_and_is_closed(db: &Db, patient: &mut Patient) {
+fn is_usable_and_isolated(db: &Db, patient: &mut Patient) {
     run(&mut patient.member, "INSERT INTO tenant_acme.notes (body) VALUES ('new')");
     assert!(reached(&mut patient.member, "tenant_acme.all_notes") >= 2);
     for mut other in [db.as_user(new_user()), db.server(), db.user_role()] {
@@ -68,10 +68,10 @@ fn works_and_is_closed(db: &Db, patient: &mut Patient) {
     }
 }
 
-fn sound_tenant_needs_nothing(db: &Db) {
+fn intact_tenant_needs_no_repair(db: &Db) {
     let mut patient = patient(db);
     assert!(repaired(db, patient.id).is_empty());
-    works_and_is_closed(db, &mut patient);
+    is_usable_and_isolated(db, &mut patient);
 }
 
 fn revoked_grants(db: &Db) {
@@ -81,11 +81,11 @@ fn revoked_grants(db: &Db) {
         "REVOKE ALL ON ALL TABLES IN SCHEMA tenant_acme FROM fluxbase_tenant_user;
          REVOKE ALL ON SCHEMA tenant_acme FROM fluxbase_tenant_user",
     );
-    let mended = repaired(db, patient.id).join("\n");
+    let repairs = repaired(db, patient.id).join("\n");
     for object in ["schema tenant_acme", "tenant_acme.notes", "tenant_acme.all_notes"] {
-        assert!(mended.contains(object), "{object} is not in:\n{mended}");
+        assert!(repairs.contains(object), "{object} is not in:\n{repairs}");
     }
-    works_and_is_closed(db, &mut patient);
+    is_usable_and_isolated(db, &mut patient);
 }
 
 fn wrong_owners(db: &Db) {
@@ -98,8 +98,8 @@ fn wrong_owners(db: &Db) {
          ALTER FUNCTION tenant_acme.count_notes() OWNER TO postgres;
          ALTER PROCEDURE tenant_acme.nothing() OWNER TO postgres",
     );
-    let mended = repaired(db, patient.id);
-    assert_eq!(mended.iter().filter(|one| one.contains("is owned by")).count(), 8, "{mended:#?}");
+    let repairs = repaired(db, patient.id);
+    assert_eq!(repairs.iter().filter(|one| one.contains("is owned by")).count(), 8, "{repairs:#?}");
     let owners: Vec<String> = column(
         &mut db.superuser(),
         "SELECT DISTINCT owner::regrole::text FROM (
@@ -110,7 +110,7 @@ fn wrong_owners(db: &Db) {
         &[],
     );
     assert_eq!(owners, [patient.owner.as_str()]);
-    works_and_is_closed(db, &mut patient);
+    is_usable_and_isolated(db, &mut patient);
 }
 
 fn dropped_policies(db: &Db) {
@@ -122,9 +122,9 @@ fn dropped_policies(db: &Db) {
         "ALTER TABLE tenant_acme.notes NO FORCE ROW LEVEL SECURITY",
     ] {
         run(&mut db.superuser(), damage);
-        let mended = repaired(db, patient.id);
-        assert_eq!(mended, ["table tenant_acme.notes: policies missing or changed"], "{damage}");
-        works_and_is_closed(db, &mut patient);
+        let repairs = repaired(db, patient.id);
+        assert_eq!(repairs, ["table tenant_acme.notes: policies missing or changed"], "{damage}");
+        is_usable_and_isolated(db, &mut patient);
     }
 }
 
@@ -141,25 +141,25 @@ fn weakened_policies(db: &Db) {
         format!("{drop} AS RESTRICTIVE FOR SELECT USING (fluxbase_tenant.accessible('{}'))", patient.id),
     ] {
         run(&mut db.superuser(), &damage);
-        let mended = repaired(db, patient.id);
-        assert_eq!(mended, ["table tenant_acme.notes: policies missing or changed"], "{damage}");
-        works_and_is_closed(db, &mut patient);
+        let repairs = repaired(db, patient.id);
+        assert_eq!(repairs, ["table tenant_acme.notes: policies missing or changed"], "{damage}");
+        is_usable_and_isolated(db, &mut patient);
     }
 }
 
-fn owner_role_with_powers(db: &Db) {
+fn owner_role_with_attributes(db: &Db) {
     let patient = patient(db);
-    for power in ["LOGIN", "SUPERUSER", "BYPASSRLS", "CREATEDB", "CREATEROLE", "REPLICATION"] {
-        run(&mut db.superuser(), &format!("ALTER ROLE {} {power}", patient.owner));
-        let mended = repaired(db, patient.id);
-        assert_eq!(mended.len(), 1, "{power}: {mended:?}");
-        assert!(mended[0].contains(&patient.owner), "{mended:?}");
+    for attribute in ["LOGIN", "SUPERUSER", "BYPASSRLS", "CREATEDB", "CREATEROLE", "REPLICATION"] {
+        run(&mut db.superuser(), &format!("ALTER ROLE {} {attribute}", patient.owner));
+        let repairs = repaired(db, patient.id);
+        assert_eq!(repairs.len(), 1, "{attribute}: {repairs:?}");
+        assert!(repairs[0].contains(&patient.owner), "{repairs:?}");
     }
 }
 
 fn owner_role_with_members(db: &Db) {
     let Patient { id, owner, .. } = patient(db);
-    // A role of this case alone: app_user is in use by others of the cluster.
+    // A role of this case's own: app_user is used by other cases of the cluster.
     let member = format!("{}_member", db.name());
     run(
         &mut db.superuser(),
@@ -168,8 +168,8 @@ fn owner_role_with_members(db: &Db) {
              REVOKE fluxbase_tenant_owner FROM {owner}"
         ),
     );
-    let mended = repaired(db, id);
-    assert_eq!(mended.len(), 3, "{mended:?}");
+    let repairs = repaired(db, id);
+    assert_eq!(repairs.len(), 3, "{repairs:?}");
     expect_error(db.connect_as(&member, "").batch_execute(&format!("SET ROLE {owner}")), "42501");
     run(&mut db.superuser(), &format!("DROP ROLE {member}"));
 }
@@ -189,9 +189,9 @@ fn missing_owner_role(db: &Db) {
         "conflict",
     )
     .hint_has("tenant_repair()");
-    let mended = repaired(db, patient.id);
-    assert!(mended.contains(&format!("role {}: missing", patient.owner)), "{mended:?}");
-    works_and_is_closed(db, &mut patient);
+    let repairs = repaired(db, patient.id);
+    assert!(repairs.contains(&format!("role {}: missing", patient.owner)), "{repairs:?}");
+    is_usable_and_isolated(db, &mut patient);
     run(&mut db.admin(), &format!("SELECT tenant_migrate('{}')", patient.id));
     assert_eq!(db.traces(patient.id, "tenant_acme"), 3);
 }
@@ -206,37 +206,37 @@ fn missing_default_privileges(db: &Db) {
             patient.owner
         ),
     );
-    let mended = repaired(db, patient.id);
-    assert!(mended.iter().any(|one| one.contains("default privileges for tables")), "{mended:?}");
+    let repairs = repaired(db, patient.id);
+    assert!(repairs.iter().any(|one| one.contains("default privileges for tables")), "{repairs:?}");
     db.add_migration("2", "CREATE TABLE more (body text)");
     run(&mut db.admin(), &format!("SELECT tenant_migrate('{}')", patient.id));
     run(&mut patient.member, "INSERT INTO tenant_acme.more VALUES ('x')");
 }
 
-fn missing_schema_is_said(db: &Db) {
+fn missing_schema_is_reported(db: &Db) {
     let patient = patient(db);
     run(&mut db.superuser(), "DROP SCHEMA tenant_acme CASCADE");
     expect_refusal(db.admin().query("SELECT * FROM tenant_repair($1)", &[&patient.id]), "conflict")
         .message("schema \"tenant_acme\" does not exist")
         .hint_has("backup");
-    // What is left can be deleted.
+    // The remains of the tenant can be deleted.
     run(&mut db.admin(), &format!("SELECT tenant_delete('{}')", patient.id));
     assert_eq!(db.traces(patient.id, "tenant_acme"), 0);
 }
 
-fn grants_too_many_on_the_schema(db: &Db) {
+fn excess_grants_on_the_schema(db: &Db) {
     let patient = patient(db);
     run(
         &mut db.superuser(),
         "GRANT ALL ON SCHEMA tenant_acme TO PUBLIC; GRANT CREATE ON SCHEMA tenant_acme TO fluxbase_tenant_user",
     );
-    let mended = repaired(db, patient.id);
-    assert_eq!(mended.len(), 3, "{mended:?}");
+    let repairs = repaired(db, patient.id);
+    assert_eq!(repairs.len(), 3, "{repairs:?}");
     let mut user = db.user_role();
     expect_error(user.batch_execute("CREATE TABLE tenant_acme.mine ()"), "42501");
 }
 
-fn only_the_named_tenant_is_mended(db: &Db) {
+fn only_the_named_tenant_is_repaired(db: &Db) {
     let patient = patient(db);
     let other = db.new_tenant("other", new_user());
     for schema in ["tenant_acme", "tenant_other"] {
@@ -255,7 +255,7 @@ fn repair_is_for_instance_admins(db: &Db) {
     }
     expect_refusal(db.server().query(repair, &[&id]), "unauthenticated");
     expect_refusal(db.admin().query(repair, &[&Uuid::new_v4()]), "not_found");
-    // Deleted and suspended ones too.
+    // Deleted and suspended tenants can be repaired too.
     run(&mut db.admin(), &format!("SELECT tenant_suspend('{id}'), tenant_soft_delete('{id}')"));
     run(&mut db.superuser(), "REVOKE ALL ON SCHEMA tenant_acme FROM fluxbase_tenant_user");
     assert_eq!(repaired(db, id).len(), 1);

@@ -1,4 +1,4 @@
-//! Slugs: every text is taken as it is or refused, and every name makes one.
+//! Properties of slugs: every text is accepted unchanged or refused, and every name yields a slug.
 
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -7,7 +7,7 @@ use crate::cases;
 use crate::support::properties::of_all;
 use crate::support::{Db, expect_refusal};
 
-cases![a_slug_is_taken_as_it_is_or_refused, every_name_makes_a_slug];
+cases![a_slug_is_accepted_unchanged_or_refused, every_name_yields_a_slug];
 
 fn is_slug(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -18,7 +18,7 @@ fn is_slug(text: &str) -> bool {
         && Uuid::try_parse(text).is_err()
 }
 
-/// Texts that are nearly slugs, slugs that read as ids, and anything else.
+/// Generates near-slugs, slugs that look like ids, and arbitrary texts.
 fn texts() -> impl Strategy<Value = String> {
     prop_oneof![
         3 => "[a-z][a-z0-9-]{0,66}",
@@ -29,7 +29,7 @@ fn texts() -> impl Strategy<Value = String> {
     ]
 }
 
-fn a_slug_is_taken_as_it_is_or_refused(db: &Db) {
+fn a_slug_is_accepted_unchanged_or_refused(db: &Db) {
     let mut admin = db.admin();
     of_all(texts(), 150, |text| {
         let mut transaction = admin.transaction().expect("a transaction");
@@ -42,7 +42,7 @@ fn a_slug_is_taken_as_it_is_or_refused(db: &Db) {
     });
 }
 
-fn every_name_makes_a_slug(db: &Db) {
+fn every_name_yields_a_slug(db: &Db) {
     let mut admin = db.admin();
     of_all("[\\PC&&[^\\s]]{1,80}", 150, |name: String| {
         let mut transaction = admin.transaction().expect("a transaction");

@@ -1,4 +1,4 @@
-//! Spare tenants: made beforehand, nobody's until tenant_create() takes one, and then like any other.
+//! Spare tenants: created in advance and unowned until tenant_create() takes one, which then is like any other tenant.
 
 use std::time::{Duration, Instant};
 
@@ -12,22 +12,22 @@ use crate::support::{Db, expect_error, expect_refusal};
 cases![
     create_takes_a_spare_and_names_it,
     a_tenant_from_a_spare_is_like_any_other,
-    no_function_knows_a_spare,
-    a_taken_slug_keeps_the_spare,
+    no_function_finds_a_spare,
+    a_slug_in_use_keeps_the_spare,
     names_without_a_slug_are_made_unique,
-    creates_at_once_take_different_spares,
-    rolled_back_it_is_a_spare_again,
+    concurrent_creates_take_different_spares,
+    rollback_makes_it_a_spare_again,
     stale_spares_are_migrated,
-    filling_is_for_instance_admins_and_goes_both_ways,
+    instance_admins_fill_and_drop_spares,
     spares_do_not_count_towards_the_limit,
-    an_id_of_ones_own_takes_none,
+    a_create_with_an_id_takes_no_spare,
     a_migration_that_only_spares_have_can_be_removed,
-    kept_full_in_the_background,
-    stale_ones_that_somebody_has_locked,
-    tables_elsewhere_that_somebody_writes_to,
+    spares_are_refilled_in_the_background,
+    stale_spares_locked_by_another_session,
+    tables_elsewhere_with_an_open_writer,
     schemas_named_by_id,
-    settings_of_functions_name_the_schema_as_it_is_now,
-    dropped_with_nothing_left,
+    function_settings_name_the_current_schema,
+    dropped_spares_leave_nothing,
 ];
 
 const SPARES: &str = "SELECT count(*) FROM fluxbase_tenant.tenants WHERE spare";
@@ -75,7 +75,7 @@ fn a_tenant_from_a_spare_is_like_any_other(db: &Db) {
     assert_eq!(one::<i32>(&mut superuser, "SELECT applied FROM tenant_migrate($1)", &[&id]), 1);
 }
 
-fn no_function_knows_a_spare(db: &Db) {
+fn no_function_finds_a_spare(db: &Db) {
     let mut client = with_spares(db, 1);
     let id: Uuid = one(&mut client, "SELECT id FROM fluxbase_tenant.tenants WHERE spare", &[]);
     let slug: String = one(&mut client, "SELECT slug FROM fluxbase_tenant.tenants WHERE spare", &[]);
@@ -115,7 +115,7 @@ fn no_function_knows_a_spare(db: &Db) {
     }
 }
 
-fn a_taken_slug_keeps_the_spare(db: &Db) {
+fn a_slug_in_use_keeps_the_spare(db: &Db) {
     let mut client = with_spares(db, 1);
     run(&mut client, "SELECT tenant_create('acme', 'Acme')");
     fill(&mut client, 1);
@@ -130,7 +130,7 @@ fn names_without_a_slug_are_made_unique(db: &Db) {
     }
 }
 
-fn creates_at_once_take_different_spares(db: &Db) {
+fn concurrent_creates_take_different_spares(db: &Db) {
     let mut client = with_spares(db, 4);
     let made: Vec<Result<Uuid, postgres::Error>> = std::thread::scope(|scope| {
         let created = |slug: String| {
@@ -143,14 +143,14 @@ fn creates_at_once_take_different_spares(db: &Db) {
     let mut ids: Vec<Uuid> = made.iter().filter_map(|made| made.as_ref().ok().copied()).collect();
     ids.sort();
     ids.dedup();
-    assert_eq!(ids.len(), 4, "each slug went to one: {made:?}");
+    assert_eq!(ids.len(), 4, "one create per slug succeeds: {made:?}");
     for refused in made.into_iter().filter(Result::is_err) {
         expect_error(refused.map(|_| ()), "23505").detail_has("conflict");
     }
     assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM tenant_list()", &[]), 4);
 }
 
-fn rolled_back_it_is_a_spare_again(db: &Db) {
+fn rollback_makes_it_a_spare_again(db: &Db) {
     let mut client = with_spares(db, 1);
     run(&mut client, "BEGIN; SELECT tenant_create('acme', 'Acme'); ROLLBACK");
     assert_eq!(one::<i64>(&mut client, SPARES, &[]), 1);
@@ -167,7 +167,7 @@ fn stale_spares_are_migrated(db: &Db) {
     let mut client = with_spares(db, 2);
     db.add_migration("2", "ALTER TABLE notes ADD COLUMN more int");
     let version: String = one(&mut client, "SELECT schema_version FROM tenant_create('acme', 'Acme')", &[]);
-    assert_eq!(version, "2", "migrated as it was taken");
+    assert_eq!(version, "2", "the spare was migrated when it was taken");
     assert_eq!(fill(&mut client, 2), (1, 1, 0));
     assert_eq!(fill(&mut client, 2), (0, 0, 0));
     let lacking = "SELECT count(*) FROM fluxbase_tenant.tenants WHERE spare AND applied < 2";
@@ -175,7 +175,7 @@ fn stale_spares_are_migrated(db: &Db) {
     expect_error(client.query("SELECT more FROM tenant_acme.notes WHERE 1 = 1 / 0", &[]), "22012");
 }
 
-fn filling_is_for_instance_admins_and_goes_both_ways(db: &Db) {
+fn instance_admins_fill_and_drop_spares(db: &Db) {
     let mut client = with_spares(db, 3);
     assert_eq!(fill(&mut client, 1), (0, 0, 2));
     assert_eq!(one::<i64>(&mut client, SPARES, &[]), 1);
@@ -202,7 +202,7 @@ fn spares_do_not_count_towards_the_limit(db: &Db) {
     assert_eq!(one::<i64>(&mut client, SPARES, &[]), 1);
 }
 
-fn an_id_of_ones_own_takes_none(db: &Db) {
+fn a_create_with_an_id_takes_no_spare(db: &Db) {
     let mut client = with_spares(db, 1);
     let id = Uuid::new_v4();
     assert_eq!(one::<Uuid>(&mut client, "SELECT id FROM tenant_create('a', 'A', id => $1)", &[&id]), id);
@@ -212,14 +212,10 @@ fn an_id_of_ones_own_takes_none(db: &Db) {
 fn a_migration_that_only_spares_have_can_be_removed(db: &Db) {
     let mut client = with_spares(db, 1);
     assert_eq!(one::<String>(&mut client, "SELECT version FROM tenant_migration_remove('1')", &[]), "1");
-    assert_eq!(
-        one::<i64>(&mut client, SPARES, &[]),
-        0,
-        "a spare that cannot be told from a tenant of today's is dropped"
-    );
+    assert_eq!(one::<i64>(&mut client, SPARES, &[]), 0, "a spare that has applied the removed migration is dropped");
 }
 
-fn kept_full_in_the_background(db: &Db) {
+fn spares_are_refilled_in_the_background(db: &Db) {
     db.add_migration("1", "CREATE TABLE notes (body text)");
     let mut client = db.superuser();
     run(&mut client, "SET fluxbase_tenant.spare_tenants = 3; SELECT tenant_create('a', 'A')");
@@ -240,8 +236,8 @@ fn until(client: &mut Client, spares: i64) {
     }
 }
 
-/// A new tenant is made from nothing then, and waits for nobody.
-fn stale_ones_that_somebody_has_locked(db: &Db) {
+/// tenant_create() then provisions a new tenant instead of waiting for the lock.
+fn stale_spares_locked_by_another_session(db: &Db) {
     db.add_migration("1", "CREATE TABLE notes (id serial, body text)");
     let mut client = db.superuser();
     run(&mut client, "SELECT tenant_spares_fill(1)");
@@ -265,8 +261,8 @@ fn stale_ones_that_somebody_has_locked(db: &Db) {
     assert_eq!(one::<i64>(&mut client, SPARES, &[]), 0);
 }
 
-/// The worker that makes spares lets others go on.
-fn tables_elsewhere_that_somebody_writes_to(db: &Db) {
+/// The worker that creates spares gives up its locks, so that other sessions can continue.
+fn tables_elsewhere_with_an_open_writer(db: &Db) {
     run(
         &mut db.superuser(),
         "CREATE TABLE countries (code text PRIMARY KEY); GRANT REFERENCES ON countries TO fluxbase_tenant_owner",
@@ -280,7 +276,7 @@ fn tables_elsewhere_that_somebody_writes_to(db: &Db) {
     let started = Instant::now();
     let mut other = db.superuser();
     while other.batch_execute("SET lock_timeout = '1s'; INSERT INTO countries VALUES ('de')").is_err() {
-        assert!(started.elapsed() < Duration::from_secs(30), "writers wait behind the worker");
+        assert!(started.elapsed() < Duration::from_secs(30), "writers keep waiting for the worker's lock");
     }
     run(&mut writer, "COMMIT");
 }
@@ -294,7 +290,7 @@ fn schemas_named_by_id(db: &Db) {
     assert_eq!(db.traces(id, &schema), 3);
 }
 
-fn settings_of_functions_name_the_schema_as_it_is_now(db: &Db) {
+fn function_settings_name_the_current_schema(db: &Db) {
     db.add_migration(
         "1",
         "CREATE TABLE notes (body text); INSERT INTO notes VALUES ('mine');
@@ -313,7 +309,7 @@ fn settings_of_functions_name_the_schema_as_it_is_now(db: &Db) {
     assert!(client.query("SELECT * FROM tenant_drift($1)", &[&id]).unwrap().is_empty());
 }
 
-fn dropped_with_nothing_left(db: &Db) {
+fn dropped_spares_leave_nothing(db: &Db) {
     let mut client = with_spares(db, 3);
     let count = "SELECT (SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'tenant\\_%')";
     assert_eq!(one::<i64>(&mut client, count, &[]), 3);

@@ -1,4 +1,4 @@
-//! What members hang on a tenant is no veto of its deletion, and no more is dropped than hangs on it.
+//! External dependents of a tenant do not prevent its deletion, and only objects that depend on the tenant are dropped.
 
 use crate::cases;
 use crate::support::Db;
@@ -7,17 +7,18 @@ use crate::support::people::{column, one, run};
 use crate::support::scene::Scene;
 
 cases![
-    views_that_hang_on_the_tenant,
+    chains_of_views,
     views_of_many_columns,
     views_in_an_extension,
-    what_no_longer_hangs_on_the_tenant,
-    what_the_server_cannot_drop,
+    objects_that_no_longer_depend_on_the_tenant,
+    objects_that_the_server_cannot_drop,
     objects_in_an_extension_that_depend_on_each_other,
-    sequences_that_somebody_has_locked,
+    sequences_locked_by_another_session,
 ];
 
-/// Views of a member's, each on the one before: the server drops them one within the other, and gives up where they are many.
-fn views_that_hang_on_the_tenant(db: &Db) {
+/// A chain of a member's views, each of which selects from the previous one. DROP SCHEMA recurses into the chain, and
+/// fails if it is too deep.
+fn chains_of_views(db: &Db) {
     let scene = Scene::set(db);
     let member = "SELECT tenant_add_member('{}', '{}')".replacen("{}", &scene.victim.to_string(), 1);
     run(&mut db.admin(), &member.replace("{}", &scene.crook.to_string()));
@@ -50,22 +51,23 @@ fn views_that_hang_on_the_tenant(db: &Db) {
         assert_eq!(seen, 0, "{sql}");
     }
     let left = "SELECT count(*) FROM pg_namespace WHERE nspname = 'tenant_victim'";
-    until("the schema is gone", || one::<i64>(&mut db.superuser(), left, &[]) == 0);
-    until("the role is gone", || db.traces(scene.victim, "tenant_victim") == 0);
+    until("the schema is dropped", || one::<i64>(&mut db.superuser(), left, &[]) == 0);
+    until("the role is dropped", || db.traces(scene.victim, "tenant_victim") == 0);
     let views: Vec<String> = column(
         &mut db.superuser(),
         "SELECT relname::text FROM pg_class WHERE relnamespace = 'lair'::regnamespace",
         &[],
     );
     assert_eq!(views.iter().filter(|name| name.starts_with('v')).count(), 0);
-    // No more than depends on it: the table has lost its column, and kept its rows and what else hangs on it.
+    // Only dependents are dropped: the table has lost its column, and kept its rows and the objects that depend on it.
     run(&mut scene.thief(), "INSERT INTO lair.parted VALUES (1)");
     assert_eq!(one::<i32>(&mut db.superuser(), "SELECT n FROM lair.on_kept", &[]), 1);
     let reported = "SELECT count(*) FROM tenant_check() WHERE problem LIKE '%deleted tenants are left%'";
     assert_eq!(one::<i64>(&mut db.superuser(), reported, &[]), 0);
 }
 
-/// A view depends on each column that it names, by a row for each. To find what hangs on the tenant reads about as much as to drop it.
+/// A view has a dependency for each column that it names. Finding the dependents of a tenant must read about as many
+/// rows of pg_depend as dropping them does.
 fn views_of_many_columns(db: &Db) {
     let scene = Scene::set(db);
     run(
@@ -96,7 +98,8 @@ fn views_of_many_columns(db: &Db) {
     assert!(dropped > 1500 && deleted < dropped * 5, "{deleted} rows to delete, {dropped} to drop");
 }
 
-/// DROP takes no part of an extension along, and whoever may create in the database puts theirs into one. Others use the extension.
+/// DROP ... CASCADE does not drop a member object of an extension, and any role that can create an extension can add
+/// its own objects to it. The extension is in use elsewhere, so it must survive.
 fn views_in_an_extension(db: &Db) {
     let scene = Scene::set(db);
     run(&mut db.admin(), &format!("SELECT tenant_add_member('{}', '{}')", scene.victim, scene.crook));
@@ -108,14 +111,14 @@ fn views_in_an_extension(db: &Db) {
          ALTER EXTENSION pg_trgm ADD VIEW lair.v; ALTER EXTENSION pg_trgm ADD TYPE lair.w",
     );
     run(&mut db.admin(), &format!("SELECT tenant_delete('{}')", scene.victim));
-    until("the tenant is gone", || db.traces(scene.victim, "tenant_victim") == 0);
+    until("the tenant is removed", || db.traces(scene.victim, "tenant_victim") == 0);
     assert!(one::<bool>(&mut db.superuser(), "SELECT lair.similarity('word', 'word') = 1", &[]));
     let views = "SELECT count(*) FROM pg_class WHERE relnamespace = 'lair'::regnamespace AND relkind = 'v'";
     assert_eq!(one::<i64>(&mut db.superuser(), views, &[]), 0);
 }
 
-/// While the worker waits for one table, the owner of another one takes its column off the tenant's type.
-fn what_no_longer_hangs_on_the_tenant(db: &Db) {
+/// While the worker waits for one table, the owner of another table changes its column to a type outside the tenant.
+fn objects_that_no_longer_depend_on_the_tenant(db: &Db) {
     let scene = Scene::set(db);
     db.add_migration("2", "CREATE TYPE mood AS ENUM ('good', 'bad')");
     run(
@@ -129,18 +132,19 @@ fn what_no_longer_hangs_on_the_tenant(db: &Db) {
     run(&mut holder, "BEGIN; LOCK TABLE lair.wide");
     run(&mut db.admin(), &format!("SELECT tenant_delete('{}')", scene.victim));
     let waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'lair.wide'::regclass AND NOT granted)";
-    until("the worker waits", || one::<bool>(&mut db.superuser(), waits, &[]));
+    until("the worker waits for the lock", || one::<bool>(&mut db.superuser(), waits, &[]));
     run(&mut db.superuser(), "ALTER TABLE kept ALTER c TYPE text");
     run(&mut holder, "COMMIT");
-    until("the tenant is gone", || db.traces(scene.victim, "tenant_victim") == 0);
+    until("the tenant is removed", || db.traces(scene.victim, "tenant_victim") == 0);
     assert_eq!(one::<String>(&mut db.superuser(), "SELECT c FROM kept", &[]), "good");
     let left =
         "SELECT count(*) FROM pg_attribute WHERE attrelid = 'lair.wide'::regclass AND attnum > 0 AND NOT attisdropped";
     assert_eq!(one::<i64>(&mut db.superuser(), left, &[]), 0);
 }
 
-/// It stays, and the tenant's schema with it; the tenant is deleted, and nobody reaches what is left.
-fn what_the_server_cannot_drop(db: &Db) {
+/// The object remains, and with it the tenant's schema. The tenant is deleted all the same, and no caller can access
+/// what remains.
+fn objects_that_the_server_cannot_drop(db: &Db) {
     let scene = Scene::set(db);
     db.add_migration("2", "CREATE FUNCTION one(anyelement) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1'");
     run(
@@ -160,8 +164,8 @@ fn what_the_server_cannot_drop(db: &Db) {
          CREATE INDEX i ON lair.p (c)",
     );
     run(&mut db.admin(), &format!("SELECT tenant_delete('{}')", scene.victim));
-    let there = "SELECT count(*) FROM fluxbase_tenant.tenants WHERE slug = 'victim'";
-    assert_eq!(one::<i64>(&mut db.superuser(), there, &[]), 0);
+    let remaining = "SELECT count(*) FROM fluxbase_tenant.tenants WHERE slug = 'victim'";
+    assert_eq!(one::<i64>(&mut db.superuser(), remaining, &[]), 0);
     for mut client in [scene.thief(), scene.owner()] {
         let seen =
             client.query_one("SELECT count(*) FROM tenant_victim.notes", &[]).map_or(0, |row| row.get::<_, i64>(0));
@@ -169,10 +173,11 @@ fn what_the_server_cannot_drop(db: &Db) {
     }
     run(&mut scene.thief(), "DROP TABLE lair.p; DROP CAST IF EXISTS (lair.mood AS int)");
     run(&mut db.admin(), "SELECT tenant_purge('1 day')");
-    until("the tenant is gone", || db.traces(scene.victim, "tenant_victim") == 0);
+    until("the tenant is removed", || db.traces(scene.victim, "tenant_victim") == 0);
 }
 
-/// The extension stays, for others use it, also where one of its members is dropped with another one.
+/// The extension is in use elsewhere, so it must survive, even if dropping one of its member objects also drops another
+/// one.
 fn objects_in_an_extension_that_depend_on_each_other(db: &Db) {
     let scene = Scene::set(db);
     db.add_migration("2", "CREATE DOMAIN number AS int");
@@ -190,14 +195,14 @@ fn objects_in_an_extension_that_depend_on_each_other(db: &Db) {
         run(&mut db.superuser(), &format!("ALTER EXTENSION postgres_fdw ADD {object}"));
     }
     one::<String>(&mut db.admin(), "SELECT slug FROM tenant_delete($1)", &[&scene.victim]);
-    until("the role is gone", || db.traces(scene.victim, "tenant_victim") == 0);
+    until("the role is dropped", || db.traces(scene.victim, "tenant_victim") == 0);
     assert_eq!(one::<i64>(&mut db.superuser(), "SELECT count(*) FROM pg_foreign_server", &[]), 1);
     let left = "SELECT count(*) FROM pg_class WHERE relnamespace = 'lair'::regnamespace AND relname IN ('a', 'b')";
     assert_eq!(one::<i64>(&mut db.superuser(), left, &[]), 0);
 }
 
-/// By its number, which asks for the privilege after the lock is taken.
-fn sequences_that_somebody_has_locked(db: &Db) {
+/// nextval() by OID locks the sequence before it checks the privilege.
+fn sequences_locked_by_another_session(db: &Db) {
     let scene = Scene::set(db);
     let number: u32 = one(&mut db.superuser(), "SELECT 'tenant_victim.notes_id_seq'::regclass::oid", &[]);
     let mut thief = scene.thief();
@@ -210,5 +215,5 @@ fn sequences_that_somebody_has_locked(db: &Db) {
     assert_eq!(deleted, "victim");
     assert_eq!(one::<i64>(&mut db.admin(), "SELECT count(*) FROM tenant_list() WHERE slug = 'victim'", &[]), 0);
     run(&mut thief, "ROLLBACK");
-    until("the schema is gone", || db.traces(scene.victim, "tenant_victim") == 0);
+    until("the schema is dropped", || db.traces(scene.victim, "tenant_victim") == 0);
 }
