@@ -1,5 +1,5 @@
-//! Answers about access are remembered, and forgotten at the right moment: not before another session's change commits, at
-//! the next statement after it, and at once for the own changes.
+//! The cache of answers about access. A session sees another session's change in the first statement after its commit
+//! and never before it, and its own changes at once.
 
 use std::fs;
 
@@ -12,39 +12,39 @@ use crate::support::tables::act_as;
 use crate::support::{Db, expect_error};
 
 cases![
-    changes_reach_simple_queries,
-    changes_reach_prepared_statements,
-    changes_reach_open_read_committed_transactions,
-    changes_reach_open_repeatable_read_transactions,
-    changes_reach_who_never_asked_before,
-    deleting_for_good_is_seen,
-    changes_by_hand_are_seen,
+    simple_queries_see_changes,
+    prepared_statements_see_changes,
+    open_read_committed_transactions_see_changes,
+    open_repeatable_read_transactions_see_changes,
+    users_without_a_cached_answer_see_changes,
+    permanent_deletion_is_seen,
+    direct_changes_of_the_catalog_are_seen,
     change_of_role_is_seen,
     membership_in_database_roles_is_seen,
-    databases_of_a_cluster_are_apart,
-    extension_created_anew_in_the_session,
-    twenty_thousand_users_leave_no_trace,
+    databases_of_a_cluster_are_independent,
+    extension_recreated_in_the_session,
+    twenty_thousand_users_do_not_grow_the_cache,
 ];
 
 struct World {
     acme: Uuid,
     user: Uuid,
-    boss: Uuid,
+    instance_admin: Uuid,
 }
 
-/// `user` is a plain member of acme, `boss` an instance admin.
+/// `user` is a plain member of acme, `instance_admin` an instance admin.
 fn world(db: &Db) -> World {
     db.add_migration("1", "CREATE TABLE notes AS SELECT n FROM generate_series(1, 5) n");
     let acme = db.new_tenant("acme", new_user());
-    let boss = new_user();
-    run(&mut db.admin(), &format!("SELECT tenant_grant_instance_admin('{boss}')"));
-    World { acme, user: db.new_member(acme), boss }
+    let instance_admin = new_user();
+    run(&mut db.admin(), &format!("SELECT tenant_grant_instance_admin('{instance_admin}')"));
+    World { acme, user: db.new_member(acme), instance_admin }
 }
 
 impl World {
-    /// Who loses access by what, and gets it back by what.
+    /// Returns for each change: the user who loses access, the call that revokes it, and the call that restores it.
     fn changes(&self) -> Vec<(Uuid, String, String)> {
-        let World { acme, user, boss } = self;
+        let World { acme, user, instance_admin } = self;
         vec![
             (
                 *user,
@@ -54,15 +54,16 @@ impl World {
             (*user, format!("tenant_suspend('{acme}')"), format!("tenant_resume('{acme}')")),
             (*user, format!("tenant_soft_delete('{acme}')"), format!("tenant_restore('{acme}')")),
             (
-                *boss,
-                format!("tenant_revoke_instance_admin('{boss}')"),
-                format!("tenant_grant_instance_admin('{boss}')"),
+                *instance_admin,
+                format!("tenant_revoke_instance_admin('{instance_admin}')"),
+                format!("tenant_grant_instance_admin('{instance_admin}')"),
             ),
         ]
     }
 }
 
-/// Every change there and back. `open` begins a transaction in the watching session or does nothing.
+/// Makes and undoes every change, and checks after each step what the watching session sees. `open` can begin a
+/// transaction in that session.
 #[track_caller]
 fn seen_in_time(db: &Db, open: &str, ask: impl Fn(&mut Client) -> i64) {
     let world = world(db);
@@ -88,14 +89,14 @@ fn refused(error: postgres::Error) -> i64 {
     0
 }
 
-fn changes_reach_simple_queries(db: &Db) {
+fn simple_queries_see_changes(db: &Db) {
     seen_in_time(db, "", |client| match client.simple_query("SELECT n FROM tenant_acme.notes") {
         Ok(messages) => messages.iter().filter(|m| matches!(m, postgres::SimpleQueryMessage::Row(_))).count() as i64,
         Err(error) => refused(error),
     });
 }
 
-fn changes_reach_prepared_statements(db: &Db) {
+fn prepared_statements_see_changes(db: &Db) {
     seen_in_time(
         db,
         "SET plan_cache_mode = force_generic_plan; PREPARE q AS SELECT n FROM tenant_acme.notes",
@@ -106,41 +107,45 @@ fn changes_reach_prepared_statements(db: &Db) {
     );
 }
 
-/// Goes back to a savepoint each time, for the refusal ends what comes after it.
-fn ask_within(client: &mut Client) -> i64 {
+/// Counts the rows inside a savepoint, because a refusal would abort the transaction.
+fn rows_in_savepoint(client: &mut Client) -> i64 {
     run(client, "SAVEPOINT asking");
     let rows = reached(client, "tenant_acme.notes");
     run(client, "ROLLBACK TO asking");
     rows
 }
 
-fn changes_reach_open_read_committed_transactions(db: &Db) {
-    seen_in_time(db, "BEGIN", ask_within);
+fn open_read_committed_transactions_see_changes(db: &Db) {
+    seen_in_time(db, "BEGIN", rows_in_savepoint);
 }
 
-fn changes_reach_open_repeatable_read_transactions(db: &Db) {
-    seen_in_time(db, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM tenant_acme.notes", ask_within);
-    let mut serializable = db.as_user(world_again(db));
+fn open_repeatable_read_transactions_see_changes(db: &Db) {
+    seen_in_time(
+        db,
+        "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM tenant_acme.notes",
+        rows_in_savepoint,
+    );
+    let mut serializable = db.as_user(plain_member(db));
     run(&mut serializable, "BEGIN ISOLATION LEVEL SERIALIZABLE");
-    assert_eq!(ask_within(&mut serializable), 5);
+    assert_eq!(rows_in_savepoint(&mut serializable), 5);
     run(&mut db.admin(), "SELECT tenant_suspend(id) FROM tenant_list()");
-    assert_eq!(ask_within(&mut serializable), 0);
+    assert_eq!(rows_in_savepoint(&mut serializable), 0);
 }
 
-fn world_again(db: &Db) -> Uuid {
+fn plain_member(db: &Db) -> Uuid {
     one(&mut db.superuser(), "SELECT user_id FROM fluxbase_tenant.members WHERE role = 'tenant_member'", &[])
 }
 
-fn changes_reach_who_never_asked_before(db: &Db) {
+fn users_without_a_cached_answer_see_changes(db: &Db) {
     let world = world(db);
     let late = new_user();
     let mut client = db.as_user(late);
     run(&mut client, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM pg_class");
     run(&mut db.admin(), &format!("SELECT tenant_add_member('{}', '{late}')", world.acme));
-    assert_eq!(ask_within(&mut client), 5, "granted after the snapshot, as with GRANT");
+    assert_eq!(rows_in_savepoint(&mut client), 5, "access granted after the snapshot is seen, as with GRANT");
 }
 
-fn deleting_for_good_is_seen(db: &Db) {
+fn permanent_deletion_is_seen(db: &Db) {
     let world = world(db);
     let mut client = db.as_user(world.user);
     run(&mut client, &format!("PREPARE q AS SELECT tenant_has_access('{}')", world.acme));
@@ -148,13 +153,13 @@ fn deleting_for_good_is_seen(db: &Db) {
     run(&mut db.admin(), &format!("SELECT tenant_delete('{}')", world.acme));
     assert!(!one::<bool>(&mut client, "EXECUTE q", &[]));
     expect_error(client.query("SELECT * FROM tenant_acme.notes", &[]), "42P01");
-    // A schema of the same name is another tenant's.
+    // The new schema of the same name belongs to another tenant.
     db.new_tenant("acme", new_user());
     assert_eq!(reached(&mut client, "tenant_acme.notes"), 0);
     assert!(!one::<bool>(&mut client, "EXECUTE q", &[]));
 }
 
-fn changes_by_hand_are_seen(db: &Db) {
+fn direct_changes_of_the_catalog_are_seen(db: &Db) {
     let world = world(db);
     let mut client = db.as_user(world.user);
     let mut superuser = db.superuser();
@@ -205,23 +210,23 @@ fn membership_in_database_roles_is_seen(db: &Db) {
     run(&mut superuser, &format!("DROP ROLE {role}"));
 }
 
-fn databases_of_a_cluster_are_apart(db: &Db) {
-    let here = world(db);
+fn databases_of_a_cluster_are_independent(db: &Db) {
+    let first = world(db);
     let second = Db::new(&db.cluster);
-    let there = world(&second);
+    let other = world(&second);
     for (user, database, expected) in
-        [(here.user, db, 5), (here.user, &second, 0), (there.user, db, 0), (there.user, &second, 5)]
+        [(first.user, db, 5), (first.user, &second, 0), (other.user, db, 0), (other.user, &second, 5)]
     {
         assert_eq!(reached(&mut database.as_user(user), "tenant_acme.notes"), expected);
     }
-    let mut watching = second.as_user(there.user);
+    let mut watching = second.as_user(other.user);
     assert_eq!(reached(&mut watching, "tenant_acme.notes"), 5);
-    run(&mut db.admin(), &format!("SELECT tenant_suspend('{}')", here.acme));
+    run(&mut db.admin(), &format!("SELECT tenant_suspend('{}')", first.acme));
     assert_eq!(reached(&mut watching, "tenant_acme.notes"), 5);
-    run(&mut second.admin(), &format!("SELECT tenant_delete('{}')", there.acme));
+    run(&mut second.admin(), &format!("SELECT tenant_delete('{}')", other.acme));
 }
 
-fn extension_created_anew_in_the_session(db: &Db) {
+fn extension_recreated_in_the_session(db: &Db) {
     let world = world(db);
     let mut superuser = db.superuser();
     let mut bystander = db.as_user(world.user);
@@ -247,14 +252,14 @@ fn extension_created_anew_in_the_session(db: &Db) {
     assert_eq!(reached(&mut superuser, "tenant_acme.notes"), 0);
 }
 
-/// Memory of one backend that is its own, in kB.
+/// Returns the private memory of a backend, in kB.
 fn memory(pid: i32) -> i64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the backend lives");
-    let line = status.lines().find(|line| line.starts_with("RssAnon:")).expect("Linux says it");
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the backend is alive");
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).expect("Linux reports RssAnon");
     line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
 }
 
-fn twenty_thousand_users_leave_no_trace(db: &Db) {
+fn twenty_thousand_users_do_not_grow_the_cache(db: &Db) {
     let world = world(db);
     run(
         &mut db.superuser(),
@@ -276,9 +281,9 @@ fn twenty_thousand_users_leave_no_trace(db: &Db) {
         run(&mut client, &thousand);
         after.push(memory(pid));
     }
-    // The first thousands fill what is kept; a byte for each user after them would show.
+    // The first few thousand users fill the cache. After that, even a single byte per user would add up and be seen.
     let grown = after[19] - after[4];
-    assert!(grown < 512, "15,000 users more cost {grown} kB: {after:?}");
+    assert!(grown < 512, "15,000 more users cost {grown} kB: {after:?}");
     act_as(&mut client, world.user);
     assert_eq!(reached(&mut client, "tenant_acme.notes"), 5);
 }

@@ -1,4 +1,4 @@
-//! What a session remembers about access follows its own changes at once, and their undoing.
+//! The cache of answers about access follows the session's own changes at once, and their rollback.
 
 use postgres::Client;
 use uuid::Uuid;
@@ -8,12 +8,12 @@ use crate::support::people::{new_user, one, reached, run};
 use crate::support::{Db, expect_error};
 
 cases![
-    own_changes_count_at_once,
+    own_changes_apply_at_once,
     own_changes_end_with_the_transaction,
     own_changes_end_with_the_savepoint,
     own_changes_end_with_a_caught_error,
-    errors_leave_the_answers_right,
-    parallel_workers_know_as_much,
+    errors_do_not_change_the_answers,
+    parallel_workers_give_the_same_answers,
 ];
 
 struct World {
@@ -28,30 +28,30 @@ fn world(db: &Db) -> World {
     World { acme, user: db.new_member(acme) }
 }
 
-/// In a session that is an instance admin and asks as `late` between its own changes.
-fn asks_about(client: &mut Client, late: Uuid, expected: i64, when: &str) {
+/// Counts the rows that user `late` can access, in a session that makes its own changes as an instance admin.
+fn assert_rows_for(client: &mut Client, late: Uuid, expected: i64, when: &str) {
     run(client, "SAVEPOINT asking");
     run(client, &format!("SET LOCAL fluxbase_tenant.user_id = '{late}'; SET LOCAL ROLE app_server"));
     assert_eq!(reached(client, "tenant_acme.notes"), expected, "{when}");
     run(client, "ROLLBACK TO asking");
 }
 
-fn own_changes_count_at_once(db: &Db) {
+fn own_changes_apply_at_once(db: &Db) {
     let (world, late) = (world(db), new_user());
     let mut client = db.superuser();
     run(&mut client, "BEGIN");
-    asks_about(&mut client, late, 0, "before");
+    assert_rows_for(&mut client, late, 0, "before");
     run(&mut client, &format!("SELECT tenant_add_member('{}', '{late}')", world.acme));
-    asks_about(&mut client, late, 5, "added");
+    assert_rows_for(&mut client, late, 5, "added");
     run(&mut client, &format!("SELECT tenant_suspend('{}')", world.acme));
-    asks_about(&mut client, late, 0, "suspended");
+    assert_rows_for(&mut client, late, 0, "suspended");
     run(
         &mut client,
         &format!("SELECT tenant_resume('{}'), tenant_remove_member('{}', '{late}')", world.acme, world.acme),
     );
-    asks_about(&mut client, late, 0, "removed");
+    assert_rows_for(&mut client, late, 0, "removed");
     run(&mut client, &format!("SELECT tenant_grant_instance_admin('{late}')"));
-    asks_about(&mut client, late, 5, "instance admin");
+    assert_rows_for(&mut client, late, 5, "instance admin");
     assert_eq!(reached(&mut db.as_user(late), "tenant_acme.notes"), 0, "not committed");
     run(&mut client, "COMMIT");
     assert_eq!(reached(&mut db.as_user(late), "tenant_acme.notes"), 5);
@@ -63,10 +63,10 @@ fn own_changes_end_with_the_transaction(db: &Db) {
     for end in ["ROLLBACK", "SELECT 1/0"] {
         run(&mut client, "BEGIN");
         run(&mut client, &format!("SELECT tenant_add_member('{}', '{late}')", world.acme));
-        asks_about(&mut client, late, 5, "added");
+        assert_rows_for(&mut client, late, 5, "added");
         let _ = client.batch_execute(end);
         run(&mut client, "ROLLBACK; BEGIN");
-        asks_about(&mut client, late, 0, end);
+        assert_rows_for(&mut client, late, 0, end);
         run(&mut client, "ROLLBACK");
     }
 }
@@ -75,17 +75,17 @@ fn own_changes_end_with_the_savepoint(db: &Db) {
     let (world, late) = (world(db), new_user());
     let mut client = db.superuser();
     run(&mut client, &format!("BEGIN; SAVEPOINT s; SELECT tenant_add_member('{}', '{late}')", world.acme));
-    asks_about(&mut client, late, 5, "added");
+    assert_rows_for(&mut client, late, 5, "added");
     run(&mut client, "ROLLBACK TO s");
-    asks_about(&mut client, late, 0, "rolled back to before it");
+    assert_rows_for(&mut client, late, 0, "rolled back to the savepoint");
     run(&mut client, &format!("SAVEPOINT t; SELECT tenant_add_member('{}', '{late}'); RELEASE t", world.acme));
-    asks_about(&mut client, late, 5, "released");
+    assert_rows_for(&mut client, late, 5, "released");
     run(&mut client, &format!("SAVEPOINT u; SELECT tenant_remove_member('{}', '{late}')", world.acme));
-    asks_about(&mut client, late, 0, "removed");
+    assert_rows_for(&mut client, late, 0, "removed");
     run(&mut client, "ROLLBACK TO u");
-    asks_about(&mut client, late, 5, "the removal was rolled back");
+    assert_rows_for(&mut client, late, 5, "the removal was rolled back");
     run(&mut client, "ROLLBACK TO s");
-    asks_about(&mut client, late, 0, "all of it");
+    assert_rows_for(&mut client, late, 0, "everything was rolled back");
     run(&mut client, "COMMIT");
 }
 
@@ -111,7 +111,7 @@ fn own_changes_end_with_a_caught_error(db: &Db) {
     );
 }
 
-fn errors_leave_the_answers_right(db: &Db) {
+fn errors_do_not_change_the_answers(db: &Db) {
     let world = world(db);
     let mut client = db.as_user(world.user);
     for failing in [
@@ -132,14 +132,14 @@ fn errors_leave_the_answers_right(db: &Db) {
     assert_eq!(reached(&mut client, "tenant_acme.notes"), 0);
 }
 
-fn parallel_workers_know_as_much(db: &Db) {
+fn parallel_workers_give_the_same_answers(db: &Db) {
     let (world, late) = (world(db), new_user());
     db.migrate(world.acme, "CREATE TABLE many AS SELECT n FROM generate_series(1, 20000) n");
     let forced = if db.major() < 16 { "force_parallel_mode = on" } else { "debug_parallel_query = on" };
     let settings = format!(
         "SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; SET {forced}"
     );
-    // Asked in the workers, row by row.
+    // Evaluated in the workers, for each row.
     let sql = format!("SELECT count(*) FROM tenant_acme.many WHERE tenant_has_access('{}')", world.acme);
     let mut watching = db.as_user(world.user);
     let mut changing = db.superuser();
@@ -148,7 +148,7 @@ fn parallel_workers_know_as_much(db: &Db) {
     assert_eq!(one::<i64>(&mut watching, &sql, &[]), 20000);
     run(&mut changing, &format!("BEGIN; SELECT tenant_add_member('{}', '{late}')", world.acme));
     run(&mut changing, &format!("SET LOCAL fluxbase_tenant.user_id = '{late}'; SET LOCAL ROLE app_server"));
-    assert_eq!(one::<i64>(&mut changing, &sql, &[]), 20000, "the own change, not committed");
+    assert_eq!(one::<i64>(&mut changing, &sql, &[]), 20000, "the session's own change, not committed");
     run(&mut changing, "ROLLBACK");
     run(&mut changing, &format!("SELECT tenant_remove_member('{}', '{}')", world.acme, world.user));
     expect_error(watching.query(&sql, &[]), "42501");

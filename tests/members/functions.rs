@@ -1,4 +1,4 @@
-//! Members come and go by the hand of a tenant's admins, and an admin stays.
+//! Tenant admins add and remove members, and a tenant always keeps an admin.
 
 use uuid::Uuid;
 
@@ -12,13 +12,13 @@ cases![
     add_member_repeats_and_changes_roles,
     remove_admin_removes_admins_only,
     remove_member_removes_any_role,
-    last_admin_stays,
-    leave_ends_the_own_membership,
+    last_admin_cannot_be_removed,
+    leave_ends_the_callers_membership,
     lists_are_for_members,
     plain_members_cannot_manage,
-    admin_of_one_is_nobody_in_another,
+    admin_of_one_tenant_has_no_rights_in_another,
     service_and_instance_admins_manage,
-    removed_member_is_out_at_once,
+    removed_member_loses_access_at_once,
 ];
 
 const ASSIGN: &str = "SELECT id FROM tenant_assign_admin($1, $2)";
@@ -42,7 +42,7 @@ fn assign_admin_returns_the_row_and_repeats_it(db: &Db) {
     assert_eq!(row.get::<_, Option<Uuid>>("assigned_by"), Some(me));
     let assignment: Uuid = row.get("id");
 
-    // By somebody else too: the same row, with who gave it first.
+    // Assigned again by another admin, the row stays the same and names the first one in assigned_by.
     let again = db.as_user(other).query_one("SELECT * FROM tenant_assign_admin($1, $2)", &[&id, &other]).unwrap();
     assert_eq!((again.get::<_, Uuid>("id"), again.get("assigned_by")), (assignment, Some(me)));
     assert_eq!(column::<Uuid>(&mut client, ADMINS, &[&id]), [me, other]);
@@ -102,7 +102,7 @@ fn remove_member_removes_any_role(db: &Db) {
     assert_eq!(column::<Uuid>(&mut client, MEMBERS, &[&id]), [me]);
 }
 
-fn last_admin_stays(db: &Db) {
+fn last_admin_cannot_be_removed(db: &Db) {
     let me = new_user();
     let id = db.new_tenant("acme", me);
     let member = db.new_member(id);
@@ -123,7 +123,7 @@ fn last_admin_stays(db: &Db) {
     expect_refusal(db.as_user(member).query("SELECT * FROM tenant_leave($1)", &[&id]), "conflict");
 }
 
-fn leave_ends_the_own_membership(db: &Db) {
+fn leave_ends_the_callers_membership(db: &Db) {
     let id = db.new_tenant("acme", new_user());
     let member = db.new_member(id);
     let mut client = db.as_user(member);
@@ -131,11 +131,11 @@ fn leave_ends_the_own_membership(db: &Db) {
     run(&mut client, "SELECT tenant_set_current('acme')");
     assert_eq!(one::<Uuid>(&mut client, "SELECT user_id FROM tenant_leave()", &[]), member);
     expect_refusal(client.query("SELECT * FROM tenant_leave($1)", &[&id]), "not_found").message("tenant not found");
-    // Nobody to leave, whatever the session may otherwise do.
-    for mut nobody in [db.server(), db.admin(), db.as_service(id), db.superuser()] {
-        expect_refusal(nobody.query("SELECT * FROM tenant_leave($1)", &[&id]), "unauthenticated");
+    // Without a current user there is no membership to leave, whatever else the session is allowed to do.
+    for mut caller in [db.server(), db.admin(), db.as_service(id), db.superuser()] {
+        expect_refusal(caller.query("SELECT * FROM tenant_leave($1)", &[&id]), "unauthenticated");
     }
-    // Out of a suspended tenant as well.
+    // A member can leave a suspended tenant too.
     let other = db.new_member(id);
     run(&mut db.admin(), &format!("SELECT tenant_suspend('{id}')"));
     assert_eq!(one::<Uuid>(&mut db.as_user(other), "SELECT user_id FROM tenant_leave($1)", &[&id]), other);
@@ -176,7 +176,7 @@ fn plain_members_cannot_manage(db: &Db) {
     }
 }
 
-fn admin_of_one_is_nobody_in_another(db: &Db) {
+fn admin_of_one_tenant_has_no_rights_in_another(db: &Db) {
     let (me, them) = (new_user(), new_user());
     db.new_tenant("mine", me);
     let theirs = db.new_tenant("theirs", them);
@@ -186,7 +186,7 @@ fn admin_of_one_is_nobody_in_another(db: &Db) {
         expect_refusal(client.query(call, &[&theirs, &them]), "not_found").message("tenant not found");
     }
     assert!(!one::<bool>(&mut client, "SELECT tenant_has_role($1, 'tenant_member')", &[&theirs]));
-    // The back end may say which tenant is meant; it does not make the user a member.
+    // The back end can set the current tenant, which does not make the user a member.
     run(&mut client, &format!("SET fluxbase_tenant.tenant_id = '{theirs}'"));
     expect_refusal(client.query("SELECT * FROM tenant_get()", &[]), "not_found").message("tenant not found");
     expect_refusal(client.query("SELECT * FROM tenant_update(name => 'Mine')", &[]), "not_found");
@@ -200,7 +200,7 @@ fn service_and_instance_admins_manage(db: &Db) {
         one::<Uuid>(&mut client, ASSIGN, &[&id, &user]);
         let by: Option<Uuid> =
             one(&mut client, "SELECT assigned_by FROM tenant_list_admins($1) WHERE user_id = $2", &[&id, &user]);
-        assert_eq!(by, None, "a back end without a user");
+        assert_eq!(by, None, "no current user assigned it");
         one::<Uuid>(&mut client, REMOVE_ADMIN, &[&id, &user]);
         one::<String>(&mut client, ADD, &[&id, &user]);
         one::<Uuid>(&mut client, REMOVE, &[&id, &user]);
@@ -209,7 +209,7 @@ fn service_and_instance_admins_manage(db: &Db) {
     expect_refusal(db.as_service(id).query(ADD, &[&other, &me]), "not_found");
 }
 
-fn removed_member_is_out_at_once(db: &Db) {
+fn removed_member_loses_access_at_once(db: &Db) {
     db.add_migration("1", "CREATE TABLE notes (body text); INSERT INTO notes VALUES ('here')");
     let id = db.new_tenant("acme", new_user());
     let member = db.new_member(id);

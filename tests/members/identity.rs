@@ -1,4 +1,4 @@
-//! Who is calling: a user and nothing more, a service context, an instance admin, or nobody.
+//! Who is calling: a user, a service context, an instance admin, or an anonymous caller.
 
 use postgres::Client;
 use uuid::Uuid;
@@ -13,13 +13,13 @@ cases![
     a_granted_user_is_instance_admin_everywhere,
     granting_is_for_instance_admins,
     revoked_instance_admin_is_a_user_again,
-    service_context_works_for_its_tenant_alone,
-    nobody_is_unauthenticated,
-    a_choice_that_outlives_its_user_is_no_service_context,
+    service_context_is_limited_to_its_tenant,
+    anonymous_caller_is_unauthenticated,
+    a_choice_left_by_its_user_is_no_service_context,
     set_local_user_ends_with_the_transaction,
     identity_follows_savepoints_and_resets,
     set_role_decides_who_is_instance_admin,
-    roles_without_a_grant_reach_nothing,
+    roles_without_a_grant_have_no_access,
 ];
 
 const AM_I: &str = "SELECT tenant_is_instance_admin()";
@@ -27,7 +27,7 @@ const WHO: &str = "SELECT tenant_current_user_id()";
 
 fn a_user_is_a_user_whatever_the_database_role(db: &Db) {
     let id = db.new_tenant("acme", new_user());
-    // app_admin may not say who the user is; the superuser says it and becomes app_admin.
+    // app_admin is not allowed to set the user, so the superuser sets it and then switches to app_admin.
     let mut as_admin_role = db.superuser();
     db.act_as(&mut as_admin_role, Some(new_user()));
     run(&mut as_admin_role, "SET ROLE app_admin");
@@ -48,7 +48,7 @@ fn an_admin_role_without_a_user_is_instance_admin(db: &Db) {
         assert_eq!(one::<Option<Uuid>>(&mut client, WHO, &[]), None);
         client.query("SELECT * FROM tenant_list()", &[]).unwrap();
     }
-    // Also with a current tenant set: more than its service context.
+    // With a current tenant set, the role is still an instance admin, and not just the tenant's service context.
     let id = db.new_tenant("acme", new_user());
     let mut client = db.admin();
     run(&mut client, "SELECT tenant_set_current('acme')");
@@ -116,7 +116,7 @@ fn revoked_instance_admin_is_a_user_again(db: &Db) {
     }
 }
 
-fn service_context_works_for_its_tenant_alone(db: &Db) {
+fn service_context_is_limited_to_its_tenant(db: &Db) {
     db.add_migration("1", "CREATE TABLE notes (body text); INSERT INTO notes VALUES ('x')");
     let (mine, other) = (db.new_tenant("mine", new_user()), db.new_tenant("other", new_user()));
     let mut client = db.as_service(mine);
@@ -132,7 +132,7 @@ fn service_context_works_for_its_tenant_alone(db: &Db) {
     }
 }
 
-fn nobody_is_unauthenticated(db: &Db) {
+fn anonymous_caller_is_unauthenticated(db: &Db) {
     db.add_migration("1", "CREATE TABLE notes (body text); INSERT INTO notes VALUES ('x')");
     db.new_tenant("acme", new_user());
     for mut client in [db.server(), db.user_role()] {
@@ -158,7 +158,7 @@ fn nobody_is_unauthenticated(db: &Db) {
 }
 
 #[track_caller]
-fn is_nobody(client: &mut Client, tenant: Uuid) {
+fn is_anonymous(client: &mut Client, tenant: Uuid) {
     assert_eq!(one::<Option<Uuid>>(client, WHO, &[]), None);
     expect_refusal(client.query("SELECT * FROM tenant_get($1)", &[&tenant]), "unauthenticated");
     expect_refusal(client.query("SELECT * FROM tenant_add_member($1, $1)", &[&tenant]), "unauthenticated");
@@ -166,8 +166,9 @@ fn is_nobody(client: &mut Client, tenant: Uuid) {
     assert_eq!(reached(client, "tenant_acme.notes"), 0);
 }
 
-/// A pooler's transaction: SET LOCAL for the user, but a choice for the session. What is left after COMMIT is nobody.
-fn a_choice_that_outlives_its_user_is_no_service_context(db: &Db) {
+/// As through a transaction pooler, with SET LOCAL for the user but a tenant chosen for the session. After COMMIT the
+/// caller is anonymous.
+fn a_choice_left_by_its_user_is_no_service_context(db: &Db) {
     db.add_migration("1", "CREATE TABLE notes (body text); INSERT INTO notes VALUES ('x')");
     let user = new_user();
     let id = db.new_tenant("acme", user);
@@ -176,17 +177,17 @@ fn a_choice_that_outlives_its_user_is_no_service_context(db: &Db) {
     run(&mut client, "SELECT tenant_set_current('acme', is_local => false)");
     assert_eq!(reached(&mut client, "tenant_acme.notes"), 1);
     run(&mut client, "COMMIT");
-    is_nobody(&mut client, id);
+    is_anonymous(&mut client, id);
 
-    // Nor for the next user of the connection, nor when that one ends.
+    // The next user of the connection has no access either, and the caller after that user is anonymous too.
     run(&mut client, &format!("BEGIN; SET LOCAL fluxbase_tenant.user_id = '{}'", new_user()));
     assert_eq!(reached(&mut client, "tenant_acme.notes"), 0);
     run(&mut client, "COMMIT; SET fluxbase_tenant.user_id = ''");
-    is_nobody(&mut client, id);
+    is_anonymous(&mut client, id);
     run(&mut client, "RESET fluxbase_tenant.user_id");
-    is_nobody(&mut client, id);
+    is_anonymous(&mut client, id);
 
-    // Chosen again by a service context, it is one.
+    // A tenant that the back end sets itself is a service context.
     run(&mut client, &format!("SELECT tenant_reset_current(); SET fluxbase_tenant.tenant_id = '{id}'"));
     assert_eq!(reached(&mut client, "tenant_acme.notes"), 1);
 }
@@ -202,7 +203,7 @@ fn set_local_user_ends_with_the_transaction(db: &Db) {
         assert_eq!(one::<Option<Uuid>>(&mut client, WHO, &[]), None);
         let set = "SELECT set_config('fluxbase_tenant.user_id', $1, true)";
         one::<String>(&mut client, set, &[&user.to_string()]);
-        assert_eq!(one::<Option<Uuid>>(&mut client, WHO, &[]), None, "local to its own statement");
+        assert_eq!(one::<Option<Uuid>>(&mut client, WHO, &[]), None, "a local setting ends with its statement");
     }
 }
 
@@ -231,7 +232,7 @@ fn set_role_decides_who_is_instance_admin(db: &Db) {
     assert!(one::<bool>(&mut client, AM_I, &[]));
 }
 
-fn roles_without_a_grant_reach_nothing(db: &Db) {
+fn roles_without_a_grant_have_no_access(db: &Db) {
     db.add_migration("1", "CREATE TABLE notes (body text)");
     db.new_tenant("acme", new_user());
     let mut outsider = db.outsider();

@@ -1,5 +1,5 @@
-//! Existing clients keep their own settings and claims: the identity is read from where the superuser says. What is not a
-//! uuid there is an error that names the place, never "no user".
+//! The identity can come from other settings and from JSON claims, as a superuser configures, so that existing clients
+//! need not change. A value that is not a uuid is an error that names the setting, and never means "no user".
 
 use uuid::Uuid;
 
@@ -12,14 +12,14 @@ cases![
     user_from_a_claim,
     tenant_from_another_setting,
     tenant_from_a_claim,
-    the_own_tenant_setting_goes_before_the_claim,
+    the_extensions_tenant_setting_overrides_the_claim,
     empty_source_is_no_user,
     malformed_user_is_an_error,
     malformed_before_the_library_is_loaded_is_an_error,
     malformed_tenant_is_an_error,
     malformed_claims_are_an_error,
-    malformed_identity_opens_no_table,
-    uuids_are_read_in_every_usual_writing,
+    malformed_identity_gives_no_access_to_tables,
+    uuids_are_accepted_in_every_usual_format,
 ];
 
 const WHO: &str = "SELECT tenant_current_user_id()";
@@ -36,7 +36,7 @@ fn user_from_another_setting(db: &Db) {
     assert_eq!(one::<Uuid>(&mut client, "SELECT id FROM tenant_get()", &[]), id);
     run(&mut client, "COMMIT");
     assert_eq!(one::<Option<Uuid>>(&mut client, WHO, &[]), None);
-    // The extension's own setting says nothing then.
+    // The extension's own setting is ignored then.
     let mut server = db.as_user(user);
     assert_eq!(one::<Option<Uuid>>(&mut server, WHO, &[]), None);
 }
@@ -92,14 +92,14 @@ fn tenant_from_a_claim(db: &Db) {
     assert_eq!(one::<Uuid>(&mut client, WHERE, &[]), b);
     assert_eq!((reached(&mut client, "tenant_a.notes"), reached(&mut client, "tenant_b.notes")), (0, 1));
     run(&mut client, &format!("SET request.jwt.claims = '{{\"sub\": \"{user}\"}}'"));
-    assert_eq!(one::<Uuid>(&mut client, WHERE, &[]), a, "without the claim, the oldest membership");
-    // A claim is no membership.
+    assert_eq!(one::<Uuid>(&mut client, WHERE, &[]), a, "without the claim, the oldest membership applies");
+    // A claim does not make the user a member.
     run(&mut client, &format!("SET request.jwt.claims = '{{\"sub\": \"{user}\", \"tenant_id\": \"{theirs}\"}}'"));
     expect_refusal(client.query("SELECT * FROM tenant_get()", &[]), "not_found");
     assert_eq!(reached(&mut client, "tenant_theirs.notes"), 0);
 }
 
-fn the_own_tenant_setting_goes_before_the_claim(db: &Db) {
+fn the_extensions_tenant_setting_overrides_the_claim(db: &Db) {
     db.configure("fluxbase_tenant.user_id_setting", "request.jwt.claims:sub");
     db.configure("fluxbase_tenant.tenant_id_setting", "request.jwt.claims:tenant_id");
     let user = new_user();
@@ -146,7 +146,7 @@ fn malformed_user_is_an_error(db: &Db) {
     }
 }
 
-/// Were it dropped on loading, a superuser's session would go on as instance admin.
+/// If loading the library discarded the malformed value, a superuser's session would continue as an instance admin.
 fn malformed_before_the_library_is_loaded_is_an_error(db: &Db) {
     for role in ["postgres", "app_server"] {
         let mut client = db.connect_as(role, "");
@@ -191,7 +191,7 @@ fn malformed_claims_are_an_error(db: &Db) {
     expect_error(client.query(WHO, &[]), "22P02");
 }
 
-fn malformed_identity_opens_no_table(db: &Db) {
+fn malformed_identity_gives_no_access_to_tables(db: &Db) {
     db.add_migration("1", "CREATE TABLE notes (body text); INSERT INTO notes VALUES ('x')");
     db.new_tenant("acme", new_user());
     db.configure("fluxbase_tenant.user_id_setting", "nile.user_id");
@@ -204,7 +204,7 @@ fn malformed_identity_opens_no_table(db: &Db) {
     }
 }
 
-fn uuids_are_read_in_every_usual_writing(db: &Db) {
+fn uuids_are_accepted_in_every_usual_format(db: &Db) {
     let user = new_user();
     let mut client = db.server();
     for written in [user.to_string(), user.to_string().to_uppercase(), user.simple().to_string(), format!("{{{user}}}")]

@@ -1,4 +1,4 @@
-//! Members, and who is calling.
+//! Members, and the identity of the caller.
 
 mod cached_access;
 mod cached_own_changes;
