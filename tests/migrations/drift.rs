@@ -1,31 +1,31 @@
-//! tenant_drift() tells what differs, of the tenants where it does, and of no others.
+//! tenant_drift() reports the differences of the tenants that differ, and nothing about other tenants.
 
 use uuid::Uuid;
 
 use crate::cases;
 use crate::support::audit::shared_cluster;
-use crate::support::drift::{EVERYTHING, told, told_of};
+use crate::support::drift::{EVERYTHING, drift, drift_of};
 use crate::support::people::{new_user, one, run};
 use crate::support::{Db, expect_refusal};
 
 cases![
-    nothing_differs_however_tenants_came_about,
-    use_is_no_drift,
+    no_drift_however_tenants_are_created,
+    ordinary_use_is_no_drift,
     names_that_need_quotes,
-    names_that_are_schemas_too,
+    names_that_are_also_schema_names,
     tenants_on_different_versions,
-    one_of_a_fleet,
-    rows_say_what_is_expected_and_what_is_there,
-    schema_gone,
-    repeatable_migration_that_has_changed,
-    migration_that_is_unfinished,
+    one_tenant_of_a_fleet,
+    rows_show_what_is_expected_and_what_is_found,
+    missing_schema,
+    changed_repeatable_migration,
+    unfinished_migration,
     deleted_and_suspended_tenants,
-    instance_admins_alone_may_ask,
+    drift_is_for_instance_admins,
 ];
 
 #[track_caller]
 fn assert_none(db: &Db, when: &str) {
-    let lines = told(&mut db.admin(), "tenant_drift()");
+    let lines = drift(&mut db.admin(), "tenant_drift()");
     assert!(lines.is_empty(), "{when}: {lines:#?}");
 }
 
@@ -33,7 +33,7 @@ fn new_tenants(db: &Db, slugs: &[&str]) -> Vec<Uuid> {
     slugs.iter().map(|slug| db.new_tenant(slug, new_user())).collect()
 }
 
-fn nothing_differs_however_tenants_came_about(db: &Db) {
+fn no_drift_however_tenants_are_created(db: &Db) {
     let db = Db::new(&shared_cluster(db));
     assert_none(&db, "no tenant");
     let early = db.new_tenant("early", new_user());
@@ -60,7 +60,7 @@ fn nothing_differs_however_tenants_came_about(db: &Db) {
     run(&mut admin, "SELECT tenant_delete(id) FROM tenant_list()");
 }
 
-fn use_is_no_drift(db: &Db) {
+fn ordinary_use_is_no_drift(db: &Db) {
     let db = Db::new(&shared_cluster(db));
     db.add_migration("1", EVERYTHING);
     let (user, mut superuser) = (new_user(), db.superuser());
@@ -76,7 +76,7 @@ fn use_is_no_drift(db: &Db) {
     run(&mut superuser, "SELECT setval('tenant_acme.s', 99); ANALYZE");
     run(&mut superuser, "ALTER TABLE tenant_acme.plain DROP COLUMN a, ADD COLUMN a int NOT NULL DEFAULT 1");
     assert_none(&db, "in use");
-    // A grant of what is granted by default makes the privileges explicit, and changes none.
+    // Granting what the defaults grant already makes the privileges explicit and changes none of them.
     run(
         &mut superuser,
         "GRANT EXECUTE ON FUNCTION tenant_acme.g(int) TO PUBLIC; GRANT USAGE ON TYPE tenant_acme.mood TO PUBLIC",
@@ -109,11 +109,12 @@ fn names_that_need_quotes(db: &Db) {
         r#"constraint "My Notes"."My Notes_here_check" missing"#,
         r#"function "Do It"("Mood") missing"#,
     ];
-    assert_eq!(told_of(&mut superuser, acme), expected);
+    assert_eq!(drift_of(&mut superuser, acme), expected);
 }
 
-/// Where a table, a column or an alias is called like a tenant's schema, the text that the server prints is ambiguous.
-fn names_that_are_schemas_too(db: &Db) {
+/// If a table, a column or an alias has the name of a tenant schema, the definitions that PostgreSQL prints are
+/// ambiguous.
+fn names_that_are_also_schema_names(db: &Db) {
     db.configure("fluxbase_tenant.schema_prefix", "");
     db.add_migration(
         "1",
@@ -127,7 +128,7 @@ fn names_that_are_schemas_too(db: &Db) {
     for tenant in tenants {
         let schema = db.schema_of(tenant);
         run(&mut superuser, &format!("ALTER TABLE \"{schema}\".notes ALTER body SET DEFAULT 'x'"));
-        assert_eq!(told_of(&mut superuser, tenant), ["column notes.body different"], "{schema}");
+        assert_eq!(drift_of(&mut superuser, tenant), ["column notes.body different"], "{schema}");
     }
 }
 
@@ -136,31 +137,31 @@ fn tenants_on_different_versions(db: &Db) {
     let old = db.new_tenant("old", new_user());
     db.add_migration("2", "ALTER TABLE notes ADD COLUMN body text");
     let new = db.new_tenant("new", new_user());
-    assert_none(db, "each is what its ledger says");
+    assert_none(db, "each schema agrees with its ledger");
     run(
         &mut db.superuser(),
         "ALTER TABLE tenant_old.notes ADD COLUMN body text; ALTER TABLE tenant_new.notes DROP COLUMN body",
     );
     let mut admin = db.admin();
     assert_eq!(
-        told(&mut admin, "tenant_drift()"),
+        drift(&mut admin, "tenant_drift()"),
         ["old: column notes.body unexpected", "new: column notes.body missing"]
     );
-    assert_eq!(told_of(&mut admin, old), ["column notes.body unexpected"]);
-    assert_eq!(told_of(&mut admin, new), ["column notes.body missing"]);
+    assert_eq!(drift_of(&mut admin, old), ["column notes.body unexpected"]);
+    assert_eq!(drift_of(&mut admin, new), ["column notes.body missing"]);
 }
 
-fn one_of_a_fleet(db: &Db) {
+fn one_tenant_of_a_fleet(db: &Db) {
     db.add_migration("1", "CREATE TABLE notes (id serial PRIMARY KEY, body text); CREATE VIEW seen AS TABLE notes");
     for n in 0..30 {
         db.new_tenant(&format!("t{n}"), new_user());
     }
-    assert_none(db, "thirty that are sound");
+    assert_none(db, "thirty intact tenants");
     run(&mut db.superuser(), "CREATE INDEX mine ON tenant_t17.notes (body)");
-    assert_eq!(told(&mut db.admin(), "tenant_drift()"), ["t17: index mine unexpected"]);
+    assert_eq!(drift(&mut db.admin(), "tenant_drift()"), ["t17: index mine unexpected"]);
 }
 
-fn rows_say_what_is_expected_and_what_is_there(db: &Db) {
+fn rows_show_what_is_expected_and_what_is_found(db: &Db) {
     db.add_migration("1", "CREATE TABLE notes (id int NOT NULL, body text DEFAULT 'x')");
     let acme = db.new_tenant("acme", new_user());
     let owner = Db::owner_role(acme);
@@ -175,7 +176,7 @@ fn rows_say_what_is_expected_and_what_is_there(db: &Db) {
     let rows = db.admin().query("SELECT tenant_id, object, expected, found FROM tenant_drift($1)", &[&acme]).unwrap();
     let texts =
         |row: &postgres::Row| -> [String; 3] { [1, 2, 3].map(|i| row.get::<_, Option<String>>(i).unwrap_or_default()) };
-    let told: Vec<[String; 3]> = rows.iter().map(texts).collect();
+    let found: Vec<[String; 3]> = rows.iter().map(texts).collect();
     assert!(rows.iter().all(|row| row.get::<_, Uuid>(0) == acme));
     let expected = [
         ["column notes.body", "text DEFAULT 'x'::text", "text DEFAULT 'tenant_acme'::text"],
@@ -187,15 +188,15 @@ fn rows_say_what_is_expected_and_what_is_there(db: &Db) {
             &format!("RESTRICTIVE FOR ALL TO PUBLIC USING ((fluxbase_tenant.accessible('{acme}'::uuid) OR true))"),
         ],
     ];
-    assert_eq!(told, expected);
+    assert_eq!(found, expected);
 }
 
-fn schema_gone(db: &Db) {
+fn missing_schema(db: &Db) {
     db.add_migration("1", "CREATE TABLE notes (id serial PRIMARY KEY)");
     let [acme, _] = new_tenants(db, &["acme", "other"])[..] else { unreachable!() };
     run(&mut db.superuser(), "SET client_min_messages = error; DROP SCHEMA tenant_acme CASCADE");
-    assert_eq!(told(&mut db.admin(), "tenant_drift()"), ["acme: schema tenant_acme missing"]);
-    // Nor does it help to be there and empty.
+    assert_eq!(drift(&mut db.admin(), "tenant_drift()"), ["acme: schema tenant_acme missing"]);
+    // An empty schema in its place is drift too.
     run(&mut db.superuser(), "CREATE SCHEMA tenant_acme");
     let expected = [
         format!("default privileges of {} on tables missing", Db::owner_role(acme)),
@@ -203,29 +204,29 @@ fn schema_gone(db: &Db) {
         "owner of schema tenant_acme different".into(),
         "table notes missing".into(),
     ];
-    assert_eq!(told_of(&mut db.admin(), acme), expected);
+    assert_eq!(drift_of(&mut db.admin(), acme), expected);
 }
 
-/// The text that a tenant applied is not kept: what the migration makes is not compared, all else is.
-fn repeatable_migration_that_has_changed(db: &Db) {
+/// The text that a tenant applied is not kept. So the objects of this migration are not compared, and all others are.
+fn changed_repeatable_migration(db: &Db) {
     db.add_migration("1", "CREATE TABLE notes (id int, body text)");
     db.add_migration("R__a", "CREATE OR REPLACE FUNCTION a() RETURNS int LANGUAGE sql AS 'SELECT 1'");
     db.add_migration("R__b", "CREATE OR REPLACE VIEW b AS SELECT id, a() FROM notes");
     let acme = db.new_tenant("acme", new_user());
     assert_none(db, "as registered");
     db.add_migration("R__a", "CREATE OR REPLACE FUNCTION a() RETURNS int LANGUAGE sql AS 'SELECT 2'");
-    assert_eq!(told(&mut db.admin(), "tenant_drift()"), [r#"acme: migration "R__a" different"#]);
+    assert_eq!(drift(&mut db.admin(), "tenant_drift()"), [r#"acme: migration "R__a" different"#]);
     run(
         &mut db.superuser(),
         "CREATE OR REPLACE FUNCTION tenant_acme.a() RETURNS int LANGUAGE sql AS 'SELECT 3';
          CREATE OR REPLACE VIEW tenant_acme.b AS SELECT id, 0 AS a FROM tenant_acme.notes",
     );
-    assert_eq!(told_of(&mut db.admin(), acme), [r#"migration "R__a" different"#, "view b different"]);
+    assert_eq!(drift_of(&mut db.admin(), acme), [r#"migration "R__a" different"#, "view b different"]);
     run(&mut db.admin(), &format!("SELECT tenant_migrate('{acme}')"));
-    assert_eq!(told_of(&mut db.admin(), acme), ["view b different"]);
+    assert_eq!(drift_of(&mut db.admin(), acme), ["view b different"]);
 }
 
-fn migration_that_is_unfinished(db: &Db) {
+fn unfinished_migration(db: &Db) {
     db.add_migration("1", "CREATE TABLE notes (id int)");
     let acme = db.new_tenant("acme", new_user());
     let add = "SELECT version FROM tenant_migration_add('2', 'two', $1, transactional => false)";
@@ -233,7 +234,7 @@ fn migration_that_is_unfinished(db: &Db) {
     one::<String>(&mut db.admin(), add, &[&script]);
     run(&mut db.admin(), "SELECT * FROM tenant_migrate_all()");
     let mut admin = db.admin();
-    assert_eq!(told_of(&mut admin, acme), [r#"migration "2" unfinished"#, "index done unexpected"]);
+    assert_eq!(drift_of(&mut admin, acme), [r#"migration "2" unfinished"#, "index done unexpected"]);
     let row = admin.query_one("SELECT expected, found FROM tenant_drift() WHERE problem = 'unfinished'", &[]).unwrap();
     assert_eq!([row.get::<_, &str>(0), row.get(1)], ["2 statements done", "1 statements done"]);
 }
@@ -243,14 +244,14 @@ fn deleted_and_suspended_tenants(db: &Db) {
     let [gone, away] = new_tenants(db, &["gone", "away"])[..] else { unreachable!() };
     run(&mut db.superuser(), "DROP TABLE tenant_gone.notes, tenant_away.notes");
     run(&mut db.admin(), &format!("SELECT tenant_soft_delete('{gone}'), tenant_suspend('{away}')"));
-    assert_eq!(told(&mut db.admin(), "tenant_drift()"), ["away: table notes missing"]);
-    assert_eq!(told_of(&mut db.admin(), gone), ["table notes missing"]);
+    assert_eq!(drift(&mut db.admin(), "tenant_drift()"), ["away: table notes missing"]);
+    assert_eq!(drift_of(&mut db.admin(), gone), ["table notes missing"]);
 }
 
-fn instance_admins_alone_may_ask(db: &Db) {
-    let (user, boss) = (new_user(), new_user());
+fn drift_is_for_instance_admins(db: &Db) {
+    let (user, instance_admin) = (new_user(), new_user());
     let acme = db.new_tenant("acme", user);
-    run(&mut db.admin(), &format!("SELECT tenant_grant_instance_admin('{boss}')"));
+    run(&mut db.admin(), &format!("SELECT tenant_grant_instance_admin('{instance_admin}')"));
     for call in ["tenant_drift()".to_string(), format!("tenant_drift('{acme}')")] {
         let ask = format!("SELECT * FROM {call}");
         for mut client in [db.as_user(user), db.as_service(acme)] {
@@ -259,7 +260,7 @@ fn instance_admins_alone_may_ask(db: &Db) {
         for mut client in [db.server(), db.user_role()] {
             expect_refusal(client.query(&ask, &[]), "unauthenticated");
         }
-        for mut client in [db.admin(), db.as_user(boss)] {
+        for mut client in [db.admin(), db.as_user(instance_admin)] {
             assert_eq!(client.query(&ask, &[]).unwrap().len(), 0);
         }
     }

@@ -1,18 +1,26 @@
-//! Each kind of thing that can differ is found, under its own name and no other.
+//! tenant_drift() finds each kind of difference, and reports it under the name of the object that differs and no other.
 
 use crate::cases;
 use crate::support::Db;
 use crate::support::audit::shared_cluster;
-use crate::support::drift::{EVERYTHING, told_of};
+use crate::support::drift::{EVERYTHING, drift_of};
 use crate::support::people::{new_user, run};
 
-cases![tables_and_columns, constraints_and_indexes, code, policies, grants_and_owners, sequences_and_types, the_rest];
+cases![
+    tables_and_columns,
+    constraints_and_indexes,
+    code,
+    policies,
+    grants_and_owners,
+    sequences_and_types,
+    other_objects
+];
 
-/// What a superuser does, and what is told of it. `{o}` is the owner role.
-type Planted<'a> = (&'a str, &'a [&'a str]);
+/// A change that a superuser makes, and the drift that is reported. `{o}` is the owner role.
+type Change<'a> = (&'a str, &'a [&'a str]);
 
 #[track_caller]
-fn each_is_found(db: &Db, planted: &[Planted]) {
+fn each_is_found(db: &Db, changes: &[Change]) {
     let db = Db::new(&shared_cluster(db));
     db.add_migration("1", EVERYTHING);
     let acme = db.new_tenant("acme", new_user());
@@ -20,18 +28,18 @@ fn each_is_found(db: &Db, planted: &[Planted]) {
     let mut superuser = db.superuser();
     run(&mut superuser, "SET client_min_messages = error; SET search_path = tenant_acme, public");
     let mut wrong = Vec::new();
-    for (plant, expected) in planted {
-        let plant = plant.replace("{o}", &owner);
+    for (change, expected) in changes {
+        let change = change.replace("{o}", &owner);
         let expected: Vec<String> = expected.iter().map(|line| line.replace("{o}", &owner)).collect();
-        run(&mut superuser, &format!("BEGIN; {plant}"));
-        let found = told_of(&mut superuser, acme);
+        run(&mut superuser, &format!("BEGIN; {change}"));
+        let found = drift_of(&mut superuser, acme);
         if found != expected {
-            wrong.push(format!("{plant}: {found:#?}"));
+            wrong.push(format!("{change}: {found:#?}"));
         }
         run(&mut superuser, "ROLLBACK");
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(told_of(&mut superuser, acme).is_empty());
+    assert!(drift_of(&mut superuser, acme).is_empty());
     run(&mut superuser, &format!("SELECT tenant_delete('{acme}')"));
 }
 
@@ -254,7 +262,7 @@ fn sequences_and_types(db: &Db) {
     );
 }
 
-fn the_rest(db: &Db) {
+fn other_objects(db: &Db) {
     each_is_found(
         db,
         &[

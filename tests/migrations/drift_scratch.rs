@@ -1,25 +1,26 @@
-//! The scratch tenant that a ledger is replayed into is never seen, and gone whatever happens.
+//! tenant_drift() replays a ledger into a scratch schema, which no session sees and which never remains, whatever
+//! happens.
 
 use postgres::Client;
 
 use crate::cases;
-use crate::support::drift::{told, told_of};
+use crate::support::drift::{drift, drift_of};
 use crate::support::people::{column, new_user, one, run};
 use crate::support::tables::act_as;
 use crate::support::{Db, expect_error};
 
 cases![
     nothing_is_left_behind,
-    failing_replay_raises_its_own_error,
-    error_caught_by_the_caller,
-    session_goes_on_with_what_it_knew,
-    a_migration_cannot_tell_or_keep_the_scratch_tenant,
-    tenants_under_way_are_waited_for_only_where_they_differ,
-    tables_that_are_being_altered,
-    tables_that_somebody_keeps_locked,
-    tenants_that_come_and_go,
-    refused_where_nothing_can_be_written,
-    schemas_of_tenants_are_on_no_search_path,
+    failing_replay_raises_the_migrations_error,
+    error_can_be_caught_by_the_caller,
+    session_state_is_unchanged,
+    a_migration_leaves_no_trace_of_the_scratch_schema,
+    waits_for_a_migrating_tenant_only_if_it_differs,
+    tables_altered_by_a_migration,
+    tables_kept_locked_by_another_session,
+    tenants_created_and_deleted_concurrently,
+    refused_in_a_read_only_transaction,
+    tenant_schemas_are_not_on_the_search_path,
 ];
 
 const TRACES: &str = "
@@ -63,7 +64,7 @@ fn nothing_is_left_behind(db: &Db) {
     let mut superuser = db.superuser();
     run(&mut superuser, "BEGIN");
     for _ in 0..3 {
-        assert_eq!(told(&mut superuser, "tenant_drift()"), ["other: column notes.extra unexpected"]);
+        assert_eq!(drift(&mut superuser, "tenant_drift()"), ["other: column notes.extra unexpected"]);
         assert_no_locks(&mut superuser, db);
         assert_eq!(traces(db), before);
     }
@@ -73,7 +74,7 @@ fn nothing_is_left_behind(db: &Db) {
     assert_eq!(traces(db), before);
 }
 
-/// Passes with a row in the table, and fails in an empty schema.
+/// Succeeds if the table has a row, and fails in an empty schema.
 const NEEDS_DATA: &str = "
     CREATE TABLE made (n int);
     DO $$ BEGIN
@@ -90,7 +91,7 @@ fn with_failing_replay(db: &Db) {
     run(&mut db.admin(), &format!("SELECT tenant_migrate('{acme}')"));
 }
 
-fn failing_replay_raises_its_own_error(db: &Db) {
+fn failing_replay_raises_the_migrations_error(db: &Db) {
     with_failing_replay(db);
     let before = traces(db);
     let mut admin = db.admin();
@@ -99,7 +100,7 @@ fn failing_replay_raises_its_own_error(db: &Db) {
         let refusal = refusal.message("no notes").detail_has("a detail").hint_has("a hint");
         refusal.context_has("migration version \"2\" (change 2), statement 2 of 2");
         assert_eq!(traces(db), before);
-        // The session is not in an aborted transaction, and works.
+        // The session is usable, and not in an aborted transaction.
         assert_eq!(one::<i64>(&mut admin, "SELECT count(*) FROM tenant_list()", &[]), 1);
     }
     run(&mut admin, "BEGIN; SELECT tenant_list()");
@@ -108,7 +109,7 @@ fn failing_replay_raises_its_own_error(db: &Db) {
     run(&mut admin, "ROLLBACK; SELECT 1");
 }
 
-fn error_caught_by_the_caller(db: &Db) {
+fn error_can_be_caught_by_the_caller(db: &Db) {
     with_failing_replay(db);
     let before = traces(db);
     let mut admin = db.admin();
@@ -133,8 +134,8 @@ fn error_caught_by_the_caller(db: &Db) {
     assert_eq!(traces(db), before);
 }
 
-/// What a backend keeps about access and relations is no other after the rollback, nor are its settings and its role.
-fn session_goes_on_with_what_it_knew(db: &Db) {
+/// The rollback changes neither the session's caches of access and relations nor its settings and role.
+fn session_state_is_unchanged(db: &Db) {
     db.add_migration("1", "CREATE TABLE notes (body text); SET work_mem = '1MB'");
     let user = new_user();
     db.new_tenant("acme", user);
@@ -146,32 +147,32 @@ fn session_goes_on_with_what_it_knew(db: &Db) {
         "SELECT concat_ws(';', current_user, session_user, current_setting('search_path'), current_setting('work_mem'),
                     current_setting('client_min_messages'), current_setting('jit'), current_setting('plan_cache_mode'),
                     current_setting('fluxbase_tenant.user_id', true))";
-    let mut boss = db.admin();
-    run(&mut boss, "SELECT tenant_current_id()");
-    let before: String = one(&mut boss, settings, &[]);
-    run(&mut boss, "BEGIN; PREPARE mine AS SELECT count(*) FROM tenant_drift()");
+    let mut admin = db.admin();
+    run(&mut admin, "SELECT tenant_current_id()");
+    let before: String = one(&mut admin, settings, &[]);
+    run(&mut admin, "BEGIN; PREPARE mine AS SELECT count(*) FROM tenant_drift()");
     run(
-        &mut boss,
+        &mut admin,
         "EXECUTE mine; DECLARE c CURSOR FOR SELECT 1 FROM tenant_drift() RIGHT JOIN generate_series(1, 5) ON true; FETCH 2 FROM c",
     );
-    run(&mut boss, "EXECUTE mine; FETCH 2 FROM c; COMMIT; EXECUTE mine");
-    assert_eq!(one::<String>(&mut boss, settings, &[]), before);
+    run(&mut admin, "EXECUTE mine; FETCH 2 FROM c; COMMIT; EXECUTE mine");
+    assert_eq!(one::<String>(&mut admin, settings, &[]), before);
 
-    // The same of a user who is instance admin, whose tables are within reach by what is cached.
-    run(&mut boss, &format!("SELECT tenant_grant_instance_admin('{user}')"));
+    // The same for a user who is an instance admin, whose access to the tables is cached.
+    run(&mut admin, &format!("SELECT tenant_grant_instance_admin('{user}')"));
     for _ in 0..2 {
-        assert!(told(&mut client, "tenant_drift()").is_empty());
+        assert!(drift(&mut client, "tenant_drift()").is_empty());
         run(&mut client, "INSERT INTO notes VALUES ('after')");
         assert_eq!(one::<String>(&mut client, "SELECT slug FROM tenant_current()", &[]), "acme");
     }
     assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM notes", &[]), 3);
-    run(&mut boss, &format!("SELECT tenant_revoke_instance_admin('{user}')"));
+    run(&mut admin, &format!("SELECT tenant_revoke_instance_admin('{user}')"));
     run(&mut client, "INSERT INTO notes VALUES ('as a member')");
     let tenant = db.new_tenant("next", new_user());
-    assert!(told_of(&mut boss, tenant).is_empty());
+    assert!(drift_of(&mut admin, tenant).is_empty());
 }
 
-fn a_migration_cannot_tell_or_keep_the_scratch_tenant(db: &Db) {
+fn a_migration_leaves_no_trace_of_the_scratch_schema(db: &Db) {
     run(
         &mut db.superuser(),
         "CREATE TABLE log (line text); GRANT INSERT ON log TO PUBLIC; GRANT USAGE ON SCHEMA public TO PUBLIC",
@@ -186,53 +187,54 @@ fn a_migration_cannot_tell_or_keep_the_scratch_tenant(db: &Db) {
     let mut superuser = db.superuser();
     run(&mut superuser, "LISTEN heard");
     assert_eq!(one::<i64>(&mut superuser, count, &[]), 1);
-    assert!(told(&mut superuser, "tenant_drift()").is_empty());
+    assert!(drift(&mut superuser, "tenant_drift()").is_empty());
     assert_eq!(one::<i64>(&mut superuser, count, &[]), 1);
     use postgres::fallible_iterator::FallibleIterator;
     assert!(superuser.notifications().iter().next().unwrap().is_none());
-    assert!(told(&mut superuser, "(SELECT d.* FROM tenant_drift() d) d").is_empty());
+    assert!(drift(&mut superuser, "(SELECT d.* FROM tenant_drift() d) d").is_empty());
 }
 
-fn tenants_under_way_are_waited_for_only_where_they_differ(db: &Db) {
+fn waits_for_a_migrating_tenant_only_if_it_differs(db: &Db) {
     db.add_migration("1", "CREATE TABLE notes (id int)");
     let acme = db.new_tenant("acme", new_user());
     db.add_migration("2", "ALTER TABLE notes ADD COLUMN body text");
-    let (mut migrating, mut asking) = (db.admin(), db.admin());
+    let (mut migrating, mut client) = (db.admin(), db.admin());
     run(&mut migrating, &format!("BEGIN; SELECT tenant_migrate('{acme}')"));
-    run(&mut asking, "SET lock_timeout = '300ms'");
-    assert!(told(&mut asking, "tenant_drift()").is_empty());
+    run(&mut client, "SET lock_timeout = '300ms'");
+    assert!(drift(&mut client, "tenant_drift()").is_empty());
     run(&mut migrating, "COMMIT");
-    assert!(told(&mut asking, "tenant_drift()").is_empty());
+    assert!(drift(&mut client, "tenant_drift()").is_empty());
     run(&mut db.superuser(), "ALTER TABLE tenant_acme.notes ADD COLUMN extra text");
     run(&mut migrating, &format!("BEGIN; SELECT tenant_update('{acme}', 'Locked')"));
-    expect_error(asking.query("SELECT * FROM tenant_drift()", &[]), "55P03");
+    expect_error(client.query("SELECT * FROM tenant_drift()", &[]), "55P03");
     run(&mut migrating, "ROLLBACK");
-    assert_eq!(told(&mut asking, "tenant_drift()"), ["acme: column notes.extra unexpected"]);
+    assert_eq!(drift(&mut client, "tenant_drift()"), ["acme: column notes.extra unexpected"]);
 }
 
-/// To print a view its tables are locked; a migration that has them is waited for, and none is held up for long.
-fn tables_that_are_being_altered(db: &Db) {
+/// Printing the definition of a view locks its tables. tenant_drift() waits for a migration that holds such locks, and
+/// never blocks a migration for long.
+fn tables_altered_by_a_migration(db: &Db) {
     db.add_migration(
         "1",
         "CREATE TABLE a (n int CHECK (n > 0)); CREATE TABLE b (n int); CREATE VIEW v AS SELECT b.n FROM a, b",
     );
     let tenants = [db.new_tenant("acme", new_user()), db.new_tenant("other", new_user())];
     db.add_migration("2", "ALTER TABLE b ADD COLUMN body text; ALTER TABLE a ADD COLUMN body text");
-    let (mut migrating, mut asking) = (db.admin(), db.admin());
+    let (mut migrating, mut client) = (db.admin(), db.admin());
     run(&mut migrating, &format!("BEGIN; SELECT tenant_migrate('{}')", tenants[0]));
-    run(&mut asking, "SET lock_timeout = '300ms'");
-    expect_error(asking.query("SELECT * FROM tenant_drift()", &[]), "55P03");
-    run(&mut asking, "RESET lock_timeout");
+    run(&mut client, "SET lock_timeout = '300ms'");
+    expect_error(client.query("SELECT * FROM tenant_drift()", &[]), "55P03");
+    run(&mut client, "RESET lock_timeout");
     std::thread::scope(|scope| {
-        let told = scope.spawn(|| told(&mut asking, "tenant_drift()"));
+        let lines = scope.spawn(|| drift(&mut client, "tenant_drift()"));
         std::thread::sleep(std::time::Duration::from_millis(500));
         run(&mut migrating, "COMMIT");
-        assert!(told.join().expect("it was told").is_empty());
+        assert!(lines.join().expect("tenant_drift() succeeds").is_empty());
     });
 }
 
-/// By a member, in a transaction that stays open.
-fn tables_that_somebody_keeps_locked(db: &Db) {
+/// A member keeps the table locked, in a transaction that stays open.
+fn tables_kept_locked_by_another_session(db: &Db) {
     db.add_migration("1", "CREATE TABLE a (n int CHECK (n > 0)); CREATE VIEW v AS SELECT n FROM a");
     let user = new_user();
     let acme = db.new_tenant("acme", user);
@@ -242,46 +244,46 @@ fn tables_that_somebody_keeps_locked(db: &Db) {
     run(&mut member, "BEGIN; LOCK TABLE tenant_acme.a");
     let mut admin = db.admin();
     assert_eq!(
-        told(&mut admin, "tenant_drift()"),
+        drift(&mut admin, "tenant_drift()"),
         ["acme: schema tenant_acme locked", "other: column a.extra unexpected"]
     );
     run(&mut admin, "SET lock_timeout = '300ms'");
     expect_error(admin.query("SELECT * FROM tenant_drift()", &[]), "55P03");
     expect_error(admin.query("SELECT * FROM tenant_drift($1)", &[&acme]), "55P03");
     run(&mut member, "ROLLBACK");
-    assert_eq!(told(&mut admin, "tenant_drift()"), ["other: column a.extra unexpected"]);
+    assert_eq!(drift(&mut admin, "tenant_drift()"), ["other: column a.extra unexpected"]);
 }
 
-fn tenants_that_come_and_go(db: &Db) {
+fn tenants_created_and_deleted_concurrently(db: &Db) {
     db.add_migration("1", "CREATE TABLE a (n int CHECK (n > 0)); CREATE VIEW v AS SELECT n, lower('X') FROM a");
-    let mut asking = db.admin();
+    let mut client = db.admin();
     std::thread::scope(|scope| {
-        let coming = scope.spawn(|| {
+        let churning = scope.spawn(|| {
             for n in 0..12 {
                 let tenant = db.new_tenant(&format!("t{n}"), new_user());
                 let gone = format!("SELECT tenant_delete('{tenant}')");
                 run(&mut db.admin(), if n % 3 == 0 { "SELECT 1" } else { &gone });
             }
         });
-        while !coming.is_finished() {
-            assert!(told(&mut asking, "tenant_drift()").is_empty());
+        while !churning.is_finished() {
+            assert!(drift(&mut client, "tenant_drift()").is_empty());
         }
-        coming.join().expect("they came and went");
+        churning.join().expect("all calls succeed");
     });
-    assert_eq!(one::<i64>(&mut asking, "SELECT count(*) FROM tenant_list()", &[]), 4);
+    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM tenant_list()", &[]), 4);
 }
 
-fn refused_where_nothing_can_be_written(db: &Db) {
+fn refused_in_a_read_only_transaction(db: &Db) {
     db.new_tenant("acme", new_user());
     let mut admin = db.admin();
     run(&mut admin, "BEGIN READ ONLY");
     expect_error(admin.query("SELECT * FROM tenant_drift()", &[]), "25006");
     run(&mut admin, "ROLLBACK");
-    assert!(told(&mut admin, "tenant_drift()").is_empty());
+    assert!(drift(&mut admin, "tenant_drift()").is_empty());
 }
 
-/// Functions and operators that a tenant plants under the names of the server's own are not called.
-fn schemas_of_tenants_are_on_no_search_path(db: &Db) {
+/// Functions and operators that a tenant creates under the names of PostgreSQL's own are not called.
+fn tenant_schemas_are_not_on_the_search_path(db: &Db) {
     let acme = db.new_tenant("acme", new_user());
     let names =
         ["quote_ident(text)", "strpos(text, text)", "concat_ws(text, text)", "replace(text, text, text)", "chr(int)"];

@@ -1,4 +1,4 @@
-//! A failed migration reaches the caller with all that the failing statement said, and where it stood.
+//! The error of a failed migration keeps everything that the failing statement reported, and names the statement.
 
 use postgres::error::DbError;
 
@@ -7,14 +7,14 @@ use crate::support::people::{new_user, one, run};
 use crate::support::{Db, expect_error};
 
 cases![
-    sqlstate_is_the_statements_own,
+    sqlstate_is_the_statements,
     context_names_version_and_statement,
-    raised_fields_survive,
-    constraint_and_table_survive,
-    context_of_functions_and_do_blocks_survives,
-    position_survives,
-    failure_inside_create_says_the_same,
-    warnings_and_notices_come_through,
+    raised_fields_are_kept,
+    constraint_and_table_are_kept,
+    context_of_functions_and_do_blocks_is_kept,
+    position_is_kept,
+    failure_in_tenant_create_is_reported_alike,
+    warnings_and_notices_are_passed_on,
 ];
 
 #[track_caller]
@@ -26,12 +26,12 @@ fn failure(db: &Db, script: &str) -> DbError {
     let mut admin = db.admin();
     run(&mut admin, "BEGIN");
     one::<String>(&mut admin, "SELECT version FROM tenant_migration_add('7', 'the change', $1)", &[&script]);
-    let error = admin.query("SELECT * FROM tenant_migrate($1)", &[&id]).expect_err("it fails");
+    let error = admin.query("SELECT * FROM tenant_migrate($1)", &[&id]).expect_err("the migration fails");
     run(&mut admin, "ROLLBACK");
-    error.as_db_error().expect("the server's").clone()
+    error.as_db_error().expect("an error of the server").clone()
 }
 
-fn sqlstate_is_the_statements_own(db: &Db) {
+fn sqlstate_is_the_statements(db: &Db) {
     for (script, sqlstate) in [
         ("SELECT 1 / 0", "22012"),
         ("SELECT * FROM nowhere", "42P01"),
@@ -70,7 +70,7 @@ fn context_names_version_and_statement(db: &Db) {
     }
 }
 
-fn raised_fields_survive(db: &Db) {
+fn raised_fields_are_kept(db: &Db) {
     let error = failure(
         db,
         "SELECT 1;
@@ -89,7 +89,7 @@ fn raised_fields_survive(db: &Db) {
     assert_eq!(error.severity(), "ERROR");
 }
 
-fn constraint_and_table_survive(db: &Db) {
+fn constraint_and_table_are_kept(db: &Db) {
     let error = failure(
         db,
         "CREATE TABLE parents (id int PRIMARY KEY);
@@ -105,7 +105,7 @@ fn constraint_and_table_survive(db: &Db) {
     assert_eq!((error.code().code(), error.constraint(), error.table()), ("23514", Some("positive"), Some("t")));
 }
 
-fn context_of_functions_and_do_blocks_survives(db: &Db) {
+fn context_of_functions_and_do_blocks_is_kept(db: &Db) {
     let error = failure(
         db,
         "CREATE FUNCTION inner_one() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN 1 / 0; END $$;
@@ -114,10 +114,10 @@ fn context_of_functions_and_do_blocks_survives(db: &Db) {
     let context = error.where_().unwrap_or_default();
     assert!(context.contains("PL/pgSQL function inner_one()"), "{context}");
     let inner = context.find("inner_one()").unwrap_or(usize::MAX);
-    assert!(inner < context.find("migration version").unwrap_or(0), "the innermost first: {context}");
+    assert!(inner < context.find("migration version").unwrap_or(0), "the innermost context comes first: {context}");
 }
 
-fn position_survives(db: &Db) {
+fn position_is_kept(db: &Db) {
     let error = failure(db, "SELECT 1;\nSELECT missing_column FROM pg_class");
     assert_eq!(error.code().code(), "42703");
     let Some(postgres::error::ErrorPosition::Internal { position, query }) = error.position() else {
@@ -127,7 +127,7 @@ fn position_survives(db: &Db) {
     assert!(error.message().contains("missing_column"));
 }
 
-fn failure_inside_create_says_the_same(db: &Db) {
+fn failure_in_tenant_create_is_reported_alike(db: &Db) {
     db.add_migration("1", "SELECT 1");
     db.add_migration("2", "SELECT 1; DO $$ BEGIN RAISE 'stop' USING ERRCODE = 'XY123', HINT = 'the hint'; END $$");
     expect_error(db.admin().query("SELECT * FROM tenant_create('acme', 'Acme')", &[]), "XY123")
@@ -136,15 +136,15 @@ fn failure_inside_create_says_the_same(db: &Db) {
         .context_has("migration version \"2\" (change 2), statement 2 of 2");
 }
 
-fn warnings_and_notices_come_through(db: &Db) {
+fn warnings_and_notices_are_passed_on(db: &Db) {
     db.add_migration(
         "1",
         "DROP TABLE IF EXISTS nothing; DO $$ BEGIN RAISE WARNING 'watch out'; RAISE NOTICE 'by the way'; END $$",
     );
     let out = db.psql("app_admin", &[], "SELECT slug FROM tenant_create('acme', 'Acme');");
-    let told = String::from_utf8_lossy(&out.stderr);
-    for words in ["watch out", "by the way", "table \"nothing\" does not exist, skipping"] {
-        assert!(told.contains(words), "{told}");
+    let stderr = String::from_utf8_lossy(&out.stderr);
+    for text in ["watch out", "by the way", "table \"nothing\" does not exist, skipping"] {
+        assert!(stderr.contains(text), "{stderr}");
     }
-    assert!(!told.contains("ERROR"), "{told}");
+    assert!(!stderr.contains("ERROR"), "{stderr}");
 }

@@ -1,4 +1,4 @@
-//! Directories of migration files, as the tools lay them out, become migrations with their down scripts.
+//! Directories of migration files, in the layouts of several tools, become migrations with their down scripts.
 
 use std::fs;
 
@@ -14,32 +14,33 @@ cases![
     goose,
     plain,
     loading_again_changes_nothing,
-    repeatable_ones_may_change,
-    down_scripts_without_a_statement_are_none,
-    what_runs_outside_a_transaction,
-    numbers_beyond_those_of_the_directory_may_be_registered,
-    dates_have_gaps,
+    repeatable_files_can_change,
+    empty_down_scripts_are_ignored,
+    nontransactional_files,
+    registered_numbers_can_exceed_those_of_the_directory,
+    dates_can_have_gaps,
     windows_files,
-    what_is_not_sql_is_left_alone,
+    other_files_are_ignored,
     relative_paths_begin_at_the_data_directory,
     many_files,
-    a_rollback_takes_all_back,
-    instance_admins_need_the_servers_files,
+    a_rollback_undoes_the_load,
+    instance_admins_need_pg_read_server_files,
 ];
 
-/// Loads; creates a tenant; rolls it back to nothing. `files` are what a tenant has then and had before.
+/// Loads the folder, creates a tenant, rolls it back to nothing and migrates it again. The tenant must have `tables`
+/// after migrating and `left` after the rollback.
 #[track_caller]
-fn comes_and_goes(db: &Db, folder: &Folder, loaded: &[&str], tables: &[&str], left: &[&str]) {
+fn loads_and_rolls_back(db: &Db, folder: &Folder, loaded: &[&str], tables: &[&str], left: &[&str]) {
     let mut superuser = db.superuser();
     assert_eq!(folder.loaded(&mut superuser), loaded);
     let id = db.new_tenant("acme", new_user());
-    let there = "SELECT relname::text FROM pg_class WHERE relnamespace = 'tenant_acme'::regnamespace
+    let relations = "SELECT relname::text FROM pg_class WHERE relnamespace = 'tenant_acme'::regnamespace
                  AND relkind IN ('r', 'v') ORDER BY 1";
-    assert_eq!(column::<String>(&mut superuser, there, &[]), tables);
+    assert_eq!(column::<String>(&mut superuser, relations, &[]), tables);
     run(&mut superuser, &format!("SELECT tenant_rollback('{id}', '0')"));
-    assert_eq!(column::<String>(&mut superuser, there, &[]), left);
+    assert_eq!(column::<String>(&mut superuser, relations, &[]), left);
     run(&mut superuser, &format!("SELECT tenant_migrate('{id}')"));
-    assert_eq!(column::<String>(&mut superuser, there, &[]), tables);
+    assert_eq!(column::<String>(&mut superuser, relations, &[]), tables);
 }
 
 fn golang_migrate(db: &Db) {
@@ -59,7 +60,7 @@ fn golang_migrate(db: &Db) {
     let between: Vec<String> = (3..10).map(|number| format!("{number}, x, {number}_x.up.sql, added")).collect();
     loaded.extend(between.iter().map(String::as_str));
     loaded.push("10, nothing, 10_nothing.up.sql, added");
-    comes_and_goes(db, &folder, &loaded, &["notes", "tags"], &[]);
+    loads_and_rolls_back(db, &folder, &loaded, &["notes", "tags"], &[]);
 }
 
 fn flyway(db: &Db) {
@@ -109,7 +110,7 @@ fn dbmate(db: &Db) {
         "20260101120000, notes, 20260101120000_notes.sql, added",
         "20260102000000, more notes, 20260102000000-more-notes.sql, added",
     ];
-    comes_and_goes(db, &folder, &loaded, &["more", "notes"], &[]);
+    loads_and_rolls_back(db, &folder, &loaded, &["more", "notes"], &[]);
     let scripts = "SELECT up || '|' || down FROM tenant_migration_list()";
     let first = "CREATE TABLE notes (body text DEFAULT 'a;\nb');|DROP TABLE notes;";
     assert_eq!(column::<String>(&mut db.admin(), scripts, &[])[0], first);
@@ -137,7 +138,7 @@ fn goose(db: &Db) {
         ("00002_tags.sql", "--+goose up\nCREATE TABLE tags ()\n-- +GOOSE  Down\nDROP TABLE tags"),
     ]);
     let loaded = ["00001, notes, 00001_notes.sql, added", "00002, tags, 00002_tags.sql, added"];
-    comes_and_goes(db, &folder, &loaded, &["notes", "tags"], &[]);
+    loads_and_rolls_back(db, &folder, &loaded, &["notes", "tags"], &[]);
 }
 
 fn plain(db: &Db) {
@@ -170,7 +171,7 @@ fn loading_again_changes_nothing(db: &Db) {
     let id = db.new_tenant("acme", new_user());
     let all = "SELECT m::text FROM fluxbase_tenant.migrations m ORDER BY sort_key";
     let before: Vec<String> = column(&mut superuser, all, &[]);
-    // The name is no part of it, nor are line endings.
+    // Neither the file's name nor its line endings are part of the text.
     folder.remove("2_b.up.sql");
     folder.write("2_another_name.up.sql", "CREATE TABLE b ()");
     folder.write("3_c.up.sql", "CREATE TABLE c (\r\n)");
@@ -183,7 +184,7 @@ fn loading_again_changes_nothing(db: &Db) {
     assert_eq!(applied, 1);
 }
 
-fn repeatable_ones_may_change(db: &Db) {
+fn repeatable_files_can_change(db: &Db) {
     let folder = Folder::of(&[("R__answer.sql", "CREATE OR REPLACE FUNCTION answer() RETURNS int RETURN 1")]);
     let mut superuser = db.superuser();
     assert_eq!(folder.loaded(&mut superuser), ["R__answer, answer, R__answer.sql, added"]);
@@ -193,14 +194,14 @@ fn repeatable_ones_may_change(db: &Db) {
     assert_eq!(folder.loaded(&mut superuser), ["R__answer, answer, R__answer.sql, unchanged"]);
     assert_eq!(one::<i32>(&mut superuser, "SELECT applied FROM tenant_migrate($1)", &[&id]), 1);
     assert_eq!(one::<i32>(&mut superuser, "SELECT tenant_acme.answer()", &[]), 42);
-    // It sorts last, and still no version comes late.
+    // A repeatable migration sorts last, and does not make version 1 a late one.
     folder.write("V1__notes.sql", "CREATE TABLE notes ()");
     assert_eq!(folder.loaded(&mut superuser).len(), 2);
     folder.remove("R__answer.sql");
     assert_eq!(folder.loaded(&mut superuser), ["1, notes, V1__notes.sql, unchanged"]);
 }
 
-fn down_scripts_without_a_statement_are_none(db: &Db) {
+fn empty_down_scripts_are_ignored(db: &Db) {
     let downs = "SELECT count(down) FROM tenant_migration_list()";
     let folder = Folder::of(&[("1_a.up.sql", "SELECT 1"), ("1_a.down.sql", "-- to be written; later\n")]);
     folder.loaded(&mut db.superuser());
@@ -214,7 +215,7 @@ fn down_scripts_without_a_statement_are_none(db: &Db) {
     assert_eq!(one::<i64>(&mut db.admin(), downs, &[]), 0);
 }
 
-fn what_runs_outside_a_transaction(db: &Db) {
+fn nontransactional_files(db: &Db) {
     let outside = "SELECT version FROM tenant_migration_list() WHERE NOT transactional";
     let goose = Folder::of(&[
         ("1_a.sql", "-- +goose NO TRANSACTION\n-- +goose Up\nVACUUM\n-- +goose Down\nSELECT 1"),
@@ -234,7 +235,7 @@ fn what_runs_outside_a_transaction(db: &Db) {
     assert_eq!(column::<String>(&mut db.admin(), outside, &[]), ["1", "2"]);
     run(&mut db.superuser(), "SELECT tenant_migration_remove(version) FROM tenant_migration_list()");
 
-    // Where files cannot say so, what is registered stands.
+    // Files of tools without such a marker keep the registered value.
     run(&mut db.admin(), "SELECT tenant_migration_add('1', 'a', 'VACUUM', NULL, false)");
     let flyway = Folder::of(&[("V1__a.sql", "VACUUM"), ("V2__b.sql", "SELECT 1")]);
     let loaded = ["1, a, V1__a.sql, unchanged", "2, b, V2__b.sql, added"];
@@ -242,7 +243,7 @@ fn what_runs_outside_a_transaction(db: &Db) {
     assert_eq!(column::<String>(&mut db.admin(), outside, &[]), ["1"]);
 }
 
-fn numbers_beyond_those_of_the_directory_may_be_registered(db: &Db) {
+fn registered_numbers_can_exceed_those_of_the_directory(db: &Db) {
     let folder = Folder::of(&[("5_a.sql", "SELECT 1"), ("6_b.sql", "SELECT 1"), ("7_c.sql", "SELECT 1")]);
     folder.loaded(&mut db.superuser());
     db.new_tenant("acme", new_user());
@@ -250,7 +251,7 @@ fn numbers_beyond_those_of_the_directory_may_be_registered(db: &Db) {
     assert_eq!(folder.loaded(&mut db.superuser()), ["5, a, 5_a.sql, unchanged", "6, b, 6_b.sql, unchanged"]);
 }
 
-fn dates_have_gaps(db: &Db) {
+fn dates_can_have_gaps(db: &Db) {
     for files in [["20260101_a.sql", "20260301_b.sql"], ["1.1_a.sql", "1.5_b.sql"]] {
         Folder::of(&[(files[0], "SELECT 1"), (files[1], "SELECT 1")]).loaded(&mut db.superuser());
         run(&mut db.superuser(), "SELECT tenant_migration_remove(version) FROM tenant_migration_list()");
@@ -264,10 +265,10 @@ fn windows_files(db: &Db) {
         ("2_old_mac.sql", "-- c\r-- +goose Up\rCREATE TABLE mac ()\r-- +goose Down\rDROP TABLE mac"),
     ]);
     let loaded = ["1, notes, 1_notes.sql, added", "2, old mac, 2_old_mac.sql, added"];
-    comes_and_goes(db, &folder, &loaded, &["mac", "notes"], &[]);
+    loads_and_rolls_back(db, &folder, &loaded, &["mac", "notes"], &[]);
 }
 
-fn what_is_not_sql_is_left_alone(db: &Db) {
+fn other_files_are_ignored(db: &Db) {
     let folder =
         Folder::of(&[("1_a.sql", "SELECT 1"), ("README.md", "x"), ("2_b.go", "x"), ("sql", "x"), ("3_c.sql~", "x")]);
     for below in ["deeper", "4_d.sql"] {
@@ -295,7 +296,7 @@ fn many_files(db: &Db) {
     assert!(folder.loaded(&mut db.superuser()).iter().all(|line| line.ends_with("unchanged")));
 }
 
-fn a_rollback_takes_all_back(db: &Db) {
+fn a_rollback_undoes_the_load(db: &Db) {
     let folder = Folder::of(&[("1_a.sql", "SELECT 1"), ("2_b.sql", "SELECT 1")]);
     let mut superuser = db.superuser();
     let mut transaction = superuser.transaction().unwrap();
@@ -304,13 +305,13 @@ fn a_rollback_takes_all_back(db: &Db) {
     assert_eq!(one::<i64>(&mut superuser, "SELECT count(*) FROM tenant_migration_list()", &[]), 0);
 }
 
-fn instance_admins_need_the_servers_files(db: &Db) {
+fn instance_admins_need_pg_read_server_files(db: &Db) {
     let folder = Folder::of(&[("1_a.sql", "SELECT 1")]);
     let role = format!("loader_{}", new_user().simple());
     let mut superuser = db.superuser();
     run(&mut superuser, &format!("CREATE ROLE {role} LOGIN IN ROLE fluxbase_tenant_admin"));
     let mut loader = db.connect_as(&role, "");
-    // Said before anything about the directory is.
+    // The check of the role comes first, and says nothing about the directory.
     for directory in [folder.name(), "/no/such/directory".into()] {
         expect_refusal(loader.query(LOAD, &[&directory]), "forbidden")
             .message("permission denied to load migration files from the server")
@@ -319,7 +320,7 @@ fn instance_admins_need_the_servers_files(db: &Db) {
     run(&mut superuser, &format!("GRANT pg_read_server_files TO {role}"));
     assert_eq!(folder.loaded(&mut loader), ["1, a, 1_a.sql, added"]);
 
-    // Files alone make no instance admin.
+    // pg_read_server_files does not make a role an instance admin.
     run(&mut superuser, &format!("REVOKE fluxbase_tenant_admin FROM {role}; GRANT fluxbase_tenant_server TO {role}"));
     let user = new_user();
     let id = db.new_tenant("acme", user);

@@ -1,4 +1,4 @@
-//! What is wrong with a directory of migration files is said with the file's name, and nothing of it is registered.
+//! An error in a directory of migration files names the file, and none of the files is registered.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,18 +10,18 @@ use crate::support::people::{new_user, one, run};
 use crate::support::{Db, Refusal, expect_error, expect_refusal};
 
 cases![
-    directories_that_are_none,
-    files_that_cannot_be_read,
-    names_that_are_none,
-    formats_that_mix,
+    invalid_directories,
+    unreadable_files,
+    invalid_file_names,
+    mixed_formats,
     two_files_of_one_version,
     down_without_up,
     changed_files,
     missing_numbers,
     registered_without_a_file,
-    versions_that_come_late,
-    what_does_not_parse,
-    one_bad_file_and_nothing_is_registered,
+    late_versions,
+    scripts_that_do_not_parse,
+    one_bad_file_prevents_all_registrations,
 ];
 
 const ONE: &str = "SELECT 1";
@@ -36,7 +36,7 @@ fn refused(db: &Db, files: &[(&str, &str)], code: &str) -> Refusal {
     refusal
 }
 
-fn directories_that_are_none(db: &Db) {
+fn invalid_directories(db: &Db) {
     let mut superuser = db.superuser();
     for (directory, reason) in [
         ("/no/such/directory", "No such file or directory"),
@@ -58,7 +58,7 @@ fn directories_that_are_none(db: &Db) {
     fs::set_permissions(empty.path(), fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-fn files_that_cannot_be_read(db: &Db) {
+fn unreadable_files(db: &Db) {
     let mut superuser = db.superuser();
     let mut refuse = |folder: &Folder, words: &str| {
         expect_refusal(folder.load(&mut superuser), "invalid_argument").message(words);
@@ -80,12 +80,12 @@ fn files_that_cannot_be_read(db: &Db) {
     std::os::unix::fs::symlink("nowhere", folder.path().join("2_b.sql")).unwrap();
     refuse(&folder, "file \"2_b.sql\" cannot be read: No such file or directory");
     folder.remove("2_b.sql");
-    // Nobody writes to it, and nobody waits for that.
+    // A FIFO without a writer must not block the load.
     assert!(Command::new("mkfifo").arg(folder.path().join("2_b.sql")).status().unwrap().success());
     refuse(&folder, "file \"2_b.sql\" is not a regular file");
 }
 
-fn names_that_are_none(db: &Db) {
+fn invalid_file_names(db: &Db) {
     for name in [
         "schema.sql",
         "a_1.sql",
@@ -116,7 +116,7 @@ fn names_that_are_none(db: &Db) {
     refused(db, &[(&long, ONE)], "invalid_argument").message(&format!("file \"{long}\": invalid migration version"));
 }
 
-fn formats_that_mix(db: &Db) {
+fn mixed_formats(db: &Db) {
     let goose = "-- +goose Up\nSELECT 1";
     let dbmate = "-- migrate:up\nSELECT 1";
     for (first, second, words) in [
@@ -150,7 +150,7 @@ fn two_files_of_one_version(db: &Db) {
     }
     refused(db, &[("1_a.down.sql", ONE), ("1_a.up.sql", ONE), ("1_b.down.sql", ONE)], "invalid_argument")
         .message("files \"1_a.down.sql\" and \"1_b.down.sql\" have the same version");
-    // As is what is registered in another way of writing.
+    // The same version, registered in another notation.
     db.add_migration("007", ONE);
     refused(db, &[("7_a.sql", ONE)], "conflict")
         .message("file \"7_a.sql\": migration version \"7\" is the same number as \"007\"");
@@ -192,7 +192,7 @@ fn missing_numbers(db: &Db) {
             .message(&format!("there is no migration with version {missing}"))
             .hint_has("an empty one");
     }
-    // What is registered counts.
+    // Registered versions count too.
     db.add_migration("7", ONE);
     refused(db, &[("4_a.sql", ONE)], "invalid_argument").message("there is no migration with version 5 to 6");
     refused(db, &[("9_a.sql", ONE)], "invalid_argument").message("there is no migration with version 8");
@@ -211,11 +211,11 @@ fn registered_without_a_file(db: &Db) {
         .message_has("\"20260101\" (change 20260101) is registered and has no file");
 }
 
-fn versions_that_come_late(db: &Db) {
+fn late_versions(db: &Db) {
     let old = [("20260101_a.sql", ONE), ("20260301_c.sql", ONE)];
     let late = [old[0], ("20260201_b.sql", "CREATE TABLE late ()"), old[1], ("20260401_d.sql", ONE)];
     Folder::of(&old).loaded(&mut db.superuser());
-    // Nobody has applied it: late is early enough.
+    // No tenant has applied the later version, so the late one is accepted.
     let folder = Folder::of(&late);
     let mut superuser = db.superuser();
     let mut transaction = superuser.transaction().unwrap();
@@ -237,7 +237,7 @@ fn versions_that_come_late(db: &Db) {
     run(&mut superuser, "SELECT * FROM tenant_a.late");
 }
 
-fn what_does_not_parse(db: &Db) {
+fn scripts_that_do_not_parse(db: &Db) {
     let mut superuser = db.superuser();
     for (files, line) in [
         ([("1_a.up.sql", "SELECT 1;\r\n\r\nCREATE TABEL x ()"), ("1_a.down.sql", ONE)], "line 3 of the script"),
@@ -245,7 +245,7 @@ fn what_does_not_parse(db: &Db) {
     ] {
         let error =
             expect_error(Folder::of(&files).load(&mut superuser), "42601").context_has(line).context_has("1_a.");
-        assert!(error.error().position().is_none(), "not a place in the client's statement");
+        assert!(error.error().position().is_none(), "the position is not in the client's statement");
     }
     refused(db, &[("1_a.sql", "SELECT 1; COMMIT")], "invalid_argument")
         .message("file \"1_a.sql\": a migration must not contain transaction control");
@@ -254,12 +254,12 @@ fn what_does_not_parse(db: &Db) {
     refused(db, &[("1_a.sql", "-- +goose Up\n-- +goose Up\n")], "invalid_argument").message_has("file \"1_a.sql\": ");
 }
 
-fn one_bad_file_and_nothing_is_registered(db: &Db) {
+fn one_bad_file_prevents_all_registrations(db: &Db) {
     let mut superuser = db.superuser();
     let folder = Folder::of(&[("1_a.sql", ONE), ("2_b.sql", ONE), ("3_c.sql", "SELEC 1")]);
     expect_error(folder.load(&mut superuser), "42601").context_has("file \"3_c.sql\"");
     assert_eq!(one::<i64>(&mut superuser, "SELECT count(*) FROM tenant_migration_list()", &[]), 0);
-    // What the transaction did before stays, behind a savepoint.
+    // What the transaction did before the savepoint is kept.
     run(&mut superuser, "BEGIN; SELECT tenant_migration_add('1', 'a', 'SELECT 1'); SAVEPOINT before");
     expect_error(folder.load(&mut superuser), "42601");
     run(&mut superuser, "ROLLBACK TO before; COMMIT");

@@ -1,4 +1,4 @@
-//! Migrations are registered once, in one order, and bring each tenant to the same version.
+//! Migrations are registered once and in one order, and bring every tenant to the same version.
 
 use serde_json::json;
 use uuid::Uuid;
@@ -9,22 +9,22 @@ use crate::support::{Db, expect_error, expect_refusal};
 
 cases![
     add_returns_the_row_and_repeats_it,
-    another_text_under_a_used_version_is_refused,
+    changed_text_of_a_registered_version_is_refused,
     line_endings_do_not_matter,
     checksum_covers_both_scripts,
-    what_does_not_parse_is_refused_at_once,
+    scripts_that_do_not_parse_are_refused_at_registration,
     versions_sort_as_numbers_then_texts,
     one_number_written_twice_is_refused,
-    versions_that_are_none,
+    invalid_versions,
     migrate_applies_what_is_pending,
     migrate_stops_at_the_target,
-    late_version_is_caught_up,
+    late_version_is_applied,
     data_of_suspended_tenants_is_migrated_too,
     new_tenants_get_everything,
     deleted_are_skipped_and_suspended_are_not,
-    status_tells_of_each_tenant,
+    status_lists_each_tenant,
     functions_are_for_instance_admins,
-    ledger_says_what_who_and_when,
+    ledger_records_what_who_and_when,
 ];
 
 const ADD: &str = "SELECT * FROM tenant_migration_add($1, $2, $3, $4)";
@@ -39,16 +39,16 @@ fn add_returns_the_row_and_repeats_it(db: &Db) {
     assert_eq!(columns, ["version", "name", "up", "down", "transactional", "repeatable", "checksum", "created_at"]);
     assert_eq!((row.get(0), row.get(1), row.get(2), row.get(3)), ("1", "notes", up, down));
     let again = admin.query_one(ADD, &[&"1", &"another name", &up, &down]).unwrap();
-    assert_eq!((again.get(0), again.get(1)), ("1", "notes"), "the row that is there");
+    assert_eq!((again.get(0), again.get(1)), ("1", "notes"), "the existing row");
     assert_eq!(column::<String>(&mut admin, VERSIONS, &[]), ["1"]);
 
-    // By name, and without down.
+    // With named arguments, and without a down script.
     run(&mut admin, "SELECT tenant_migration_add(version => '2', name => 'two', up => 'SELECT 1')");
     let down: Option<String> = one(&mut admin, "SELECT down FROM tenant_migration_list() WHERE version = '2'", &[]);
     assert_eq!(down, None);
 }
 
-fn another_text_under_a_used_version_is_refused(db: &Db) {
+fn changed_text_of_a_registered_version_is_refused(db: &Db) {
     let mut admin = db.admin();
     let (up, down) = ("SELECT 1", Some("SELECT 2"));
     admin.query_one(ADD, &[&"1", &"one", &up, &down]).unwrap();
@@ -73,7 +73,7 @@ fn line_endings_do_not_matter(db: &Db) {
         assert_eq!(row.get::<_, &str>("up"), unix);
     }
     expect_refusal(admin.query(ADD, &[&"1", &"notes", &unix.replace('\n', " "), &None::<&str>]), "conflict");
-    // A script with the endings of Windows runs.
+    // A script with Windows line endings runs.
     run(&mut admin, "SELECT tenant_migration_add('2', 'w', E'INSERT INTO notes\\r\\nVALUES (''x'');\\r\\n')");
     let id = db.new_tenant("acme", new_user());
     assert_eq!(one::<String>(&mut admin, "SELECT schema_version FROM tenant_get($1)", &[&id]), "2");
@@ -94,7 +94,7 @@ fn checksum_covers_both_scripts(db: &Db) {
     assert_eq!(distinct.len(), sums.len());
 }
 
-fn what_does_not_parse_is_refused_at_once(db: &Db) {
+fn scripts_that_do_not_parse_are_refused_at_registration(db: &Db) {
     let mut admin = db.admin();
     for bad in ["CREATE TABEL notes ()", "SELECT 1; SELEC 2", "SELECT 'open", "\\set x 1", "DO $$ BEGIN END"] {
         expect_error(admin.query(ADD, &[&"1", &"bad", &bad, &None::<&str>]), "42601");
@@ -158,7 +158,7 @@ fn versions_sort_as_numbers_then_texts(db: &Db) {
     assert_eq!(column::<String>(&mut db.admin(), VERSIONS, &[]), ordered);
     let id = db.new_tenant("acme", new_user());
     assert_eq!(one::<String>(&mut db.admin(), "SELECT schema_version FROM tenant_get($1)", &[&id]), "é");
-    // Applied in that order: each says after which number of others.
+    // The tenant has applied all of them, whatever order they were registered in.
     db.add_migration("zz", "CREATE TABLE z ()");
     let before: i64 = one(
         &mut db.superuser(),
@@ -178,7 +178,7 @@ fn one_number_written_twice_is_refused(db: &Db) {
     }
 }
 
-fn versions_that_are_none(db: &Db) {
+fn invalid_versions(db: &Db) {
     let mut admin = db.admin();
     for version in ["", " ", "\n", &"1".repeat(101), &"é".repeat(51)] {
         expect_refusal(admin.query(ADD, &[&version, &"n", &"SELECT 1", &None::<&str>]), "invalid_argument")
@@ -199,8 +199,8 @@ fn migrate_applies_what_is_pending(db: &Db) {
     let row = admin.query_one(MIGRATE, &[&id]).unwrap();
     let columns: Vec<&str> = row.columns().iter().map(|c| c.name()).collect();
     assert_eq!(columns, ["tenant_id", "slug", "status", "from_version", "to_version", "applied"]);
-    let told = (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4), row.get(5));
-    assert_eq!(told, (id, "acme", "migrated", None::<&str>, "2", 2));
+    let result = (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4), row.get(5));
+    assert_eq!(result, (id, "acme", "migrated", None::<&str>, "2", 2));
     admin.query("SELECT body, written_at FROM tenant_acme.notes", &[]).unwrap();
 
     let row = admin.query_one(MIGRATE, &[&id]).unwrap();
@@ -219,8 +219,8 @@ fn migrate_stops_at_the_target(db: &Db) {
         let row = admin.query_one(migrate, &[&id, &target]).unwrap();
         (row.get::<_, Option<String>>(0), row.get::<_, String>(1), row.get::<_, i32>(2))
     };
-    assert_eq!(to("02"), (None, "2".into(), 2), "as a number, however written");
-    assert_eq!(to("1"), (Some("2".into()), "2".into(), 0), "behind is not undone");
+    assert_eq!(to("02"), (None, "2".into(), 2), "versions are compared as numbers");
+    assert_eq!(to("1"), (Some("2".into()), "2".into(), 0), "a lower target undoes nothing");
     assert_eq!(to("10"), (Some("2".into()), "10".into(), 1));
     for unknown in ["3", "latest", "11"] {
         expect_refusal(admin.query(migrate, &[&id, &unknown]), "invalid_argument")
@@ -230,14 +230,14 @@ fn migrate_stops_at_the_target(db: &Db) {
     expect_refusal(admin.query(migrate, &[&id, &""]), "invalid_argument").message("invalid migration version");
 }
 
-fn late_version_is_caught_up(db: &Db) {
+fn late_version_is_applied(db: &Db) {
     db.add_migration("1", "CREATE TABLE a ()");
     db.add_migration("3", "CREATE TABLE c ()");
     let id = db.new_tenant("acme", new_user());
     db.add_migration("2", "CREATE TABLE b ()");
     let row = db.admin().query_one(MIGRATE, &[&id]).unwrap();
-    let told: (&str, &str, i32) = (row.get("from_version"), row.get("to_version"), row.get("applied"));
-    assert_eq!(told, ("3", "3", 1));
+    let result: (&str, &str, i32) = (row.get("from_version"), row.get("to_version"), row.get("applied"));
+    assert_eq!(result, ("3", "3", 1));
     db.admin().query("SELECT * FROM tenant_acme.b", &[]).unwrap();
 }
 
@@ -287,7 +287,7 @@ fn deleted_are_skipped_and_suspended_are_not(db: &Db) {
     assert_eq!(admin.query_one(MIGRATE, &[&gone]).unwrap().get::<_, &str>("status"), "migrated");
 }
 
-fn status_tells_of_each_tenant(db: &Db) {
+fn status_lists_each_tenant(db: &Db) {
     let (a, b) = (db.new_tenant("a", new_user()), db.new_tenant("b", new_user()));
     let gone = db.new_tenant("gone", new_user());
     db.add_migration("1", "CREATE TABLE x ()");
@@ -295,9 +295,9 @@ fn status_tells_of_each_tenant(db: &Db) {
     let mut admin = db.admin();
     run(&mut admin, &format!("SELECT tenant_migrate('{b}', '1'), tenant_soft_delete('{gone}')"));
     let rows = admin.query("SELECT * FROM tenant_migration_status()", &[]).unwrap();
-    let told: Vec<(Uuid, String, Option<String>, i64)> =
+    let status: Vec<(Uuid, String, Option<String>, i64)> =
         rows.iter().map(|r| (r.get("tenant_id"), r.get("slug"), r.get("version"), r.get("pending"))).collect();
-    assert_eq!(told, [(a, "a".into(), None, 2), (b, "b".into(), Some("1".into()), 1)]);
+    assert_eq!(status, [(a, "a".into(), None, 2), (b, "b".into(), Some("1".into()), 1)]);
 }
 
 fn functions_are_for_instance_admins(db: &Db) {
@@ -320,12 +320,12 @@ fn functions_are_for_instance_admins(db: &Db) {
     }
 }
 
-fn ledger_says_what_who_and_when(db: &Db) {
-    let boss = new_user();
-    run(&mut db.admin(), &format!("SELECT tenant_grant_instance_admin('{boss}')"));
+fn ledger_records_what_who_and_when(db: &Db) {
+    let instance_admin = new_user();
+    run(&mut db.admin(), &format!("SELECT tenant_grant_instance_admin('{instance_admin}')"));
     let id = db.new_tenant("acme", new_user());
     db.add_migration("1", "SELECT 1");
-    db.as_user(boss).query_one(MIGRATE, &[&id]).unwrap();
+    db.as_user(instance_admin).query_one(MIGRATE, &[&id]).unwrap();
     let row: serde_json::Value = one(
         &mut db.superuser(),
         "SELECT jsonb_build_object('version', a.version, 'by', a.applied_by, 'same', a.checksum = m.checksum,
@@ -334,5 +334,5 @@ fn ledger_says_what_who_and_when(db: &Db) {
          WHERE tenant_id = $1",
         &[&id],
     );
-    assert_eq!(row, json!({"version": "1", "by": boss.to_string(), "same": true, "recent": true}));
+    assert_eq!(row, json!({"version": "1", "by": instance_admin.to_string(), "same": true, "recent": true}));
 }

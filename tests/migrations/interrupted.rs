@@ -1,4 +1,5 @@
-//! A migration outside a transaction takes its time: it can be killed, be given up, and be asked for twice.
+//! A nontransactional migration takes time: it can be killed, cancelled or time out, and other runs can call it
+//! concurrently.
 
 use std::time::Duration;
 
@@ -14,18 +15,18 @@ use crate::support::{Db, expect_error, expect_refusal};
 cases![
     killed_while_it_builds,
     cancelled_while_it_builds,
-    killed_between_the_build_and_its_note,
+    killed_between_the_build_and_its_record,
     killed_while_it_detaches,
-    detaching_that_was_given_up_is_finished,
-    drop_of_an_index_that_was_given_up_is_finished,
-    two_runs_do_it_once,
-    a_second_run_that_is_waited_for,
+    interrupted_detach_is_completed,
+    interrupted_drop_of_an_index_is_completed,
+    concurrent_runs_apply_once,
+    a_build_that_waits_for_a_second_run,
     a_run_that_waits_for_its_own_caller,
-    whatever_isolation_the_database_has,
-    second_run_waits_and_is_not_waited_for,
-    others_are_told_while_it_runs,
+    any_default_isolation_level,
+    second_run_waits_without_blocking_the_build,
+    conflicting_calls_are_refused_while_it_runs,
     lock_timeout_and_retries,
-    index_that_somebody_else_builds_stays,
+    index_built_by_another_session_is_kept,
 ];
 
 #[track_caller]
@@ -34,9 +35,9 @@ fn kill_the_worker(client: &mut Client) {
     run(client, &format!("SELECT pg_terminate_backend({pid})"));
 }
 
-/// A run that has come to its `done`th statement and waits there.
+/// Waits until a run has completed `done` statements and waits for a lock in the next one.
 #[track_caller]
-fn waiting_at(client: &mut Client, done: i32) {
+fn until_waiting_after(client: &mut Client, done: i32) {
     until("the run waits at the statement", || {
         let sql = "SELECT count(*) FROM fluxbase_tenant.unfinished_migrations u, pg_stat_activity a
                    WHERE u.statements_done = $1 AND a.backend_type = 'fluxbase_tenant fleet' AND a.wait_event_type = 'Lock'
@@ -48,19 +49,19 @@ fn waiting_at(client: &mut Client, done: i32) {
 fn killed_while_it_builds(db: &Db) {
     let mut client = fleet_with_log(db, 1);
     db.add_nontransactional("3", HALF);
-    // In its last phase, and in its first.
+    // Once in the last phase of the build, and once in its first.
     for blocking in ["SELECT 1", "INSERT INTO tenant_t1.items VALUES (77, 'open')"] {
         let mut holder = old_snapshot(db);
         run(&mut holder, blocking);
-        let ran = db.migrate_all_aside("lock_timeout => '0'");
-        waiting_at(&mut client, 1);
+        let ran = db.migrate_all_in_background("lock_timeout => '0'");
+        until_waiting_after(&mut client, 1);
         kill_the_worker(&mut client);
         expect_error(ran.join().unwrap(), "55000").message_has("0 of 1 tenants done");
         run(&mut holder, "ROLLBACK");
         db.assert_no_workers();
         assert_eq!(db.migration_status(), ["t1 2 1 3, 1 of 3 statements done"]);
         let error: Option<String> = one(&mut client, "SELECT error FROM fluxbase_tenant.unfinished_migrations", &[]);
-        assert_eq!(error, None, "killed, it could not say why");
+        assert_eq!(error, None, "a killed worker records no error");
     }
     assert_eq!(db.migrate_all(""), ["t1 migrated 1"]);
     assert_eq!(steps(&mut client, "t1"), "1 3");
@@ -74,10 +75,10 @@ fn cancelled_while_it_builds(db: &Db) {
     let mut caller = db.admin();
     let pid: i32 = one(&mut caller, "SELECT pg_backend_pid()", &[]);
     let ran = std::thread::spawn(move || caller.execute("SELECT * FROM tenant_migrate_all(lock_timeout => '0')", &[]));
-    waiting_at(&mut client, 1);
+    until_waiting_after(&mut client, 1);
     run(&mut client, &format!("SELECT pg_cancel_backend({pid})"));
     expect_error(ran.join().unwrap(), "57014");
-    until("the workers are gone", || workers(&mut client).is_empty());
+    until("the workers have ended", || workers(&mut client).is_empty());
     run(&mut holder, "ROLLBACK");
     assert_eq!(db.migrate_all(""), ["t1 migrated 1", "t2 migrated 1"]);
     assert_eq!(steps(&mut client, "t1"), "1 3");
@@ -85,17 +86,17 @@ fn cancelled_while_it_builds(db: &Db) {
     db.assert_all_is_done();
 }
 
-/// The build is done, and nobody knows: not even after an attempt that could not so much as look.
-fn killed_between_the_build_and_its_note(db: &Db) {
+/// The build is complete and not recorded, and the next attempts cannot even lock the table to look.
+fn killed_between_the_build_and_its_record(db: &Db) {
     let mut client = fleet_with_log(db, 1);
     db.add_nontransactional("3", HALF);
     let mut holder = old_snapshot(db);
-    let ran = db.migrate_all_aside("lock_timeout => '0'");
-    waiting_at(&mut client, 1);
+    let ran = db.migrate_all_in_background("lock_timeout => '0'");
+    until_waiting_after(&mut client, 1);
     kill_the_worker(&mut client);
     expect_error(ran.join().unwrap(), "55000");
     run(&mut holder, "COMMIT");
-    // As the build would have left it.
+    // The state that the completed build would have left.
     run(&mut client, "DROP INDEX tenant_t1.body_idx; CREATE UNIQUE INDEX body_idx ON tenant_t1.items (body)");
     run(&mut holder, "BEGIN; LOCK TABLE tenant_t1.items");
     for _ in 0..2 {
@@ -105,7 +106,7 @@ fn killed_between_the_build_and_its_note(db: &Db) {
     assert_eq!(db.migrate_all(""), ["t1 migrated 1"]);
     assert_eq!(steps(&mut client, "t1"), "1 3");
     db.assert_all_is_done();
-    // An index that was there before is no such thing: it is told again and again.
+    // An index that existed before the migration is a conflict, which every attempt reports.
     db.add_nontransactional("4", "CREATE INDEX CONCURRENTLY body_idx ON items (id)");
     for _ in 0..2 {
         assert_eq!(db.migrate_all(""), ["t1 failed 0 42P07"]);
@@ -120,8 +121,8 @@ fn killed_while_it_detaches(db: &Db) {
     db.add_nontransactional("3", DETACH);
     let mut reader = db.superuser();
     run(&mut reader, "BEGIN; SELECT count(*) FROM tenant_t1.parts");
-    let ran = db.migrate_all_aside("lock_timeout => '0'");
-    waiting_at(&mut client, 1);
+    let ran = db.migrate_all_in_background("lock_timeout => '0'");
+    until_waiting_after(&mut client, 1);
     kill_the_worker(&mut client);
     expect_error(ran.join().unwrap(), "55000");
     run(&mut reader, "COMMIT");
@@ -129,14 +130,14 @@ fn killed_while_it_detaches(db: &Db) {
     detached(db, &mut client);
 }
 
-fn detaching_that_was_given_up_is_finished(db: &Db) {
+fn interrupted_detach_is_completed(db: &Db) {
     let mut client = fleet_with_log(db, 1);
     db.add_nontransactional("3", DETACH);
     let mut reader = db.superuser();
     run(&mut reader, "BEGIN; SELECT count(*) FROM tenant_t1.parts");
     assert_eq!(db.migrate_all("lock_timeout => '50 ms', retries => 1"), ["t1 failed 0 55P03"]);
     let pending = "SELECT count(*) FROM pg_inherits WHERE inhdetachpending";
-    assert_eq!(one::<i64>(&mut client, pending, &[]), 1, "it did not stop where it was to");
+    assert_eq!(one::<i64>(&mut client, pending, &[]), 1, "the detach was not interrupted between its phases");
     run(&mut reader, "COMMIT");
     assert_eq!(db.migrate_all(""), ["t1 migrated 1"]);
     detached(db, &mut client);
@@ -151,7 +152,7 @@ fn detached(db: &Db, client: &mut Client) {
     db.assert_all_is_done();
 }
 
-fn drop_of_an_index_that_was_given_up_is_finished(db: &Db) {
+fn interrupted_drop_of_an_index_is_completed(db: &Db) {
     let mut client = fleet_with_log(db, 1);
     db.add_migration("3", "CREATE INDEX old_idx ON items (body)");
     db.add_nontransactional(
@@ -170,29 +171,29 @@ fn drop_of_an_index_that_was_given_up_is_finished(db: &Db) {
     db.assert_all_is_done();
 }
 
-fn two_runs_do_it_once(db: &Db) {
+fn concurrent_runs_apply_once(db: &Db) {
     let mut client = fleet_with_log(db, 8);
     db.add_nontransactional("3", &format!("SELECT pg_sleep(0.02); {HALF}; SELECT pg_sleep(0.02)"));
     db.add_migration("4", "INSERT INTO log (step) VALUES (4)");
-    let runs: Vec<_> = (0..3).map(|_| db.migrate_all_aside("lock_timeout => '20 s'")).collect();
+    let runs: Vec<_> = (0..3).map(|_| db.migrate_all_in_background("lock_timeout => '20 s'")).collect();
     let visits: Vec<String> = runs.into_iter().flat_map(|ran| ran.join().unwrap().unwrap()).collect();
     let failed: Vec<&String> = visits.iter().filter(|visit| !visit.contains("migrated")).collect();
     assert!(failed.is_empty(), "{failed:?}");
     let applied: i32 = visits.iter().map(|visit| visit.split(' ').nth(2).unwrap().parse::<i32>().unwrap()).sum();
-    assert_eq!(applied, 16, "what others did is not counted: {visits:?}");
+    assert_eq!(applied, 16, "a run counts only what it applied itself: {visits:?}");
     for tenant in 1..=8 {
         assert_eq!(steps(&mut client, &format!("t{tenant}")), "1 3 4");
     }
     db.assert_all_is_done();
 }
 
-fn whatever_isolation_the_database_has(db: &Db) {
+fn any_default_isolation_level(db: &Db) {
     let mut client = fleet_with_log(db, 4);
     for (number, level) in (3..).zip(["repeatable read", "serializable"]) {
         db.configure("default_transaction_isolation", level);
         let script = HALF.replace("body_idx", &format!("body{number}_idx"));
         db.add_nontransactional(&number.to_string(), &script);
-        let runs: Vec<_> = (0..2).map(|_| db.migrate_all_aside("lock_timeout => '20 s'")).collect();
+        let runs: Vec<_> = (0..2).map(|_| db.migrate_all_in_background("lock_timeout => '20 s'")).collect();
         let visits: Vec<String> = runs.into_iter().flat_map(|ran| ran.join().unwrap().unwrap()).collect();
         let failed: Vec<&String> = visits.iter().filter(|visit| !visit.contains("migrated")).collect();
         assert!(failed.is_empty(), "{level}: {failed:?}");
@@ -203,16 +204,16 @@ fn whatever_isolation_the_database_has(db: &Db) {
     db.assert_all_is_done();
 }
 
-/// A build waits for all old snapshots; one of a worker that waits for the build would make a circle.
-fn second_run_waits_and_is_not_waited_for(db: &Db) {
+/// A build waits for all older snapshots. If a worker that waits for the build held one, the two would deadlock.
+fn second_run_waits_without_blocking_the_build(db: &Db) {
     let mut client = fleet_with_log(db, 1);
     db.add_nontransactional("3", HALF);
-    // In the build's first phase, so that the second run's snapshot is older than the index.
+    // In the first phase of the build, so that the second run's snapshot would be older than the index.
     let mut holder = db.superuser();
     run(&mut holder, "BEGIN; INSERT INTO tenant_t1.items VALUES (77, 'open')");
-    let first = db.migrate_all_aside("lock_timeout => '0', retries => 0");
-    waiting_at(&mut client, 1);
-    let second = db.migrate_all_aside("lock_timeout => '0', retries => 0");
+    let first = db.migrate_all_in_background("lock_timeout => '0', retries => 0");
+    until_waiting_after(&mut client, 1);
+    let second = db.migrate_all_in_background("lock_timeout => '0', retries => 0");
     until("both wait", || {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'fluxbase_tenant fleet'
                    AND datname = current_database() AND wait_event_type = 'Lock'";
@@ -225,13 +226,13 @@ fn second_run_waits_and_is_not_waited_for(db: &Db) {
     db.assert_all_is_done();
 }
 
-fn others_are_told_while_it_runs(db: &Db) {
+fn conflicting_calls_are_refused_while_it_runs(db: &Db) {
     let mut client = fleet_with_log(db, 1);
     db.add_nontransactional("3", HALF);
     let id: Uuid = one(&mut client, "SELECT id FROM tenant_get_by_slug('t1')", &[]);
     let mut holder = old_snapshot(db);
-    let ran = db.migrate_all_aside("lock_timeout => '0'");
-    waiting_at(&mut client, 1);
+    let ran = db.migrate_all_in_background("lock_timeout => '0'");
+    until_waiting_after(&mut client, 1);
     let mut admin = db.admin();
     run(&mut admin, "SET statement_timeout = '10 s'");
     for call in ["tenant_delete('{}')", "tenant_rollback('{}', '1')", "tenant_migration_remove('3')"] {
@@ -242,19 +243,20 @@ fn others_are_told_while_it_runs(db: &Db) {
     expect_refusal(refused, "conflict")
         .message("tenant \"t1\" is being migrated by another session")
         .hint_has("tenant_migration_progress()");
-    // Nothing pending up to there, so there is nothing to wait for; what is pending cannot run inside.
+    // Up to version 2 nothing is pending, so the call waits for nothing. The pending migration cannot run in a
+    // transaction.
     assert_eq!(one::<i32>(&mut admin, "SELECT applied FROM tenant_migrate($1, '2')", &[&id]), 0);
     expect_error(admin.query("SELECT * FROM tenant_migrate($1)", &[&id]), "25001");
     db.add_migration("2.5", "INSERT INTO log (step) VALUES (25)");
     let refused = admin.query("SELECT * FROM tenant_migrate($1, '2.5')", &[&id]);
     expect_refusal(refused, "conflict").message("tenant \"t1\" is being migrated by another session");
-    // What has nothing to do with the schema goes on, and so does the tenant's work.
+    // Calls that do not concern the schema succeed, and so does the tenant's own work.
     run(&mut admin, &format!("SELECT tenant_update('{id}', 'New'), tenant_suspend('{id}'), tenant_resume('{id}')"));
     run(&mut admin, "INSERT INTO tenant_t1.items VALUES (5, 'five')");
     assert_eq!(one::<i64>(&mut admin, "SELECT done FROM tenant_migration_progress()", &[]), 0);
     assert_eq!(db.migration_status(), ["t1 2 2 3, 1 of 3 statements done"]);
     run(&mut holder, "COMMIT");
-    assert_eq!(ran.join().unwrap().unwrap(), ["t1 migrated 2"], "and what came meanwhile");
+    assert_eq!(ran.join().unwrap().unwrap(), ["t1 migrated 2"], "including the migration added during the run");
     assert_eq!(steps(&mut client, "t1"), "1 3 25");
     db.assert_all_is_done();
     run(&mut admin, &format!("SELECT tenant_delete('{id}')"));
@@ -266,9 +268,9 @@ fn lock_timeout_and_retries(db: &Db) {
     db.add_nontransactional("3", HALF);
     let mut holder = db.superuser();
     run(&mut holder, "BEGIN; INSERT INTO tenant_t2.items VALUES (9, 'nine')");
-    let told = db.migrate_all("lock_timeout => '50 ms', retries => 2");
-    assert_eq!(told, ["t1 migrated 1", "t2 failed 0 55P03", "t3 migrated 1"]);
-    let ran = db.migrate_all_aside("lock_timeout => '50 ms', retries => 20");
+    let results = db.migrate_all("lock_timeout => '50 ms', retries => 2");
+    assert_eq!(results, ["t1 migrated 1", "t2 failed 0 55P03", "t3 migrated 1"]);
+    let ran = db.migrate_all_in_background("lock_timeout => '50 ms', retries => 20");
     std::thread::sleep(std::time::Duration::from_millis(400));
     run(&mut holder, "COMMIT");
     assert_eq!(ran.join().unwrap().unwrap(), ["t2 migrated 1"]);
@@ -276,8 +278,8 @@ fn lock_timeout_and_retries(db: &Db) {
     db.assert_all_is_done();
 }
 
-/// An administrator's build is invalid while it lasts, and no leftover.
-fn index_that_somebody_else_builds_stays(db: &Db) {
+/// The index of an administrator's build is invalid while the build runs, and must not be taken for a leftover.
+fn index_built_by_another_session_is_kept(db: &Db) {
     let mut client = fleet_with_log(db, 1);
     let mut holder = old_snapshot(db);
     let mut builder = db.superuser();
@@ -289,7 +291,7 @@ fn index_that_somebody_else_builds_stays(db: &Db) {
         one::<i64>(&mut client, sql, &[]) == 1
     });
     db.add_nontransactional("3", "CREATE INDEX CONCURRENTLY other_idx ON items (body)");
-    let ran = db.migrate_all_aside("lock_timeout => '20 s'");
+    let ran = db.migrate_all_in_background("lock_timeout => '20 s'");
     std::thread::sleep(std::time::Duration::from_millis(300));
     run(&mut holder, "COMMIT");
     built.join().unwrap().unwrap();
@@ -300,20 +302,20 @@ fn index_that_somebody_else_builds_stays(db: &Db) {
     db.assert_all_is_done();
 }
 
-/// The second run's session has a snapshot before it says that no build need wait for it: the first run's build waits for
-/// that session, whose worker waits for the first run's.
-fn a_second_run_that_is_waited_for(db: &Db) {
+/// The second run's session takes a snapshot before it declares that no build needs to wait for it. So the first run's
+/// build waits for that session, whose worker waits for the first run's worker.
+fn a_build_that_waits_for_a_second_run(db: &Db) {
     db.new_fleet(1);
     db.add_migration("2", "INSERT INTO items VALUES (1, 'a')");
     db.migrate_all("");
     db.add_nontransactional("3", "CREATE INDEX CONCURRENTLY body_idx ON items (body)");
     let mut holder = db.superuser();
     run(&mut holder, "BEGIN; INSERT INTO tenant_t1.items VALUES (2, 'b')");
-    let first = db.migrate_all_aside("lock_timeout => '0'");
+    let first = db.migrate_all_in_background("lock_timeout => '0'");
     let mut watcher = db.superuser();
     let building = "SELECT count(*) FROM pg_stat_progress_create_index WHERE datname = current_database()";
     until("the build waits for the writer", || one::<i64>(&mut watcher, building, &[]) == 1);
-    // The snapshot is taken, and a second and a half later the function is called.
+    // The snapshot is taken 1.5 seconds before the function is called.
     let mut second = db.admin();
     let late = std::thread::spawn(move || {
         let sql = "SELECT concat_ws(' ', m.slug, m.status) FROM (SELECT pg_sleep(1.5) OFFSET 0) s,
@@ -328,15 +330,15 @@ fn a_second_run_that_is_waited_for(db: &Db) {
     db.assert_all_is_done();
 }
 
-/// The statement that calls has a table of the tenant's in use, which the migration is to alter. The server sees that each waits
-/// for the other, for the caller waits for a lock too.
+/// The calling statement uses a table of the tenant that the migration alters. PostgreSQL detects the deadlock, because
+/// the caller waits for a lock as well.
 fn a_run_that_waits_for_its_own_caller(db: &Db) {
     db.new_fleet(1);
     db.add_migration("2", "ALTER TABLE items ADD COLUMN more int");
     let mut admin = db.superuser();
     let sql = "SELECT m.slug || ' ' || m.status || ' ' || m.sqlstate FROM (SELECT count(*) FROM tenant_t1.items) i,
                LATERAL tenant_migrate_all(lock_timeout => '0', retries => 0) m";
-    let told: Vec<String> = column(&mut admin, sql, &[]);
-    assert_eq!(told, ["t1 failed 40P01"]);
+    let results: Vec<String> = column(&mut admin, sql, &[]);
+    assert_eq!(results, ["t1 failed 40P01"]);
     assert_eq!(db.migrate_all(""), ["t1 migrated 1"]);
 }

@@ -1,20 +1,20 @@
-//! A text with the markers of goose or dbmate never runs its down section going up.
+//! Migrating a tenant never runs the down section of a text with the markers of goose or dbmate.
 
 use crate::cases;
 use crate::support::people::{new_user, one, run};
 use crate::support::{Db, expect_error, expect_refusal};
 
 cases![
-    goose_text_is_divided,
-    dbmate_text_is_divided,
-    an_argument_beats_the_marker,
-    down_beside_markers_is_refused,
-    markers_in_disorder_are_refused,
+    goose_text_is_split,
+    dbmate_text_is_split,
+    an_argument_overrides_the_marker,
+    down_argument_with_markers_is_refused,
+    misplaced_markers_are_refused,
     unknown_markers_are_refused,
-    markers_off_the_start_of_a_line_are_refused,
+    indented_markers_are_refused,
     markers_in_strings_and_comments_register_nothing,
-    what_only_looks_like_a_marker,
-    repeatable_ones_have_no_down,
+    text_that_resembles_a_marker,
+    repeatable_migrations_have_no_down_script,
 ];
 
 const ADD: &str = "SELECT up, down, transactional FROM tenant_migration_add($1, 'n', $2, $3, $4)";
@@ -33,27 +33,27 @@ fn refused(db: &Db, text: &str) -> crate::support::Refusal {
     refusal
 }
 
-fn goose_text_is_divided(db: &Db) {
+fn goose_text_is_split(db: &Db) {
     let text = "-- a head;\n-- +goose Up\nCREATE TABLE notes ();\n\n-- +goose Down\nDROP TABLE notes;\n";
     let both = ("CREATE TABLE notes ();".to_string(), Some("DROP TABLE notes;".to_string()), true);
     assert_eq!(added(db, "1", text, None), both);
-    assert_eq!(added(db, "1", &text.replace('\n', "\r\n"), None), both, "the same again");
+    assert_eq!(added(db, "1", &text.replace('\n', "\r\n"), None), both, "the same migration again");
     let again = db.admin().query_one(ADD, &[&"1", &both.0, &both.1, &None::<bool>]).unwrap();
-    assert_eq!(again.get::<_, String>(0), both.0, "the same without markers");
+    assert_eq!(again.get::<_, String>(0), both.0, "the same migration without markers");
     let id = db.new_tenant("acme", new_user());
     run(&mut db.superuser(), "SELECT * FROM tenant_acme.notes");
     run(&mut db.admin(), &format!("SELECT tenant_rollback('{id}', '0')"));
     expect_error(db.superuser().query("SELECT * FROM tenant_acme.notes", &[]), "42P01");
 }
 
-fn dbmate_text_is_divided(db: &Db) {
+fn dbmate_text_is_split(db: &Db) {
     let text = "-- migrate:up\nCREATE TABLE notes ()\n-- migrate:down\nDROP TABLE notes";
     assert_eq!(added(db, "1", text, None), ("CREATE TABLE notes ()".into(), Some("DROP TABLE notes".into()), true));
     assert_eq!(added(db, "2", "--  migrate:up  transaction:false \nVACUUM\n", None), ("VACUUM".into(), None, false));
     assert_eq!(added(db, "3", "-- migrate:up\n-- migrate:down\n", None), (String::new(), None, true));
 }
 
-fn an_argument_beats_the_marker(db: &Db) {
+fn an_argument_overrides_the_marker(db: &Db) {
     let text = "-- +goose NO TRANSACTION\n-- +goose Up\nSELECT 1";
     assert!(!added(db, "1", text, None).2);
     assert!(added(db, "2", text, Some(true)).2);
@@ -61,7 +61,7 @@ fn an_argument_beats_the_marker(db: &Db) {
     assert!(added(db, "4", "SELECT 1", None).2);
 }
 
-fn down_beside_markers_is_refused(db: &Db) {
+fn down_argument_with_markers_is_refused(db: &Db) {
     let marked = "-- +goose Up\nSELECT 1\n-- +goose Down\nSELECT 2";
     for (up, down, words) in [
         (marked, "SELECT 2", "up has markers of goose, and down is given too"),
@@ -73,7 +73,7 @@ fn down_beside_markers_is_refused(db: &Db) {
     }
 }
 
-fn markers_in_disorder_are_refused(db: &Db) {
+fn misplaced_markers_are_refused(db: &Db) {
     for text in [
         "-- +goose Down\nSELECT 1",
         "-- +goose Down\nSELECT 1\n-- +goose Up\nSELECT 1",
@@ -92,7 +92,7 @@ fn markers_in_disorder_are_refused(db: &Db) {
     refused(db, "-- +goose Up\n-- migrate:down").message("markers of goose and of dbmate in one migration");
     refused(db, "CREATE TABLE a ();\n-- +goose Up\nSELECT 1").message("statements before \"-- +goose Up\"");
     refused(db, "/* a */ SELECT 1;\n-- migrate:up\nSELECT 1").message("statements before \"-- migrate:up\"");
-    // Comments are none.
+    // Comments before the marker are not statements.
     added(db, "1", "/* License;\n   and so on */\n\n-- migrate:up\nSELECT 1", None);
 }
 
@@ -111,7 +111,7 @@ fn unknown_markers_are_refused(db: &Db) {
     added(db, "1", "-- +goose ENVSUB OFF\n-- +goose Up\nSELECT 1", None);
 }
 
-fn markers_off_the_start_of_a_line_are_refused(db: &Db) {
+fn indented_markers_are_refused(db: &Db) {
     for text in ["-- +goose Up\nSELECT 1;\n  -- +goose Down\nSELECT 2", "\t-- migrate:up\nSELECT 1", " -- +goose Up"] {
         refused(db, text).message_has("is not at the start of its line").hint_has("white space");
     }
@@ -128,7 +128,7 @@ fn markers_in_strings_and_comments_register_nothing(db: &Db) {
     }
 }
 
-fn what_only_looks_like_a_marker(db: &Db) {
+fn text_that_resembles_a_marker(db: &Db) {
     for (number, text) in [
         "-- migrate: moves the users\nSELECT 1",
         "-- migrate:update\nSELECT 1",
@@ -144,7 +144,7 @@ fn what_only_looks_like_a_marker(db: &Db) {
     }
 }
 
-fn repeatable_ones_have_no_down(db: &Db) {
+fn repeatable_migrations_have_no_down_script(db: &Db) {
     let result = db
         .admin()
         .query(ADD, &[&"R__x", &"-- +goose Up\nSELECT 1\n-- +goose Down\nSELECT 2", &None::<&str>, &None::<bool>]);

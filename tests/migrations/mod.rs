@@ -1,4 +1,4 @@
-//! Migrations of one tenant's schema, and drift.
+//! Migrations of a tenant's schema, and drift.
 
 mod drift;
 mod drift_found;

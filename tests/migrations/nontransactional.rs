@@ -1,4 +1,5 @@
-//! What cannot run in a transaction is a migration too: statement by statement, in its place among the others.
+//! Migrations with commands that cannot run in a transaction are applied statement by statement, in order with the
+//! other migrations.
 
 use postgres::Client;
 use uuid::Uuid;
@@ -9,28 +10,28 @@ use crate::support::people::{column, new_user, one, run};
 use crate::support::{Db, expect_error, expect_refusal};
 
 cases![
-    every_command_that_needs_it,
-    in_order_with_migrations_in_transactions,
-    new_tenants_get_it_inside,
-    tenant_migrate_refuses_before_anything_ran,
-    rehearsal_changes_nothing,
+    every_nontransactional_command,
+    applied_in_order_with_transactional_migrations,
+    new_tenants_apply_it_in_the_callers_transaction,
+    tenant_migrate_refuses_before_anything_runs,
+    dry_run_changes_nothing,
     transaction_control_is_refused_when_registered,
-    another_way_to_run_is_another_migration,
-    settings_last_as_long_as_their_migration,
-    runs_as_the_owner_and_as_its_service,
-    up_to_a_target,
-    what_the_caller_reads_after_an_index_was_built,
-    two_runs_of_which_one_reads_the_table,
+    transactional_cannot_change_under_the_same_version,
+    settings_end_with_their_migration,
+    runs_as_the_owner_role_in_the_service_context,
+    migrates_up_to_a_target,
+    callers_reads_after_an_index_build,
+    two_runs_one_of_which_reads_the_table,
 ];
 
-/// Names of the valid indexes on the tenant's tables.
+/// Returns the names of the valid indexes on the tenant's tables.
 fn indexes(client: &mut Client, slug: &str) -> Vec<String> {
     let sql = "SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
                WHERE c.relnamespace = $1::text::regnamespace AND i.indisvalid AND NOT i.indisprimary ORDER BY 1";
     column(client, sql, &[&format!("tenant_{slug}")])
 }
 
-fn every_command_that_needs_it(db: &Db) {
+fn every_nontransactional_command(db: &Db) {
     db.new_fleet(3);
     db.add_migration(
         "2",
@@ -77,7 +78,7 @@ fn every_command_that_needs_it(db: &Db) {
     tenants.into_iter().for_each(|tenant| db.assert_tables_are_protected(tenant));
 }
 
-fn in_order_with_migrations_in_transactions(db: &Db) {
+fn applied_in_order_with_transactional_migrations(db: &Db) {
     db.new_fleet(3);
     db.add_migration("2", "CREATE TABLE log (n serial, step int); INSERT INTO log (step) VALUES (2)");
     db.add_nontransactional("3", "INSERT INTO log (step) VALUES (3); CREATE INDEX CONCURRENTLY step_idx ON log (step)");
@@ -87,8 +88,8 @@ fn in_order_with_migrations_in_transactions(db: &Db) {
     db.add_nontransactional("7", "REINDEX INDEX CONCURRENTLY step_idx; INSERT INTO log (step) VALUES (7)");
     let sql = "SELECT concat_ws(' ', slug, status, from_version, to_version, applied) FROM tenant_migrate_all()
                ORDER BY slug";
-    let told: Vec<String> = column(&mut db.admin(), sql, &[]);
-    assert_eq!(told, ["t1 migrated 1 7 6", "t2 migrated 1 7 6", "t3 migrated 1 7 6"]);
+    let results: Vec<String> = column(&mut db.admin(), sql, &[]);
+    assert_eq!(results, ["t1 migrated 1 7 6", "t2 migrated 1 7 6", "t3 migrated 1 7 6"]);
     db.assert_all_is_done();
     for slug in ["t1", "t2", "t3"] {
         let sql = format!("SELECT string_agg(step::text, ' ' ORDER BY n) FROM tenant_{slug}.log");
@@ -100,7 +101,7 @@ fn in_order_with_migrations_in_transactions(db: &Db) {
     assert_eq!(db.migrate_all(""), [""; 0]);
 }
 
-fn new_tenants_get_it_inside(db: &Db) {
+fn new_tenants_apply_it_in_the_callers_transaction(db: &Db) {
     db.add_migration(
         "1",
         "CREATE TABLE items (id int PRIMARY KEY, body text); CREATE INDEX old_idx ON items (id);
@@ -114,7 +115,7 @@ fn new_tenants_get_it_inside(db: &Db) {
     );
     db.add_migration("3", "INSERT INTO items VALUES (3, 'z')");
     let mut admin = db.admin();
-    // In a block with other work, which ends with it.
+    // In a transaction block with other work: the block's rollback removes the tenant too.
     run(&mut admin, "BEGIN; SELECT tenant_create('gone', 'Gone'); ROLLBACK");
     run(&mut admin, "BEGIN; SELECT tenant_create('a', 'A'), tenant_create('b', 'B'); COMMIT");
     let id = db.new_tenant("c", new_user());
@@ -127,14 +128,14 @@ fn new_tenants_get_it_inside(db: &Db) {
         assert_eq!(db.tables_of(one(&mut client, "SELECT id FROM tenant_get_by_slug($1)", &[&slug])).len(), 3);
     }
     db.assert_all_is_done();
-    // What fails inside takes the tenant with it.
+    // A failure rolls the new tenant back as well.
     db.add_nontransactional("4", "INSERT INTO items VALUES (4, 'z'); CREATE INDEX CONCURRENTLY z_idx ON items (body)");
     let failed = admin.query("SELECT tenant_create('d', 'D')", &[]);
     expect_error(failed, "23505").context_has("migration version \"4\" (change 4), statement 1 of 2");
     assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM pg_namespace WHERE nspname = 'tenant_d'", &[]), 0);
 }
 
-fn tenant_migrate_refuses_before_anything_ran(db: &Db) {
+fn tenant_migrate_refuses_before_anything_runs(db: &Db) {
     db.new_fleet(1);
     db.add_migration("2", "ALTER TABLE items ADD COLUMN a int");
     db.add_nontransactional("3", "CREATE INDEX CONCURRENTLY body_idx ON items (body)");
@@ -147,17 +148,17 @@ fn tenant_migrate_refuses_before_anything_ran(db: &Db) {
             .hint_has("tenant_migrate_all(tenants => '{t1}')");
     }
     assert_eq!(db.migration_status(), ["t1 1 2"]);
-    // Up to it, it goes.
+    // A target before it can be reached.
     let to: String = one(&mut admin, "SELECT to_version FROM tenant_migrate($1, '2')", &[&id]);
     assert_eq!(to, "2");
     expect_error(admin.query("SELECT * FROM tenant_migrate($1)", &[&id]), "25001");
-    // What the hint says works as it stands.
+    // The call in the hint works verbatim.
     assert_eq!(db.migrate_all("tenants => '{t1}'"), ["t1 migrated 1"]);
     assert_eq!(one::<i32>(&mut admin, "SELECT applied FROM tenant_migrate($1)", &[&id]), 0);
     db.assert_all_is_done();
 }
 
-fn rehearsal_changes_nothing(db: &Db) {
+fn dry_run_changes_nothing(db: &Db) {
     db.new_fleet(3);
     run(&mut db.superuser(), "INSERT INTO tenant_t2.items VALUES (1, 'x'), (2, 'x')");
     db.add_migration("2", "CREATE TABLE before ()");
@@ -182,12 +183,12 @@ fn transaction_control_is_refused_when_registered(db: &Db) {
         expect_refusal(admin.query(add, &[&script]), "invalid_argument").hint_has("a transaction of its own");
     }
     expect_error(admin.query(add, &[&"VACUUM; CREATE INDX"]), "42601");
-    assert_eq!(one::<String>(&mut admin, add, &[&""]), "1", "an empty script is one");
+    assert_eq!(one::<String>(&mut admin, add, &[&""]), "1", "an empty script is a migration");
     db.new_tenant("acme", new_user());
     assert_eq!(db.migration_status(), ["acme 1 0"]);
 }
 
-fn another_way_to_run_is_another_migration(db: &Db) {
+fn transactional_cannot_change_under_the_same_version(db: &Db) {
     let mut admin = db.admin();
     run(&mut admin, "SELECT tenant_migration_add('1', 'one', 'SELECT 1')");
     run(&mut admin, "SELECT tenant_migration_add('1', 'one', 'SELECT 1', transactional => true)");
@@ -199,8 +200,8 @@ fn another_way_to_run_is_another_migration(db: &Db) {
     assert!(!listed);
 }
 
-/// A worker has many tenants' scripts; none meets what another one set.
-fn settings_last_as_long_as_their_migration(db: &Db) {
+/// One worker runs the scripts of many tenants, and no script sees another one's settings.
+fn settings_end_with_their_migration(db: &Db) {
     db.new_fleet(4);
     db.add_migration("2", "CREATE TABLE told (n serial, path text, memory text, zone text, who text, tenant uuid)");
     let tell = "INSERT INTO told (path, memory, zone, who, tenant) SELECT current_setting('search_path'),
@@ -226,26 +227,26 @@ fn settings_last_as_long_as_their_migration(db: &Db) {
         );
         let memory = memory.replace("65536kB", "64MB");
         let owner = Db::owner_role(id);
-        let told: Vec<String> = column(&mut client, &sql, &[]);
+        let logged: Vec<String> = column(&mut client, &sql, &[]);
         let before = format!("{path}|{memory}|{zone}|{owner}|{id}");
         let after = format!("{path}|99MB|Asia/Tokyo|{owner}|{id}");
-        assert_eq!(told, [before.as_str(), before.as_str(), after.as_str(), after.as_str()]);
+        assert_eq!(logged, [before.as_str(), before.as_str(), after.as_str(), after.as_str()]);
     }
-    // Not from a migration outside to the next one inside either, nor the role.
+    // Neither settings nor the role carry over to the next migration.
     db.add_nontransactional("4", "SET ROLE postgres");
     assert_eq!(db.migrate_all("parallel => 1, tenants => '{t1}'"), ["t1 failed 0 42501"]);
 }
 
-fn runs_as_the_owner_and_as_its_service(db: &Db) {
-    let boss = new_user();
-    run(&mut db.admin(), &format!("SELECT tenant_grant_instance_admin('{boss}')"));
+fn runs_as_the_owner_role_in_the_service_context(db: &Db) {
+    let instance_admin = new_user();
+    run(&mut db.admin(), &format!("SELECT tenant_grant_instance_admin('{instance_admin}')"));
     db.new_fleet(2);
     db.add_nontransactional(
         "2",
         "CREATE TABLE who AS SELECT current_user::text AS name, tenant_current_id() AS tenant,
-             tenant_current_user_id() AS me, tenant_is_instance_admin() AS boss",
+             tenant_current_user_id() AS me, tenant_is_instance_admin() AS instance_admin",
     );
-    let mut client = db.as_user(boss);
+    let mut client = db.as_user(instance_admin);
     run(&mut client, "SELECT * FROM tenant_migrate_all()");
     for slug in ["t1", "t2"] {
         let id: Uuid = one(&mut client, "SELECT id FROM tenant_get_by_slug($1)", &[&slug]);
@@ -253,15 +254,15 @@ fn runs_as_the_owner_and_as_its_service(db: &Db) {
         assert_eq!(row.get::<_, String>("name"), Db::owner_role(id));
         assert_eq!(row.get::<_, Uuid>("tenant"), id);
         assert_eq!(row.get::<_, Option<Uuid>>("me"), None);
-        assert!(!row.get::<_, bool>("boss"));
+        assert!(!row.get::<_, bool>("instance_admin"));
     }
-    // And the ledger knows who asked.
+    // The ledger records the user who started the run.
     let by = "SELECT DISTINCT applied_by FROM fluxbase_tenant.applied_migrations WHERE version = '2'";
-    assert_eq!(column::<Uuid>(&mut db.superuser(), by, &[]), [boss]);
+    assert_eq!(column::<Uuid>(&mut db.superuser(), by, &[]), [instance_admin]);
     assert!(workers(&mut db.superuser()).is_empty());
 }
 
-fn up_to_a_target(db: &Db) {
+fn migrates_up_to_a_target(db: &Db) {
     db.new_fleet(2);
     db.add_nontransactional("2", "CREATE INDEX CONCURRENTLY a_idx ON items (body)");
     db.add_nontransactional("3", "CREATE INDEX CONCURRENTLY b_idx ON items (body)");
@@ -273,8 +274,9 @@ fn up_to_a_target(db: &Db) {
     db.assert_all_is_done();
 }
 
-/// The build does not wait for the caller, whose snapshot is older. An index that it made lacks what only that snapshot sees.
-fn what_the_caller_reads_after_an_index_was_built(db: &Db) {
+/// The build does not wait for the caller, whose snapshot is older. The new index lacks rows that only that snapshot
+/// sees, so the caller must not use it.
+fn callers_reads_after_an_index_build(db: &Db) {
     let (ann, mut superuser) = (new_user(), db.superuser());
     let acme = db.new_tenant("acme", ann);
     db.migrate(
@@ -288,7 +290,7 @@ fn what_the_caller_reads_after_an_index_was_built(db: &Db) {
         "CREATE TABLE gate (); GRANT SELECT ON gate TO PUBLIC;
          CREATE FUNCTION look() RETURNS bigint LANGUAGE plpgsql STABLE AS
              'BEGIN RETURN (SELECT count(*) FROM tenant_acme.notes WHERE body = ''old''); END';
-         CREATE FUNCTION look_anew() RETURNS bigint LANGUAGE plpgsql VOLATILE AS
+         CREATE FUNCTION look_again() RETURNS bigint LANGUAGE plpgsql VOLATILE AS
              'BEGIN RETURN (SELECT count(*) FROM tenant_acme.notes WHERE body = ''new''); END'",
     );
     db.add_nontransactional(
@@ -298,11 +300,11 @@ fn what_the_caller_reads_after_an_index_was_built(db: &Db) {
     );
     let mut caller = db.superuser();
     let call = std::thread::spawn(move || {
-        let row = caller.query_one("SELECT m.status, look(), look_anew() FROM tenant_migrate_all() m", &[]).unwrap();
+        let row = caller.query_one("SELECT m.status, look(), look_again() FROM tenant_migrate_all() m", &[]).unwrap();
         (row.get::<_, String>(0), row.get::<_, i64>(1), row.get::<_, i64>(2))
     });
     let mut watching = db.superuser();
-    until("the migration waits", || {
+    until("the migration waits at the gate", || {
         one::<bool>(
             &mut watching,
             "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'fluxbase_tenant fleet' AND wait_event = 'PgSleep'
@@ -321,9 +323,9 @@ fn what_the_caller_reads_after_an_index_was_built(db: &Db) {
     assert!(plan.iter().any(|line| line.contains("body_idx")), "{plan:#?}");
 }
 
-/// The second run's caller reads a table while its workers wait for the first run, whose build waits for that caller. The
-/// server's deadlock detector ends it, whoever looks last.
-fn two_runs_of_which_one_reads_the_table(db: &Db) {
+/// The second run's caller reads a table while its workers wait for the first run, whose build waits for that caller.
+/// PostgreSQL's deadlock detector ends one of the runs, whichever checks last.
+fn two_runs_one_of_which_reads_the_table(db: &Db) {
     db.new_fleet(3);
     let mut superuser = db.superuser();
     run(
@@ -351,7 +353,7 @@ fn two_runs_of_which_one_reads_the_table(db: &Db) {
     .map(|(from, waits)| {
         let mut client = db.superuser();
         let call = std::thread::spawn(move || client.batch_execute(&format!("SELECT * FROM {from}")));
-        until("its workers wait", || one::<bool>(&mut superuser, waits, &[]));
+        until("the run's workers wait", || one::<bool>(&mut superuser, waits, &[]));
         call
     });
     run(&mut superuser, "INSERT INTO gate DEFAULT VALUES");

@@ -1,4 +1,4 @@
-//! What reads migrations holds for every text: versions and their order, markers, statements.
+//! Properties of the code that parses migrations: versions and their order, markers, and statements.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -9,15 +9,16 @@ use crate::support::properties::of_all;
 use crate::support::{Db, expect_error, expect_refusal};
 
 cases![
-    versions_are_in_the_order_of_their_numbers,
+    versions_sort_by_their_numbers,
     versions_that_are_the_same_number_conflict,
-    markers_divide_a_text_where_they_are,
-    a_script_is_divided_into_its_statements,
+    markers_split_a_text,
+    a_script_is_split_into_its_statements,
 ];
 
 const ADD: &str = "SELECT up, down, transactional FROM tenant_migration_add($1, 'n', $2)";
 
-/// Numbers with dots between them and zeros before them, as part by part: how many digits, and which.
+/// Splits a version such as 1.02 into the digits of its parts without leading zeros. A longer run of digits is the
+/// greater number.
 fn parts(version: &str) -> Vec<(usize, String)> {
     let part = |text: &str| text.trim_start_matches('0').to_string();
     version.split('.').map(part).map(|digits| (digits.len(), digits)).collect()
@@ -28,7 +29,7 @@ fn versions() -> impl Strategy<Value = Vec<String>> {
     vec(vec(number, 1..4).prop_map(|parts| parts.join(".")), 2..12)
 }
 
-fn versions_are_in_the_order_of_their_numbers(db: &Db) {
+fn versions_sort_by_their_numbers(db: &Db) {
     let mut admin = db.admin();
     of_all(versions(), 60, |mut versions| {
         versions.retain(|version| version.len() <= 100);
@@ -52,12 +53,12 @@ fn versions_that_are_the_same_number_conflict(db: &Db) {
     });
 }
 
-/// Statements on lines of their own, which hold no marker.
+/// Generates lines with whole statements or comments, none of which contains a marker.
 fn bodies() -> impl Strategy<Value = Vec<String>> {
     vec(prop_oneof!["SELECT '[a-z;]{0,8}';", "-- [a-z; ]{0,8}", "SELECT [0-9]{1,4} AS \"[a-z;-]{1,6}\";", ""], 0..5)
 }
 
-fn markers_divide_a_text_where_they_are(db: &Db) {
+fn markers_split_a_text(db: &Db) {
     let mut admin = db.admin();
     let texts = (bodies(), bodies(), any::<bool>(), any::<bool>(), prop_oneof![Just("\n"), Just("\r\n")]);
     of_all(texts, 150, |(up, down, is_goose, is_plain, newline)| {
@@ -74,14 +75,14 @@ fn markers_divide_a_text_where_they_are(db: &Db) {
         let mut transaction = admin.transaction().expect("a transaction");
         let row = transaction.query_one(ADD, &[&"1", &lines.join(newline)]).expect("a migration");
         assert_eq!(row.get::<_, String>(0), up.join(newline).trim());
-        // One without a statement is none, as the tools' templates have it.
+        // A down section without a statement, as in the tools' templates, is no down script.
         let has_statements = down.iter().any(|line| line.starts_with("SELECT"));
         assert_eq!(row.get::<_, Option<String>>(1), has_statements.then(|| down.join(newline).trim().to_string()));
         assert_eq!(row.get::<_, bool>(2), !is_plain);
     });
 }
 
-/// A statement of one row, with semicolons where they divide nothing.
+/// Generates statements that contain semicolons which do not end a statement.
 fn statements() -> impl Strategy<Value = String> {
     prop_oneof![
         "SELECT '[a-z;$-]{0,8}'",
@@ -101,15 +102,15 @@ fn statements() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Seen by where the one that fails is said to be.
-fn a_script_is_divided_into_its_statements(db: &Db) {
+/// The context of the failing statement shows how the script was split.
+fn a_script_is_split_into_its_statements(db: &Db) {
     let tenant = db.new_tenant("acme", new_user());
     let mut admin = db.admin();
     let scripts = (vec(statements(), 0..6), vec(statements(), 0..6), any::<bool>());
-    of_all(scripts, 120, |(before, behind, has_last)| {
+    of_all(scripts, 120, |(before, after, has_last)| {
         let place = before.len() + 1;
-        let all = place + behind.len();
-        let mut script = [before, vec!["SELECT 1/0".into()], behind].concat().join(";\n");
+        let all = place + after.len();
+        let mut script = [before, vec!["SELECT 1/0".into()], after].concat().join(";\n");
         if has_last {
             script.push(';');
         }

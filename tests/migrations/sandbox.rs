@@ -1,4 +1,5 @@
-//! A migration runs as the tenant's owner and cannot leave: no other role, no other tenant, no catalog, no superuser.
+//! A migration runs as the tenant's owner role and cannot leave the sandbox: it cannot use another role, another
+//! tenant, the catalog, or a superuser's rights.
 
 use uuid::Uuid;
 
@@ -10,21 +11,21 @@ cases![
     objects_outside_the_schema,
     runs_as_the_owner_role,
     role_cannot_be_changed,
-    other_tenants_are_out_of_reach,
-    catalog_is_out_of_reach,
-    superusers_features_are_out_of_reach,
-    session_state_is_out_of_reach,
-    identity_is_the_tenants_alone,
-    functions_it_leaves_behind_gain_nothing,
-    owner_role_gives_itself_to_nobody,
-    transaction_cannot_be_ended_from_inside,
-    after_a_refusal_the_session_is_itself,
+    other_tenants_are_not_accessible,
+    catalog_is_not_accessible,
+    superusers_features_are_not_available,
+    session_state_cannot_be_changed,
+    identity_is_the_tenants_service_context,
+    functions_it_creates_gain_no_rights,
+    owner_role_cannot_be_granted,
+    migration_cannot_end_the_transaction,
+    refusal_leaves_the_session_unchanged,
     cursors_of_the_caller,
 ];
 
 const MIGRATE: &str = "SELECT * FROM tenant_migrate($1)";
 
-/// Each script alone must be refused, also from inside a DO block, and change nothing.
+/// Asserts that each script is refused, as it is and in a DO block, and leaves the session unchanged.
 #[track_caller]
 fn refused(db: &Db, scripts: &[&str], sqlstates: &[&str]) {
     let id: Uuid = match db.admin().query_opt("SELECT id FROM tenant_list() WHERE slug = 'acme'", &[]).unwrap() {
@@ -59,8 +60,8 @@ fn runs_as_the_owner_role(db: &Db) {
         let schema = db.schema_of(id);
         let row = db.superuser().query_one(&format!("SELECT * FROM {schema}.who"), &[]).unwrap();
         let owner = Db::owner_role(id);
-        let told: (&str, &str, &str) = (row.get("me"), row.get("schema"), row.get("path"));
-        assert_eq!(told, (owner.as_str(), schema.as_str(), format!("{schema}, public, pg_temp").as_str()));
+        let found: (&str, &str, &str) = (row.get("me"), row.get("schema"), row.get("path"));
+        assert_eq!(found, (owner.as_str(), schema.as_str(), format!("{schema}, public, pg_temp").as_str()));
         let owners: Vec<String> =
             column(&mut client, "SELECT DISTINCT tableowner::text FROM pg_tables WHERE schemaname = $1", &[&schema]);
         assert_eq!(owners, [owner]);
@@ -84,7 +85,7 @@ fn role_cannot_be_changed(db: &Db) {
     refused(db, &scripts, &["42501"]);
 }
 
-fn other_tenants_are_out_of_reach(db: &Db) {
+fn other_tenants_are_not_accessible(db: &Db) {
     db.add_migration("0", "CREATE TABLE notes (body text); INSERT INTO notes VALUES ('secret')");
     let other = db.new_tenant("other", new_user());
     let owner = Db::owner_role(other);
@@ -107,7 +108,7 @@ fn other_tenants_are_out_of_reach(db: &Db) {
     assert_eq!(db.traces(other, "tenant_other"), 3);
 }
 
-fn catalog_is_out_of_reach(db: &Db) {
+fn catalog_is_not_accessible(db: &Db) {
     let scripts = [
         "SELECT * FROM fluxbase_tenant.tenants",
         "INSERT INTO fluxbase_tenant.members SELECT gen_random_uuid()",
@@ -127,7 +128,7 @@ fn catalog_is_out_of_reach(db: &Db) {
     refused(db, &scripts, &["42501"]);
 }
 
-fn superusers_features_are_out_of_reach(db: &Db) {
+fn superusers_features_are_not_available(db: &Db) {
     let scripts = [
         "CREATE ROLE mine",
         "CREATE SCHEMA mine",
@@ -156,7 +157,7 @@ fn superusers_features_are_out_of_reach(db: &Db) {
     assert!(!std::path::Path::new("/tmp/never").exists());
 }
 
-fn session_state_is_out_of_reach(db: &Db) {
+fn session_state_cannot_be_changed(db: &Db) {
     let restricted = [
         "CREATE TEMP TABLE t ()",
         "CREATE TEMP VIEW v AS SELECT 1",
@@ -173,7 +174,7 @@ fn session_state_is_out_of_reach(db: &Db) {
     refused(db, &only_outside, &["25001", "42501", "0A000"]);
 }
 
-fn identity_is_the_tenants_alone(db: &Db) {
+fn identity_is_the_tenants_service_context(db: &Db) {
     let other = db.new_tenant("other", new_user());
     db.add_migration(
         "1",
@@ -192,7 +193,7 @@ fn identity_is_the_tenants_alone(db: &Db) {
     assert_eq!(row.get::<_, Option<Uuid>>("user_id"), None);
     assert_eq!(row.get::<_, Uuid>("tenant_id"), id);
     assert_eq!((row.get("boss"), row.get("other"), row.get("setting")), (false, false, ""));
-    // Afterwards the session is what it was.
+    // The session's own identity is restored.
     assert_eq!(one::<Uuid>(&mut client, "SELECT tenant_current_id()", &[]), other);
     assert!(one::<bool>(&mut client, "SELECT tenant_is_instance_admin()", &[]));
     let set = [
@@ -205,8 +206,9 @@ fn identity_is_the_tenants_alone(db: &Db) {
     refused(db, &set.each_ref().map(String::as_str), &["42501"]);
 }
 
-/// Even what an instance admin or a superuser calls later: RLS and rights are the owner's or the caller's, never more.
-fn functions_it_leaves_behind_gain_nothing(db: &Db) {
+/// Row-level security and privileges are those of the functions' owner, even if an instance admin or a superuser calls
+/// them later.
+fn functions_it_creates_gain_no_rights(db: &Db) {
     db.add_migration("1", "CREATE TABLE notes (body text); INSERT INTO notes VALUES ('secret')");
     db.new_tenant("victim", new_user());
     db.add_migration(
@@ -224,7 +226,7 @@ fn functions_it_leaves_behind_gain_nothing(db: &Db) {
     expect_error(client.query("SELECT become()", &[]), "42501");
     expect_error(db.superuser().query("SELECT * FROM tenant_thief.steal()", &[]), "42501");
 
-    // A trigger of one migration fires in the next: inside the sandbox again.
+    // A trigger that one migration creates runs in the sandbox again when the next migration fires it.
     db.add_migration(
         "3",
         "CREATE FUNCTION leave() RETURNS trigger LANGUAGE plpgsql AS
@@ -235,7 +237,7 @@ fn functions_it_leaves_behind_gain_nothing(db: &Db) {
     expect_error(db.superuser().query(MIGRATE, &[&id]), "42501");
 }
 
-fn owner_role_gives_itself_to_nobody(db: &Db) {
+fn owner_role_cannot_be_granted(db: &Db) {
     let scripts = [
         "DO $$ BEGIN EXECUTE format('GRANT %I TO app_user', current_user); END $$",
         "DO $$ BEGIN EXECUTE format('ALTER ROLE %I LOGIN', current_user); END $$",
@@ -246,7 +248,7 @@ fn owner_role_gives_itself_to_nobody(db: &Db) {
     refused(db, &scripts, &["42501", "0A000"]);
 }
 
-fn transaction_cannot_be_ended_from_inside(db: &Db) {
+fn migration_cannot_end_the_transaction(db: &Db) {
     db.add_migration("1", "CREATE TABLE notes (body text)");
     db.add_migration("2", "DO $$ BEGIN INSERT INTO notes VALUES ('x'); COMMIT; END $$");
     let id = Uuid::new_v4();
@@ -255,7 +257,7 @@ fn transaction_cannot_be_ended_from_inside(db: &Db) {
     assert_eq!(db.traces(id, "tenant_acme"), 0);
 }
 
-fn after_a_refusal_the_session_is_itself(db: &Db) {
+fn refusal_leaves_the_session_unchanged(db: &Db) {
     let id = db.new_tenant("acme", new_user());
     db.add_migration("1", "SET ROLE postgres");
     let mut admin = db.admin();
@@ -267,7 +269,7 @@ fn after_a_refusal_the_session_is_itself(db: &Db) {
     }
 }
 
-/// A migration knows their names, and the rows are the caller's.
+/// A migration can name the caller's cursors, whose rows belong to the caller.
 fn cursors_of_the_caller(db: &Db) {
     let acme = db.new_tenant("acme", new_user());
     let mut superuser = db.superuser();
@@ -298,7 +300,7 @@ fn cursors_of_the_caller(db: &Db) {
         run(&mut caller, &format!("SELECT tenant_migration_remove('{version}')"));
         run(&mut caller, "COMMIT");
     }
-    // The caller's loop goes on from one migration to the next.
+    // The caller's loop continues from one migration to the next.
     db.add_migration("6", "DO $d$ DECLARE c CURSOR FOR SELECT 1; BEGIN OPEN c; CLOSE c; END $d$");
     run(
         &mut superuser,
@@ -306,7 +308,7 @@ fn cursors_of_the_caller(db: &Db) {
     );
 }
 
-/// They would be dropped with the first tenant, and with them what other tenants made of them.
+/// Such objects would be dropped with the tenant, and with them the objects of other tenants that depend on them.
 fn objects_outside_the_schema(db: &Db) {
     let tenant = db.new_tenant("acme", new_user());
     let owner = Db::owner_role(tenant);

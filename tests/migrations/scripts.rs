@@ -1,4 +1,4 @@
-//! Real migration files pass as they are.
+//! Scripts as they occur in practice run unmodified.
 
 use uuid::Uuid;
 
@@ -13,17 +13,17 @@ cases![
     begin_and_commit_around_a_script,
     deferrable_constraints_hold,
     deferred_constraints_stay_deferred_for_the_application,
-    constraint_made_and_used_in_one_script,
+    constraint_created_and_used_in_one_script,
     partitions_and_inheritance,
     enums_domains_and_composites,
-    materialized_and_temporary_results,
+    materialized_views_and_statements_with_results,
     unqualified_names_mean_the_tenants_schema,
-    what_a_script_sets_is_undone,
+    settings_of_a_script_are_restored,
     many_statements,
-    extension_functions_serve_as_defaults,
+    extension_functions_work_as_defaults,
 ];
 
-/// Applies one script to a new tenant whose admin the user is; the session works in it.
+/// Applies a script to a new tenant, and returns a session of the tenant's admin in it.
 #[track_caller]
 fn applied(db: &Db, script: &str) -> (Uuid, postgres::Client) {
     db.add_migration("1", script);
@@ -103,7 +103,7 @@ fn a_whole_schema_in_one_script(db: &Db) {
     expect_error(client.batch_execute("INSERT INTO \"Invoices\" (customer_id, total) VALUES (99, 1)"), "23503");
     expect_error(client.batch_execute("INSERT INTO \"Invoices\" (customer_id, total) VALUES (1, -1)"), "23514");
 
-    // Views and functions show an outsider nothing, whatever was granted.
+    // Views and functions return nothing to an outsider, whatever was granted.
     let mut outsider = db.as_user(new_user());
     for table in ["customers", "\"Invoices\"", "open_invoices"] {
         assert_eq!(reached(&mut outsider, &format!("tenant_acme.{table}")), 0, "{table}");
@@ -178,14 +178,14 @@ fn deferred_constraints_stay_deferred_for_the_application(db: &Db) {
     run(&mut client, "ROLLBACK");
     expect_error(client.batch_execute("BEGIN; INSERT INTO books VALUES (6, 6); COMMIT"), "23503");
 
-    // Also in the transaction that migrated.
+    // In the transaction that migrated too.
     db.add_migration("2", "INSERT INTO books VALUES (2, 1)");
     let mut admin = db.admin();
     run(&mut admin, &format!("BEGIN; SELECT tenant_migrate('{id}')"));
     run(&mut admin, "INSERT INTO tenant_acme.books VALUES (7, 7); INSERT INTO tenant_acme.authors VALUES (7); COMMIT");
 }
 
-fn constraint_made_and_used_in_one_script(db: &Db) {
+fn constraint_created_and_used_in_one_script(db: &Db) {
     applied(
         db,
         "CREATE TABLE a (id int PRIMARY KEY, b int);
@@ -246,7 +246,7 @@ fn enums_domains_and_composites(db: &Db) {
     expect_error(client.batch_execute("INSERT INTO people (age) VALUES (0)"), "23514");
 }
 
-fn materialized_and_temporary_results(db: &Db) {
+fn materialized_views_and_statements_with_results(db: &Db) {
     db.configure("session_preload_libraries", "fluxbase_tenant");
     let (_, mut client) = applied(
         db,
@@ -263,19 +263,19 @@ fn unqualified_names_mean_the_tenants_schema(db: &Db) {
     let (id, mut client) = applied(db, "CREATE TABLE notes (body text); INSERT INTO notes VALUES ('tenant')");
     assert_eq!(column::<String>(&mut client, "SELECT body FROM notes", &[]), ["tenant"]);
     assert_eq!(reached(&mut db.superuser(), "public.notes"), 1);
-    // Whatever the search_path of who migrates.
+    // The search_path of the caller does not matter.
     db.add_migration("2", "INSERT INTO notes VALUES ('again')");
     let mut admin = db.admin();
     run(&mut admin, &format!("SET search_path = ''; SELECT public.tenant_migrate('{id}')"));
     assert_eq!(reached(&mut client, "notes"), 2);
-    // What others left in pg_temp is not met.
+    // Temporary tables of the caller are not found.
     db.add_migration("3", "INSERT INTO notes VALUES ('third')");
     run(&mut admin, "RESET search_path; CREATE TEMP TABLE notes (body text)");
     run(&mut admin, &format!("SELECT tenant_migrate('{id}')"));
     assert_eq!(reached(&mut client, "notes"), 3);
 }
 
-fn what_a_script_sets_is_undone(db: &Db) {
+fn settings_of_a_script_are_restored(db: &Db) {
     db.add_migration(
         "1",
         "SET search_path = pg_catalog; SET LOCAL work_mem = '9MB'; SELECT set_config('app.x', 'set', false);
@@ -303,7 +303,7 @@ fn what_a_script_sets_is_undone(db: &Db) {
     }
     assert_eq!(one::<Uuid>(&mut client, "SELECT tenant_current_user_id()", &[]), boss);
     let path: String = one(&mut db.superuser(), "SELECT path FROM tenant_acme.notes", &[]);
-    assert!(path.starts_with("tenant_acme, "), "not the other script's either: {path}");
+    assert!(path.starts_with("tenant_acme, "), "the previous script's search_path is not used: {path}");
 }
 
 fn many_statements(db: &Db) {
@@ -315,7 +315,7 @@ fn many_statements(db: &Db) {
     assert_eq!(reached(&mut client, "numbers"), 1000);
 }
 
-fn extension_functions_serve_as_defaults(db: &Db) {
+fn extension_functions_work_as_defaults(db: &Db) {
     let (id, mut client) = applied(
         db,
         "CREATE TABLE notes (tenant uuid DEFAULT tenant_current_id(), author uuid DEFAULT tenant_current_user_id());

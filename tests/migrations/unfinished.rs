@@ -1,4 +1,5 @@
-//! A migration outside a transaction can stop half way: what is done stays done, is told, and is not done again.
+//! A nontransactional migration can stop before it is finished: completed statements stay completed, are reported, and
+//! do not run again.
 
 use uuid::Uuid;
 
@@ -8,34 +9,34 @@ use crate::support::unfinished::{HALF, fleet_with_log, steps};
 use crate::support::{Db, expect_error, expect_refusal};
 
 cases![
-    goes_on_behind_what_is_done,
-    each_place_to_stop_at,
+    resumes_after_the_completed_statements,
+    each_statement_can_fail,
     removed_while_unfinished,
     deleted_while_unfinished,
-    rollback_of_an_unfinished_one_is_refused,
-    failure_leaves_the_worker_itself,
+    rollback_of_an_unfinished_migration_is_refused,
+    failure_restores_the_workers_role,
 ];
 
-fn goes_on_behind_what_is_done(db: &Db) {
+fn resumes_after_the_completed_statements(db: &Db) {
     let mut client = fleet_with_log(db, 3);
     run(&mut client, "INSERT INTO tenant_t2.items VALUES (1, 'x'), (2, 'x')");
     db.add_nontransactional("3", HALF);
     db.add_migration("4", "INSERT INTO log (step) VALUES (4)");
     assert_eq!(db.migrate_all(""), ["t1 migrated 2", "t2 failed 0 23505", "t3 migrated 2"]);
     assert_eq!(db.migration_status(), ["t1 4 0", "t2 2 2 3, 1 of 3 statements done", "t3 4 0"]);
-    let said: String = one(&mut client, "SELECT last_error FROM tenant_migration_status() WHERE slug = 't2'", &[]);
-    assert!(said.contains("could not create unique index") && said.contains("statement 2 of 3"), "{said}");
+    let error: String = one(&mut client, "SELECT last_error FROM tenant_migration_status() WHERE slug = 't2'", &[]);
+    assert!(error.contains("could not create unique index") && error.contains("statement 2 of 3"), "{error}");
     let sql = "SELECT concat_ws('|', version, statements, statements_done, sqlstate, error)
                FROM fluxbase_tenant.unfinished_migrations";
-    let noted: Vec<String> = column(&mut client, sql, &[]);
-    assert_eq!(noted, ["3|3|1|23505|could not create unique index \"body_idx\""]);
+    let recorded: Vec<String> = column(&mut client, sql, &[]);
+    assert_eq!(recorded, ["3|3|1|23505|could not create unique index \"body_idx\""]);
     db.assert_no_workers();
 
-    // Nothing mended: the same again, and no more of it.
+    // Without a repair, the next run fails the same way and leaves nothing more behind.
     assert_eq!(db.migrate_all("parallel => 1, retries => 2"), ["t2 failed 0 23505"]);
     assert_eq!(steps(&mut client, "t2"), "1");
     let invalid = "SELECT count(*) FROM pg_index WHERE NOT indisvalid";
-    assert_eq!(one::<i64>(&mut client, invalid, &[]), 1, "one at most, not one for each attempt");
+    assert_eq!(one::<i64>(&mut client, invalid, &[]), 1, "repeated attempts leave a single invalid index");
 
     run(&mut client, "DELETE FROM tenant_t2.items WHERE id = 2");
     assert_eq!(db.migrate_all(""), ["t2 migrated 2"]);
@@ -45,15 +46,15 @@ fn goes_on_behind_what_is_done(db: &Db) {
     }
 }
 
-/// Whichever statement it is, alone or not, first or last.
-fn each_place_to_stop_at(db: &Db) {
+/// Each statement fails once: first, last, in between, concurrent and ordinary builds.
+fn each_statement_can_fail(db: &Db) {
     let mut client = fleet_with_log(db, 1);
-    let alone = "CREATE UNIQUE INDEX CONCURRENTLY {}_idx ON items ((body || '{}'))";
+    let concurrent = "CREATE UNIQUE INDEX CONCURRENTLY {}_idx ON items ((body || '{}'))";
     for place in 0..4 {
         let mut script: Vec<String> = Vec::new();
         for index in 0..4 {
             script.push(match (index == place, index % 2 == 0) {
-                (true, true) => alone.replace("{}", &format!("s{place}")),
+                (true, true) => concurrent.replace("{}", &format!("s{place}")),
                 (true, false) => format!("CREATE UNIQUE INDEX s{place}_idx ON items ((body || 's{place}'))"),
                 (false, _) => format!("INSERT INTO log (step) VALUES ({index})"),
             });
@@ -83,13 +84,14 @@ fn removed_while_unfinished(db: &Db) {
     assert_eq!(one::<String>(&mut admin, "SELECT version FROM tenant_migration_remove('3')", &[]), "3");
     assert_eq!(db.migration_status(), ["t1 2 0", "t2 2 0"]);
     assert_eq!(db.migrate_all(""), [""; 0]);
-    // In other words under the same version: from its beginning, and what the first attempt left is in nobody's way.
+    // With a changed text under the same version, the migration starts from its first statement, and what the first
+    // attempt left does not get in the way.
     run(&mut client, "DELETE FROM tenant_t1.items WHERE id = 2; DELETE FROM tenant_t2.items WHERE id = 2");
     db.add_nontransactional("3", &HALF.replace("INSERT INTO log (step) VALUES (1);", ""));
     assert_eq!(db.migrate_all(""), ["t1 migrated 1", "t2 migrated 1"]);
     assert_eq!(steps(&mut client, "t1"), "1 3");
     db.assert_no_workers();
-    // Applied to all, it cannot be removed.
+    // Every tenant has applied it, so it cannot be removed.
     expect_refusal(admin.query("SELECT tenant_migration_remove('3')", &[]), "conflict");
 }
 
@@ -115,7 +117,7 @@ fn deleted_while_unfinished(db: &Db) {
     db.assert_all_is_done();
 }
 
-fn rollback_of_an_unfinished_one_is_refused(db: &Db) {
+fn rollback_of_an_unfinished_migration_is_refused(db: &Db) {
     let mut client = fleet_with_log(db, 1);
     run(&mut client, "INSERT INTO tenant_t1.items VALUES (1, 'x'), (2, 'x')");
     db.add_nontransactional("3", HALF);
@@ -127,16 +129,16 @@ fn rollback_of_an_unfinished_one_is_refused(db: &Db) {
     assert_eq!(db.migration_status(), ["t1 2 1 3, 1 of 3 statements done"]);
 }
 
-/// A command that fails in a transaction of its own fails as the tenant's owner: the worker goes on as itself.
-fn failure_leaves_the_worker_itself(db: &Db) {
+/// A nontransactional command that fails does so as the tenant's owner role. The worker must get its own role back.
+fn failure_restores_the_workers_role(db: &Db) {
     let mut client = fleet_with_log(db, 4);
     for slug in ["t1", "t3"] {
         run(&mut client, &format!("INSERT INTO tenant_{slug}.items VALUES (1, 'x'), (2, 'x')"));
     }
     db.add_nontransactional("3", HALF);
     db.add_migration("4", "CREATE TABLE who AS SELECT current_user::text AS name");
-    let told = db.migrate_all("parallel => 1, retries => 0");
-    assert_eq!(told, ["t1 failed 0 23505", "t2 migrated 2", "t3 failed 0 23505", "t4 migrated 2"]);
+    let results = db.migrate_all("parallel => 1, retries => 0");
+    assert_eq!(results, ["t1 failed 0 23505", "t2 migrated 2", "t3 failed 0 23505", "t4 migrated 2"]);
     run(&mut client, "DELETE FROM tenant_t1.items; DELETE FROM tenant_t3.items");
     assert_eq!(db.migrate_all("parallel => 1"), ["t1 migrated 2", "t3 migrated 2"]);
     let mut roles: Vec<String> = column(&mut client, "SELECT id::text FROM tenant_list()", &[]);
