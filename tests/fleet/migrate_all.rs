@@ -1,4 +1,5 @@
-//! The whole fleet is migrated in background workers, and whatever happens on the way, it is known who was migrated.
+//! tenant_migrate_all() migrates the whole fleet in background workers. Whatever interrupts a run, its results say
+//! which tenants were migrated.
 
 use std::time::{Duration, Instant};
 
@@ -11,29 +12,29 @@ use crate::support::{Cluster, Db, expect_error, expect_refusal};
 
 cases![
     migrates_every_tenant_that_lacks_something,
-    nothing_pending_visits_nobody,
-    a_failure_stops_nobody_else_and_is_kept,
-    stop_on_error_takes_on_no_more,
-    dry_run_tells_and_changes_nothing,
-    only_the_tenants_named,
-    up_to_a_target,
+    nothing_pending_visits_no_tenant,
+    a_failure_does_not_stop_other_tenants_and_is_recorded,
+    stop_on_error_visits_no_further_tenants,
+    dry_run_reports_and_changes_nothing,
+    only_the_named_tenants_are_visited,
+    tenants_are_migrated_up_to_a_target,
     deleted_tenants_are_skipped,
     refused_in_a_transaction_block,
-    for_instance_admins_alone,
-    bad_arguments_are_refused_before_anything_ran,
+    fleet_runs_are_for_instance_admins,
+    bad_arguments_are_refused_before_anything_runs,
     cancelling_ends_the_workers,
     terminating_the_caller_ends_the_workers,
     terminating_a_worker_loses_nothing,
     two_runs_share_the_work,
-    a_lock_is_waited_for_and_given_up,
-    without_a_free_worker_nothing_is_done,
-    progress_is_seen_from_elsewhere,
+    lock_waits_are_limited_and_retried,
+    without_a_free_worker_the_run_fails,
+    progress_is_visible_to_other_sessions,
     scripts_run_in_the_sandbox,
 ];
 
 const SLOW: &str = "SELECT pg_sleep(0.3); ALTER TABLE items ADD COLUMN slow int;";
 
-/// Tenants t1 to tn with a table each, and a superuser's session.
+/// Creates tenants t1 to tn with a table each, and returns a superuser's session.
 fn fleet(db: &Db, tenants: usize) -> Client {
     db.add_migration("1", "CREATE TABLE items (id int PRIMARY KEY, body text)");
     let mut client = db.superuser();
@@ -60,7 +61,7 @@ fn until(what: &str, mut happened: impl FnMut() -> bool) {
     }
 }
 
-/// Ledger, version column and schema say the same for every tenant.
+/// Asserts that ledger, version column and schema agree for every tenant.
 #[track_caller]
 fn consistent(client: &mut Client, column_name: &str, version: &str) {
     let sql = "SELECT t.slug FROM fluxbase_tenant.tenants t
@@ -92,13 +93,13 @@ fn migrates_every_tenant_that_lacks_something(db: &Db) {
     assert_eq!(one::<i64>(&mut client, history, &[]), 1);
 }
 
-fn nothing_pending_visits_nobody(db: &Db) {
+fn nothing_pending_visits_no_tenant(db: &Db) {
     let mut client = fleet(db, 3);
     assert_eq!(client.query("SELECT * FROM tenant_migrate_all()", &[]).unwrap().len(), 0);
     assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM fluxbase_tenant.fleet_runs", &[]), 0);
 }
 
-fn a_failure_stops_nobody_else_and_is_kept(db: &Db) {
+fn a_failure_does_not_stop_other_tenants_and_is_recorded(db: &Db) {
     let mut client = fleet(db, 6);
     run(&mut client, "INSERT INTO tenant_t4.items VALUES (1, 'x'), (2, 'x')");
     db.add_migration("2", "ALTER TABLE items ADD COLUMN a int; CREATE UNIQUE INDEX ON items (body)");
@@ -109,12 +110,12 @@ fn a_failure_stops_nobody_else_and_is_kept(db: &Db) {
     assert_eq!(failed[0].get::<_, Option<String>>("sqlstate").as_deref(), Some("23505"));
     assert_eq!(failed[0].get::<_, i32>("applied"), 0);
     consistent(&mut client, "a", "2");
-    let said: String = one(&mut client, "SELECT last_error FROM tenant_migration_status() WHERE pending > 0", &[]);
+    let error: String = one(&mut client, "SELECT last_error FROM tenant_migration_status() WHERE pending > 0", &[]);
     assert!(
-        said.contains("could not create unique index")
-            && said.contains("version \"2\"")
-            && said.contains("statement 2 of 2"),
-        "{said}"
+        error.contains("could not create unique index")
+            && error.contains("version \"2\"")
+            && error.contains("statement 2 of 2"),
+        "{error}"
     );
 
     run(&mut client, "DELETE FROM tenant_t4.items WHERE id = 2");
@@ -125,7 +126,7 @@ fn a_failure_stops_nobody_else_and_is_kept(db: &Db) {
     assert_eq!(one::<i64>(&mut client, left, &[]), 0);
 }
 
-fn stop_on_error_takes_on_no_more(db: &Db) {
+fn stop_on_error_visits_no_further_tenants(db: &Db) {
     let mut client = fleet(db, 8);
     db.add_migration("2", "SELECT 1 / 0");
     let sql = "SELECT * FROM tenant_migrate_all(parallel => 1, stop_on_error => true)";
@@ -134,7 +135,7 @@ fn stop_on_error_takes_on_no_more(db: &Db) {
     assert_eq!(rows[0].get::<_, Option<String>>("sqlstate").as_deref(), Some("22012"));
 }
 
-fn dry_run_tells_and_changes_nothing(db: &Db) {
+fn dry_run_reports_and_changes_nothing(db: &Db) {
     let mut client = fleet(db, 4);
     run(&mut client, "INSERT INTO tenant_t2.items VALUES (1, 'x'), (2, 'x')");
     db.add_migration("2", "CREATE UNIQUE INDEX ON items (body); ALTER TABLE items ADD COLUMN a int");
@@ -147,7 +148,7 @@ fn dry_run_tells_and_changes_nothing(db: &Db) {
     consistent(&mut client, "a", "2");
 }
 
-fn only_the_tenants_named(db: &Db) {
+fn only_the_named_tenants_are_visited(db: &Db) {
     let mut client = fleet(db, 5);
     db.add_migration("2", "ALTER TABLE items ADD COLUMN a int");
     let third: Uuid = one(&mut client, "SELECT id FROM tenant_get_by_slug('t3')", &[]);
@@ -159,7 +160,7 @@ fn only_the_tenants_named(db: &Db) {
     expect_refusal(client.query(sql, &[&unknown]), "not_found");
 }
 
-fn up_to_a_target(db: &Db) {
+fn tenants_are_migrated_up_to_a_target(db: &Db) {
     let mut client = fleet(db, 3);
     db.add_migration("2", "ALTER TABLE items ADD COLUMN a int");
     db.add_migration("3", "ALTER TABLE items ADD COLUMN b int");
@@ -191,7 +192,7 @@ fn refused_in_a_transaction_block(db: &Db) {
     assert_eq!(pending(&mut client), 1);
 }
 
-fn for_instance_admins_alone(db: &Db) {
+fn fleet_runs_are_for_instance_admins(db: &Db) {
     fleet(db, 1);
     let mut admin = db.admin();
     db.add_migration("2", "ALTER TABLE items ADD COLUMN a int");
@@ -202,7 +203,7 @@ fn for_instance_admins_alone(db: &Db) {
     assert_eq!(admin.query("SELECT * FROM tenant_migrate_all()", &[]).unwrap().len(), 1);
 }
 
-fn bad_arguments_are_refused_before_anything_ran(db: &Db) {
+fn bad_arguments_are_refused_before_anything_runs(db: &Db) {
     let mut client = fleet(db, 1);
     db.add_migration("2", "ALTER TABLE items ADD COLUMN a int");
     for arguments in [
@@ -223,7 +224,8 @@ fn bad_arguments_are_refused_before_anything_ran(db: &Db) {
     assert_eq!(pending(&mut client), 1);
 }
 
-/// A fleet in which a run takes seconds, the run in a thread of its own, and the pid of its session.
+/// Starts a run that takes seconds, in another thread, and waits until it has migrated a tenant. Returns a session, the
+/// thread, and the process id of the run's session.
 fn slow_run(db: &Db, tenants: usize) -> (Client, std::thread::JoinHandle<Result<u64, postgres::Error>>, i32) {
     let mut client = fleet(db, tenants);
     db.add_migration("2", SLOW);
@@ -238,12 +240,12 @@ fn slow_run(db: &Db, tenants: usize) -> (Client, std::thread::JoinHandle<Result<
 
 #[track_caller]
 fn ended_early_and_resumable(client: &mut Client) {
-    until("the workers are gone", || workers(client) == 0);
+    until("the workers have ended", || workers(client) == 0);
     let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'relation' AND pid <> pg_backend_pid()
                  AND relation = 'fluxbase_tenant.tenants'::regclass AND mode <> 'AccessShareLock'";
-    until("the locks are gone", || one::<i64>(client, locks, &[]) == 0);
+    until("the locks are released", || one::<i64>(client, locks, &[]) == 0);
     let left = pending(client);
-    assert!(left > 0, "it was not cut short");
+    assert!(left > 0, "the run was not interrupted");
     consistent(client, "slow", "2");
     assert_eq!(client.query("SELECT * FROM tenant_migrate_all(parallel => 4)", &[]).unwrap().len() as i64, left);
     assert_eq!(pending(client), 0);
@@ -293,7 +295,7 @@ fn two_runs_share_the_work(db: &Db) {
     assert_eq!(pending(&mut client), 0);
 }
 
-fn a_lock_is_waited_for_and_given_up(db: &Db) {
+fn lock_waits_are_limited_and_retried(db: &Db) {
     let mut client = fleet(db, 3);
     db.add_migration("2", "ALTER TABLE items ADD COLUMN a int");
     let mut holder = db.superuser();
@@ -314,7 +316,7 @@ fn a_lock_is_waited_for_and_given_up(db: &Db) {
     assert_eq!(waiting.join().unwrap(), "migrated");
 }
 
-fn without_a_free_worker_nothing_is_done(db: &Db) {
+fn without_a_free_worker_the_run_fails(db: &Db) {
     let cluster = Cluster::start(db.install(), &["max_worker_processes = 0"]);
     let db = Db::new(&cluster);
     let mut client = fleet(&db, 2);
@@ -323,7 +325,7 @@ fn without_a_free_worker_nothing_is_done(db: &Db) {
     assert_eq!(pending(&mut client), 2);
 }
 
-fn progress_is_seen_from_elsewhere(db: &Db) {
+fn progress_is_visible_to_other_sessions(db: &Db) {
     let (mut client, ran, _) = slow_run(db, 6);
     let row = client.query_one("SELECT * FROM tenant_migration_progress()", &[]).unwrap();
     assert_eq!(row.get::<_, i32>("total"), 6);
@@ -333,7 +335,7 @@ fn progress_is_seen_from_elsewhere(db: &Db) {
     assert_eq!(client.query("SELECT * FROM tenant_migration_progress()", &[]).unwrap().len(), 0);
 }
 
-/// The workers connect as a superuser; what they run for a tenant does not.
+/// The workers connect as a superuser, but the migrations run as the tenant's owner role.
 fn scripts_run_in_the_sandbox(db: &Db) {
     let mut client = fleet(db, 2);
     db.add_migration("2", "CREATE TABLE who AS SELECT current_user::text AS name, tenant_current_id() AS tenant");

@@ -1,4 +1,4 @@
-//! Migrations of all tenants, in workers.
+//! Migrations of the fleet, in background workers.
 
 mod crash;
 mod interval_properties;

@@ -1,4 +1,4 @@
-//! Reading functions take no lock stronger than a SELECT's and write nothing, so they work on a hot standby.
+//! Reading functions write nothing and take no lock stronger than SELECT does, so they work on a hot standby.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use crate::cases;
 use crate::support::people::{column, new_user, one, reached, run};
 use crate::support::{Cluster, Db, expect_error};
 
-cases![reading_functions_lock_and_write_nothing, standby_answers_and_refuses_to_write];
+cases![reading_functions_lock_and_write_nothing, standby_reads_and_refuses_to_write];
 
-/// `{t}` is the tenant's id.
+/// Reading calls of an instance admin. `{t}` is the tenant's id.
 const AS_ADMIN: &[&str] = &[
     "tenant_get('{t}')",
     "tenant_get_by_slug('acme')",
@@ -63,7 +63,7 @@ const WRITING: &[&str] = &[
     "tenant_repair('{t}')",
 ];
 
-fn a_tenant(db: &Db) -> (Uuid, Uuid) {
+fn new_tenant_with_notes(db: &Db) -> (Uuid, Uuid) {
     db.add_migration("1", "CREATE TABLE notes (body text); INSERT INTO notes VALUES ('x')");
     let user = new_user();
     (user, db.new_tenant("acme", user))
@@ -78,7 +78,7 @@ fn read_all(client: &mut Client, calls: &[&str], tenant: Uuid) {
 }
 
 fn reading_functions_lock_and_write_nothing(db: &Db) {
-    let (user, tenant) = a_tenant(db);
+    let (user, tenant) = new_tenant_with_notes(db);
     for (mut client, calls) in [(db.admin(), AS_ADMIN), (db.as_user(user), AS_USER)] {
         run(&mut client, "BEGIN");
         read_all(&mut client, calls, tenant);
@@ -103,10 +103,10 @@ fn reading_functions_lock_and_write_nothing(db: &Db) {
     }
 }
 
-fn standby_answers_and_refuses_to_write(db: &Db) {
+fn standby_reads_and_refuses_to_write(db: &Db) {
     let cluster = Cluster::start(db.install(), &["wal_level = replica", "max_wal_senders = 5"]);
     let db = Db::new(&cluster);
-    let (user, tenant) = a_tenant(&db);
+    let (user, tenant) = new_tenant_with_notes(&db);
     let standby_cluster = cluster.standby();
     let standby = db.same_on(&standby_cluster);
     read_all(&mut standby.admin(), AS_ADMIN, tenant);
@@ -122,24 +122,24 @@ fn standby_answers_and_refuses_to_write(db: &Db) {
         expect_error(admin.query(&sql, &[]), "25006");
     }
 
-    // What changes on the primary reaches sessions that were open here before.
+    // Sessions that were open on the standby before see a change on the primary.
     let member = db.new_member(tenant);
     let mut open = standby.as_user(member);
     caught_up(&db, &standby);
     assert_eq!(reached(&mut open, "tenant_acme.notes"), 1);
     run(&mut db.admin(), &format!("SELECT tenant_remove_member('{tenant}', '{member}')"));
     caught_up(&db, &standby);
-    assert_eq!(reached(&mut open, "tenant_acme.notes"), 0, "a removed member is out on the standby too");
+    assert_eq!(reached(&mut open, "tenant_acme.notes"), 0, "a removed member loses access on the standby too");
 }
 
-/// Waits until the standby has replayed all that the primary wrote.
+/// Waits until the standby has replayed everything that the primary has written.
 fn caught_up(primary: &Db, standby: &Db) {
     let written: String = one(&mut primary.superuser(), "SELECT pg_current_wal_insert_lsn()::text", &[]);
     run(&mut primary.superuser(), "CHECKPOINT");
     let mut superuser = standby.superuser();
     for _ in 0..400 {
-        let there = "SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn";
-        if one(&mut superuser, there, &[&written]) {
+        let replayed = "SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn";
+        if one(&mut superuser, replayed, &[&written]) {
             return;
         }
         std::thread::sleep(Duration::from_millis(25));
