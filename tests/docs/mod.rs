@@ -1,4 +1,4 @@
-//! What the docs say.
+//! The documentation: its examples run, and it is complete.
 
 mod examples;
 mod references;

@@ -1,4 +1,4 @@
-//! The suites from other languages' clients: parameters bound as uuid, text and jsonb must work without casts there too.
+//! Runs the tests that use other languages' clients, which bind parameters as uuid, text and jsonb without casts.
 
 use std::process::Command;
 
@@ -17,15 +17,16 @@ fn psycopg(db: &Db) {
 
 fn node_postgres(db: &Db) {
     let folder = paths::client_suite("node");
-    let files = std::fs::read_dir(&folder).expect("the suite is there").map(|entry| entry.expect("is readable").path());
+    let files =
+        std::fs::read_dir(&folder).expect("the folder exists").map(|entry| entry.expect("a readable entry").path());
     let mut node = db.command("node");
-    // By name: what a bare folder means to node depends on its version.
+    // Files are passed by name, because a folder means different things to different versions of node.
     node.arg("--test").args(files.filter(|file| file.to_string_lossy().ends_with(".test.js")));
     node.env("NODE_PATH", paths::private().join("node/node_modules"));
     passes(db, node);
 }
 
-/// Superusers are the clients' too, for what only they may do: PGUSER is the application's role, trust lets any other in.
+/// Runs a client's tests as the application's role. With trust authentication they can connect as any other role too.
 #[track_caller]
 fn passes(db: &Db, mut suite: Command) {
     suite.env("PGUSER", APP_SERVER).env("FLUXBASE_TENANT_MAJOR", db.major().to_string());

@@ -1,4 +1,5 @@
-//! Migrations that no one here wrote: the SQL that Django prints for its own apps makes every tenant's schema.
+//! Migrations that were not written for this extension: the SQL that Django generates for its own apps creates the
+//! tables of every tenant schema.
 
 use uuid::Uuid;
 
@@ -8,9 +9,9 @@ use crate::support::database::APP_SERVER;
 use crate::support::people::{column, new_user, one, reached, run};
 use crate::support::{Db, paths};
 
-cases![django_apps_live_in_tenant_schemas];
+cases![django_apps_work_in_tenant_schemas];
 
-/// Runs the script; what it printed.
+/// Runs sqlmigrate.py and returns its output.
 #[track_caller]
 fn django(db: &Db, role: &str, what: &str, environment: &[(&str, &str)]) -> String {
     let mut python = db.command("python3");
@@ -22,7 +23,7 @@ fn django(db: &Db, role: &str, what: &str, environment: &[(&str, &str)]) -> Stri
     String::from_utf8(ran.stdout).expect("Django prints UTF-8")
 }
 
-/// Tables, columns, constraints and indexes of a schema, without its name.
+/// Lists the columns, constraints and indexes of a schema, without the schema's name.
 fn shape(db: &Db, schema: &str) -> Vec<String> {
     let of_schema = column(
         &mut db.superuser(),
@@ -40,7 +41,7 @@ fn shape(db: &Db, schema: &str) -> Vec<String> {
     of_schema.into_iter().map(|line: String| line.replace(&format!("{schema}."), "")).collect()
 }
 
-fn django_apps_live_in_tenant_schemas(db: &Db) {
+fn django_apps_work_in_tenant_schemas(db: &Db) {
     let plain = Db::empty(&db.cluster);
     let printed = django(&plain, SUPERUSER, "sql", &[]);
     let migrations: Vec<(String, String, String)> = serde_json::from_str(&printed).expect("a list of migrations");
@@ -56,7 +57,7 @@ fn django_apps_live_in_tenant_schemas(db: &Db) {
     let users = [new_user(), new_user()];
     let tenants = [db.new_tenant("first", users[0]), db.new_tenant("second", users[1])];
     for (slug, id) in ["first", "second"].iter().zip(tenants) {
-        assert_eq!(shape(db, &format!("tenant_{slug}")), expected, "as Django itself makes it");
+        assert_eq!(shape(db, &format!("tenant_{slug}")), expected, "the schema that Django itself creates");
         let ledger: i64 = one(
             &mut db.superuser(),
             "SELECT count(*) FROM fluxbase_tenant.applied_migrations WHERE tenant_id = $1",

@@ -1,4 +1,4 @@
-//! Tenant data is never dropped with the extension.
+//! Creating and dropping the extension. Dropping it never drops tenant data.
 
 use crate::cases;
 use crate::support::fleet::until;
@@ -6,15 +6,15 @@ use crate::support::people::{column, new_user, one, reached, run};
 use crate::support::{Db, expect_error};
 
 cases![
-    refused_while_tables_of_tenants_are_there,
-    created_again_after_an_orderly_end,
-    created_in_a_schema_of_ones_own,
-    created_in_many_databases_at_once,
+    refused_while_tenant_tables_exist,
+    recreated_after_all_tenants_are_deleted,
+    created_in_another_schema,
+    created_in_two_databases_at_once,
     only_a_superuser_creates_it,
-    every_function_says_what_it_is_for,
+    every_function_has_a_comment,
 ];
 
-fn refused_while_tables_of_tenants_are_there(db: &Db) {
+fn refused_while_tenant_tables_exist(db: &Db) {
     db.add_migration("1", "CREATE TABLE notes (body text); INSERT INTO notes VALUES ('kept')");
     let id = db.new_tenant("acme", new_user());
     let refusal = expect_error(db.superuser().batch_execute("DROP EXTENSION fluxbase_tenant"), "2BP01");
@@ -22,15 +22,15 @@ fn refused_while_tables_of_tenants_are_there(db: &Db) {
     expect_error(db.superuser().batch_execute("DROP SCHEMA fluxbase_tenant"), "2BP01");
     assert_eq!(one::<i64>(&mut db.superuser(), "SELECT count(*) FROM tenant_acme.notes", &[]), 1);
 
-    // With CASCADE, what depends on it goes: policies. The data stays, and row-level security without a policy keeps all
-    // but superusers from it.
+    // CASCADE drops the policies, which depend on the extension. The data stays, and row-level security without a
+    // policy denies access to all roles except superusers.
     run(&mut db.superuser(), "DROP EXTENSION fluxbase_tenant CASCADE");
     assert_eq!(one::<i64>(&mut db.superuser(), "SELECT count(*) FROM tenant_acme.notes", &[]), 1);
     assert_eq!(reached(&mut db.user_role(), "tenant_acme.notes"), 0);
     assert_eq!(db.traces_without_catalog(id, "tenant_acme"), 2);
 }
 
-fn created_again_after_an_orderly_end(db: &Db) {
+fn recreated_after_all_tenants_are_deleted(db: &Db) {
     let id = db.new_tenant("acme", new_user());
     run(&mut db.admin(), &format!("SELECT tenant_delete('{id}')"));
     run(&mut db.superuser(), "DROP EXTENSION fluxbase_tenant");
@@ -46,7 +46,7 @@ fn created_again_after_an_orderly_end(db: &Db) {
     db.new_tenant("acme", new_user());
 }
 
-fn created_in_a_schema_of_ones_own(db: &Db) {
+fn created_in_another_schema(db: &Db) {
     let db = Db::empty(&db.cluster);
     run(&mut db.superuser(), "CREATE SCHEMA \"My Apps\"; CREATE EXTENSION fluxbase_tenant SCHEMA \"My Apps\"");
     let mut admin = db.admin();
@@ -65,15 +65,15 @@ fn created_in_a_schema_of_ones_own(db: &Db) {
     expect_error(db.superuser().batch_execute("ALTER EXTENSION fluxbase_tenant SET SCHEMA public"), "0A000");
 }
 
-/// Roles and grants on settings belong to the cluster, so creations in two databases meet there.
-fn created_in_many_databases_at_once(db: &Db) {
+/// Roles and grants on settings belong to the cluster, so concurrent creations in two databases conflict there.
+fn created_in_two_databases_at_once(db: &Db) {
     let (first, second) = (Db::empty(&db.cluster), Db::empty(&db.cluster));
     let mut leading = first.superuser();
     run(&mut leading, "BEGIN; CREATE EXTENSION fluxbase_tenant");
     std::thread::scope(|scope| {
         let following = scope.spawn(|| second.superuser().batch_execute("CREATE EXTENSION fluxbase_tenant"));
         let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = $1 AND wait_event_type = 'Lock')";
-        until("the second one waits", || one::<bool>(&mut db.superuser(), waits, &[&second.name()]));
+        until("the second creation waits", || one::<bool>(&mut db.superuser(), waits, &[&second.name()]));
         run(&mut leading, "COMMIT");
         following.join().unwrap().unwrap();
     });
@@ -87,7 +87,7 @@ fn only_a_superuser_creates_it(db: &Db) {
     }
 }
 
-fn every_function_says_what_it_is_for(db: &Db) {
+fn every_function_has_a_comment(db: &Db) {
     let bare: Vec<String> = column(
         &mut db.superuser(),
         "SELECT p.oid::regprocedure::text FROM pg_proc p

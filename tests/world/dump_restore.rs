@@ -1,4 +1,5 @@
-//! A dump holds everything: restored, tenants, members, ledger and data are what they were, and as well kept apart.
+//! A dump is complete: after a restore, tenants, members, ledgers and data are unchanged, and tenants are isolated as
+//! before.
 
 use std::sync::Arc;
 
@@ -58,7 +59,7 @@ fn populate(db: &Db) -> World {
     World { admin, acme, beta }
 }
 
-/// All that the catalog and the tenant schemas hold; with owners and grants where these are to be the same.
+/// Lists everything that the catalog and the tenant schemas contain, optionally with owners and grants.
 fn everything(db: &Db, with_owners: bool) -> Vec<String> {
     let mut superuser = db.superuser();
     let mut all = Vec::new();
@@ -100,7 +101,7 @@ fn everything(db: &Db, with_owners: bool) -> Vec<String> {
 }
 
 #[track_caller]
-fn same(before: &[String], after: &[String]) {
+fn assert_same(before: &[String], after: &[String]) {
     let lost: Vec<_> = before.iter().filter(|one| !after.contains(one)).collect();
     let new: Vec<_> = after.iter().filter(|one| !before.contains(one)).collect();
     let few = |lines: &[&String]| lines.iter().take(5).map(|line| line.to_string()).collect::<Vec<_>>();
@@ -115,14 +116,14 @@ fn same(before: &[String], after: &[String]) {
     assert_eq!(before.len(), after.len());
 }
 
-/// The application goes on there as if nothing had happened.
+/// Asserts that the application works in the restored database.
 #[track_caller]
-fn lives(db: &Db, world: &World) {
+fn assert_usable(db: &Db, world: &World) {
     let mut client: Client = db.as_user(world.admin);
     run(&mut client, "SELECT tenant_set_current('acme')");
     assert_eq!(reached(&mut client, "tasks"), 3);
     run(&mut client, "INSERT INTO projects (title) VALUES ('new'); INSERT INTO tasks (project) VALUES (3)");
-    assert_eq!(one::<i32>(&mut client, "SELECT max(id) FROM tasks", &[]), 4, "sequences go on");
+    assert_eq!(one::<i32>(&mut client, "SELECT max(id) FROM tasks", &[]), 4, "sequences continue");
     for table in ["projects", "tasks", "open_tasks", "events", "events_all"] {
         assert_eq!(reached(&mut client, &format!("tenant_beta.{table}")), 0, "{table}");
         assert_eq!(reached(&mut db.as_user(new_user()), &format!("tenant_acme.{table}")), 0, "{table}");
@@ -160,64 +161,64 @@ fn restore(db: &Db, file: &tempfile::NamedTempFile, options: &[&str]) {
     db.tool("pg_restore", &all);
 }
 
-/// A cluster with no roles of ours, and an empty database in it.
-fn elsewhere(db: &Db) -> (Arc<Cluster>, Db) {
+/// Starts a cluster that has none of the extension's roles, and returns it with an empty database.
+fn other_cluster(db: &Db) -> (Arc<Cluster>, Db) {
     let cluster = Cluster::start(db.install(), &[]);
-    let there = Db::bare(&cluster);
-    (cluster, there)
+    let target = Db::bare(&cluster);
+    (cluster, target)
 }
 
 fn restored_with_roles(db: &Db) {
-    // Its roles are all dumped, so it has a cluster without other cases' roles that come and go.
+    // pg_dumpall dumps all roles of the cluster, so this case uses a cluster without the changing roles of other cases.
     let db = &Db::new(&Cluster::start(db.install(), &[]));
     let world = populate(db);
     let before = everything(db, true);
     let file = dump(db, &[]);
     let roles = db.tool("pg_dumpall", &["--roles-only", "--database", db.name()]);
-    let (_cluster, there) = elsewhere(db);
-    // The superuser is there already; every other role is new.
-    let played = there.psql("postgres", &["-v", "ON_ERROR_STOP=0"], &roles);
+    let (_cluster, target) = other_cluster(db);
+    // Only the superuser exists already.
+    let played = target.psql("postgres", &["-v", "ON_ERROR_STOP=0"], &roles);
     let errors = String::from_utf8_lossy(&played.stderr);
     for line in errors.lines().filter(|line| line.contains("ERROR")) {
         assert!(line.contains("role \"postgres\" already exists"), "{errors}");
     }
-    restore(&there, &file, &[]);
-    same(&before, &everything(&there, true));
-    lives(&there, &world);
+    restore(&target, &file, &[]);
+    assert_same(&before, &everything(&target, true));
+    assert_usable(&target, &world);
 }
 
 fn restored_without_owners_and_repaired(db: &Db) {
     let world = populate(db);
     let before = everything(db, true);
     let file = dump(db, &["--no-owner", "--no-acl"]);
-    let (_cluster, there) = elsewhere(db);
-    restore(&there, &file, &["--no-owner", "--no-acl"]);
-    same(&everything(db, false), &everything(&there, false));
-    let mut superuser = there.superuser();
+    let (_cluster, target) = other_cluster(db);
+    restore(&target, &file, &["--no-owner", "--no-acl"]);
+    assert_same(&everything(db, false), &everything(&target, false));
+    let mut superuser = target.superuser();
     for id in column::<Uuid>(&mut superuser, "SELECT id FROM fluxbase_tenant.tenants", &[]) {
-        let mended: Vec<String> =
+        let repaired: Vec<String> =
             column(&mut superuser, "SELECT object || ': ' || problem FROM tenant_repair($1)", &[&id]);
-        assert!(mended.contains(&format!("role {}: missing", Db::owner_role(id))), "{mended:?}");
+        assert!(repaired.contains(&format!("role {}: missing", Db::owner_role(id))), "{repaired:?}");
     }
-    same(&before, &everything(&there, true));
+    assert_same(&before, &everything(&target, true));
     run(
         &mut superuser,
         "CREATE ROLE app_server LOGIN IN ROLE fluxbase_tenant_server;
          CREATE ROLE app_user LOGIN IN ROLE fluxbase_tenant_user;
          CREATE ROLE app_admin LOGIN IN ROLE fluxbase_tenant_admin",
     );
-    lives(&there, &world);
+    assert_usable(&target, &world);
 }
 
-/// A copy beside the original: the owner roles are shared, and deleting in one leaves the other whole.
+/// The copy and the original share the owner roles, and deleting a tenant in the copy leaves the original's intact.
 fn restored_into_the_same_cluster(db: &Db) {
     let world = populate(db);
     let before = everything(db, true);
     let file = dump(db, &[]);
     let copy = Db::empty(&db.cluster);
     restore(&copy, &file, &[]);
-    same(&before, &everything(&copy, true));
+    assert_same(&before, &everything(&copy, true));
     run(&mut copy.admin(), &format!("SELECT tenant_delete('{}')", world.acme));
     assert_eq!(copy.traces(world.acme, "tenant_acme"), 1, "the role, which the original still needs");
-    lives(db, &world);
+    assert_usable(db, &world);
 }

@@ -1,4 +1,4 @@
-//! What is around the server: clients, poolers, dumps, replicas.
+//! The extension in its environment: clients, poolers, dumps, replicas.
 
 mod clients;
 mod django;

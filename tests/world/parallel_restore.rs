@@ -1,4 +1,5 @@
-//! pg_restore may load the catalog's tables in any order and by any number of jobs; what a restore lost is found.
+//! pg_restore can load the catalog's tables in any order and with any number of jobs, and tenant_check() reports what a
+//! restore lost.
 
 use postgres::Client;
 
@@ -9,11 +10,11 @@ use crate::support::people::{column, new_user, one, run};
 cases![
     any_number_of_jobs_gives_the_same_rows,
     any_order_gives_the_same_rows,
-    what_is_lost_is_found,
-    a_table_that_is_missing_takes_no_other_along,
+    lost_rows_are_reported,
+    a_missing_shared_table_does_not_affect_the_others,
 ];
 
-/// In an order in which what refers to a row comes before it.
+/// In an order in which referencing rows come before the rows that they refer to.
 const TABLES: [&str; 11] = [
     "removals",
     "shared_tables",
@@ -28,7 +29,7 @@ const TABLES: [&str; 11] = [
     "tenant_limit",
 ];
 
-/// Rows that are long enough for jobs to overlap, in every table that a dump holds.
+/// Fills every table that a dump contains, with rows that are long enough for the jobs to overlap.
 fn populate(db: &Db) {
     let mut superuser = db.superuser();
     run(&mut superuser, "SELECT tenant_migration_add('1', 'a', 'CREATE TABLE a (n int)')");
@@ -60,7 +61,7 @@ fn populate(db: &Db) {
     run(&mut superuser, "SELECT * FROM tenant_migrate_all(retries => 0)");
 }
 
-/// Of a table that was dropped nothing is kept; counters of attempts go on meanwhile.
+/// Returns all rows except those of the dropped table, and without the counters of attempts, which change concurrently.
 fn rows(client: &mut Client) -> Vec<String> {
     let mut all = Vec::new();
     for table in TABLES {
@@ -75,7 +76,7 @@ fn rows(client: &mut Client) -> Vec<String> {
             _ => format!("SELECT '{table} ' || md5(t::text) FROM fluxbase_tenant.{table} t"),
         };
         let found: Vec<String> = column(client, &format!("{sql} ORDER BY 1"), &[]);
-        assert!(!found.is_empty(), "{table} is empty: the test tests nothing");
+        assert!(!found.is_empty(), "{table} is empty: the test would prove nothing");
         all.extend(found);
     }
     all.extend(column::<String>(client, "SELECT 'jobs ' || t::text FROM jobs t ORDER BY 1", &[]));
@@ -103,7 +104,7 @@ fn any_number_of_jobs_gives_the_same_rows(db: &Db) {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
-/// The order that foreign keys would make impossible.
+/// Restores in an order that foreign keys would not permit.
 fn any_order_gives_the_same_rows(db: &Db) {
     populate(db);
     let before = rows(&mut db.superuser());
@@ -124,7 +125,7 @@ fn any_order_gives_the_same_rows(db: &Db) {
     std::fs::remove_file(file).unwrap();
 }
 
-fn what_is_lost_is_found(db: &Db) {
+fn lost_rows_are_reported(db: &Db) {
     populate(db);
     let mut superuser = db.superuser();
     run(&mut superuser, "BEGIN");
@@ -188,8 +189,8 @@ fn what_is_lost_is_found(db: &Db) {
     }
 }
 
-/// Whoever owns a listed table can make it missing: as a member of an extension it is in no dump.
-fn a_table_that_is_missing_takes_no_other_along(db: &Db) {
+/// The owner of a listed table can exclude it from dumps, by making it a member of an extension.
+fn a_missing_shared_table_does_not_affect_the_others(db: &Db) {
     let id = db.new_tenant("acme", new_user());
     run(
         &mut db.superuser(),

@@ -1,4 +1,4 @@
-//! Callers who share a server connection through a transaction pooler do not get at each other's tenants.
+//! Callers who share a server connection through a transaction pooler cannot access each other's tenants.
 
 use postgres::{Client, SimpleQueryMessage};
 use uuid::Uuid;
@@ -12,18 +12,18 @@ use crate::support::{Db, expect_error};
 cases![
     set_local_ends_with_the_transaction,
     callers_alternate_on_one_connection,
-    a_choice_left_behind_gives_nothing,
-    a_user_left_behind_is_overruled_by_the_next,
-    an_aborted_transaction_leaves_nobody,
+    a_choice_left_behind_gives_no_access,
+    the_next_user_overrides_a_user_left_behind,
+    an_aborted_transaction_leaves_no_identity,
 ];
 
-/// Two tenants with a note each, their users, and two clients of one pool.
+/// Two tenants with a note each, a user of each, and two clients of one pool.
 struct Shared {
     acme_user: Uuid,
     beta_user: Uuid,
     first: Client,
     second: Client,
-    // Last: its clients go before it.
+    // Declared last, so that the clients disconnect before the pooler stops.
     _pooler: Pooler,
 }
 
@@ -37,8 +37,8 @@ fn shared(db: &Db) -> Shared {
     Shared { acme_user, beta_user, first, second, _pooler: pooler }
 }
 
-/// The last value that the statements return.
-fn said(client: &mut Client, sql: &str) -> Result<Option<String>, postgres::Error> {
+/// Returns the last value that the statements return.
+fn last_value(client: &mut Client, sql: &str) -> Result<Option<String>, postgres::Error> {
     let messages = client.simple_query(sql)?;
     Ok(messages.iter().rev().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
@@ -53,62 +53,66 @@ fn as_user(user: Uuid, sql: &str) -> String {
 fn set_local_ends_with_the_transaction(db: &Db) {
     let mut pool = shared(db);
     let sql = as_user(pool.acme_user, "SELECT tenant_set_current('acme', true); SELECT body FROM notes");
-    assert_eq!(said(&mut pool.first, &sql).unwrap().as_deref(), Some("tenant_acme"));
-    expect_error(said(&mut pool.second, "SELECT body FROM tenant_acme.notes"), "42501");
-    expect_error(said(&mut pool.second, "SELECT body FROM notes"), "42P01");
-    let nobody = "SELECT tenant_current_user_id() IS NULL AND tenant_current_id() IS NULL";
-    assert_eq!(said(&mut pool.second, nobody).unwrap().as_deref(), Some("t"));
+    assert_eq!(last_value(&mut pool.first, &sql).unwrap().as_deref(), Some("tenant_acme"));
+    expect_error(last_value(&mut pool.second, "SELECT body FROM tenant_acme.notes"), "42501");
+    expect_error(last_value(&mut pool.second, "SELECT body FROM notes"), "42P01");
+    let no_identity = "SELECT tenant_current_user_id() IS NULL AND tenant_current_id() IS NULL";
+    assert_eq!(last_value(&mut pool.second, no_identity).unwrap().as_deref(), Some("t"));
 }
 
 fn callers_alternate_on_one_connection(db: &Db) {
     let mut pool = shared(db);
     let pid = "SELECT pg_backend_pid()";
-    assert_eq!(said(&mut pool.first, pid).unwrap(), said(&mut pool.second, pid).unwrap());
+    assert_eq!(last_value(&mut pool.first, pid).unwrap(), last_value(&mut pool.second, pid).unwrap());
     for _ in 0..20 {
         let sql = as_user(pool.acme_user, "SELECT body FROM tenant_acme.notes");
-        assert_eq!(said(&mut pool.first, &sql).unwrap().as_deref(), Some("tenant_acme"));
+        assert_eq!(last_value(&mut pool.first, &sql).unwrap().as_deref(), Some("tenant_acme"));
         let sql = as_user(pool.beta_user, "SELECT body FROM tenant_beta.notes");
-        assert_eq!(said(&mut pool.second, &sql).unwrap().as_deref(), Some("tenant_beta"));
-        expect_error(said(&mut pool.second, &as_user(pool.beta_user, "SELECT body FROM tenant_acme.notes")), "42501");
+        assert_eq!(last_value(&mut pool.second, &sql).unwrap().as_deref(), Some("tenant_beta"));
+        expect_error(
+            last_value(&mut pool.second, &as_user(pool.beta_user, "SELECT body FROM tenant_acme.notes")),
+            "42501",
+        );
         run(&mut pool.second, "ROLLBACK");
     }
 }
 
-/// The tenant was chosen for the session, the user for the transaction: what stays must not make the next caller a
-/// trusted back end of that tenant.
-fn a_choice_left_behind_gives_nothing(db: &Db) {
+/// The tenant is chosen for the session and the user is set for the transaction. The choice that remains must not give
+/// the next caller the service context of that tenant.
+fn a_choice_left_behind_gives_no_access(db: &Db) {
     let mut pool = shared(db);
     let sql = as_user(pool.acme_user, "SELECT tenant_set_current('acme'); SELECT body FROM notes");
-    assert_eq!(said(&mut pool.first, &sql).unwrap().as_deref(), Some("tenant_acme"));
-    expect_error(said(&mut pool.second, "SELECT body FROM notes"), "42501");
-    expect_error(said(&mut pool.second, "SELECT name FROM tenant_get()"), "28000");
-    // Nor does it open acme to a user of beta; that it closes beta until the choice is taken back is the safe side.
-    expect_error(said(&mut pool.second, &as_user(pool.beta_user, "SELECT body FROM tenant_acme.notes")), "42501");
+    assert_eq!(last_value(&mut pool.first, &sql).unwrap().as_deref(), Some("tenant_acme"));
+    expect_error(last_value(&mut pool.second, "SELECT body FROM notes"), "42501");
+    expect_error(last_value(&mut pool.second, "SELECT name FROM tenant_get()"), "28000");
+    // A user of beta gets no access to acme either. Until the choice is reset, that user has no access to beta, which
+    // is the safe side.
+    expect_error(last_value(&mut pool.second, &as_user(pool.beta_user, "SELECT body FROM tenant_acme.notes")), "42501");
     run(&mut pool.second, "ROLLBACK");
     run(&mut pool.second, "SELECT tenant_reset_current()");
     let sql = as_user(pool.beta_user, "SELECT body FROM tenant_beta.notes");
-    assert_eq!(said(&mut pool.second, &sql).unwrap().as_deref(), Some("tenant_beta"));
+    assert_eq!(last_value(&mut pool.second, &sql).unwrap().as_deref(), Some("tenant_beta"));
 }
 
-fn a_user_left_behind_is_overruled_by_the_next(db: &Db) {
+fn the_next_user_overrides_a_user_left_behind(db: &Db) {
     let mut pool = shared(db);
     run(&mut pool.first, &format!("SET fluxbase_tenant.user_id = '{}'", pool.acme_user));
     let sql = as_user(pool.beta_user, "SELECT body FROM tenant_beta.notes");
-    assert_eq!(said(&mut pool.second, &sql).unwrap().as_deref(), Some("tenant_beta"));
-    expect_error(said(&mut pool.second, &as_user(pool.beta_user, "SELECT body FROM tenant_acme.notes")), "42501");
+    assert_eq!(last_value(&mut pool.second, &sql).unwrap().as_deref(), Some("tenant_beta"));
+    expect_error(last_value(&mut pool.second, &as_user(pool.beta_user, "SELECT body FROM tenant_acme.notes")), "42501");
     run(&mut pool.second, "ROLLBACK");
     run(&mut pool.second, "DISCARD ALL");
-    expect_error(said(&mut pool.first, "SELECT body FROM tenant_acme.notes"), "42501");
+    expect_error(last_value(&mut pool.first, "SELECT body FROM tenant_acme.notes"), "42501");
 }
 
-fn an_aborted_transaction_leaves_nobody(db: &Db) {
+fn an_aborted_transaction_leaves_no_identity(db: &Db) {
     let mut pool = shared(db);
     expect_error(
-        said(&mut pool.first, &as_user(pool.acme_user, "SELECT tenant_set_current('acme'); SELECT 1 / 0")),
+        last_value(&mut pool.first, &as_user(pool.acme_user, "SELECT tenant_set_current('acme'); SELECT 1 / 0")),
         "22012",
     );
     run(&mut pool.first, "ROLLBACK");
-    expect_error(said(&mut pool.second, "SELECT body FROM tenant_acme.notes"), "42501");
-    let nowhere = "SELECT current_setting('fluxbase_tenant.tenant_id') = ''";
-    assert_eq!(said(&mut pool.second, nowhere).unwrap().as_deref(), Some("t"));
+    expect_error(last_value(&mut pool.second, "SELECT body FROM tenant_acme.notes"), "42501");
+    let no_tenant = "SELECT current_setting('fluxbase_tenant.tenant_id') = ''";
+    assert_eq!(last_value(&mut pool.second, no_tenant).unwrap().as_deref(), Some("t"));
 }

@@ -1,5 +1,5 @@
-//! Under session_replication_role = replica, by logical replication and with triggers off: caches forget, and what is made has its
-//! policies.
+//! With session_replication_role = replica, under logical replication and with disabled triggers, caches are still
+//! invalidated and new objects still get their policies.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::support::people::{new_user, one, reached, run};
 use crate::support::{Cluster, Db, expect_error};
 
 cases![
-    removed_by_a_replica_session,
-    removed_while_triggers_are_off,
-    removed_by_logical_replication,
-    made_by_a_replica_session,
+    access_removed_by_a_replica_session,
+    access_removed_while_triggers_are_disabled,
+    access_removed_by_logical_replication,
+    objects_created_by_a_replica_session_are_protected,
 ];
 
 struct World {
@@ -29,14 +29,14 @@ fn world(db: &Db) -> World {
     World { acme, member: db.new_member(acme) }
 }
 
-/// A session of the member's that has asked before.
+/// Opens a session of the member that has a cached answer.
 fn open(db: &Db, world: &World) -> Client {
     let mut open = db.as_user(world.member);
     assert_eq!(reached(&mut open, "tenant_acme.notes"), 1);
     open
 }
 
-fn removed_by_a_replica_session(db: &Db) {
+fn access_removed_by_a_replica_session(db: &Db) {
     let world = world(db);
     let World { acme, member } = world;
     for (out, back) in [
@@ -73,8 +73,8 @@ fn removed_by_a_replica_session(db: &Db) {
     }
 }
 
-/// As pg_restore --disable-triggers does.
-fn removed_while_triggers_are_off(db: &Db) {
+/// Disables triggers as pg_restore --disable-triggers does.
+fn access_removed_while_triggers_are_disabled(db: &Db) {
     let world = world(db);
     let mut open = open(db, &world);
     run(
@@ -89,8 +89,8 @@ fn removed_while_triggers_are_off(db: &Db) {
     expect_error(open.query("SELECT * FROM tenant_acme.notes", &[]), "42501");
 }
 
-/// The subscriber's apply worker fires triggers of rows alone, and those alone that are enabled ALWAYS.
-fn removed_by_logical_replication(db: &Db) {
+/// The subscriber's apply worker fires only row triggers that are enabled ALWAYS.
+fn access_removed_by_logical_replication(db: &Db) {
     let own = Cluster::start(db.install(), &["wal_level = logical"]);
     let publisher = Db::new(&own);
     let world = world(&publisher);
@@ -125,7 +125,7 @@ fn removed_by_logical_replication(db: &Db) {
     std::thread::sleep(Duration::from_millis(100));
 }
 
-fn made_by_a_replica_session(db: &Db) {
+fn objects_created_by_a_replica_session_are_protected(db: &Db) {
     let World { acme, .. } = world(db);
     let mut replica = db.superuser();
     run(

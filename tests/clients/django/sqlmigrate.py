@@ -1,10 +1,10 @@
-"""Prints what Django's own apps make of the database.
+"""Runs the migrations and models of Django's own apps.
 
-sqlmigrate.py sql      a JSON list of [version, name, SQL] of every migration, in the order of their graph
-sqlmigrate.py migrate  runs them by Django itself, to compare with
-sqlmigrate.py use      works with the tables by Django's models, as the tenant that DJANGO_TENANT names
+sqlmigrate.py sql      prints a JSON list of [version, name, SQL] of every migration, in dependency order
+sqlmigrate.py migrate  runs the migrations through Django, for comparison
+sqlmigrate.py use      uses the tables through Django's models, as the tenant that DJANGO_TENANT names
 
-The database is libpq's: PGHOST, PGPORT, PGUSER, PGDATABASE.
+Connects with libpq's variables: PGHOST, PGPORT, PGUSER, PGDATABASE.
 """
 
 import io
@@ -33,7 +33,7 @@ def configure():
         },
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
         PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],
-        SECRET_KEY="of a test",
+        SECRET_KEY="used only in tests",
         USE_TZ=True,
     )
     django.setup()

@@ -1,5 +1,6 @@
-// From node-postgres, as roles that are no superusers: PGHOST, PGPORT, PGDATABASE and PGUSER (the application's back end)
-// come from the environment. Parameters are bound as JavaScript's own types, without a cast in the SQL.
+// Tests that use node-postgres, as roles without superuser privileges. PGHOST, PGPORT, PGDATABASE and PGUSER (the
+// application's back end) come from the environment. Parameters are bound as native JavaScript types, without casts in
+// the SQL.
 "use strict";
 
 const assert = require("node:assert/strict");
@@ -42,7 +43,7 @@ function create({ slug = newSlug(), name = "Acme", metadata = {} } = {}) {
   return one(admin, sql, [slug, name, metadata, alice]);
 }
 
-/** The error, whose fields are what the server said. */
+/** Returns the error, whose fields are those of the server's message. */
 async function refused(client, sql, parameters) {
   try {
     await client.query(sql, parameters);
@@ -78,7 +79,7 @@ test("a tenant is found by id and by slug", async () => {
   assert.deepEqual(await one(server, "SELECT * FROM tenant_get_by_slug($1)", [made.slug]), made);
 });
 
-test("null and undefined leave as it is", async () => {
+test("null and undefined leave a column unchanged", async () => {
   const made = await create({ name: "Before", metadata: { kept: true } });
   await actAs(server, alice);
   const update = "SELECT name, metadata FROM tenant_update(tenant_id => $1, name => $2, metadata => $3)";
@@ -96,7 +97,7 @@ test("lists", async () => {
   assert.ok(everything.indexOf(first.id) < everything.indexOf(second.id));
 });
 
-test("members come and go", async () => {
+test("members are added and leave", async () => {
   const { id } = await create();
   await actAs(server, alice);
   const add = "SELECT * FROM tenant_add_member(tenant_id => $1, user_id => $2, role => $3)";
@@ -128,7 +129,7 @@ test("the tenant is set by slug and by id", async () => {
 test("a pooled connection carries nothing over", async () => {
   const tenant = await create();
   const pool = new Pool({ max: 1 });
-  /** How an application wraps each request. */
+  /** The transaction in which an application wraps each request. */
   async function asUser(user, work) {
     const client = await pool.connect();
     try {
@@ -156,7 +157,7 @@ test("a pooled connection carries nothing over", async () => {
 
     await assert.rejects(asUser(alice, (client) => client.query("SELECT 1 / 0")), { code: "22012" });
     assert.deepEqual(await one(pool, who), { user: null, tenant: null });
-    // Two users at once wait for the one connection, and each sees the own tenants.
+    // Two users share the one connection, and each of them sees only their own tenants.
     const mine = (user) => asUser(user, (client) => client.query("SELECT id FROM tenant_list_mine()"));
     const [hers, his] = await Promise.all([mine(alice), mine(bob)]);
     assert.deepEqual([hers.rows, his.rows], [[{ id: tenant.id }], []]);
@@ -165,7 +166,7 @@ test("a pooled connection carries nothing over", async () => {
   }
 });
 
-test("prepared statements see who asks now", async () => {
+test("prepared statements follow the current user", async () => {
   const { id } = await create();
   for (const [user, expected] of [[alice, [{ id }]], [bob, []], [alice, [{ id }]]]) {
     await actAs(server, user);

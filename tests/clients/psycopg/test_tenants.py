@@ -1,5 +1,5 @@
-"""From psycopg, as roles that are no superusers: PGHOST, PGPORT, PGDATABASE and PGUSER (the application's back end) come
-from the environment. Parameters are bound as Python's own types, without a cast in the SQL."""
+"""Tests that use psycopg, as roles without superuser privileges. PGHOST, PGPORT, PGDATABASE and PGUSER (the
+application's back end) come from the environment. Parameters are bound as native Python types, without casts in the SQL."""
 
 import datetime
 import json
@@ -78,7 +78,7 @@ class Tenants(Case):
         self.assertEqual(self.one(self.server, "SELECT * FROM tenant_get(%s)", str(made["id"])), made)
         self.assertEqual(self.one(self.server, "SELECT * FROM tenant_get_by_slug(%s)", made["slug"]), made)
 
-    def test_none_leaves_as_it_is(self):
+    def test_none_leaves_a_column_unchanged(self):
         made = self.create(name="Before", metadata={"kept": True})
         self.act_as(self.server, self.alice)
         update = "SELECT name, metadata FROM tenant_update(tenant_id => %s, name => %s, metadata => %s)"
@@ -99,7 +99,7 @@ class Tenants(Case):
 
 
 class Members(Case):
-    def test_members_come_and_go(self):
+    def test_members_are_added_and_leave(self):
         tenant = self.create()
         self.act_as(self.server, self.alice)
         added = self.one(
@@ -145,7 +145,7 @@ class Session(Case):
             self.server.execute("SELECT tenant_reset_current()")
 
     def test_a_pooled_connection_carries_nothing_over(self):
-        """What a transaction pooler does: one connection, one caller after the other."""
+        """As through a transaction pooler: several callers use one connection, one after the other."""
         tenant = self.create()
         with self.server.transaction():
             self.server.execute("SELECT set_config('fluxbase_tenant.user_id', %s, true)", [str(self.alice)])
@@ -161,7 +161,7 @@ class Session(Case):
             raise ZeroDivisionError
         self.assertEqual(self.one(self.server, who), nothing)
 
-    def test_prepared_statements_see_who_asks_now(self):
+    def test_prepared_statements_follow_the_current_user(self):
         tenant = self.create()
         mine = "SELECT id FROM tenant_list_mine()"
         for user, expected in [(self.alice, [tenant["id"]]), (self.bob, []), (self.alice, [tenant["id"]])]:
@@ -174,7 +174,7 @@ class Migrations(Case):
     def test_registered_and_applied(self):
         tenant = self.create()
         add = "SELECT * FROM tenant_migration_add(version => %s, name => %s, up => %s, down => %s)"
-        # Per cent signs and dollar quotes arrive as they are.
+        # Percent signs and dollar quotes are stored unchanged.
         up = "CREATE TABLE notes (body text DEFAULT $$100 % 'sure'$$);\nINSERT INTO notes DEFAULT VALUES;"
         added = self.one(self.admin, add, "psycopg-1", "notes", up, None)
         self.assertEqual((added["version"], added["up"], added["down"]), ("psycopg-1", up, None))
