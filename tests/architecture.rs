@@ -1,12 +1,13 @@
-//! The floors of the house: each module knows those below it and none above, and files of a folder know each other one way
-//! only. Read from the sources, so that an arrow up fails here before it grows.
+//! Checks the layers of src/: a module uses only the modules of lower layers, and the files of a folder depend on each
+//! other in one direction only. Reads the sources, so that a dependency in the wrong direction fails here before others
+//! build on it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// Top first. Modules of one floor do not know each other.
-const FLOORS: [&[&str]; 13] = [
+/// The layers, top first. Modules of the same layer do not use each other.
+const LAYERS: [&[&str]; 13] = [
     &["lib"],
     &["api"],
     &["drift", "fleet"],
@@ -21,13 +22,13 @@ const FLOORS: [&[&str]; 13] = [
     &["pg"],
     &["model"],
 ];
-/// What every floor may use.
-const GROUND: &str = "error";
+/// The module that every layer may use.
+const SHARED: &str = "error";
 
-/// As many lines as a file may have.
-const MOST_LINES: usize = 400;
+/// The maximum number of lines of a file.
+const MAX_LINES: usize = 400;
 
-/// The sources: the path below `src` without the extension, `mod` left out, and the text.
+/// Returns the sources, sorted: the path below `src` without extension and without `mod`, and the text.
 fn sources() -> Vec<(Vec<String>, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../src");
     let mut found = Vec::new();
@@ -38,8 +39,8 @@ fn sources() -> Vec<(Vec<String>, String)> {
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let inside = path.strip_prefix(&root).expect("a path in src").with_extension("");
-                let parts: Vec<String> = inside
+                let relative = path.strip_prefix(&root).expect("a path in src").with_extension("");
+                let parts: Vec<String> = relative
                     .iter()
                     .map(|part| part.to_string_lossy().into_owned())
                     .filter(|part| part != "mod")
@@ -53,15 +54,15 @@ fn sources() -> Vec<(Vec<String>, String)> {
     found
 }
 
-/// The paths that a source names with `crate::` or `super::`, from the root. Comments are left out.
-fn named(path: &[String], source: &str) -> BTreeSet<Vec<String>> {
+/// Returns the paths that a source names with `crate::` or `super::`, from the crate's root. Comments are ignored.
+fn named_paths(path: &[String], source: &str) -> BTreeSet<Vec<String>> {
     let code: String = source.lines().map(|line| line.split("//").next().unwrap_or("")).collect::<Vec<_>>().join("\n");
     let mut found = BTreeSet::new();
     for (place, _) in code.match_indices("crate::") {
         expand(&mut found, Vec::new(), &code[place + "crate::".len()..]);
     }
     for (place, _) in code.match_indices("super::") {
-        // The second of `super::super::` has been read with the first.
+        // The second half of `super::super::` has been read with the first.
         if code[..place].ends_with("super::") {
             continue;
         }
@@ -75,7 +76,7 @@ fn named(path: &[String], source: &str) -> BTreeSet<Vec<String>> {
     found
 }
 
-/// Adds the paths that a text begins with: `a::b`, or `{a, b::c}`.
+/// Adds the paths that the text begins with: `a::b`, or `{a, b::c}`.
 fn expand(found: &mut BTreeSet<Vec<String>>, prefix: Vec<String>, text: &str) {
     if let Some(list) = text.strip_prefix('{') {
         let mut depth = 0;
@@ -111,47 +112,48 @@ fn expand(found: &mut BTreeSet<Vec<String>>, prefix: Vec<String>, text: &str) {
     }
 }
 
-fn floor_of(module: &str) -> Option<usize> {
-    FLOORS.iter().position(|floor| floor.contains(&module))
+fn layer_of(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&module))
 }
 
-/// What is wrong with a module's knowing another one, if anything is.
-fn complaint(from: &str, to: &str) -> Option<String> {
-    if from == to || to == GROUND {
+/// Returns what is wrong if module `from` uses module `to`, or None.
+fn violation(from: &str, to: &str) -> Option<String> {
+    if from == to || to == SHARED {
         return None;
     }
-    match (floor_of(from), floor_of(to)) {
+    match (layer_of(from), layer_of(to)) {
         (Some(above), Some(below)) if above < below => None,
-        (Some(_), Some(_)) => Some(format!("{from} -> {to} goes up or sideways")),
-        _ => Some(format!("{from} -> {to}: not among the floors")),
+        (Some(_), Some(_)) => Some(format!("{from} -> {to} is not a dependency on a lower layer")),
+        _ => Some(format!("{from} -> {to}: not assigned to a layer")),
     }
 }
 
-/// The arrows between modules that are wrong, with the file that each starts in.
-fn wrong_arrows(sources: &[(Vec<String>, String)]) -> Vec<String> {
+/// Returns the dependencies between modules that violate the layers, with the file that contains each.
+fn violations(sources: &[(Vec<String>, String)]) -> Vec<String> {
     let mut wrong = BTreeSet::new();
     for (path, source) in sources {
-        for to in named(path, source) {
-            // What lib.rs names with crate:: is the crate's root.
-            if floor_of(&to[0]).is_none() && to[0] != GROUND {
+        for to in named_paths(path, source) {
+            // In lib.rs, crate:: can name items of the crate's root.
+            if layer_of(&to[0]).is_none() && to[0] != SHARED {
                 continue;
             }
-            if let Some(complaint) = complaint(&path[0], &to[0]) {
-                wrong.insert(format!("src/{}.rs: {complaint}", path.join("/")));
+            if let Some(violation) = violation(&path[0], &to[0]) {
+                wrong.insert(format!("src/{}.rs: {violation}", path.join("/")));
             }
         }
     }
     wrong.into_iter().collect()
 }
 
-/// The files that each file uses. One that a folder's `mod` re-exports is known by the folder's name alone, and left out.
-fn arrows_between_files(sources: &[(Vec<String>, String)]) -> BTreeMap<String, BTreeSet<String>> {
+/// Returns the files that each file uses. A re-export by a folder's `mod` names only the folder, so it is not resolved
+/// to a file.
+fn file_dependencies(sources: &[(Vec<String>, String)]) -> BTreeMap<String, BTreeSet<String>> {
     let files: BTreeSet<String> = sources.iter().map(|(path, _)| path.join("::")).collect();
-    let mut arrows = BTreeMap::new();
+    let mut dependencies = BTreeMap::new();
     for (path, source) in sources {
         let from = path.join("::");
         let mut to = BTreeSet::new();
-        for mut name in named(path, source) {
+        for mut name in named_paths(path, source) {
             while !name.is_empty() && !files.contains(&name.join("::")) {
                 name.pop();
             }
@@ -163,52 +165,52 @@ fn arrows_between_files(sources: &[(Vec<String>, String)]) -> BTreeMap<String, B
                 to.insert(name);
             }
         }
-        arrows.insert(from, to);
+        dependencies.insert(from, to);
     }
-    arrows
+    dependencies
 }
 
-/// A circle of files, if there is one.
-fn circle(arrows: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
+/// Returns a cycle of files, if there is one.
+fn cycle(dependencies: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
     fn visit(
         file: &str,
-        arrows: &BTreeMap<String, BTreeSet<String>>,
+        dependencies: &BTreeMap<String, BTreeSet<String>>,
         done: &mut BTreeSet<String>,
-        way: &mut Vec<String>,
+        path: &mut Vec<String>,
     ) -> Option<Vec<String>> {
-        if let Some(place) = way.iter().position(|one| one == file) {
-            return Some(way[place..].to_vec());
+        if let Some(place) = path.iter().position(|one| one == file) {
+            return Some(path[place..].to_vec());
         }
         if done.contains(file) {
             return None;
         }
-        way.push(file.to_string());
-        let found = arrows.get(file).into_iter().flatten().find_map(|next| visit(next, arrows, done, way));
-        way.pop();
+        path.push(file.to_string());
+        let found = dependencies.get(file).into_iter().flatten().find_map(|next| visit(next, dependencies, done, path));
+        path.pop();
         done.insert(file.to_string());
         found
     }
     let mut done = BTreeSet::new();
-    arrows.keys().find_map(|file| visit(file, arrows, &mut done, &mut Vec::new()))
+    dependencies.keys().find_map(|file| visit(file, dependencies, &mut done, &mut Vec::new()))
 }
 
 #[test]
-fn modules_know_only_the_floors_below() {
-    let wrong = wrong_arrows(&sources());
-    assert!(wrong.is_empty(), "arrows that go up:\n{}", wrong.join("\n"));
+fn modules_use_only_lower_layers() {
+    let wrong = violations(&sources());
+    assert!(wrong.is_empty(), "dependencies on a layer that is not lower:\n{}", wrong.join("\n"));
 }
 
 #[test]
-fn every_module_is_on_a_floor() {
+fn every_module_has_a_layer() {
     let modules: BTreeSet<String> = sources().into_iter().map(|(path, _)| path[0].clone()).collect();
-    let unknown: Vec<_> = modules.iter().filter(|name| floor_of(name).is_none() && *name != GROUND).collect();
-    assert!(unknown.is_empty(), "no floor for {unknown:?}");
+    let unknown: Vec<_> = modules.iter().filter(|name| layer_of(name).is_none() && *name != SHARED).collect();
+    assert!(unknown.is_empty(), "no layer for {unknown:?}");
 }
 
 #[test]
-fn files_know_each_other_one_way() {
-    let found = circle(&arrows_between_files(&sources()));
-    assert!(found.is_none(), "a circle: {}", found.unwrap_or_default().join(" -> "));
+fn files_have_no_cycles() {
+    let found = cycle(&file_dependencies(&sources()));
+    assert!(found.is_none(), "a cycle: {}", found.unwrap_or_default().join(" -> "));
 }
 
 #[test]
@@ -216,14 +218,14 @@ fn files_are_short() {
     let long: Vec<_> = sources()
         .iter()
         .map(|(path, source)| (path.join("/"), source.lines().count()))
-        .filter(|(_, lines)| *lines > MOST_LINES)
+        .filter(|(_, lines)| *lines > MAX_LINES)
         .collect();
-    assert!(long.is_empty(), "files of more than {MOST_LINES} lines: {long:?}");
+    assert!(long.is_empty(), "files of more than {MAX_LINES} lines: {long:?}");
 }
 
-/// The test can fail: arrows that are planted are found, however they are written.
+/// Proves that the test can fail: it finds a forbidden dependency, however it is written.
 #[test]
-fn a_planted_arrow_is_found() {
+fn a_forbidden_dependency_is_found() {
     let file = |path: &str, source: &str| (path.split('/').map(String::from).collect::<Vec<_>>(), source.to_string());
     for source in [
         "use crate::tenants::create;",
@@ -232,17 +234,17 @@ fn a_planted_arrow_is_found() {
         "use super::super::tenants;",
         "use crate::model::{\n    ids,\n};\nuse crate::{\n    pg,\n    tenants::{create, clone},\n};",
     ] {
-        let found = wrong_arrows(&[file("access/rules", source)]);
-        assert_eq!(found, ["src/access/rules.rs: access -> tenants goes up or sideways"], "{source}");
+        let found = violations(&[file("access/rules", source)]);
+        assert_eq!(found, ["src/access/rules.rs: access -> tenants is not a dependency on a lower layer"], "{source}");
     }
-    let innocent = "// crate::tenants is above\nuse crate::catalog::tenants;\nuse crate::model::Slug;";
-    assert!(wrong_arrows(&[file("access/rules", innocent)]).is_empty());
+    let allowed = "// crate::tenants is above\nuse crate::catalog::tenants;\nuse crate::model::Slug;";
+    assert!(violations(&[file("access/rules", allowed)]).is_empty());
 }
 
 #[test]
-fn a_planted_circle_is_found() {
+fn a_cycle_is_found() {
     let file = |path: &str, source: &str| (path.split('/').map(String::from).collect::<Vec<_>>(), source.to_string());
-    let found = circle(&arrows_between_files(&[
+    let found = cycle(&file_dependencies(&[
         file("access/cache", "use super::rules;"),
         file("access/rules", "use super::cache::{self, Moment};"),
     ]));

@@ -1,12 +1,12 @@
-//! What is written in two places says the same in both: the extension's script and the files that it is made of, the docs and the
-//! files and tests that they name.
+//! Checks that what is written in two places agrees: the extension's script and the files that it is generated from,
+//! and the documentation and the files and tests that it names.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The root of the clone.
+/// Returns the root of the clone.
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the clone")
 }
@@ -15,7 +15,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The files below a folder, as paths from the root.
+/// Returns the files below a folder with this extension, as paths from the root.
 fn files_below(folder: &str, extension: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(folder)];
@@ -33,7 +33,7 @@ fn files_below(folder: &str, extension: &str) -> Vec<String> {
     found
 }
 
-/// What stands between backticks in the docs, with the page.
+/// Returns the texts between backticks in the documentation, with the page that contains them.
 fn quoted_in_docs() -> Vec<(String, String)> {
     let mut pages = files_below("docs", "md");
     pages.extend(["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "tests/README.md"].map(String::from));
@@ -47,12 +47,13 @@ fn quoted_in_docs() -> Vec<(String, String)> {
 }
 
 #[test]
-fn the_script_is_what_its_files_say() {
+fn the_script_is_up_to_date() {
     let status = Command::new(root().join("scripts/schema.sh")).arg("--check").status().expect("a script");
     assert!(status.success(), "run `make schema`");
 }
 
-/// So that the script has every function, with volatility, cost, comment and grants, in the order of sql/.
+/// Checks that every function is in sql/functions, so that the script contains it with volatility, cost, comment and
+/// grants, in the order of sql/.
 #[test]
 fn functions_are_written_as_sql() {
     let sql: String = files_below("sql/functions", "sql").iter().map(|file| read(file)).collect();
@@ -69,7 +70,7 @@ fn functions_are_written_as_sql() {
 }
 
 #[test]
-fn the_docs_name_files_that_are_there() {
+fn the_docs_name_existing_files() {
     let is_path = |text: &str| {
         let roots = ["src/", "sql/", "tests/", "scripts/", "docs/", "examples/", "benches/"];
         roots.iter().any(|root| text.starts_with(root)) && !text.contains([' ', '*', '<'])
@@ -79,9 +80,10 @@ fn the_docs_name_files_that_are_there() {
     assert!(missing.is_empty(), "{missing:#?}");
 }
 
-/// `attacks::keys::case`, and names alone that follow in the same file.
+/// In the table, `attacks::keys::case` names a file and a case, and a name alone that follows it names a case of the
+/// same file.
 #[test]
-fn the_table_of_threats_names_tests_that_are_there() {
+fn the_table_of_threats_names_existing_tests() {
     let page = read("docs/security.md");
     let table =
         page.split("## Threats and their tests").nth(1).expect("the table").split("\n## ").next().expect("its end");
@@ -103,10 +105,11 @@ fn the_table_of_threats_names_tests_that_are_there() {
             count += 1;
         }
     }
-    assert!(count > 100, "the table was not understood: {count} tests");
+    assert!(count > 100, "the table was not parsed: {count} tests");
 }
 
-/// A file that no module declares is not compiled, and fails nothing.
+/// Checks that every file of the suite is declared: a file without a `mod` declaration is not compiled, and nothing
+/// else fails.
 #[test]
 fn every_file_of_the_suite_is_declared() {
     for file in files_below("tests", "rs") {

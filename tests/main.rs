@@ -16,11 +16,11 @@ use std::sync::Arc;
 use libtest_mimic::{Arguments, Trial};
 use support::{File, Server, run_case};
 
-/// The cases wait for servers more than they compute, and each holds a few connections.
+/// The number of cases that run at once. Cases mostly wait for servers, and each uses a few connections.
 const THREADS: usize = 4;
 
-/// A folder for each promise. A case that is not in its file's `cases!`, and a file that is not in its folder's `files!`, are unused
-/// code, which the compiler reports.
+/// Returns the files and cases of each folder; a folder covers one area. A case that is missing from its file's `cases!`, or
+/// a file that is missing from its folder's `files!`, is unused code, which the compiler reports.
 fn folders() -> Vec<(&'static str, Vec<File>)> {
     vec![
         ("attacks", attacks::all()),
@@ -56,7 +56,7 @@ fn main() {
         }
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
-    // Before the exit, which runs no destructors: stops the servers and removes their folders.
+    // Stops the servers and removes their folders before exit(), which runs no destructors.
     drop(servers);
     conclusion.exit();
 }
