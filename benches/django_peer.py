@@ -1,4 +1,4 @@
-"""django-tenants, the usual peer: a minimal project with the same ten tables, driven by its own management commands."""
+"""django-tenants, the usual alternative: a minimal project with the same ten tables and its own management commands."""
 
 import os
 import shutil
@@ -69,7 +69,7 @@ for name in {names}:
 
 
 class Django(Variant):
-    """`copy_of`: the variant whose tenants are copied, instead of making them once more."""
+    """`copy_of` is the variant whose tenants are copied instead of being created again."""
 
     visits, slow = True, True
 
@@ -105,7 +105,7 @@ class Django(Variant):
 
     def python(self, *arguments):
         path = os.pathsep.join([str(self.project), os.environ["BENCH_PYTHON"]])
-        # Django is to find its byte code, as it would anywhere else.
+        # Django can use its byte code, as in production.
         return Command(sys.executable, *arguments, PYTHONPATH=path, DJANGO_SETTINGS_MODULE="settings",
                        PYTHONDONTWRITEBYTECODE="")
 
@@ -131,6 +131,6 @@ class Django(Variant):
 
 
 class DjangoAlone(Django):
-    """With no tenant at all: what it takes to start."""
+    """A project without tenants: measures what Django takes to start."""
 
     creates, alters = False, False

@@ -1,4 +1,4 @@
-"""What many tenants cost: to make them, to change them all, and to find that there is nothing to do."""
+"""Measures what many tenants cost: creating them, changing all of them, and finding that nothing is pending."""
 
 import datetime
 import os
@@ -15,7 +15,8 @@ from fleet_variants import ROLE_OF_USERS, TABLES, Ours, Raw, Spares, forget_tena
 from pgbench import Session
 from processes import Watch, wall_time
 
-# Of the slow peers only the last rounds, `slow`, are measured: one of theirs lasts as long as ten of the others.
+# Slow alternatives are measured only in the last `slow` rounds, because one of their rounds takes as long as ten
+# others.
 Rounds = namedtuple("Rounds", "create alter visit slow")
 
 
@@ -29,7 +30,7 @@ def rounds(tenants):
 
 
 def variants(folder, large):
-    """In the order in which they are shown. Of a large fleet the slow and the odd ones are left out."""
+    """Returns the variants in display order. A large fleet is measured without the slow and the special ones."""
     raw, ours = Raw(RAW, "fleet_raw", folder), Ours(OURS, "fleet_ours", folder)
     ours_twice = Ours(OURS_TWICE, "fleet_ours_twice", folder, parallel=2)
     spares = [Spares(SPARES, "fleet_spares", folder)] if Spares.available() else []
@@ -51,7 +52,7 @@ def variants(folder, large):
 
 
 class Fleet:
-    """One number of tenants, with every variant that is measured at it."""
+    """Measures all variants with one number of tenants."""
 
     def __init__(self, tenants, everyone, folder, figures):
         self.tenants, self.folder, self.figures = tenants, folder, figures
@@ -74,7 +75,7 @@ class Fleet:
         forget_tenants(self.everyone, self.folder)
 
     def round(self, step, turn, turns, among):
-        """Each variant once, another one first in each round."""
+        """Runs each variant once, and begins with another variant in each round."""
         say(f"{self.tenants} tenants, {step}, round {turn + 1} of {turns}")
         first = turn % len(among)
         for variant in among[first:] + among[:first]:
@@ -101,12 +102,12 @@ class Fleet:
         return wall_time(variant.visit())
 
     def expect(self, variant, found, tenants):
-        """What was timed was done, to every table of every tenant."""
+        """Checks that the timed work was done, for every table of every tenant."""
         wanted = tenants * len(TABLES)
         assert found == wanted, f"{variant.label}: {found} tables or columns with {tenants} tenants, not {wanted}"
 
     def watch(self, label, backend_type):
-        """One more migration, with an eye on the memory of the backend that does it."""
+        """Runs one more migration, and samples the memory of the backend that runs it."""
         variant = next(variant for variant in self.everyone if variant.label == label)
         commands = variant.alter(self.tenants, self.rounds.alter + 1)
         variant.tidy()

@@ -1,4 +1,4 @@
-"""What the variants of the fleet benchmark are called."""
+"""The names of the fleet benchmark's variants."""
 
 RAW = "raw loop"
 RAW_TWICE = "raw, in two psql"

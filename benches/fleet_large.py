@@ -1,4 +1,4 @@
-"""fleet.py with 10,000 tenants, beside the raw loop alone."""
+"""Runs fleet.py with 10,000 tenants, compared with the raw loop only."""
 
 from fleet import main
 

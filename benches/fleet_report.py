@@ -1,4 +1,4 @@
-"""What the fleet benchmark found: figures, tables, goals, picture."""
+"""Reports the results of the fleet benchmark: figures, tables, goals, chart."""
 
 import os
 import statistics
@@ -9,12 +9,12 @@ from report import bars, replace_section, table
 
 DOCS = Path(os.environ["BENCH_DOCS"])
 CREATE_GOAL, SPARES_GOAL, ONE_GOAL, TWO_GOAL, IDLE_GOAL, GROWTH_GOAL = 1.10, 0.002, 1.15, 0.65, 0.050, 1.0
-# Where a worker's memory is told: with fewer tenants the run is over before its caches are warm.
+# The smallest fleet for which a worker's memory is reported. A smaller run ends before the worker's caches are filled.
 FEWEST_FOR_MEMORY = 1000
 
 
 class Figures:
-    """Seconds by size, step and variant; None in rounds that a variant sat out."""
+    """Seconds by size, step and variant; None in rounds in which a variant was not measured."""
 
     def __init__(self):
         self.times, self.memory, self.counts = {}, {}, {}
@@ -33,7 +33,7 @@ class Figures:
         return [seconds for seconds in self.times.get((tenants, step, label), []) if seconds is not None]
 
     def each(self, tenants, step, label):
-        """Seconds for one tenant; None without a figure."""
+        """Returns the median seconds for one tenant, or None if the variant was not measured."""
         found = self.measured(tenants, step, label)
         return statistics.median(found) / self.counts[tenants, step, label] if found else None
 
@@ -42,7 +42,7 @@ class Figures:
         return statistics.median(found) if found else None
 
     def ratio(self, tenants, step, label, to=RAW):
-        """The median of the rounds' ratios of the time for one tenant: 2 takes twice as long."""
+        """Returns the median of the rounds' ratios of the time for one tenant: 2 means that it takes twice as long."""
         counts = [self.counts.get((tenants, step, name), 1) for name in (label, to)]
         pairs = zip(self.times.get((tenants, step, label), []), self.times.get((tenants, step, to), []))
         ratios = [(mine / counts[0]) / (other / counts[1]) for mine, other in pairs if None not in (mine, other)]
@@ -55,7 +55,7 @@ def report(figures, labels, section, title, where, rounds):
     text = "\n\n".join([
         about(title, where, rounds, SPARES in labels),
         f"![Tenants per second]({section}.svg)",
-        "### Making a tenant\n\n" + step_table(figures, "create", shown),
+        "### Creating a tenant\n\n" + step_table(figures, "create", shown),
         "### Ten ADD COLUMNs in every tenant\n\n" + step_table(figures, "alter", shown),
         "### Nothing pending\n\n" + idle_table(figures, idle),
         "### Memory of the backend that migrates\n\n" + memory_table(figures),
@@ -63,10 +63,10 @@ def report(figures, labels, section, title, where, rounds):
     ])
     print(f"\n{text}")
     DOCS.mkdir(parents=True, exist_ok=True)
-    # Beside the spares' bar the others would be dots.
+    # Next to the bar of the spares, the other bars would be too short to see.
     drawn = [label for label in shown if label != SPARES]
     picture = bars(
-        f"{title}: making tenants, and changing them all",
+        f"{title}: creating tenants, and changing all of them",
         "Tenants per second relative to plain DDL in one psql (dashed line = 1); medians of interleaved rounds",
         {f"{heading}, {tenants} tenants": [speed(figures.ratio(tenants, step, label)) for label in drawn]
          for tenants in figures.sizes() for step, heading in (("create", "create"), ("alter", "ten ADD COLUMNs"))},
@@ -81,18 +81,20 @@ def about(title, where, rounds, has_spares):
     spares = "" if has_spares else "\n\nThis version of the extension has no spares."
     return f"""## {title}
 
-Time relative to plain DDL in one psql session, in the same round: 1 takes as long, 2 twice as long. In brackets the time
-for one tenant. A tenant has ten tables with an identity key and an index; a change adds a column to each of the ten, and is
-another one in each round. Every tenant is a transaction of its own. Times are those of whole processes: psql, or Django's
-management command, from start to end. Medians of interleaved rounds, order rotated; each variant has a database of its own,
-made anew for each round of creating and vacuumed before each of changing. The server does not wait for the disk
-(`fsync=off`), so what is compared is work. {where}.
+Time relative to plain DDL in one psql session in the same round: 1 is as long, 2 is twice as long. The time for one
+tenant is in parentheses. A tenant has ten tables with an identity key and an index. Each round applies another change,
+which adds a column to each of the ten tables. Every tenant is a transaction of its own. The times are those of whole
+processes, psql or Django's management command, from start to end. Figures are medians of interleaved rounds, whose
+order is rotated. Each variant has its own database, which is created again for each round of creating and vacuumed
+before each round of changing. The server does not wait for the disk (`fsync=off`), so that the figures compare work.
+{where}.
 
-"Raw loop" protects nothing; "with policies" also makes an owner role for each tenant, and a policy for each table that asks
-for the membership. "One message" sends each transaction in one piece, so that the client adds nothing. "Two at once" makes
-tenants in two psql sessions and changes them with two workers. django-tenants keeps no tenant out of another's schema.{spares}
+"Raw loop" has no protection. "With policies" also creates an owner role for each tenant, and a policy on each table
+that checks the membership. "One message" sends each transaction in one message, so that the client adds no time. "Two
+at once" creates tenants in two psql sessions and changes them with two workers. django-tenants does not isolate tenants
+from each other.{spares}
 
-| tenants | rounds of creating | of changing | of nothing pending | of them with django-tenants |
+| tenants | rounds of creating | of changing | with nothing pending | of these with django-tenants |
 | --- | ---: | ---: | ---: | ---: |
 {counts}"""
 
@@ -114,8 +116,8 @@ def idle_table(figures, labels):
 def memory_table(figures):
     rows = [[f"{label}, {tenants} tenants", f"{half:.1f} MB", f"{end:.1f} MB", f"{growth(tenants, half, end):.2f} MB"]
             for (tenants, label), (half, end) in figures.memory.items()]
-    return "Private memory, that is without shared buffers.\n\n" + table(
-        ["", "half way", "at the end", "more per 1,000 tenants"], rows)
+    return "Private memory, without shared buffers.\n\n" + table(
+        ["", "halfway", "at the end", "more per 1,000 tenants"], rows)
 
 
 def growth(tenants, half, end):

@@ -1,10 +1,10 @@
-"""The ways to make tenants and to change them all: SQL of one's own, and fluxbase_tenant. Each has a database of its own."""
+"""The ways to create tenants and to change all of them: plain SQL and fluxbase_tenant. Each has its own database."""
 
 from pgbench import Session
 from processes import psql, wall_time
 
 TABLES = range(1, 11)
-# Enough for a figure, and what one transaction can lock.
+# Enough tenants for a figure, and as many at once as one transaction can lock.
 MAX_SPARES, SPARES_AT_ONCE = 1000, 50
 
 CREATE_TABLE = ("CREATE TABLE t{0} (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL, "
@@ -21,7 +21,7 @@ MEMBERS = """
                        AND user_id = nullif(current_setting('app.user_id', true), '')::uuid);"""
 ROLES_OF_TENANTS = "^(fleet_owner_|fluxbase_tenant_[0-9a-f]{32}$)"
 ROLE_OF_USERS = "fleet_users"
-# With autovacuum off, so that it does not hit one variant and spare another, this stands in for it.
+# Replaces autovacuum, which is off because it would slow down some variants and not others.
 TIDY = r"""
     SELECT 'VACUUM ANALYZE ' || string_agg(oid::regclass::text, ', ') FROM pg_class
     WHERE relkind = 'r' AND relnamespace IN (SELECT oid FROM pg_namespace WHERE nspname IN ('pg_catalog', 'fluxbase_tenant'))
@@ -31,7 +31,7 @@ TIDY = r"""
 
 
 class Variant:
-    """`create`, `alter` and `visit` answer with the commands that are to be timed; what comes before them is not."""
+    """`create`, `alter` and `visit` return the commands to be timed. What they do before returning is not timed."""
 
     creates, alters, visits, slow = True, True, False, False
 
@@ -50,18 +50,18 @@ class Variant:
         wall_time([psql(self.database, f"--file={script}")])
 
     def made(self, tenants):
-        """How many of these tenants a run makes."""
+        """Returns how many of these tenants a run creates."""
         return tenants
 
     def tables(self):
-        """How many tables tenants have."""
+        """Returns the number of tables of all tenants."""
         return int(self.ask("SELECT count(*) FROM pg_class WHERE relname ~ '^t[0-9]+$' AND relkind = 'r'"))
 
     def columns(self, number):
         return int(self.ask(f"SELECT count(*) FROM pg_attribute WHERE attname = 'c_{number}'"))
 
     def scripts(self, transactions, processes):
-        """One psql for each share of the transactions."""
+        """Splits the transactions among the processes, and returns a psql command for each."""
         shares = [transactions[part * len(transactions) // processes:(part + 1) * len(transactions) // processes]
                   for part in range(processes)]
         return [self.script(f"{part}", share) for part, share in enumerate(shares)]
@@ -73,7 +73,8 @@ class Variant:
 
 
 class Raw(Variant):
-    """The DDL alone, a transaction for each schema. `one_message`: sent in one piece, so that the client adds nothing."""
+    """Plain DDL, in a transaction for each schema. `one_message` sends each transaction in one message, so that the
+    client adds no time."""
 
     def __init__(self, label, database, folder, processes=1, policies=False, one_message=False):
         super().__init__(label, database, folder)
@@ -119,7 +120,7 @@ class Raw(Variant):
 
 
 class Ours(Variant):
-    """`parallel` is the number of fleet workers, and of psql processes that make tenants."""
+    """`parallel` is the number of fleet workers, and of psql processes that create tenants."""
 
     def __init__(self, label, database, folder, parallel=1):
         super().__init__(label, database, folder)
@@ -128,7 +129,7 @@ class Ours(Variant):
 
     def make(self):
         super().make()
-        # As the README has it: the library is there from the start of each session.
+        # As the README recommends: the library is loaded from the start of each session.
         self.ask(f"ALTER DATABASE {self.database} SET session_preload_libraries = 'fluxbase_tenant'")
         self.ask("CREATE EXTENSION fluxbase_tenant")
         self.register(1, [statement.format(table) for table in TABLES for statement in (CREATE_TABLE, CREATE_INDEX)])
@@ -149,7 +150,7 @@ class Ours(Variant):
 
 
 class Spares(Ours):
-    """Tenants that lie in store, filled up before the clock starts; none is replaced while it runs."""
+    """Takes tenants from spares that were created before the clock starts. No spare is replaced while it runs."""
 
     alters = False
 
@@ -169,7 +170,7 @@ class Spares(Ours):
 
     @staticmethod
     def available():
-        """Whether this version of the extension has them."""
+        """Reports whether this version of the extension supports spares."""
         make_database("fleet_probe")
         session = Session("postgres", "fleet_probe")
         session.query("CREATE EXTENSION fluxbase_tenant")
@@ -192,7 +193,7 @@ def drop_database(name):
 
 
 def forget_tenants(variants, folder):
-    """Their databases, and their roles, which are the cluster's."""
+    """Drops the variants' databases, and the tenants' roles, which belong to the cluster."""
     for variant in variants:
         drop_database(variant.database)
     script = folder / "forget.sql"

@@ -1,4 +1,4 @@
-"""What keeping tenants apart costs: the same queries with no policy, with ours, and with the usual ones."""
+"""Measures what isolation costs: the same queries without policies, with fluxbase_tenant, with the usual policies."""
 
 import datetime
 import os
@@ -25,7 +25,8 @@ QUERIES = {
     "10-way join": r"\set id random(1, 1000)" f"\nSELECT t1.name, t10.name FROM t1 {JOIN} WHERE t1.id = :id;",
 }
 PROTOCOLS = ["prepared", "simple"]
-# The goals are about single percents: the two that they compare run again, on several pairs of connections, and take turns.
+# The goals concern differences of a few percent. So the two variants of a goal run again, on several pairs of
+# connections that take turns.
 DUELS = int(os.environ.get("BENCH_DUELS", "15"))
 PAIR_SECONDS, TURN_SECONDS = 2, 0.02
 GOALS = {"point lookup": 0.96, "full scan": 0.98, "10-way join": 0.98}
@@ -37,7 +38,7 @@ def ours(user, schema="tenant_acme"):
 
 
 def usual(schema):
-    """The setting app.tenant_id is trusted as it is, so whoever is no member gets another tenant's."""
+    """Connects with app.tenant_id, a setting that is trusted as it is. A user who is no member gets another tenant."""
     return lambda user: Session("other", search_path=schema, app__user_id=user,
                                 app__tenant_id=ACME if user == ANN else GLOBEX)
 
@@ -64,7 +65,7 @@ SWITCHES = {
 
 
 class Cell:
-    """One query by one protocol: what is timed in turn, and what it took in each round."""
+    """One query with one protocol: the sessions that are timed in turn, and the times of each round."""
 
     def __init__(self, query, protocol, runs):
         self.query, self.protocol, self.runs = query, protocol, runs
@@ -72,7 +73,7 @@ class Cell:
         self.times = {name: [] for name in runs}
 
     def calibrate(self):
-        """How many transactions fill the time of a run. Also warms the server up."""
+        """Determines how many transactions fill the time of a run, and fills the server's caches."""
         for name, (session, script) in self.runs.items():
             transactions, fastest = 2, 0
             while transactions * fastest < 30_000:
@@ -91,7 +92,7 @@ class Cell:
         self.times[name].append(steady_mean(session.time(script, self.protocol, transactions)))
 
     def duel(self, *among):
-        """A cell of the same query with two alone; in each pair the other one connects first."""
+        """Returns a cell that compares two variants of this query. They take turns at connecting first."""
         cell = Cell(self.query, self.protocol, {name: self.runs[name] for name in among})
         for pair in range(DUELS):
             names = among if pair % 2 else among[::-1]
@@ -104,7 +105,7 @@ class Cell:
         return statistics.median(self.times[name])
 
     def ratio(self, of, to):
-        """Time of `to` over time of `of`, so that 1 is as fast and less is slower: the median of the rounds' ratios."""
+        """Returns the median of the rounds' ratios, time of `to` by time of `of`: 1 is as fast, less is slower."""
         return statistics.median(self.ratios(of, to))
 
     def ratios(self, of, to):
@@ -113,9 +114,9 @@ class Cell:
 
 def main():
     started = time.monotonic()
-    # Out of the way of the server and its clients.
+    # Keep this process off the cores of the server and its clients.
     os.sched_setaffinity(0, {os.cpu_count() - 1})
-    say("Making tenants and tables")
+    say("Creating tenants and tables")
     run_file(Path(__file__).with_name("isolation.sql"), acme=ACME, globex=GLOBEX, ann=ANN)
     prove()
     sessions = {name: session(ANN) for name, session in VARIANTS.items()}
@@ -141,7 +142,7 @@ def main():
 
 
 def prove():
-    """Every variant shows a member all rows, and an outsider none: what is measured is a check."""
+    """Checks that every variant shows a member all rows and an outsider none, so that a working check is measured."""
     for name, session in VARIANTS.items():
         seen = session(ANN).query("SELECT count(*) FROM items")
         assert seen == "100000", f"{name}: a member sees {seen} rows"
@@ -174,9 +175,11 @@ def goals(duels, switches):
         costs = " against ".join(duration(cell.median(name) / 2) for name in ("tenant_set_current", "two set_config"))
         rows.append([f"tenant_set_current to two set_config, {cell.protocol}: {costs}", f"{times:.2f} ({low:.2f} to {high:.2f})",
                      f"at most {SWITCH_GOAL:.1f}", verdict(times <= SWITCH_GOAL)])
-    note = f"""Of each query {DUELS} pairs of connections more, of the two that its goal compares; while one runs the other is
-held, in turns of {TURN_SECONDS * 1000:.0f} ms. Medians of the pairs' ratios, and between what half of them lie. (Figures above vary by
-some percents from round to round, as those of the two without a policy show.)"""
+    turn = f"{TURN_SECONDS * 1000:.0f}"
+    note = f"""The two variants that a goal compares run each query again on {DUELS} pairs of connections. While one
+of them runs, the other is stopped, in turns of {turn} ms. Figures are the medians of the pairs' ratios, with the
+quartiles in parentheses. (The figures above vary by a few percent from round to round, as the two variants without a
+policy show.)"""
     return f"### Goals\n\n{note}\n\n" + table(["fluxbase_tenant to no policy", "ratio", "goal", ""], rows)
 
 
@@ -184,14 +187,14 @@ def about():
     version = Session("postgres").query("SHOW server_version").split()[0]
     return f"""## Isolation
 
-Speed relative to a table without any policy, in the same round: 1 is as fast, 0.5 takes twice the time. In brackets the
-time of one query as the client sees it. One table of 100,000 rows with an int key, and ten of 1,000 rows for the join;
-100 tenants with 100 members each. Medians of {ROUNDS} interleaved rounds with one pgbench client each on the
-server's core, order rotated.
+Speed relative to a table without policies in the same round: 1 is as fast, 0.5 takes twice the time. The time of one
+query as the client measures it is in parentheses. One table has 100,000 rows with an int key, and ten tables for the
+join have 1,000 rows each. There are 100 tenants with 100 members each. Figures are medians of {ROUNDS} interleaved
+rounds with one pgbench client each on the server's core, whose order is rotated.
 PostgreSQL {version}, {os.cpu_count()} cores, {datetime.date.today()}.
 
-"No policy" is a session that has not loaded the library, as are all the others except where the name says so. Every
-variant but the two `current_setting` ones, which believe whatever the setting says, checks that the user is a member."""
+The sessions have not loaded the library, except those of fluxbase_tenant and of "no policy, beside the extension".
+Every variant checks that the user is a member, except the two with `current_setting`, which trust the setting."""
 
 
 def write(text, queries):
@@ -199,7 +202,7 @@ def write(text, queries):
     prepared = [cell for cell in queries if cell.protocol == "prepared"]
     shown = [name for name in VARIANTS if name not in UNGUARDED]
     picture = bars(
-        "What keeping tenants apart costs",
+        "What isolation costs",
         "Speed relative to a table without policy (dashed line = 1); prepared statements, medians of interleaved rounds",
         {cell.query: [cell.ratio(name, PLAIN) for name in shown] for cell in prepared}, shown, OURS, 1.0)
     (DOCS / "isolation.svg").write_text(picture)

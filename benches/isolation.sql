@@ -1,16 +1,17 @@
--- What the isolation benchmark measures: the same eleven tables once per variant, each with 100,000 or 1,000 rows of one
--- tenant, and 10,000 memberships in 100 tenants. Run as superuser with the variables acme, globex and ann: three uuids.
+-- Creates what the isolation benchmark measures: the same eleven tables once per variant, with 100,000 or 1,000 rows of
+-- one tenant each, and 10,000 memberships in 100 tenants. Run as superuser, with three uuids in the variables acme,
+-- globex and ann.
 \set ON_ERROR_STOP on
 SET client_min_messages = warning;
 CREATE EXTENSION fluxbase_tenant;
 
--- Two applications: app speaks to the extension; other keeps tenants apart in one of the usual ways, and does not so
--- much as load the library.
+-- Two applications: app uses the extension. other isolates tenants by one of the usual policies, and does not load the
+-- library.
 CREATE ROLE app LOGIN;
 GRANT fluxbase_tenant_server TO app;
 ALTER ROLE app SET session_preload_libraries = 'fluxbase_tenant';
 CREATE ROLE other LOGIN;
--- Tables are granted to a group, as the extension does.
+-- Tables are granted to a group role, as the extension does.
 CREATE ROLE usual_user;
 GRANT usual_user TO app, other;
 
@@ -24,7 +25,8 @@ SELECT count(*) FROM tenant_list() t, generate_series(1, 100) i,
     LATERAL tenant_add_member(t.id, md5(format('%s of %s', i, t.slug))::uuid, 'tenant_member')
 WHERE i <= 99 OR t.slug NOT IN ('acme', 'globex') \g /dev/null
 
--- Ours: a migration makes the tables, the extension what protects them. tenant_id is there for the others' sake.
+-- fluxbase_tenant: a migration creates the tables, and the extension adds the policies. tenant_id is there only for the
+-- other variants, whose tables are copies.
 SELECT version FROM tenant_migration_add('1', 'tables', $sql$
     CREATE TABLE items (
         id         int PRIMARY KEY,
@@ -56,8 +58,8 @@ BEGIN
 END
 $$;
 
--- The usual ways. Their functions are as fast as such functions come: no SET search_path, which a definer's function
--- ought to have and which costs as much again.
+-- The usual policies. Their functions are as fast as possible: they lack SET search_path, which a SECURITY DEFINER
+-- function should have, and which would double their cost.
 CREATE SCHEMA usual;
 GRANT USAGE ON SCHEMA usual TO usual_user;
 CREATE TABLE usual.members AS SELECT tenant_id, user_id, role FROM fluxbase_tenant.members;

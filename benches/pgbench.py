@@ -7,13 +7,14 @@ import tempfile
 import time
 from contextlib import contextmanager
 
-# bench.sh keeps the server on the first core. A client waits while its server works, and the other way round; on two cores
-# each would wake the other from sleep for every query, which takes longer than most queries and varies more than policies cost.
+# bench.sh keeps the server on the first core, and clients run there too. A client waits while its server works, and
+# vice versa. On two cores each would wake the other from sleep for every query, which takes longer than most queries
+# and varies more than policies cost.
 WITH_THE_SERVER = ["taskset", "--cpu-list", "0"]
 
 
 class Session:
-    """As whom and with which settings a client connects."""
+    """The role and the settings with which a client connects."""
 
     def __init__(self, role, database=None, **settings):
         self.environment = dict(os.environ, PGUSER=role, PGDATABASE=database or os.environ["PGDATABASE"])
@@ -23,7 +24,7 @@ class Session:
             self.environment["PGOPTIONS"] = " ".join(options)
 
     def query(self, sql):
-        """The answer as unaligned text; RuntimeError with the server's message if it is refused."""
+        """Returns the result as unaligned text. Raises RuntimeError with the server's message if the statement fails."""
         done = subprocess.run(["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql],
                               env=self.environment, capture_output=True, text=True)
         if done.returncode != 0:
@@ -31,9 +32,9 @@ class Session:
         return done.stdout.strip()
 
     def time(self, script, protocol, transactions):
-        """The microseconds from the end of one transaction to that of the next, on one new connection; the first, which
-        fills caches, is not among them. (Not pgbench's own latency, which is 0 where the answer comes before the client
-        looks for it.)"""
+        """Returns the microseconds from the end of one transaction to the end of the next, on one new connection. The
+        first transaction, which fills caches, is not included. (pgbench's own latency is not used, because it is 0 if
+        the result arrives before the client looks for it.)"""
         with self.pgbench(script, protocol, f"--transactions={transactions + 1}") as run:
             return run.times()
 
@@ -54,7 +55,7 @@ class Session:
 
 
 class Run:
-    """A pgbench at work, which can be held and let go on."""
+    """A running pgbench, which can be stopped and continued."""
 
     def __init__(self, process, folder):
         self.process, self.folder = process, folder
@@ -69,7 +70,7 @@ class Run:
         return self.process.poll() is not None
 
     def times(self):
-        """Waits for the end."""
+        """Waits for the end, and returns the times."""
         error = self.process.stderr.read()
         logs = [name for name in os.listdir(self.folder) if name.startswith("log")]
         if self.process.wait() != 0 or not logs:
@@ -80,12 +81,12 @@ class Run:
 
 
 def take_turns(one, other, protocol, seconds, turn):
-    """What a transaction of two (session, script) takes, each on a connection of its own; for `turn` seconds one runs and the
-    other is held, and so on for `seconds` in all: what slows the machine down slows both. Transactions that were held are
-    outliers."""
+    """Returns the times of a transaction of two (session, script), each on its own connection. For `turn` seconds one
+    runs and the other is stopped, in turns, for `seconds` in all, so that whatever slows down the machine slows down
+    both. Transactions that were stopped are outliers."""
     length = f"--time={seconds}"
     with one[0].pgbench(one[1], protocol, length) as first, other[0].pgbench(other[1], protocol, length) as second:
-        # Time to connect.
+        # Leave time to connect.
         time.sleep(0.1)
         runs = [first, second]
         for run in runs:
@@ -100,14 +101,15 @@ def take_turns(one, other, protocol, seconds, turn):
 
 
 def run_file(path, **variables):
-    """A psql script, as superuser."""
+    """Runs a psql script as superuser."""
     arguments = [f"--set={name}={value}" for name, value in variables.items()]
     subprocess.run(["psql", "-X", "-q", f"--file={path}", *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
 def steady_mean(times):
-    """Without the first fifth, where plans and caches still fill, the mean of the middle half: what another process took from
-    some transactions does not count. Finer than a median, for the log has whole microseconds."""
+    """Returns the mean of the middle half, without the first fifth, during which plans and caches are still being
+    filled. So time that other processes take from some transactions does not count. A mean is finer than a median,
+    because the log has whole microseconds."""
     times = sorted(times[len(times) // 5:])
     quarter = len(times) // 4
     middle = times[quarter:len(times) - quarter]

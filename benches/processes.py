@@ -1,4 +1,4 @@
-"""Commands as processes: how long they take together, and what memory a backend takes meanwhile."""
+"""Runs commands as processes, and measures the time that they take together and the memory of a backend."""
 
 import os
 import subprocess
@@ -10,15 +10,15 @@ from pgbench import Session
 
 
 class Command:
-    """A program with its arguments, and what its environment has besides ours."""
+    """A program with its arguments, and additions to the environment."""
 
     def __init__(self, *arguments, **environment):
         self.arguments = [str(argument) for argument in arguments]
         self.environment = {**os.environ, **environment}
 
-    def start(self, complaints):
+    def start(self, errors):
         return subprocess.Popen(self.arguments, env=self.environment, stdin=subprocess.DEVNULL,
-                                stdout=subprocess.DEVNULL, stderr=complaints)
+                                stdout=subprocess.DEVNULL, stderr=errors)
 
 
 def psql(database, *arguments):
@@ -27,20 +27,20 @@ def psql(database, *arguments):
 
 
 def wall_time(commands):
-    """Seconds until all have ended, started at the same time."""
-    with tempfile.TemporaryFile("w+") as complaints:
+    """Starts all commands at once, and returns the seconds until all have ended."""
+    with tempfile.TemporaryFile("w+") as errors:
         started = time.perf_counter()
-        running = [command.start(complaints) for command in commands]
+        running = [command.start(errors) for command in commands]
         codes = [process.wait() for process in running]
         took = time.perf_counter() - started
         if any(codes):
-            complaints.seek(0)
-            raise RuntimeError(f"{commands[0].arguments}: {complaints.read()[-2000:]}")
+            errors.seek(0)
+            raise RuntimeError(f"{commands[0].arguments}: {errors.read()[-2000:]}")
     return took
 
 
 class Watch(threading.Thread):
-    """The private memory of one backend of a database, from when it is first seen until the watch is left."""
+    """Samples the private memory of one backend of a database, from when it first appears until the watch is left."""
 
     def __init__(self, database, backend_type):
         super().__init__(daemon=True)
@@ -69,12 +69,12 @@ class Watch(threading.Thread):
             time.sleep(0.02)
 
     def growth(self):
-        """Megabytes at the half and at the end of the run."""
+        """Returns the megabytes halfway through the run and at its end."""
         return self.samples[len(self.samples) // 2], self.samples[-1]
 
 
 def private_memory(pid):
-    """Megabytes that are the process' own; None if it is gone. Shared buffers are not among them."""
+    """Returns the megabytes of private memory of the process, without shared buffers; None if it has ended."""
     try:
         with open(f"/proc/{pid}/status") as status:
             for line in status:

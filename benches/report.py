@@ -1,4 +1,4 @@
-"""Where results go: tables in Markdown, bars in SVG."""
+"""Writes results: tables in Markdown, bar charts in SVG."""
 
 import os
 import re
@@ -6,13 +6,13 @@ from html import escape
 
 
 def table(header, rows):
-    """First column to the left, the others to the right."""
+    """Returns a Markdown table, with the first column left-aligned and the others right-aligned."""
     lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def replace_section(path, name, text):
-    """Puts the text between the section's own comments, at the end of the page if it is not there yet."""
+    """Replaces the text between the section's comments, or adds the section to the end of the page."""
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     section = f"{begin}\n{text.strip()}\n{end}"
     page = "# Benchmarks\n\n`make bench` writes this page.\n"
@@ -29,8 +29,8 @@ def replace_section(path, name, text):
 
 
 def bars(title, subtitle, groups, labels, highlight, baseline):
-    """Horizontal bars as an SVG document. `groups` maps a heading to values in the order of `labels`, None where there is
-    none; a line marks the baseline, bars whose label begins with `highlight` stand out."""
+    """Returns horizontal bars as an SVG document. `groups` maps a heading to values in the order of `labels`; None is a
+    missing value. A line marks the baseline, and bars whose label begins with `highlight` stand out."""
     left, width, bar, gap, heading = 300, 440, 16, 5, 34
     top = 86
     groups = {name: [(label, value) for label, value in zip(labels, values) if value is not None]

@@ -1,12 +1,12 @@
 \i examples/demo/people.psql
 \echo
-\echo '--- The extension, and a role for the application: it logs in, is no superuser, owns nothing.'
+\echo '--- The extension, and a role for the application, which can log in, is no superuser and owns nothing.'
 CREATE EXTENSION fluxbase_tenant;
 CREATE ROLE app LOGIN;
 GRANT fluxbase_tenant_server TO app;
 
 \echo
-\echo '--- The product: agencies track their hours and bill them. Its schema is a series of migrations, registered once.'
+\echo '--- The product: agencies track and bill their hours. Its schema is a series of migrations, which are registered once.'
 SELECT version, name, left(checksum, 12) AS checksum FROM tenant_migration_add('1', 'clients and projects', $sql$
     CREATE TABLE clients (
         id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -53,7 +53,7 @@ SELECT version, name, left(checksum, 12) AS checksum FROM tenant_migration_add('
         happened   text NOT NULL
     );
 
-    -- Every new invoice leaves a line, written as whoever made it.
+    -- Each new invoice adds a line to the activity, written as the calling user.
     CREATE FUNCTION note_invoice() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
     BEGIN
         INSERT INTO activity (user_id, happened)
@@ -63,7 +63,7 @@ SELECT version, name, left(checksum, 12) AS checksum FROM tenant_migration_add('
     $$;
     CREATE TRIGGER note_invoice AFTER INSERT ON invoices FOR EACH ROW EXECUTE FUNCTION note_invoice();
 
-    -- Bills what has not been billed.
+    -- Bills the hours that have not been billed.
     CREATE FUNCTION bill_project(project bigint) RETURNS invoices LANGUAGE sql BEGIN ATOMIC
         WITH open AS (
             SELECT e.id, e.hours FROM time_entries e JOIN tasks t ON t.id = e.task_id
@@ -76,7 +76,7 @@ SELECT version, name, left(checksum, 12) AS checksum FROM tenant_migration_add('
         SELECT i FROM invoices i WHERE project_id = project ORDER BY id DESC LIMIT 1;
     END;
 
-    -- A view asks as its caller, not as its owner.
+    -- The view checks access as its caller, not as its owner.
     CREATE VIEW project_hours WITH (security_invoker = true) AS
         SELECT c.name AS client, p.name AS project, sum(e.hours) AS hours, round(sum(e.hours * p.hourly_rate), 2) AS worth
         FROM projects p

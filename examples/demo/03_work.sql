@@ -1,7 +1,7 @@
 \i examples/demo/people.psql
 \c - app
 \echo
-\echo '--- Alice at work. The tenant is set for the transaction, as with any transaction pooler, and its tables come first.'
+\echo '--- Alice at work. The tenant is set for the transaction, as with any transaction pooler, and its schema comes first in search_path.'
 BEGIN;
 SET LOCAL fluxbase_tenant.user_id = :'alice';
 SELECT slug, schema_name FROM tenant_set_current('acme', is_local => true);
@@ -12,7 +12,7 @@ INSERT INTO tasks (project_id, title) VALUES (1, 'Build it'), (1, 'Test it') RET
 COMMIT;
 
 \echo
-\echo '--- Bob logs hours at Acme; who he is comes from the column default. Then at Globex, in the same connection.'
+\echo '--- Bob logs hours at Acme; the column default records who he is. Then at Globex, in the same connection.'
 BEGIN;
 SET LOCAL fluxbase_tenant.user_id = :'bob';
 SELECT slug FROM tenant_set_current('acme', is_local => true);
@@ -28,7 +28,7 @@ INSERT INTO time_entries (task_id, hours) VALUES (1, 3) RETURNING id, user_id, h
 COMMIT;
 
 \echo
-\echo '--- Alice bills the project: a function, a generated column, a trigger.'
+\echo '--- Alice bills the project, with a function, a generated column and a trigger.'
 SET fluxbase_tenant.user_id = :'alice';
 SELECT slug FROM tenant_set_current('acme');
 SELECT * FROM bill_project(1);
@@ -36,7 +36,7 @@ SELECT user_id, happened FROM activity;
 SELECT * FROM project_hours;
 
 \echo
-\echo '--- A report across companies: Bob without a current tenant reaches what is his, by qualified names.'
+\echo '--- A report across companies: without a current tenant, Bob reads the tables of both his tenants by qualified names.'
 SELECT tenant_reset_current();
 SET fluxbase_tenant.user_id = :'bob';
 SELECT 'acme' AS tenant, * FROM tenant_acme.project_hours
@@ -44,7 +44,7 @@ UNION ALL
 SELECT 'globex', * FROM tenant_globex.project_hours;
 
 \echo
-\echo '--- Dave is at Globex alone: the same query is refused, his own part of it is not.'
+\echo '--- Dave is a member of Globex only. The same query is refused, and the part for Globex succeeds.'
 SET fluxbase_tenant.user_id = :'dave';
 \set ON_ERROR_STOP off
 SELECT 'acme' AS tenant, * FROM tenant_acme.project_hours

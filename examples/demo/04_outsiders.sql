@@ -1,7 +1,7 @@
 \i examples/demo/people.psql
 \c - app
 \echo
-\echo '--- Mallory belongs to no company, and gets at no table of one.'
+\echo '--- Mallory is a member of no company, and cannot access any tables.'
 SET fluxbase_tenant.user_id = :'mallory';
 SELECT slug, my_role FROM tenant_list_mine();
 \set ON_ERROR_STOP off
@@ -25,7 +25,7 @@ SELECT tenant_acme.bill_project(1);
 \set ON_ERROR_STOP on
 \i examples/demo/must_fail.psql
 \echo
-\echo '--- Functions answer about a company that exists and one that does not in the same words.'
+\echo '--- Functions raise the same error for a company that exists and for one that does not.'
 \set ON_ERROR_STOP off
 SELECT * FROM tenant_get_by_slug('acme');
 \set expected P0002
@@ -41,7 +41,7 @@ SELECT * FROM tenant_set_current('acme');
 \i examples/demo/must_fail.psql
 
 \echo
-\echo '--- Erin is an admin, but of Initech: nobody at Acme.'
+\echo '--- Erin is an admin of Initech, and has no rights at Acme.'
 SET fluxbase_tenant.user_id = :'erin';
 \set ON_ERROR_STOP off
 SELECT count(*) FROM tenant_acme.clients;
@@ -60,7 +60,7 @@ SELECT slug FROM tenant_create('evil', 'Evil Corp');
 \i examples/demo/must_fail.psql
 
 \echo
-\echo '--- Nobody at all: no user, no tenant, nothing.'
+\echo '--- An anonymous caller, with no user and no tenant, has no access.'
 RESET fluxbase_tenant.user_id;
 \set ON_ERROR_STOP off
 SELECT count(*) FROM tenant_acme.clients;

@@ -12,17 +12,17 @@ $sql$);
 SELECT slug, version, pending FROM tenant_migration_status();
 
 \echo
-\echo '--- Acme first, then all.'
+\echo '--- First Acme, then all tenants.'
 SELECT slug, status, from_version, to_version, applied FROM tenant_migrate((SELECT id FROM tenant_get_by_slug('acme')));
 SELECT m.slug, m.status, m.from_version, m.to_version, m.applied FROM tenant_list() t, tenant_migrate(t.id) m;
 SELECT slug, version, pending FROM tenant_migration_status();
 
 \echo
-\echo '--- A new table is behind its policies from birth, like every other.'
+\echo '--- A new table has its policies when it is created, like every other table.'
 SELECT tablename, policyname, permissive FROM pg_policies WHERE schemaname = 'tenant_acme' AND tablename = 'reminders';
 
 \echo
-\echo '--- A migration that fails says where, and leaves nothing behind.'
+\echo '--- A migration that fails reports the failing statement, and leaves nothing behind.'
 BEGIN;
 SELECT version, name FROM tenant_migration_add('4', 'a mistake', $sql$
     CREATE TABLE half_done (id int);

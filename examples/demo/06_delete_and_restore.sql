@@ -1,14 +1,14 @@
 \i examples/demo/people.psql
 \c - app
 \echo
-\echo '--- Carol closes Globex. It is marked as deleted; its data stays.'
+\echo '--- Carol closes Globex. It is marked as deleted, and its data is kept.'
 SET fluxbase_tenant.user_id = :'carol';
 SELECT slug FROM tenant_set_current('globex');
 SELECT slug, status FROM tenant_soft_delete();
 SELECT tenant_reset_current();
 
 \echo
-\echo '--- For Bob it is gone, from functions and tables alike.'
+\echo '--- Bob can no longer access it, neither through functions nor its tables.'
 SET fluxbase_tenant.user_id = :'bob';
 SELECT slug, my_role FROM tenant_list_mine();
 \set ON_ERROR_STOP off
@@ -23,13 +23,13 @@ SELECT * FROM tenant_get_by_slug('globex');
 \i examples/demo/must_fail.psql
 
 \echo
-\echo '--- An operator finds it and brings it back.'
+\echo '--- An operator finds and restores it.'
 \c - postgres
 SELECT slug, status, deleted_at IS NOT NULL AS has_deleted_at FROM tenant_list_deleted();
 SELECT slug, status FROM tenant_restore((SELECT id FROM tenant_list_deleted() WHERE slug = 'globex'));
 
 \echo
-\echo '--- Bob again.'
+\echo '--- Bob has access again.'
 \c - app
 SET fluxbase_tenant.user_id = :'bob';
 SELECT slug, my_role FROM tenant_list_mine();
