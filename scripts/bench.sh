@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Measures the release build against its alternatives, on a server of its own in .dev/bench, and writes what it found to
-# docs/. Best on a machine that does nothing else.
-#   bench.sh [NAME...]    benches/NAME.py, default: isolation and fleet
-# BENCH_ROUNDS, BENCH_DUELS, BENCH_SECONDS (of one run of isolation) and BENCH_TENANTS (the sizes of fleet, as in "100 1000") make it
-# shorter or longer. BENCH_DOCS=elsewhere leaves docs/ alone.
+# Measures the release build against its alternatives, on a separate server in .dev/bench, and writes the results to
+# docs/. Needs an otherwise idle machine for reliable figures.
+#   bench.sh [NAME...]    runs benches/NAME.py; the default is isolation and fleet
+# BENCH_ROUNDS, BENCH_DUELS, BENCH_SECONDS (of one run of isolation) and BENCH_TENANTS (the sizes of fleet, such as "100
+# 1000") make it shorter or longer. BENCH_DOCS names another folder than docs/ for the results.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 cd "$ROOT"
@@ -11,7 +11,7 @@ cd "$ROOT"
 benches=("$@")
 [ "${#benches[@]}" -gt 0 ] || benches=(isolation fleet)
 for bench in "${benches[@]}"; do
-    [ -f "benches/$bench.py" ] || die "there is no benches/$bench.py"
+    [ -f "benches/$bench.py" ] || die "benches/$bench.py does not exist"
 done
 
 scripts/setup.sh bench
@@ -23,7 +23,7 @@ data=$cluster/data
 mkdir -p "$home"
 if [ -d "$cluster" ]; then SERVER_USER=$(stat --dereference -c %U "$cluster"); fi
 
-# A copy of the private server, so that a release build here and a debug build there do not overwrite each other.
+# A copy of the private server, because the release build would overwrite the debug build that is installed there.
 version=$(cat .dev/stamps/pg18)
 if ! is_done bench-pg18 "$version" || [ ! -x "$bin/pg_config" ]; then
     rm -rf "$home/pg18"
@@ -43,16 +43,16 @@ stop() {
     fi
 }
 
-# Steady rather than typical: nothing runs beside the query, and every variant gets the same plan. Spares that are made
-# in one transaction hold locks by the thousand.
+# Settings for steady rather than typical figures: nothing runs concurrently with the query, and every variant gets the
+# same plan. Creating spares in one transaction takes thousands of locks.
 settings() {
     printf '%s\n' listen_addresses="''" unix_socket_directories="'$socket'" shared_buffers=256MB max_wal_size=4GB \
         checkpoint_timeout=1h fsync=off autovacuum=off jit=off max_parallel_workers_per_gather=0 \
         max_locks_per_transaction=1024 max_worker_processes=16
 }
 
-# On which cores the server runs. Where the measuring is of single queries it keeps to one, its clients too: where they happen
-# to run makes more of a difference than what is measured. The fleet's workers need all.
+# Prints the cores that the server runs on. When single queries are measured, the server and its clients share one core,
+# because their placement would make more of a difference than what is measured. The fleet's workers need all cores.
 cores() {
     case $1 in
         fleet*) echo "0-$(($(nproc --all) - 1))" ;;
@@ -60,16 +60,17 @@ cores() {
     esac
 }
 
-# It is a link where it lies in memory. The log is kept.
+# Removes the cluster, which is a link if it is in memory, and keeps its log.
 remove_cluster() {
     if [ -e "$cluster/server.log" ]; then cp "$cluster/server.log" "$home/server.log"; fi
     if [ -L "$cluster" ]; then rm -rf "$(readlink -f "$cluster")"; fi
     rm -rf "$cluster"
 }
 
-# The fleet's tenants are files by the hundred thousand, made anew in each round, and ext4 searches long for inodes that were
-# not in use minutes ago: whoever comes after a DROP DATABASE pays for it. So memory, if 10 GB of it are
-# free; 10,000 tenants take more.
+# Places the cluster of the fleet benchmark in memory if 10 GB are free. The fleet's tenants are hundreds of thousands
+# of files, which are created again in each round, and ext4 takes long to find inodes that were not in use minutes ago,
+# so the variant that runs after a DROP DATABASE would pay for it. 10,000 tenants need more memory, so fleet_large stays
+# on disk.
 place_cluster() {
     local room free
     room=$(df --output=avail --block-size=1K /dev/shm 2>/dev/null | tail -n 1)
@@ -80,24 +81,24 @@ place_cluster() {
     owned_by_server "$cluster"
 }
 
-# start CORES: an empty server.
+# start CORES: creates a cluster and starts its server on these cores.
 start() {
     (
         cd "$cluster"
         as_server "$bin/initdb" --pgdata="$data" --username=postgres --auth=trust --encoding=UTF8 --no-locale --no-sync
     ) >"$home/initdb.log" 2>&1 || die "initdb failed, see $home/initdb.log"
     settings | as_server tee -a "$data/postgresql.conf" >/dev/null
-    # Its own descriptors: a server that held ours would keep a pipe behind us open.
+    # The server gets its own descriptors, because it would keep open a pipe that this script writes to.
     (
         cd "$cluster"
         as_server taskset --cpu-list "$1" "$bin/pg_ctl" --pgdata="$data" --wait --log="$cluster/server.log" start
     ) >/dev/null || die "the server did not start, see $home/server.log"
 }
 
-# What a killed run left behind.
+# Removes what a killed run left behind.
 stop
 remove_cluster
-# A path in /tmp is short enough for a socket, wherever the clone lies.
+# A path in /tmp is short enough for a socket, wherever the clone is.
 socket=$(mktemp -d /tmp/fluxbase.XXXXXX)
 owned_by_server "$socket"
 trap 'stop; remove_cluster; rm -rf "$socket"' EXIT

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Back to a bare clone.
+# Stops the demo server and removes everything that was built or fetched.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 
 if [ -e "$ROOT/.dev" ]; then
     "$ROOT/scripts/server.sh" stop 18
-    # .dev may be a link to a folder elsewhere.
+    # .dev can be a link to another folder.
     rm -rf "$(private_folder)" "$ROOT/.dev"
 fi
 rm -rf "$ROOT/target"

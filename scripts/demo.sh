@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The main job: from a bare clone to a database with tenants, members and migrated schemas, ready to be queried.
+# Turns a bare clone into a running database with tenants, members and migrated schemas, ready to be queried.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 cd "$ROOT"
@@ -7,7 +7,7 @@ cd "$ROOT"
 MAJOR=18
 scripts/setup.sh demo
 scripts/install.sh "$MAJOR"
-say "Starting a fresh demo server, PostgreSQL $MAJOR, on a Unix socket alone"
+say "Starting a fresh demo server, PostgreSQL $MAJOR, on a Unix socket only"
 scripts/server.sh reset "$MAJOR"
 PGDATABASE=postgres scripts/server.sh psql "$MAJOR" -X -q -c 'CREATE DATABASE demo'
 
@@ -21,5 +21,5 @@ cat <<'TEXT'
 ==> The demo server is running. Three things to type next:
     make psql                                           a session in the database "demo"
     SELECT slug, status, schema_name FROM tenant_list();    in that session: the tenants
-    make stop                                           ends the server; make demo starts afresh
+    make stop                                           stops the server; make demo starts a fresh one
 TEXT

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds the extension and installs it into a server.
-#   install.sh 15|18       into that private server, debug profile
-#   install.sh PG_CONFIG   into the server of that pg_config
-# PROFILE=release for the release profile.
+#   install.sh 15|18       installs into that private server, debug profile
+#   install.sh PG_CONFIG   installs into the server of that pg_config
+# PROFILE=release selects the release profile.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 
@@ -18,7 +18,7 @@ headers=$("$pg_config" --includedir-server)
 profile=${PROFILE:-dev}
 library=$("$pg_config" --pkglibdir)/fluxbase_tenant.so
 
-# What goes into the build. A private server that got exactly this from us is left alone.
+# Prints the checksums of the build's inputs. A private server that has this build already is skipped.
 sources() {
     cd "$ROOT"
     find Cargo.toml Cargo.lock fluxbase_tenant.control src sql -type f -print0 | sort -z | xargs -0 sha256sum
@@ -29,7 +29,7 @@ if [ -n "$private" ] && is_done "install-$major" "$key" && [ -e "$library" ] && 
     exit
 fi
 
-# Says which server pgrx builds for, whatever its config lists.
+# Selects the server that pgrx builds for, whatever its configuration lists.
 export PGRX_PG_CONFIG_PATH=$pg_config
 cd "$ROOT"
 build() {
@@ -38,18 +38,18 @@ build() {
     install_script
 }
 
-# The script that the build generates has the order of its files and comments of its own. What is checked in says the same, and is
-# what gets installed.
+# The script that the build generates differs in the order of its files and in comments. The checked-in script must be
+# equivalent, and is the one that is installed.
 install_script() {
     local version generated
     version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
     generated=$("$pg_config" --sharedir)/extension/fluxbase_tenant--$version.sql
     diff <(bare "$generated") <(bare "sql/fluxbase_tenant--$version.sql") >&2 ||
-        die "sql/fluxbase_tenant--$version.sql is not what the build generates: make schema"
+        die "sql/fluxbase_tenant--$version.sql differs from what the build generates: run make schema"
     cp "sql/fluxbase_tenant--$version.sql" "$generated"
 }
 
-# A script without comments and empty lines.
+# Prints a script without comments and empty lines.
 bare() {
     sed -e '/^\/\*/,/\*\/$/d' -e '/^ *--/d' -e '/^\\echo/d' -e '/^[[:space:]]*$/d' "$1"
 }

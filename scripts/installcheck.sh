@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The suite against what is installed: no set-up, no build of the extension.
-# FLUXBASE_TENANT_PG names the servers: majors of private servers or paths of pg_config, with commas between.
+# Runs the suite against the installed extension, without setting up or building it.
+# FLUXBASE_TENANT_PG names the servers: majors of private servers or paths of pg_config, separated by commas.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 cd "$ROOT"

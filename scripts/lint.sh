@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Formatting, clippy with warnings as errors for each major, the extension's script, the dependencies, and shellcheck where it is
-# installed.
+# Checks formatting, clippy with warnings as errors for each major, the extension's script and the dependencies. Runs
+# shellcheck if it is installed.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 cd "$ROOT"
@@ -26,7 +26,7 @@ deny --log-level error check bans licenses sources
 if deny fetch db >/dev/null 2>&1; then
     deny --log-level error --offline check advisories
 else
-    say "no advisories: their database cannot be reached"
+    say "skipped advisories: their database cannot be reached"
 fi
 if command -v shellcheck >/dev/null; then
     say "shellcheck"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# sql/fluxbase_tenant--VERSION.sql, which is what CREATE EXTENSION runs: the files that src/lib.rs names, one after the other.
-#   schema.sh          writes it
-#   schema.sh --check  fails where it is not what the files say
+# Concatenates the files that src/lib.rs names to sql/fluxbase_tenant--VERSION.sql, which CREATE EXTENSION runs.
+#   schema.sh          writes the script
+#   schema.sh --check  fails if the script is not up to date
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 cd "$ROOT"
@@ -19,7 +19,7 @@ script() {
 }
 
 if [ "${1:-}" = --check ]; then
-    script | diff --brief - "$target" >/dev/null || die "$target is not what src/lib.rs and sql/ say: make schema"
+    script | diff --brief - "$target" >/dev/null || die "$target is not up to date with src/lib.rs and sql/: run make schema"
 else
     script >"$target"
 fi

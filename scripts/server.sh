@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The demo server: private, in .dev/demo, on a Unix socket alone, without password. All of it may be thrown away.
+# Controls the demo server, which is in .dev/demo, listens only on a Unix socket, and needs no password. Its data is
+# disposable.
 #   server.sh start|stop|status|reset MAJOR
 #   server.sh psql MAJOR [psql's arguments]
 set -euo pipefail
@@ -11,7 +12,7 @@ shift 2
 bin=$(dirname "$(private_pg_config "$major")")
 home=$(private_folder)/demo/$major
 data=$home/data
-# Who owns the data runs the server, also if a better user has come to be since.
+# The owner of the data runs the server, even if server_user would now choose another user.
 if [ -d "$data" ]; then SERVER_USER=$(stat -c %U "$data"); fi
 
 socket() { cat "$home/socket" 2>/dev/null || true; }
@@ -40,12 +41,13 @@ initialize() {
 start() {
     running && return
     [ -d "$data" ] || initialize
-    # A path in /tmp is short enough for a socket, wherever the clone lies.
+    # A path in /tmp is short enough for a socket, wherever the clone is.
     local folder
     folder=$(mktemp -d /tmp/fluxbase.XXXXXX)
     owned_by_server "$folder"
     echo "$folder" >"$home/socket"
-    # Preloading keeps a forged setting from standing until the first call of the extension (docs: security).
+    # Without preloading, a forged setting would stay in effect until the first call of the extension
+    # (see docs/security.md).
     (pg_ctl start --wait --log="$home/server.log" --options="-c listen_addresses='' \
         -c unix_socket_directories='$folder' -c session_preload_libraries='fluxbase_tenant'" >/dev/null) ||
         die "the server did not start, see $home/server.log"
@@ -59,9 +61,9 @@ stop() {
 }
 
 psql() {
-    running || die "the demo server is not running: make demo"
+    running || die "the demo server is not running: run make demo"
     unset PGPORT PGSERVICE PGOPTIONS PGHOSTADDR
-    # A name that is given goes before the demo's own.
+    # PGUSER and PGDATABASE override the demo's defaults.
     PGHOST=$(socket) PGUSER=${PGUSER:-postgres} PGDATABASE=${PGDATABASE:-demo} exec "$bin/psql" "$@"
 }
 

