@@ -82,12 +82,12 @@ class Fleet:
             sits_out = variant.slow and turn < turns - self.rounds.slow
             seconds = None if sits_out else getattr(self, step)(variant, turn + 1)
             self.figures.add(self.tenants, step, variant.label, seconds,
-                             variant.made(self.tenants) if step == "create" else self.tenants)
+                             variant.created(self.tenants) if step == "create" else self.tenants)
 
     def create(self, variant, _):
         variant.make()
         seconds = wall_time(variant.create(self.tenants))
-        self.expect(variant, variant.tables(), variant.made(self.tenants))
+        self.expect(variant, variant.tables(), variant.created(self.tenants))
         return seconds
 
     def alter(self, variant, number):

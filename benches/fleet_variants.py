@@ -49,7 +49,7 @@ class Variant:
         script.write_text(TIDY)
         wall_time([psql(self.database, f"--file={script}")])
 
-    def made(self, tenants):
+    def created(self, tenants):
         """Returns how many of these tenants a run creates."""
         return tenants
 
@@ -138,7 +138,7 @@ class Ours(Variant):
         self.ask(f"SELECT FROM tenant_migration_add('{version}', 'fleet', $up${'; '.join(statements)}$up$)")
 
     def create(self, tenants):
-        return self.scripts([f"SELECT id FROM tenant_create('{name}', '{name}');\n" for name in names(self.made(tenants))],
+        return self.scripts([f"SELECT id FROM tenant_create('{name}', '{name}');\n" for name in names(self.created(tenants))],
                             self.parallel)
 
     def alter(self, tenants, number):
@@ -158,11 +158,11 @@ class Spares(Ours):
         super().__init__(label, database, folder)
         self.visits = False
 
-    def made(self, tenants):
+    def created(self, tenants):
         return min(tenants, MAX_SPARES)
 
     def create(self, tenants):
-        count = self.made(tenants)
+        count = self.created(tenants)
         for ready in range(SPARES_AT_ONCE, count + SPARES_AT_ONCE, SPARES_AT_ONCE):
             self.ask(f"SELECT tenant_spares_fill({min(ready, count)})")
         self.tidy()

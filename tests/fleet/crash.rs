@@ -125,7 +125,7 @@ const LEDGER_PROBLEMS: &str = "
               (SELECT count(*) FROM pg_attribute WHERE attrelid = '{}.items'::regclass AND attname = 'c' || m.version) AS columns,
               coalesce((SELECT statements_done FROM fluxbase_tenant.unfinished_migrations u
                         WHERE u.version = m.version AND u.tenant_id = t.id), 0) AS done
-          FROM fluxbase_tenant.migrations m, fluxbase_tenant.tenants t WHERE t.schema_name = '{}') AS said
+          FROM fluxbase_tenant.migrations m, fluxbase_tenant.tenants t WHERE t.schema_name = '{}') AS compared
     WHERE logged <> CASE WHEN done > 0 THEN 1 ELSE applied END
        OR (version <> '1' AND columns <> CASE WHEN done > 2 THEN 1 ELSE applied END)
        OR (transactional AND done > 0) OR (done > 0 AND applied > 0)";

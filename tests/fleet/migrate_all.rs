@@ -67,8 +67,8 @@ fn consistent(client: &mut Client, column_name: &str, version: &str) {
     let sql = "SELECT t.slug FROM fluxbase_tenant.tenants t
                CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM information_schema.columns c WHERE c.table_schema = t.schema_name
                    AND c.column_name = $1) AS changed,
-                   EXISTS (SELECT FROM fluxbase_tenant.applied_migrations a WHERE a.tenant_id = t.id AND a.version = $2) AS said) s
-               WHERE s.changed <> s.said OR (t.schema_version = $2) <> s.said
+                   EXISTS (SELECT FROM fluxbase_tenant.applied_migrations a WHERE a.tenant_id = t.id AND a.version = $2) AS recorded) s
+               WHERE s.changed <> s.recorded OR (t.schema_version = $2) <> s.recorded
                   OR t.applied <> (SELECT coalesce(sum(m.revision), 0) FROM fluxbase_tenant.applied_migrations a
               JOIN fluxbase_tenant.migrations m ON m.version = a.version WHERE a.tenant_id = t.id)";
     assert_eq!(column::<String>(client, sql, &[&column_name, &version]), Vec::<String>::new());

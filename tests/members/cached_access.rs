@@ -1,5 +1,5 @@
-//! The cache of answers about access. A session sees another session's change in the first statement after its commit
-//! and never before it, and its own changes at once.
+//! The cache of answers about access. A session sees another session's change from the first statement after that
+//! session's commit and not before, and its own changes at once.
 
 use std::fs;
 

@@ -61,24 +61,24 @@ fn an_admin_role_without_a_user_is_instance_admin(db: &Db) {
 }
 
 fn a_granted_user_is_instance_admin_everywhere(db: &Db) {
-    let (boss, other) = (new_user(), new_user());
+    let (instance_admin, other) = (new_user(), new_user());
     let id = db.new_tenant("acme", other);
     let grant = "SELECT user_id, granted_by, created_at::text FROM tenant_grant_instance_admin($1)";
-    let row = db.admin().query_one(grant, &[&boss]).unwrap();
-    assert_eq!((row.get(0), row.get::<_, Option<Uuid>>(1)), (boss, None));
-    let mut client = db.as_user(boss);
+    let row = db.admin().query_one(grant, &[&instance_admin]).unwrap();
+    assert_eq!((row.get(0), row.get::<_, Option<Uuid>>(1)), (instance_admin, None));
+    let mut client = db.as_user(instance_admin);
     assert!(one::<bool>(&mut client, AM_I, &[]));
-    let again = client.query_one(grant, &[&boss]).unwrap();
+    let again = client.query_one(grant, &[&instance_admin]).unwrap();
     assert_eq!((again.get::<_, Option<Uuid>>(1), again.get::<_, &str>(2)), (None, row.get(2)), "the same row");
 
     assert_eq!(column::<Uuid>(&mut client, "SELECT id FROM tenant_list()", &[]), [id]);
-    run(&mut client, &format!("SELECT tenant_update('{id}', 'By the boss')"));
+    run(&mut client, &format!("SELECT tenant_update('{id}', 'By the instance admin')"));
     let made: Uuid = one(&mut client, "SELECT id FROM tenant_create('b', 'B')", &[]);
-    assert_eq!(column::<Uuid>(&mut client, "SELECT user_id FROM tenant_list_admins($1)", &[&made]), [boss]);
+    assert_eq!(column::<Uuid>(&mut client, "SELECT user_id FROM tenant_list_admins($1)", &[&made]), [instance_admin]);
     let row = client.query_one(grant, &[&other]).unwrap();
-    assert_eq!(row.get::<_, Option<Uuid>>(1), Some(boss));
+    assert_eq!(row.get::<_, Option<Uuid>>(1), Some(instance_admin));
     let admins: Vec<Uuid> = column(&mut client, "SELECT user_id FROM tenant_list_instance_admins()", &[]);
-    assert_eq!(admins, [boss, other]);
+    assert_eq!(admins, [instance_admin, other]);
 }
 
 fn granting_is_for_instance_admins(db: &Db) {
@@ -101,16 +101,16 @@ fn granting_is_for_instance_admins(db: &Db) {
 }
 
 fn revoked_instance_admin_is_a_user_again(db: &Db) {
-    let boss = new_user();
+    let instance_admin = new_user();
     let mut admin = db.admin();
-    run(&mut admin, &format!("SELECT tenant_grant_instance_admin('{boss}')"));
-    let mut client = db.as_user(boss);
+    run(&mut admin, &format!("SELECT tenant_grant_instance_admin('{instance_admin}')"));
+    let mut client = db.as_user(instance_admin);
     client.query("SELECT * FROM tenant_list()", &[]).unwrap();
     let revoke = "SELECT user_id FROM tenant_revoke_instance_admin($1)";
-    assert_eq!(one::<Uuid>(&mut admin, revoke, &[&boss]), boss);
+    assert_eq!(one::<Uuid>(&mut admin, revoke, &[&instance_admin]), instance_admin);
     assert!(!one::<bool>(&mut client, AM_I, &[]));
     expect_refusal(client.query("SELECT * FROM tenant_list()", &[]), "forbidden");
-    expect_refusal(admin.query(revoke, &[&boss]), "not_found").message("instance admin not found");
+    expect_refusal(admin.query(revoke, &[&instance_admin]), "not_found").message("instance admin not found");
     for call in ["tenant_grant_instance_admin(NULL)", "tenant_revoke_instance_admin(NULL)"] {
         expect_refusal(admin.query(&format!("SELECT {call}"), &[]), "invalid_argument").message_has("user_id");
     }

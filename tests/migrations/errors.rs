@@ -7,7 +7,7 @@ use crate::support::people::{new_user, one, run};
 use crate::support::{Db, expect_error};
 
 cases![
-    sqlstate_is_the_statements,
+    sqlstate_is_that_of_the_statement,
     context_names_version_and_statement,
     raised_fields_are_kept,
     constraint_and_table_are_kept,
@@ -31,7 +31,7 @@ fn failure(db: &Db, script: &str) -> DbError {
     error.as_db_error().expect("an error of the server").clone()
 }
 
-fn sqlstate_is_the_statements(db: &Db) {
+fn sqlstate_is_that_of_the_statement(db: &Db) {
     for (script, sqlstate) in [
         ("SELECT 1 / 0", "22012"),
         ("SELECT * FROM nowhere", "42P01"),

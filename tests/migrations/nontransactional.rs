@@ -20,7 +20,7 @@ cases![
     settings_end_with_their_migration,
     runs_as_the_owner_role_in_the_service_context,
     migrates_up_to_a_target,
-    callers_reads_after_an_index_build,
+    reads_of_the_caller_after_an_index_build,
     two_runs_one_of_which_reads_the_table,
 ];
 
@@ -276,7 +276,7 @@ fn migrates_up_to_a_target(db: &Db) {
 
 /// The build does not wait for the caller, whose snapshot is older. The new index lacks rows that only that snapshot
 /// sees, so the caller must not use it.
-fn callers_reads_after_an_index_build(db: &Db) {
+fn reads_of_the_caller_after_an_index_build(db: &Db) {
     let (ann, mut superuser) = (new_user(), db.superuser());
     let acme = db.new_tenant("acme", ann);
     db.migrate(

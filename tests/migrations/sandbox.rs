@@ -180,26 +180,26 @@ fn identity_is_the_tenants_service_context(db: &Db) {
         "1",
         &format!(
             "CREATE TABLE seen AS SELECT tenant_current_user_id() AS user_id, tenant_current_id() AS tenant_id,
-             tenant_is_instance_admin() AS boss, tenant_has_access('{other}') AS other,
+             tenant_is_instance_admin() AS instance_admin, tenant_has_access('{other}') AS other,
              current_setting('fluxbase_tenant.user_id') AS setting"
         ),
     );
-    let boss = new_user();
-    run(&mut db.admin(), &format!("SELECT tenant_grant_instance_admin('{boss}')"));
-    let mut client = db.as_user(boss);
+    let instance_admin = new_user();
+    run(&mut db.admin(), &format!("SELECT tenant_grant_instance_admin('{instance_admin}')"));
+    let mut client = db.as_user(instance_admin);
     run(&mut client, "SELECT tenant_set_current('other')");
     let id: Uuid = one(&mut client, "SELECT id FROM tenant_create('acme', 'Acme')", &[]);
     let row = db.superuser().query_one("SELECT * FROM tenant_acme.seen", &[]).unwrap();
     assert_eq!(row.get::<_, Option<Uuid>>("user_id"), None);
     assert_eq!(row.get::<_, Uuid>("tenant_id"), id);
-    assert_eq!((row.get("boss"), row.get("other"), row.get("setting")), (false, false, ""));
+    assert_eq!((row.get("instance_admin"), row.get("other"), row.get("setting")), (false, false, ""));
     // The session's own identity is restored.
     assert_eq!(one::<Uuid>(&mut client, "SELECT tenant_current_id()", &[]), other);
     assert!(one::<bool>(&mut client, "SELECT tenant_is_instance_admin()", &[]));
     let set = [
-        format!("SET fluxbase_tenant.user_id = '{boss}'"),
+        format!("SET fluxbase_tenant.user_id = '{instance_admin}'"),
         format!("SET LOCAL fluxbase_tenant.tenant_id = '{other}'"),
-        format!("SELECT set_config('fluxbase_tenant.user_id', '{boss}', true)"),
+        format!("SELECT set_config('fluxbase_tenant.user_id', '{instance_admin}', true)"),
         "RESET fluxbase_tenant.user_id".into(),
         "SET fluxbase_tenant.create_policy = 'authenticated'".into(),
     ];

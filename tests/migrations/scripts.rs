@@ -284,9 +284,9 @@ fn settings_of_a_script_are_restored(db: &Db) {
          SET statement_timeout = 0; SET lock_timeout = '1min'; SET DateStyle = 'German'",
     );
     db.add_migration("2", "CREATE TABLE notes (path text); INSERT INTO notes SELECT current_setting('search_path')");
-    let boss = new_user();
-    run(&mut db.admin(), &format!("SELECT tenant_grant_instance_admin('{boss}')"));
-    let mut client = db.as_user(boss);
+    let instance_admin = new_user();
+    run(&mut db.admin(), &format!("SELECT tenant_grant_instance_admin('{instance_admin}')"));
+    let mut client = db.as_user(instance_admin);
     run(
         &mut client,
         "SET work_mem = '5MB'; SET statement_timeout = '1h'; SET search_path = public; SET app.x = 'mine'",
@@ -301,7 +301,7 @@ fn settings_of_a_script_are_restored(db: &Db) {
         changed.retain(|one| !before.contains(one));
         assert!(changed.is_empty(), "after {sql}: {changed:?}");
     }
-    assert_eq!(one::<Uuid>(&mut client, "SELECT tenant_current_user_id()", &[]), boss);
+    assert_eq!(one::<Uuid>(&mut client, "SELECT tenant_current_user_id()", &[]), instance_admin);
     let path: String = one(&mut db.superuser(), "SELECT path FROM tenant_acme.notes", &[]);
     assert!(path.starts_with("tenant_acme, "), "the previous script's search_path is not used: {path}");
 }

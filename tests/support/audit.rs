@@ -105,8 +105,8 @@ impl Soil {
         found
     }
 
-    /// Asserts that the damage is found, and that running the fixes verbatim repairs it. Two passes, because one fix
-    /// may be the precondition of another.
+    /// Asserts that the damage is found, and that running the fixes verbatim repairs it. Two passes, because a fix
+    /// can reveal another finding.
     #[track_caller]
     pub fn mended(&mut self, seed: &str, expected: &[Expected]) {
         let mut found = self.plant(seed, expected);

@@ -56,7 +56,7 @@ impl Db {
     }
 
     /// Asserts that a run is complete and left nothing behind: no worker, lock, unfinished migration, error or invalid
-    /// index, and no tenant behind the registered version.
+    /// index, and every tenant has applied all migrations.
     #[track_caller]
     pub fn assert_all_is_done(&self) {
         self.assert_no_workers();

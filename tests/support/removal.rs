@@ -1,4 +1,4 @@
-//! Shared tables during the removal of a tenant: the attacker's tables, and what is left in them.
+//! Shared tables during the removal of a tenant: the thief's tables, and what is left in them.
 
 use uuid::Uuid;
 
@@ -7,8 +7,8 @@ use super::fleet::until;
 use super::people::{column, one, run};
 use super::scene::Scene;
 
-/// Creates a table in schema lair that the attacker owns and a superuser has shared, with a row for each tenant. The
-/// attacker has turned off FORCE ROW LEVEL SECURITY, as an owner can.
+/// Creates a table in schema lair that the thief owns and a superuser has shared, with a row for each tenant. The
+/// thief has turned off FORCE ROW LEVEL SECURITY, as an owner can.
 pub fn bait(scene: &Scene, table: &str, tenants: &[Uuid]) {
     run(&mut scene.thief(), &format!("CREATE TABLE {table} (n int)"));
     run(&mut scene.db.superuser(), &format!("SELECT tenant_protect('{table}')"));
@@ -19,7 +19,7 @@ pub fn bait(scene: &Scene, table: &str, tenants: &[Uuid]) {
     }
 }
 
-/// Creates a DELETE trigger on the table, whose function the attacker owns.
+/// Creates a DELETE trigger on the table, whose function the thief owns.
 pub fn trigger(scene: &Scene, table: &str, name: &str, when: &str, body: &str) {
     run(
         &mut scene.thief(),

@@ -89,7 +89,8 @@ fn tables_of_untrusted_owners_are_left_to_the_worker(db: &Db) {
     }
 }
 
-/// Another session releases each row lock before the lock wait limit. The deletion must not wait for all rows in turn.
+/// Another session releases each row lock before the lock wait limit is reached. The deletion must not wait for all rows
+/// in turn.
 fn rows_locked_one_after_another(db: &Db) {
     let doomed = db.new_tenant("doomed", new_user());
     run(
@@ -120,7 +121,8 @@ fn rows_locked_one_after_another(db: &Db) {
     assert_eq!(left(db, "notes", doomed), 0);
 }
 
-/// The object of each grant may be locked. With few grants the role is dropped at once, with more the worker drops it.
+/// Another session may have locked the object of a grant. With few grants the role is dropped at once, with more the
+/// worker drops it.
 fn owner_roles_with_many_grants(db: &Db) {
     let scene = Scene::set(db);
     for (grants, is_left) in [(2, false), (5, true)] {

@@ -32,7 +32,7 @@ struct World {
 
 fn populate(db: &Db) -> World {
     db.add_migration("1", SCHEMA);
-    let (admin, boss) = (new_user(), new_user());
+    let (admin, instance_admin) = (new_user(), new_user());
     let (acme, beta) = (db.new_tenant("acme", admin), db.new_tenant("beta", new_user()));
     let (gone, paused) = (db.new_tenant("gone", admin), db.new_tenant("paused", admin));
     db.new_member(beta);
@@ -41,7 +41,7 @@ fn populate(db: &Db) -> World {
         &mut db.admin(),
         &format!(
             "SELECT tenant_migrate('{acme}'), tenant_soft_delete('{gone}'), tenant_suspend('{paused}'),
-             tenant_grant_instance_admin('{boss}'), tenant_set_default('{beta}'),
+             tenant_grant_instance_admin('{instance_admin}'), tenant_set_default('{beta}'),
              tenant_update('{acme}', 'Acme ''Inc''', '{{\"n\": 0.10, \"quote\": \"\\\"\"}}')"
         ),
     );
@@ -169,7 +169,8 @@ fn other_cluster(db: &Db) -> (Arc<Cluster>, Db) {
 }
 
 fn restored_with_roles(db: &Db) {
-    // pg_dumpall dumps all roles of the cluster, so this case uses a cluster without the changing roles of other cases.
+    // pg_dumpall dumps all roles of the cluster, so this case needs a cluster in which no other case creates or drops
+    // roles.
     let db = &Db::new(&Cluster::start(db.install(), &[]));
     let world = populate(db);
     let before = everything(db, true);

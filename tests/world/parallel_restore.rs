@@ -14,7 +14,7 @@ cases![
     a_missing_shared_table_does_not_affect_the_others,
 ];
 
-/// In an order in which referencing rows come before the rows that they refer to.
+/// The catalog's tables, in an order in which referencing rows come before the rows that they refer to.
 const TABLES: [&str; 11] = [
     "removals",
     "shared_tables",

@@ -61,30 +61,30 @@ test("no superuser is needed", async () => {
 });
 
 test("a row is an object of native types", async () => {
-  const made = await create({ slug: "native-types", name: "Ünïcode & 'Söhne'", metadata: { plan: "pro", seats: [1, 2] } });
-  assert.match(made.id, /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/);
-  assert.equal(made.slug, "native-types");
-  assert.equal(made.name, "Ünïcode & 'Söhne'");
-  assert.equal(made.schema_name, "tenant_native_types");
-  assert.deepEqual(made.metadata, { plan: "pro", seats: [1, 2] });
-  assert.equal(made.is_default, false);
-  assert.ok(made.created_at instanceof Date);
-  assert.equal(made.deleted_at, null);
+  const created = await create({ slug: "native-types", name: "Ünïcode & 'Söhne'", metadata: { plan: "pro", seats: [1, 2] } });
+  assert.match(created.id, /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/);
+  assert.equal(created.slug, "native-types");
+  assert.equal(created.name, "Ünïcode & 'Söhne'");
+  assert.equal(created.schema_name, "tenant_native_types");
+  assert.deepEqual(created.metadata, { plan: "pro", seats: [1, 2] });
+  assert.equal(created.is_default, false);
+  assert.ok(created.created_at instanceof Date);
+  assert.equal(created.deleted_at, null);
 });
 
 test("a tenant is found by id and by slug", async () => {
-  const made = await create();
+  const created = await create();
   await actAs(server, alice);
-  assert.deepEqual(await one(server, "SELECT * FROM tenant_get($1)", [made.id]), made);
-  assert.deepEqual(await one(server, "SELECT * FROM tenant_get_by_slug($1)", [made.slug]), made);
+  assert.deepEqual(await one(server, "SELECT * FROM tenant_get($1)", [created.id]), created);
+  assert.deepEqual(await one(server, "SELECT * FROM tenant_get_by_slug($1)", [created.slug]), created);
 });
 
 test("null and undefined leave a column unchanged", async () => {
-  const made = await create({ name: "Before", metadata: { kept: true } });
+  const created = await create({ name: "Before", metadata: { kept: true } });
   await actAs(server, alice);
   const update = "SELECT name, metadata FROM tenant_update(tenant_id => $1, name => $2, metadata => $3)";
-  assert.deepEqual(await one(server, update, [made.id, "After", undefined]), { name: "After", metadata: { kept: true } });
-  assert.deepEqual(await one(server, update, [made.id, null, { kept: false }]), { name: "After", metadata: { kept: false } });
+  assert.deepEqual(await one(server, update, [created.id, "After", undefined]), { name: "After", metadata: { kept: true } });
+  assert.deepEqual(await one(server, update, [created.id, null, { kept: false }]), { name: "After", metadata: { kept: false } });
 });
 
 test("lists", async () => {

@@ -61,30 +61,30 @@ class Roles(Case):
 
 class Tenants(Case):
     def test_a_row_is_a_dict_of_native_types(self):
-        made = self.create(slug="native-types", name="Ünïcode & 'Söhne'", metadata={"plan": "pro", "seats": [1, 2]})
-        self.assertIsInstance(made["id"], uuid.UUID)
-        self.assertEqual(made["slug"], "native-types")
-        self.assertEqual(made["name"], "Ünïcode & 'Söhne'")
-        self.assertEqual(made["schema_name"], "tenant_native_types")
-        self.assertEqual(made["metadata"], {"plan": "pro", "seats": [1, 2]})
-        self.assertIs(made["is_default"], False)
-        self.assertIsInstance(made["created_at"], datetime.datetime)
-        self.assertIsNone(made["deleted_at"])
+        created = self.create(slug="native-types", name="Ünïcode & 'Söhne'", metadata={"plan": "pro", "seats": [1, 2]})
+        self.assertIsInstance(created["id"], uuid.UUID)
+        self.assertEqual(created["slug"], "native-types")
+        self.assertEqual(created["name"], "Ünïcode & 'Söhne'")
+        self.assertEqual(created["schema_name"], "tenant_native_types")
+        self.assertEqual(created["metadata"], {"plan": "pro", "seats": [1, 2]})
+        self.assertIs(created["is_default"], False)
+        self.assertIsInstance(created["created_at"], datetime.datetime)
+        self.assertIsNone(created["deleted_at"])
 
     def test_a_tenant_is_found_by_uuid_and_by_its_text(self):
-        made = self.create()
+        created = self.create()
         self.act_as(self.server, self.alice)
-        self.assertEqual(self.one(self.server, "SELECT * FROM tenant_get(%s)", made["id"]), made)
-        self.assertEqual(self.one(self.server, "SELECT * FROM tenant_get(%s)", str(made["id"])), made)
-        self.assertEqual(self.one(self.server, "SELECT * FROM tenant_get_by_slug(%s)", made["slug"]), made)
+        self.assertEqual(self.one(self.server, "SELECT * FROM tenant_get(%s)", created["id"]), created)
+        self.assertEqual(self.one(self.server, "SELECT * FROM tenant_get(%s)", str(created["id"])), created)
+        self.assertEqual(self.one(self.server, "SELECT * FROM tenant_get_by_slug(%s)", created["slug"]), created)
 
     def test_none_leaves_a_column_unchanged(self):
-        made = self.create(name="Before", metadata={"kept": True})
+        created = self.create(name="Before", metadata={"kept": True})
         self.act_as(self.server, self.alice)
         update = "SELECT name, metadata FROM tenant_update(tenant_id => %s, name => %s, metadata => %s)"
-        changed = self.one(self.server, update, made["id"], "After", None)
+        changed = self.one(self.server, update, created["id"], "After", None)
         self.assertEqual(changed, {"name": "After", "metadata": {"kept": True}})
-        changed = self.one(self.server, update, made["id"], None, Jsonb({"kept": False}))
+        changed = self.one(self.server, update, created["id"], None, Jsonb({"kept": False}))
         self.assertEqual(changed, {"name": "After", "metadata": {"kept": False}})
 
     def test_lists(self):
