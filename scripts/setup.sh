@@ -114,8 +114,8 @@ apt_install() {
     echo 'create_main_cluster = false' >"$quiet_cluster"
     # shellcheck disable=SC2064 # the path is known now
     trap "rm -f $quiet_cluster; rmdir --ignore-fail-on-non-empty ${quiet_cluster%/*} 2>/dev/null || true" EXIT
-    # A source that does not respond may not matter. The timeout is for an unattended upgrade, which holds the lock after
-    # the machine starts.
+    # A source that does not respond may not matter. The timeout is for an unattended upgrade, which holds the lock
+    # after the machine starts.
     apt-get update || true
     DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "$@"
 }

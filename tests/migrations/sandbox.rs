@@ -206,8 +206,8 @@ fn identity_is_the_tenants_service_context(db: &Db) {
     refused(db, &set.each_ref().map(String::as_str), &["42501"]);
 }
 
-/// Row-level security and privileges are those of the functions' owner, even if an instance admin or a superuser calls
-/// them later.
+/// Row-level security and privileges are those of the functions' owner or of the caller and never more, even if an
+/// instance admin or a superuser calls the functions later.
 fn functions_it_creates_gain_no_rights(db: &Db) {
     db.add_migration("1", "CREATE TABLE notes (body text); INSERT INTO notes VALUES ('secret')");
     db.new_tenant("victim", new_user());

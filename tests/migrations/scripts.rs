@@ -103,7 +103,7 @@ fn a_whole_schema_in_one_script(db: &Db) {
     expect_error(client.batch_execute("INSERT INTO \"Invoices\" (customer_id, total) VALUES (99, 1)"), "23503");
     expect_error(client.batch_execute("INSERT INTO \"Invoices\" (customer_id, total) VALUES (1, -1)"), "23514");
 
-    // Views and functions return nothing to an outsider, whatever was granted.
+    // Views and functions show nothing to an outsider, whatever was granted.
     let mut outsider = db.as_user(new_user());
     for table in ["customers", "\"Invoices\"", "open_invoices"] {
         assert_eq!(reached(&mut outsider, &format!("tenant_acme.{table}")), 0, "{table}");

@@ -89,8 +89,8 @@ fn tables_of_untrusted_owners_are_left_to_the_worker(db: &Db) {
     }
 }
 
-/// Another session releases each row lock before the lock wait limit is reached. The deletion must not wait for all rows
-/// in turn.
+/// Another session releases each row lock before the lock wait limit is reached. The deletion must not wait for all
+/// rows in turn.
 fn rows_locked_one_after_another(db: &Db) {
     let doomed = db.new_tenant("doomed", new_user());
     run(
