@@ -1,6 +1,6 @@
-//! The docs promise what their SQL prints. The ```sql blocks of a page run in order, in one psql session that begins as a superuser in an
-//! empty database; a ```text block right after one is what psql must print. Pages other than the README continue its quick start. A block
-//! marked "```sql no-run" is not run.
+//! The SQL of the documentation prints what the documentation says. The ```sql blocks of a page run in order in one psql
+//! session, which begins as a superuser in an empty database. A ```text block directly after a ```sql block is the output
+//! that psql must print. Pages other than the README continue its quick start. Blocks marked "```sql no-run" do not run.
 
 use std::fmt::Write;
 
@@ -45,8 +45,8 @@ fn examples_print_what_the_docs_say(db: &Db) {
         db.superuser().batch_execute("DROP ROLE my_app").expect("nothing depends on the role");
         for (Example { page, line, expected, .. }, output) in all.iter().zip(&outputs) {
             let problem = match expected {
-                Some(expected) if normal(expected) != normal(output) => {
-                    format!("{page} says\n{}\npsql prints\n{}", normal(expected), normal(output))
+                Some(expected) if normalized(expected) != normalized(output) => {
+                    format!("{page} says\n{}\npsql prints\n{}", normalized(expected), normalized(output))
                 }
                 None if output.contains("ERROR:") => output.clone(),
                 _ => continue,
@@ -61,7 +61,7 @@ fn read(page: &str) -> String {
     std::fs::read_to_string(paths::root().join(page)).unwrap_or_else(|error| panic!("{page}: {error}"))
 }
 
-/// The lines of a section, and empty lines in place of the others, so that line numbers stay.
+/// Returns the lines of a section. All other lines are empty, so that line numbers stay the same.
 fn section(text: &str, heading: &str) -> String {
     let mut is_in_it = false;
     let lines = text.lines().map(|line| {
@@ -76,7 +76,7 @@ fn section(text: &str, heading: &str) -> String {
 fn examples(page: &'static str, text: &str) -> Vec<Example> {
     let mut examples: Vec<Example> = Vec::new();
     let mut lines = text.lines().enumerate();
-    // Whether nothing but blank lines lies between here and the last example.
+    // Whether only blank lines are between this line and the last ```sql block.
     let mut right_after = false;
     while let Some((number, line)) = lines.next() {
         let Some(tag) = line.strip_prefix("```") else {
@@ -87,7 +87,9 @@ fn examples(page: &'static str, text: &str) -> Vec<Example> {
             lines.by_ref().take_while(|(_, l)| !l.starts_with("```")).map(|(_, l)| l.to_owned() + "\n").collect();
         match tag.trim() {
             "sql" => examples.push(Example { page, line: number + 1, sql: body, expected: None }),
-            "text" if right_after => examples.last_mut().expect("it is right after one").expected = Some(body),
+            "text" if right_after => {
+                examples.last_mut().expect("the block is right after an example").expected = Some(body)
+            }
             _ => {}
         }
         right_after = tag.trim() == "sql";
@@ -95,7 +97,7 @@ fn examples(page: &'static str, text: &str) -> Vec<Example> {
     examples
 }
 
-/// What each example prints, errors among the rows as a terminal shows them.
+/// Runs the examples and returns the output of each, with errors among the rows, as in a terminal.
 fn run(database: &Db, examples: &[Example]) -> Vec<String> {
     let mut script = String::new();
     for example in examples {
@@ -109,11 +111,11 @@ fn run(database: &Db, examples: &[Example]) -> Vec<String> {
     parts
 }
 
-/// Ids and times differ from run to run, and the width of columns with them.
-fn normal(text: &str) -> String {
+/// Normalizes output: replaces ids and times, which differ between runs, and the column widths that depend on them.
+fn normalized(text: &str) -> String {
     let mut lines = Vec::new();
     for line in text.lines() {
-        let words: Vec<String> = line.split_whitespace().map(word).collect();
+        let words: Vec<String> = line.split_whitespace().map(placeholder).collect();
         let line = words.join(" ");
         if !line.is_empty() && !line.starts_with("You are now connected to database") {
             lines.push(squeeze(&line));
@@ -122,8 +124,8 @@ fn normal(text: &str) -> String {
     lines.join("\n")
 }
 
-/// A uuid, a time or another long hexadecimal number stands for any other.
-fn word(word: &str) -> String {
+/// Replaces a uuid, a date, a time or a long hexadecimal number by a placeholder.
+fn placeholder(word: &str) -> String {
     let inner = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
     if uuid::Uuid::try_parse(inner).is_ok() {
         return word.replace(inner, "<uuid>");
@@ -145,7 +147,7 @@ fn word(word: &str) -> String {
     word.to_owned()
 }
 
-/// `-----+--` is as wide as its column.
+/// Shortens each run of dashes to one, because `-----+--` is as wide as its columns.
 fn squeeze(line: &str) -> String {
     let mut out = String::new();
     for c in line.chars() {

@@ -1,4 +1,4 @@
-//! Nothing goes undocumented, and nothing is documented that is not there.
+//! Every function, setting and role is documented, and the documentation names only existing functions.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::support::{Db, paths};
 cases![
     every_function_has_a_comment,
     the_reference_shows_every_function_with_its_arguments,
-    the_docs_name_no_function_that_does_not_exist,
+    the_docs_name_only_existing_functions,
     the_reference_names_every_setting,
     the_reference_names_every_role,
 ];
@@ -29,7 +29,7 @@ const FUNCTIONS: &str = "
 fn every_function_has_a_comment(db: &Db) {
     let rows = db.superuser().query(FUNCTIONS, &[]).expect("the catalog is readable");
     assert!(!rows.is_empty());
-    // One that says what, for whom, and what can go wrong is longer than a name.
+    // A comment that says what the function does, for whom, and which errors it raises is longer than this.
     let bare = rows.iter().filter(|row| row.get::<_, &str>("comment").len() < 40);
     let bare: Vec<&str> = bare.map(|row| row.get("signature")).collect();
     assert!(bare.is_empty(), "without a comment in sql/functions: {bare:?}");
@@ -44,21 +44,22 @@ fn the_reference_shows_every_function_with_its_arguments(db: &Db) {
     assert!(missing.is_empty(), "docs/reference.md lacks {missing:?}");
 }
 
-fn the_docs_name_no_function_that_does_not_exist(db: &Db) {
+fn the_docs_name_only_existing_functions(db: &Db) {
     let rows = db.superuser().query(FUNCTIONS, &[]).expect("the catalog is readable");
-    let there: BTreeSet<&str> = rows.iter().map(|row| row.get("name")).collect();
+    let existing: BTreeSet<&str> = rows.iter().map(|row| row.get("name")).collect();
     let pages = pages();
     let words = pages.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '('));
     let called = words.filter_map(|word| word.split_once('(')).map(|(name, _)| name);
-    let unknown: BTreeSet<&str> = called.filter(|name| name.starts_with("tenant_") && !there.contains(name)).collect();
+    let unknown: BTreeSet<&str> =
+        called.filter(|name| name.starts_with("tenant_") && !existing.contains(name)).collect();
     assert!(unknown.is_empty(), "the docs name {unknown:?}");
 }
 
 fn the_reference_names_every_setting(db: &Db) {
-    // pg_settings shows them once the library is loaded.
+    // pg_settings lists the extension's settings only after the library is loaded.
     let mut client = db.superuser();
-    client.batch_execute("SELECT tenant_current_user_id()").expect("anyone may ask");
-    names_every(&mut client, "SELECT name FROM pg_settings WHERE name LIKE 'fluxbase\\_tenant.%'");
+    client.batch_execute("SELECT tenant_current_user_id()").expect("any role can call it");
+    assert_reference_names_all(&mut client, "SELECT name FROM pg_settings WHERE name LIKE 'fluxbase\\_tenant.%'");
 }
 
 fn the_reference_names_every_role(db: &Db) {
@@ -66,11 +67,11 @@ fn the_reference_names_every_role(db: &Db) {
     let roles = format!(
         "SELECT rolname::text FROM pg_roles WHERE rolname LIKE 'fluxbase\\_tenant\\_%' AND rolname !~ '{owner_roles}'"
     );
-    names_every(&mut db.superuser(), &roles);
+    assert_reference_names_all(&mut db.superuser(), &roles);
 }
 
 #[track_caller]
-fn names_every(client: &mut postgres::Client, query: &str) {
+fn assert_reference_names_all(client: &mut postgres::Client, query: &str) {
     let rows = client.query(query, &[]).expect("the catalog is readable");
     assert!(!rows.is_empty());
     let reference = reference();
@@ -79,7 +80,7 @@ fn names_every(client: &mut postgres::Client, query: &str) {
     assert!(missing.is_empty(), "docs/reference.md lacks {missing:?}");
 }
 
-/// All pages that users read, one after the other.
+/// Returns all pages that users read, one after the other.
 fn pages() -> String {
     let docs = std::fs::read_dir(paths::root().join("docs")).expect("a folder");
     let mut files: Vec<_> = docs.map(|entry| entry.expect("an entry").path()).collect();
