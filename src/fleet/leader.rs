@@ -131,7 +131,7 @@ pub(super) fn run_workers(plan: &Plan) -> Result<Tally> {
     // Builds that are waiting already stop waiting too, provided that no other session has a reason to wait for this
     // transaction.
     if !fleet::caller_is_waited_for(&Catalog::latest()?)? {
-        ignored = ignored.let_go();
+        ignored = ignored.release_virtual_lock();
     }
     wait(&mut pool, &queue)?;
     drop(ignored);

@@ -283,10 +283,10 @@ fn delete_batch(owner: &TableOwner, rows: &Rows, fire: Fire) -> Attempted<u64> {
                 format!("trigger {} would run with the privileges of the table's owner", trigger.name),
                 "Drop it, or the foreign key that refers to the table.",
             )),
-            (None, Fire::KeysOnly) => Ok(Triggers::OfKeysAlone),
+            (None, Fire::KeysOnly) => Ok(Triggers::ForeignKeysOnly),
             // The triggers would run as a superuser and look functions up by name, and so might call another role's.
-            (None, Fire::OwnersAndKeys) if roles::is_superuser(rows.owner) => Ok(Triggers::OfKeysAlone),
-            (None, Fire::OwnersAndKeys) => Ok(Triggers::AllBut(own.iter().map(|trigger| trigger.oid).collect())),
+            (None, Fire::OwnersAndKeys) if roles::is_superuser(rows.owner) => Ok(Triggers::ForeignKeysOnly),
+            (None, Fire::OwnersAndKeys) => Ok(Triggers::AllExcept(own.iter().map(|trigger| trigger.oid).collect())),
         }
     };
     owner.act(triggers, |triggers| rows.delete(&triggers, BATCH))

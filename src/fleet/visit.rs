@@ -53,7 +53,7 @@ pub fn visit<'a>(queue: &JobQueue, visit: Visit<'a>, wait: Wait) -> Option<Visit
         temporary::drop_all();
         Ok(())
     };
-    if temporary::are_there() && transaction(drop_all).is_err() {
+    if temporary::may_exist() && transaction(drop_all).is_err() {
         ereport!(FATAL, PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, "cannot drop the temporary objects of a migration");
     }
     unfinished

@@ -61,7 +61,7 @@ pub fn note_start() -> Result<()> {
     }
     let caller = caller();
     let runs_queries = RUNS_QUERIES.take() == Some(cursor);
-    if caller == Caller::Anonymous && !runs_queries && !cursor.asks_who_fetches() {
+    if caller == Caller::Anonymous && !runs_queries && !cursor.depends_on_caller() {
         return Ok(());
     }
     let opened =

@@ -1,10 +1,11 @@
-//! The backend's caches: of the server's catalogs, which know no bound, and of plans.
+//! The backend's caches of catalog rows, which grow without bound, and of plans.
 
 use std::cell::Cell;
 
 use pgrx::pg_sys;
 
-/// As when too many invalidation messages came at once: what is needed is read anew. In a transaction.
+/// Empties the catalog caches, as PostgreSQL does when a backend has missed invalidation messages. Must be called in a
+/// transaction.
 pub fn forget_all() {
     // SAFETY: may be called wherever catalogs may be read.
     unsafe { pg_sys::InvalidateSystemCaches() };
@@ -15,35 +16,38 @@ thread_local! {
     static HAS_FOLDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// How many queries that read tables have started in this session: more after planning than before means that the plan holds what
-/// they found. Functions that are declared IMMUTABLE are called as a query is planned.
+/// Returns how many queries that read tables have started in this session. If the number grows while a query is
+/// planned, the planner has called a function declared IMMUTABLE that reads tables, and the plan contains its result.
 pub fn reads() -> u64 {
     READS.get()
 }
 
+/// Counts a query that reads tables.
 pub fn count_read() {
     READS.set(READS.get() + 1);
 }
 
-/// The plan holds what a function found in tables: it is good for who is calling now, and no check at its start says so.
+/// Marks a plan that contains what a function read from tables. The result is valid only for the current caller, and
+/// the executor-start check does not see these tables.
 ///
 /// # Safety
-/// A plan that nobody has run yet.
+/// `plan` must not have been run yet.
 pub unsafe fn note_folded(plan: *mut pg_sys::PlannedStmt) {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { (*plan).dependsOnRole = true };
     HAS_FOLDED.set(true);
 }
 
+/// Reports whether a plan has been marked since plans were last invalidated.
 pub fn have_folded() -> bool {
     HAS_FOLDED.get()
 }
 
-/// Called as the caller or the catalog changes: plans that were kept are made again, if there is any such plan among them. May be called
-/// at any time.
+/// Invalidates all cached plans if one of them may be marked. Called when the caller or the catalog changes. May be
+/// called at any time.
 pub fn forget_folded() {
     if HAS_FOLDED.replace(false) {
-        // SAFETY: marks plans as invalid.
+        // SAFETY: only marks plans as invalid.
         unsafe { pg_sys::ResetPlanCache() };
     }
 }

@@ -1,4 +1,4 @@
-//! What the server's catalogs say of an object, by its oid or name.
+//! Looks up objects in the system catalogs, by OID or name.
 
 use std::ffi::{CStr, CString};
 
@@ -7,64 +7,65 @@ use pgrx::prelude::*;
 
 use super::lists;
 
-/// The schemas on the search_path, without those that are searched in any case.
+/// Returns the schemas on the search_path, without those that PostgreSQL searches implicitly.
 pub fn search_path() -> Vec<pg_sys::Oid> {
-    // SAFETY: a list of oids, or NIL.
+    // SAFETY: the result is NIL or a list of OIDs.
     unsafe { lists::oids(pg_sys::fetch_search_path(false)) }
 }
 
 pub fn schema_by_name(name: &CStr) -> Option<pg_sys::Oid> {
-    // SAFETY: a lookup by C string; missing_ok.
+    // SAFETY: a lookup by C string, with missing_ok.
     let schema = unsafe { pg_sys::get_namespace_oid(name.as_ptr(), true) };
     (schema != pg_sys::InvalidOid).then_some(schema)
 }
 
-/// `None` where there is no such schema.
+/// Returns the name of a schema, or `None` if the schema does not exist.
 pub fn schema_name(schema: pg_sys::Oid) -> Option<CString> {
-    // SAFETY: a lookup by oid, null where there is none.
+    // SAFETY: a lookup by OID, which returns null for a missing schema.
     unsafe { text(pg_sys::get_namespace_name(schema)) }
 }
 
-/// The owner of a schema; InvalidOid where there is no such schema.
+/// Returns the owner of a schema, or InvalidOid if the schema does not exist.
 pub fn schema_owner(schema: pg_sys::Oid) -> pg_sys::Oid {
     let owner = |form: &pg_sys::FormData_pg_namespace| form.nspowner;
-    of_row(pg_sys::SysCacheIdentifier::NAMESPACEOID, schema, owner).unwrap_or(pg_sys::InvalidOid)
+    read_row(pg_sys::SysCacheIdentifier::NAMESPACEOID, schema, owner).unwrap_or(pg_sys::InvalidOid)
 }
 
 pub fn relation_name(relation: pg_sys::Oid) -> Option<CString> {
-    // SAFETY: as above.
+    // SAFETY: a lookup by OID, which returns null for a missing object.
     unsafe { text(pg_sys::get_rel_name(relation)) }
 }
 
 pub fn function_name(function: pg_sys::Oid) -> Option<CString> {
-    // SAFETY: as above.
+    // SAFETY: a lookup by OID, which returns null for a missing object.
     unsafe { text(pg_sys::get_func_name(function)) }
 }
 
-/// InvalidOid where there is no such relation.
+/// Returns the OID of a relation, or InvalidOid if the schema has no such relation.
 pub fn relation_in(schema: pg_sys::Oid, name: &CStr) -> pg_sys::Oid {
-    // SAFETY: a lookup by C string and oid.
+    // SAFETY: a lookup by C string and OID.
     unsafe { pg_sys::get_relname_relid(name.as_ptr(), schema) }
 }
 
-/// The schema of a relation; InvalidOid where there is no such relation.
+/// Returns the schema of a relation, or InvalidOid if the relation does not exist.
 pub fn relation_schema(relation: pg_sys::Oid) -> pg_sys::Oid {
-    // SAFETY: a lookup by oid.
+    // SAFETY: a lookup by OID.
     unsafe { pg_sys::get_rel_namespace(relation) }
 }
 
-/// The schema of a function; InvalidOid where there is no such function.
+/// Returns the schema of a function, or InvalidOid if the function does not exist.
 pub fn function_schema(function: pg_sys::Oid) -> pg_sys::Oid {
-    // SAFETY: a lookup by oid.
+    // SAFETY: a lookup by OID.
     unsafe { pg_sys::get_func_namespace(function) }
 }
 
 pub fn relation_kind(relation: pg_sys::Oid) -> u8 {
-    // SAFETY: a lookup by oid, 0 where there is none.
+    // SAFETY: a lookup by OID, which returns 0 for a missing relation.
     unsafe { pg_sys::get_rel_relkind(relation) as u8 }
 }
 
-/// Whether a function of the server's own runs queries that it is given as text, or by the name of a table or cursor.
+/// Reports whether a built-in function runs a query that is passed as text, or one that reads a table, schema, database
+/// or cursor that is passed.
 pub fn runs_queries(function: pg_sys::Oid) -> bool {
     matches!(
         function.to_u32(),
@@ -85,10 +86,10 @@ pub fn runs_queries(function: pg_sys::Oid) -> bool {
     )
 }
 
-/// The table of an index, or of a sequence that is a column's; any other relation itself.
+/// Returns the table of an index, or of a sequence that a column owns. Returns any other relation itself.
 pub fn table_of(relation: pg_sys::Oid) -> pg_sys::Oid {
     let (mut table, mut column) = (pg_sys::InvalidOid, 0);
-    // SAFETY: lookups by oid, which fill what they are given.
+    // SAFETY: lookups by OID, which write to the variables passed.
     unsafe {
         match relation_kind(relation) {
             pg_sys::RELKIND_INDEX | pg_sys::RELKIND_PARTITIONED_INDEX => {
@@ -108,66 +109,67 @@ pub fn table_of(relation: pg_sys::Oid) -> pg_sys::Oid {
 }
 
 pub fn is_partition(relation: pg_sys::Oid) -> bool {
-    // SAFETY: a lookup by oid, false where there is none.
+    // SAFETY: a lookup by OID, which returns false for a missing relation.
     unsafe { pg_sys::get_rel_relispartition(relation) }
 }
 
 /// # Safety
-/// Null, or a C string that was freshly allocated.
+/// `name` must be null or a C string.
 unsafe fn text(name: *const std::ffi::c_char) -> Option<CString> {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_owned())
 }
 
-/// The schema of a type; InvalidOid where there is no such type.
+/// Returns the schema of a type, or InvalidOid if the type does not exist.
 pub fn type_schema(name: pg_sys::Oid) -> pg_sys::Oid {
     let schema = |form: &pg_sys::FormData_pg_type| form.typnamespace;
-    of_row(pg_sys::SysCacheIdentifier::TYPEOID, name, schema).unwrap_or(pg_sys::InvalidOid)
+    read_row(pg_sys::SysCacheIdentifier::TYPEOID, name, schema).unwrap_or(pg_sys::InvalidOid)
 }
 
-/// The owner of a function; InvalidOid where there is no such function.
+/// Returns the owner of a function, or InvalidOid if the function does not exist.
 pub fn function_owner(function: pg_sys::Oid) -> pg_sys::Oid {
     let owner = |form: &pg_sys::FormData_pg_proc| form.proowner;
-    of_row(pg_sys::SysCacheIdentifier::PROCOID, function, owner).unwrap_or(pg_sys::InvalidOid)
+    read_row(pg_sys::SysCacheIdentifier::PROCOID, function, owner).unwrap_or(pg_sys::InvalidOid)
 }
 
-/// The owner of a relation; InvalidOid where there is no such relation.
+/// Returns the owner of a relation, or InvalidOid if the relation does not exist.
 pub fn relation_owner(relation: pg_sys::Oid) -> pg_sys::Oid {
     let owner = |form: &pg_sys::FormData_pg_class| form.relowner;
-    of_row(pg_sys::SysCacheIdentifier::RELOID, relation, owner).unwrap_or(pg_sys::InvalidOid)
+    read_row(pg_sys::SysCacheIdentifier::RELOID, relation, owner).unwrap_or(pg_sys::InvalidOid)
 }
 
-/// Whether row-level security is on for a relation.
+/// Reports whether row-level security is enabled for a relation.
 pub fn has_policies(relation: pg_sys::Oid) -> bool {
     let enabled = |form: &pg_sys::FormData_pg_class| form.relrowsecurity;
-    of_row(pg_sys::SysCacheIdentifier::RELOID, relation, enabled).unwrap_or(false)
+    read_row(pg_sys::SysCacheIdentifier::RELOID, relation, enabled).unwrap_or(false)
 }
 
-/// Whether a relation has policies that are forced on its owner too.
+/// Reports whether row-level security is enabled for a relation and forced on its owner.
 pub fn has_forced_policies(relation: pg_sys::Oid) -> bool {
     let forced = |form: &pg_sys::FormData_pg_class| form.relrowsecurity && form.relforcerowsecurity;
-    of_row(pg_sys::SysCacheIdentifier::RELOID, relation, forced).unwrap_or(false)
+    read_row(pg_sys::SysCacheIdentifier::RELOID, relation, forced).unwrap_or(false)
 }
 
-/// Whether a relation has, or had, partitions or children.
+/// Reports whether a relation has, or once had, partitions or child tables.
 pub fn has_children(relation: pg_sys::Oid) -> bool {
     let has_children = |form: &pg_sys::FormData_pg_class| form.relhassubclass;
-    of_row(pg_sys::SysCacheIdentifier::RELOID, relation, has_children).unwrap_or(false)
+    read_row(pg_sys::SysCacheIdentifier::RELOID, relation, has_children).unwrap_or(false)
 }
 
-/// The owner of a function, if it is SECURITY DEFINER.
+/// Returns the owner of a function if the function is SECURITY DEFINER.
 pub fn definer(function: pg_sys::Oid) -> Option<pg_sys::Oid> {
     let definer = |form: &pg_sys::FormData_pg_proc| form.prosecdef.then_some(form.proowner);
-    of_row(pg_sys::SysCacheIdentifier::PROCOID, function, definer).flatten()
+    read_row(pg_sys::SysCacheIdentifier::PROCOID, function, definer).flatten()
 }
 
-/// The columns of a table as the target list of a query that reads it, in which it has this number.
+/// Returns the target list of a query that reads all columns of a table. `number` is the table's index in the query's
+/// range table.
 ///
 /// # Safety
-/// A table that is locked.
+/// The caller must have locked the table.
 pub unsafe fn all_columns(table: pg_sys::Oid, number: i32) -> *mut pg_sys::List {
     let mut targets = std::ptr::null_mut();
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let relation = PgRelation::open(table);
         for column in relation.tuple_desc().iter() {
@@ -185,8 +187,13 @@ pub unsafe fn all_columns(table: pg_sys::Oid, number: i32) -> *mut pg_sys::List 
     targets
 }
 
-fn of_row<F, T>(cache: pg_sys::SysCacheIdentifier::Type, object: pg_sys::Oid, read: impl FnOnce(&F) -> T) -> Option<T> {
-    // SAFETY: a lookup by oid, in a cache whose rows are of type F; the row is read before it is released.
+fn read_row<F, T>(
+    cache: pg_sys::SysCacheIdentifier::Type,
+    object: pg_sys::Oid,
+    read: impl FnOnce(&F) -> T,
+) -> Option<T> {
+    // SAFETY: a lookup by OID in a cache whose rows have type F, which every caller in this file ensures. The row is
+    // read before it is released.
     unsafe {
         let row = pg_sys::SearchSysCache1(cache as i32, object.into());
         if row.is_null() {

@@ -1,4 +1,4 @@
-//! What is added to the CONTEXT of errors that the server raises.
+//! Adds lines to the CONTEXT of errors that PostgreSQL raises.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 
@@ -7,20 +7,20 @@ use pgrx::prelude::*;
 use crate::error::{Error, Result};
 
 unsafe extern "C-unwind" {
-    // Variadic, so pgrx's bindings leave it out.
+    // pgrx's bindings omit it because it is variadic.
     fn errcontext_msg(format: *const c_char, ...) -> c_int;
 }
 
 type Callback = unsafe extern "C-unwind" fn(*mut c_void);
 
-/// Adds `place` to the CONTEXT of any error that the server raises meanwhile.
+/// Adds `place` to the CONTEXT of any error that PostgreSQL raises while `run` is running.
 pub fn at<T>(place: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
-    let place = CString::new(place).map_err(|_| Error::internal("a zero byte in a migration's name"))?;
+    let place = CString::new(place).map_err(|_| Error::internal("name of a migration contains a zero byte"))?;
     with(add_place, &place, run)
 }
 
-/// Adds the line of a script to the parser's errors, in place of a position, which clients would look for in their own
-/// statement.
+/// Adds the line number in the script to the CONTEXT of the parser's errors. It replaces the error position, which
+/// clients would look for in their own statement.
 pub fn parsing<T>(script: &CStr, run: impl FnOnce() -> T) -> T {
     with(add_line, script, run)
 }
@@ -36,12 +36,12 @@ fn with<T>(callback: Callback, argument: &CStr, run: impl FnOnce() -> T) -> T {
     run()
 }
 
-/// Keeps a frame on the server's stack of error contexts for as long as the frame lives.
+/// Keeps a frame on PostgreSQL's stack of error contexts until it drops.
 struct ErrorContext<'a>(&'a mut pg_sys::ErrorContextCallback);
 
 impl<'a> ErrorContext<'a> {
     fn push(frame: &'a mut pg_sys::ErrorContextCallback) -> Self {
-        // SAFETY: the borrow keeps the frame in place until Drop takes it off the stack.
+        // SAFETY: the borrow keeps the frame in place until Drop removes it from the stack.
         unsafe { pg_sys::error_context_stack = frame };
         ErrorContext(frame)
     }
@@ -49,13 +49,13 @@ impl<'a> ErrorContext<'a> {
 
 impl Drop for ErrorContext<'_> {
     fn drop(&mut self) {
-        // SAFETY: back to what was there before push().
+        // SAFETY: restores the head of the stack as it was before push().
         unsafe { pg_sys::error_context_stack = self.0.previous };
     }
 }
 
 unsafe extern "C-unwind" fn add_place(place: *mut c_void) {
-    // SAFETY: called by the server while it builds a report; place is the C string that with() keeps alive.
+    // SAFETY: PostgreSQL calls this while it builds a report. `place` is the C string that with() keeps alive.
     unsafe {
         pg_sys::set_errcontext_domain(std::ptr::null());
         errcontext_msg(c"%s".as_ptr(), place.cast::<c_char>());
@@ -63,7 +63,7 @@ unsafe extern "C-unwind" fn add_place(place: *mut c_void) {
 }
 
 unsafe extern "C-unwind" fn add_line(script: *mut c_void) {
-    // SAFETY: called by the server while it builds a report; script is the C string that with() keeps alive.
+    // SAFETY: PostgreSQL calls this while it builds a report. `script` is the C string that with() keeps alive.
     unsafe {
         let position = pg_sys::geterrposition();
         if position > 0 {

@@ -1,4 +1,4 @@
-//! What depends on what, as the server's table pg_depend has it; as of now, as the server reads its own catalogs.
+//! Dependencies between objects. They are read from pg_depend with a catalog snapshot, as PostgreSQL itself reads them.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -8,12 +8,12 @@ use pgrx::{check_for_interrupts, pg_sys};
 use super::spi::Row;
 use crate::error::Result;
 
-// Which pgrx's bindings leave out.
+// OIDs of pg_depend and its indexes, which pgrx's bindings omit.
 const PG_DEPEND: u32 = 2608;
 const DEPENDER_INDEX: u32 = 2673;
 const REFERENCE_INDEX: u32 = 2674;
 
-/// An object of the server's, or a column of one.
+/// A database object, or a column of one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Object {
     pub class: pg_sys::Oid,
@@ -27,8 +27,9 @@ struct Dependency {
     kind: u8,
 }
 
-/// It is a part of what it depends on, and is dropped as that is: so are a partition's index and the like.
-const PARTS: [u8; 2] = [b'i', b'P'];
+/// The kinds of dependency of an object that is a part of another one and is dropped with it, such as the index of a
+/// partition.
+const PART_KINDS: [u8; 2] = [b'i', b'P'];
 const OF_EXTENSION: u8 = b'e';
 
 impl Object {
@@ -36,15 +37,15 @@ impl Object {
         Object { class: pg_sys::NamespaceRelationId, oid, column: 0 }
     }
 
-    /// Drops it and what is left that depends on it, if it is still there. Runs no code of its owner's. An extension that it was put
-    /// into stays, for others may use that.
+    /// Drops the object if it still exists, and everything that depends on it. Runs no code of its owner. Extensions to
+    /// which the object was added are kept, because other roles may use them.
     pub fn drop_cascade(self) -> Result<()> {
         if self.dependencies()?.is_empty() {
             return Ok(());
         }
         let address = pg_sys::ObjectAddress { classId: self.class, objectId: self.oid, objectSubId: self.column };
         self.leave_extension()?;
-        // SAFETY: an object that is there; an error of the server if it is gone meanwhile.
+        // SAFETY: the object existed just now. If it has been dropped since, PostgreSQL raises an error.
         unsafe {
             pg_sys::CommandCounterIncrement();
             pg_sys::performDeletion(&address, pg_sys::DropBehavior::DROP_CASCADE, 0);
@@ -52,27 +53,28 @@ impl Object {
         Ok(())
     }
 
-    /// With its parts: DROP would take the extension along.
+    /// Removes the object and its parts from the extensions to which they were added. Otherwise DROP ... CASCADE would
+    /// drop the extensions as well.
     pub fn leave_extension(self) -> Result<()> {
-        // A table and its columns have one row together.
+        // A table and its columns share one row.
         let mut seen = HashSet::new();
         for object in self.with_parts()? {
             if seen.insert((object.class, object.oid)) && object.is_itself_of_extension()? {
                 let (extension, kind) = (pg_sys::ExtensionRelationId, OF_EXTENSION as std::ffi::c_char);
-                // SAFETY: deletes the rows that say so.
+                // SAFETY: only deletes rows of pg_depend.
                 unsafe { pg_sys::deleteDependencyRecordsForClass(object.class, object.oid, extension, kind) };
             }
         }
         Ok(())
     }
 
-    /// Itself, what is a part of it, parts of these, and so on.
+    /// Returns the object and, recursively, its parts.
     fn with_parts(self) -> Result<Vec<Object>> {
         let mut all = vec![self];
         let mut seen = HashSet::from([self]);
         let mut next = 0;
         while let Some(object) = all.get(next).copied() {
-            let parts = object.dependents()?.into_iter().filter(|dependency| PARTS.contains(&dependency.kind));
+            let parts = object.dependents()?.into_iter().filter(|dependency| PART_KINDS.contains(&dependency.kind));
             all.extend(parts.map(|dependency| dependency.depender).filter(|part| seen.insert(*part)));
             next += 1;
         }
@@ -83,10 +85,12 @@ impl Object {
         Ok(self.dependencies()?.iter().any(|dependency| dependency.kind == OF_EXTENSION))
     }
 
-    /// Until the end of the transaction nobody changes what it depends on; of a function nobody without being noticed.
+    /// Locks the object until the end of the transaction, so that no other transaction changes its dependencies. A
+    /// function can still be replaced, but a conflict with that raises an error.
     pub fn lock(self) {
         let mode = pg_sys::AccessExclusiveLock as pg_sys::LOCKMODE;
-        // SAFETY: a lock on an oid, in a transaction; whether the object is there is looked at afterwards.
+        // SAFETY: a transaction is open. Any OID may be locked, so the caller checks afterwards whether the object
+        // exists.
         unsafe {
             if self.class == pg_sys::RelationRelationId {
                 pg_sys::LockRelationOid(self.oid, mode);
@@ -96,7 +100,8 @@ impl Object {
         }
     }
 
-    /// It or a part of it: DROP would take the extension along, or refuse.
+    /// Reports whether the object or a part of it belongs to an extension. DROP would then drop the extension as well,
+    /// or be refused.
     pub fn is_of_extension(self) -> Result<bool> {
         for object in self.with_parts()? {
             if object.is_itself_of_extension()? {
@@ -116,12 +121,12 @@ impl Object {
         Ok(found)
     }
 
-    /// What it is a part of, or itself.
+    /// Returns the object that this one is a part of, or this one.
     fn whole(mut self) -> Result<Self> {
         while let Some(part) = self
             .dependencies()?
             .into_iter()
-            .find(|dependency| PARTS.contains(&dependency.kind) && dependency.depender.column == self.column)
+            .find(|dependency| PART_KINDS.contains(&dependency.kind) && dependency.depender.column == self.column)
         {
             self = part.referred;
         }
@@ -129,15 +134,16 @@ impl Object {
     }
 }
 
-/// What has been read in a search: an object may depend on each column of another, by a row for each.
+/// The dependencies that a search has read so far. An object may depend on many columns of another one, with a row for
+/// each.
 #[derive(Default)]
-struct Known {
+struct Cache {
     wholes: HashMap<Object, Object>,
-    /// By class and oid, and by the column that is referred to.
+    /// Keyed by the class and OID of the referenced object, then by its column.
     dependents: HashMap<(pg_sys::Oid, pg_sys::Oid), HashMap<i32, Vec<(Object, u8)>>>,
 }
 
-impl Known {
+impl Cache {
     fn whole(&mut self, object: Object) -> Result<Object> {
         Ok(match self.wholes.entry(object) {
             Entry::Occupied(known) => *known.get(),
@@ -145,7 +151,7 @@ impl Known {
         })
     }
 
-    /// Each depender once for each kind of dependency.
+    /// Returns each dependent once for each kind of dependency.
     fn dependents(&mut self, object: Object) -> Result<Vec<(Object, u8)>> {
         let by_column = match self.dependents.entry((object.class, object.oid)) {
             Entry::Occupied(known) => known.into_mut(),
@@ -167,43 +173,43 @@ impl Known {
     }
 }
 
-/// Class and oid of the objects in a schema, but for those that are part of another one there.
-pub fn what_is_in_schema(schema: pg_sys::Oid) -> Result<Vec<(pg_sys::Oid, pg_sys::Oid)>> {
+/// Returns class and OID of the objects in a schema, except those that are a part of another object there.
+pub fn objects_in_schema(schema: pg_sys::Oid) -> Result<Vec<(pg_sys::Oid, pg_sys::Oid)>> {
     let found = Object::schema(schema).dependents()?;
     Ok(found.into_iter().map(|dependency| (dependency.depender.class, dependency.depender.oid)).collect())
 }
 
-/// Objects elsewhere that depend on what is in a schema, by others in between or not.
+/// The objects outside a schema that depend on objects in it, directly or indirectly.
 pub struct Dependents {
-    /// Each comes before what it depends on.
+    /// Each object precedes those that it depends on.
     pub objects: Vec<Object>,
-    /// What is dropped with them, as parts of theirs.
+    /// How many parts of these objects are dropped with them.
     pub parts: usize,
-    /// False where the search came to an end before.
-    pub are_all: bool,
+    /// False if the search has stopped early.
+    pub is_complete: bool,
 }
 
-/// Somewhat more than `most` are not looked for.
-pub fn dependents_of_schema(schema: pg_sys::Oid, most: usize) -> Result<Dependents> {
+/// Finds the external dependents of a schema. Stops soon after it has found more than `limit`.
+pub fn dependents_of_schema(schema: pg_sys::Oid, limit: usize) -> Result<Dependents> {
     let root = Object::schema(schema);
     let mut inside = HashSet::from([root]);
     let mut outside = HashSet::new();
-    // By what of it each was found.
-    let mut depend_on: HashMap<Object, Vec<Object>> = HashMap::new();
+    // For each object, those found to depend on it.
+    let mut dependents_of: HashMap<Object, Vec<Object>> = HashMap::new();
     let mut parts: HashMap<Object, usize> = HashMap::new();
     let mut to_do = vec![(root, root)];
     let mut seen_parts = 0usize;
-    let mut are_all = true;
-    let mut known = Known::default();
+    let mut is_complete = true;
+    let mut cache = Cache::default();
     while let Some((object, whole)) = to_do.pop() {
-        for (depender, kind) in known.dependents(object)? {
-            if PARTS.contains(&kind) {
+        for (depender, kind) in cache.dependents(object)? {
+            if PART_KINDS.contains(&kind) {
                 *parts.entry(whole).or_default() += 1;
                 seen_parts += 1;
                 to_do.push((depender, whole));
                 continue;
             }
-            let depending = known.whole(depender)?;
+            let depending = cache.whole(depender)?;
             let is_inside = object == root || (kind != b'n' && inside.contains(&whole));
             let is_new = if is_inside {
                 inside.insert(depending)
@@ -211,7 +217,7 @@ pub fn dependents_of_schema(schema: pg_sys::Oid, most: usize) -> Result<Dependen
                 !inside.contains(&depending) && outside.insert(depending)
             };
             if !is_inside && depending != whole {
-                depend_on.entry(whole).or_default().push(depending);
+                dependents_of.entry(whole).or_default().push(depending);
             }
             if is_new {
                 to_do.push((depending, depending));
@@ -220,30 +226,30 @@ pub fn dependents_of_schema(schema: pg_sys::Oid, most: usize) -> Result<Dependen
                 }
             }
         }
-        // What turns out to be inside counts until then, and has parts too.
-        let limit = inside.len().saturating_add(most);
-        if outside.len() > limit || seen_parts > limit.saturating_mul(8) {
-            are_all = false;
+        // Objects count as outside until they turn out to be inside, and objects inside have parts too.
+        let bound = inside.len().saturating_add(limit);
+        if outside.len() > bound || seen_parts > bound.saturating_mul(8) {
+            is_complete = false;
             break;
         }
     }
     outside.retain(|object| !inside.contains(object));
     let parts = outside.iter().filter_map(|object| parts.get(object)).sum();
-    Ok(Dependents { objects: in_order(&outside, &depend_on), parts, are_all })
+    Ok(Dependents { objects: dependents_first(&outside, &dependents_of), parts, is_complete })
 }
 
-/// Those on which nothing depends first. Of a circle any.
-fn in_order(objects: &HashSet<Object>, depend_on: &HashMap<Object, Vec<Object>>) -> Vec<Object> {
+/// Sorts objects so that each precedes those that it depends on. In a cycle, the order is arbitrary.
+fn dependents_first(objects: &HashSet<Object>, dependents_of: &HashMap<Object, Vec<Object>>) -> Vec<Object> {
     let mut order = Vec::with_capacity(objects.len());
     let mut seen = HashSet::new();
     for start in objects {
-        // An object, and how many of those that depend on it have been looked at.
+        // An object, and how many of its dependents have been visited.
         let mut path = vec![(*start, 0)];
         if !seen.insert(*start) {
             continue;
         }
         while let Some((object, next)) = path.last_mut() {
-            let depending = depend_on.get(object).and_then(|all| all.get(*next)).copied();
+            let depending = dependents_of.get(object).and_then(|all| all.get(*next)).copied();
             *next += 1;
             match depending {
                 Some(depending) if objects.contains(&depending) && seen.insert(depending) => path.push((depending, 0)),
@@ -262,14 +268,14 @@ fn rows(index: u32, keys: [(i16, pg_sys::Oid); 2]) -> Result<Vec<Dependency>> {
     let mut conditions = keys.map(|(column, oid)| {
         let mut condition = pg_sys::ScanKeyData::default();
         let equal = pg_sys::BTEqualStrategyNumber as u16;
-        // SAFETY: fills the structure that it is given; the function is one of the server's own.
+        // SAFETY: initializes the structure passed, with a built-in function.
         unsafe { pg_sys::ScanKeyInit(&mut condition, column, equal, pg_sys::F_OIDEQ.into(), oid.into()) };
         condition
     });
     check_for_interrupts!();
     let mut found = Vec::new();
-    // SAFETY: a table of the server's and its index; what is opened is closed in turn, and by the end of the (sub)transaction after
-    // an error; a row is read before the next one.
+    // SAFETY: a system catalog and its index. Everything opened is closed below or, after an error, by the end of the
+    // (sub)transaction. Each row is read before the scan moves on.
     unsafe {
         let lock = pg_sys::AccessShareLock as i32;
         let table = pg_sys::table_open(PG_DEPEND.into(), lock);

@@ -1,36 +1,38 @@
-//! What triggers and event triggers are called with.
+//! Reads the arguments with which PostgreSQL calls trigger functions and event trigger functions.
 
 use pgrx::pg_sys;
 
 use super::parse_tree::{Statement, alter_table};
 
-/// What a command does to an object that was there before it.
+/// How a command changes an existing object.
 pub enum Alteration {
-    /// ALTER TABLE in a form that needs no look at what it did.
+    /// A form of ALTER TABLE whose effect need not be checked.
     Harmless,
-    /// ALTER TABLE that hangs a partition under a table.
+    /// ALTER TABLE ... ATTACH PARTITION.
     Attaches,
     /// Any other ALTER TABLE.
     InPlace,
-    /// Into another schema.
+    /// ALTER ... SET SCHEMA.
     Moves,
     /// Any other command.
     None,
 }
 
-/// The statement of an event trigger; `None` where the function is called in another way.
+/// Returns the statement that fired an event trigger, or `None` if the function was not called by one.
 ///
 /// # Safety
-/// What the server calls a function with.
+/// `call` must be the argument with which PostgreSQL calls a function.
 pub unsafe fn statement(call: pg_sys::FunctionCallInfo) -> Option<Statement> {
-    // SAFETY: by the caller's promise; the statement is that of this execution, and outlives the call.
+    // SAFETY: guaranteed by the caller. The parse tree belongs to this execution and outlives the call.
     unsafe { parse_tree(call).map(|statement| Statement::read(statement)) }
 }
 
+/// Returns how the command that fired an event trigger changes an existing object.
+///
 /// # Safety
-/// As above.
+/// As for `statement`.
 pub unsafe fn alteration(call: pg_sys::FunctionCallInfo) -> Alteration {
-    // SAFETY: by the caller's promise; the tag tells the node's type.
+    // SAFETY: guaranteed by the caller. A node's tag determines its type.
     unsafe {
         match parse_tree(call).map(|statement| (statement, (*statement).type_)) {
             Some((statement, pg_sys::NodeTag::T_AlterTableStmt)) => {
@@ -48,13 +50,14 @@ pub unsafe fn alteration(call: pg_sys::FunctionCallInfo) -> Alteration {
     }
 }
 
-/// Whether the command may make, move or give away an object that is no relation, trigger, policy or the like.
+/// Reports whether the command that fired an event trigger may create an object other than a relation, trigger, policy
+/// or the like, or move an object to another schema.
 ///
 /// # Safety
-/// As above.
+/// As for `statement`.
 pub unsafe fn may_create_elsewhere(call: pg_sys::FunctionCallInfo) -> bool {
     use pg_sys::NodeTag::*;
-    // SAFETY: by the caller's promise; every node has a tag.
+    // SAFETY: guaranteed by the caller. Every node has a tag.
     unsafe { parse_tree(call).map(|statement| (*statement).type_) }.is_some_and(|tag| {
         matches!(
             tag,
@@ -79,12 +82,12 @@ pub unsafe fn may_create_elsewhere(call: pg_sys::FunctionCallInfo) -> bool {
     })
 }
 
-/// Whether a function is called by a trigger.
+/// Reports whether a function was called by a trigger.
 ///
 /// # Safety
-/// As above.
+/// As for `statement`.
 pub unsafe fn is_trigger(call: pg_sys::FunctionCallInfo) -> bool {
-    // SAFETY: by the caller's promise; the server calls trigger functions with TriggerData as context.
+    // SAFETY: guaranteed by the caller. PostgreSQL calls trigger functions with TriggerData as context.
     unsafe {
         let context = (*call).context;
         !context.is_null() && pgrx::is_a(context, pg_sys::NodeTag::T_TriggerData)
@@ -92,12 +95,12 @@ pub unsafe fn is_trigger(call: pg_sys::FunctionCallInfo) -> bool {
 }
 
 /// # Safety
-/// As above.
+/// As for `statement`.
 unsafe fn parse_tree(call: pg_sys::FunctionCallInfo) -> Option<*mut pg_sys::Node> {
-    // SAFETY: by the caller's promise; the server calls event trigger functions with EventTriggerData as context.
+    // SAFETY: guaranteed by the caller. PostgreSQL calls event trigger functions with EventTriggerData as context.
     unsafe {
         let context = (*call).context;
-        let is_called_so = !context.is_null() && pgrx::is_a(context, pg_sys::NodeTag::T_EventTriggerData);
-        is_called_so.then(|| (*context.cast::<pg_sys::EventTriggerData>()).parsetree)
+        let is_event_trigger = !context.is_null() && pgrx::is_a(context, pg_sys::NodeTag::T_EventTriggerData);
+        is_event_trigger.then(|| (*context.cast::<pg_sys::EventTriggerData>()).parsetree)
     }
 }

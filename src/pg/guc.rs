@@ -1,4 +1,4 @@
-//! Settings changed from code, and undone at the end of a scope.
+//! Reads settings, and changes them for the session, for the transaction or for a scope.
 
 use std::ffi::{CStr, CString, c_char, c_void};
 
@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 use super::lists;
 use crate::error::{Error, Result};
 
-/// How long a change lasts: as in `set_config(name, value, is_local)`.
+/// How long a change lasts, as `is_local` determines in `set_config(name, value, is_local)`.
 #[derive(Clone, Copy)]
 pub enum Lifetime {
     Session,
@@ -20,7 +20,7 @@ impl Lifetime {
     }
 }
 
-/// Sets with the extension's rights, whatever the calling role may set.
+/// Changes a setting with superuser privileges, whatever the calling role may set.
 pub fn set(name: &CStr, value: &str, lifetime: Lifetime) -> Result<()> {
     let action = match lifetime {
         Lifetime::Session => pg_sys::GucAction::GUC_ACTION_SET,
@@ -29,47 +29,49 @@ pub fn set(name: &CStr, value: &str, lifetime: Lifetime) -> Result<()> {
     assign(name, value, action)
 }
 
-/// The names in a list as search_path holds one.
+/// Splits a list of names that is written as in search_path.
 pub fn names_in_list(list: &str) -> Result<Vec<String>> {
     let list = c_string(list)?;
     let mut names = std::ptr::null_mut();
-    // SAFETY: a copy of a C string, which the server writes to, and into which the list of names that it makes points.
+    // SAFETY: PostgreSQL modifies the string passed, which is therefore a copy. The names in the list that it returns
+    // point into that copy.
     unsafe {
         if !pg_sys::SplitIdentifierString(pg_sys::pstrdup(list.as_ptr()), b',' as c_char, &mut names) {
-            return Err(Error::internal("search_path is no list of names"));
+            return Err(Error::internal("search_path is not a list of names"));
         }
         Ok(lists::nodes::<c_char>(names).map(|name| CStr::from_ptr(name).to_string_lossy().into_owned()).collect())
     }
 }
 
-/// The server looks up the schemas of search_path again when it next needs them.
+/// Makes PostgreSQL look up the schemas in search_path again when it next needs them.
 pub fn find_search_path_again() {
-    // SAFETY: marks the path as not known; what it is given it does not use.
+    // SAFETY: marks PostgreSQL's copy of the path as invalid. The function does not use its arguments.
     unsafe { assign_search_path(std::ptr::null(), std::ptr::null_mut()) };
 }
 
 unsafe extern "C" {
-    // pgrx's bindings have it for PostgreSQL 15 alone.
+    // pgrx's bindings declare it only for PostgreSQL 15.
     fn assign_search_path(value: *const c_char, extra: *mut c_void);
 }
 
-/// As RESET ALL, with the extension's rights.
+/// Resets all settings, as RESET ALL does.
 pub fn reset_all() {
     // SAFETY: in a transaction.
     unsafe { pg_sys::ResetAllOptions() };
 }
 
-/// The value of any setting as text; `None` where no such setting is known.
+/// Returns the value of a setting as text, or `None` if the setting does not exist.
 pub fn get(name: &str) -> Result<Option<String>> {
     let c_name = c_string(name)?;
-    // SAFETY: a C string; missing_ok; the answer is null or a C string that lives until the next call.
+    // SAFETY: a C string. With missing_ok, the result is null or a C string that is valid until the next call.
     unsafe {
         let value = pg_sys::GetConfigOption(c_name.as_ptr(), true, false);
         Ok((!value.is_null()).then(|| CStr::from_ptr(value).to_string_lossy().into_owned()))
     }
 }
 
-/// A scope of its own for settings: whatever is set inside, by whomever, is undone when it drops.
+/// A nesting level for settings. When it drops, every setting that was changed inside is restored, whichever code
+/// changed it.
 pub struct Scope(i32);
 
 impl Scope {
@@ -85,14 +87,14 @@ impl Scope {
 
 impl Drop for Scope {
     fn drop(&mut self) {
-        // SAFETY: closes this level and any that an error left open inside it.
+        // SAFETY: closes this level, and any level inside it that an error left open.
         unsafe { pg_sys::AtEOXact_GUC(false, self.0) };
     }
 }
 
 fn assign(name: &CStr, value: &str, action: pg_sys::GucAction::Type) -> Result<()> {
     let value = c_string(value)?;
-    // SAFETY: C strings that live during the call. elevel 0 makes a refused value an ERROR.
+    // SAFETY: C strings that outlive the call. With elevel 0, an invalid value raises an ERROR.
     unsafe {
         pg_sys::set_config_option(
             name.as_ptr(),
@@ -109,5 +111,5 @@ fn assign(name: &CStr, value: &str, action: pg_sys::GucAction::Type) -> Result<(
 }
 
 fn c_string(text: &str) -> Result<CString> {
-    CString::new(text).map_err(|_| Error::internal("a zero byte in a setting"))
+    CString::new(text).map_err(|_| Error::internal("setting contains a zero byte"))
 }

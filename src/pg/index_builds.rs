@@ -1,5 +1,6 @@
-//! Not being waited for: CREATE INDEX CONCURRENTLY and its like wait for every transaction with a snapshot older than the
-//! index, and a session that itself waits for one of them would be waited for in turn.
+//! Keeps concurrent index builds from waiting for this session. CREATE INDEX CONCURRENTLY and the like wait for every
+//! transaction whose snapshot is older than the index. If such a transaction waited for the build in turn, neither
+//! would end.
 
 use std::cell::Cell;
 use std::ffi::CStr;
@@ -9,31 +10,32 @@ use pgrx::prelude::*;
 
 use super::lists;
 
-/// The server's ProcArrayLock, by its number among its named locks, which is no part of its interface: see `require_lock`.
+/// The number of ProcArrayLock among PostgreSQL's LWLocks. The number is not part of PostgreSQL's interface, so
+/// `require_lock` verifies it.
 const PROC_ARRAY_LOCK: usize = 4;
 const PROC_ARRAY: &CStr = c"ProcArray";
 
 thread_local! {
-    /// The last transaction of this session, by its local number, that builds did not wait for.
-    static LAST: Cell<pg_sys::LocalTransactionId> = const { Cell::new(0) };
+    /// The local id of this session's latest transaction for which index builds do not wait.
+    static LAST_IGNORED: Cell<pg_sys::LocalTransactionId> = const { Cell::new(0) };
     static INSTALLED: Cell<bool> = const { Cell::new(false) };
     static PREVIOUS: Cell<pg_sys::get_relation_info_hook_type> = const { Cell::new(None) };
 }
 
-/// In sessions that need it alone: every query that is planned would pay for it.
+/// Installs the planner hook. Only in sessions that need it, because it makes planning every query more expensive.
 fn install() {
     if INSTALLED.replace(true) {
         return;
     }
-    // SAFETY: a variable of the backend; what was there before is kept and called.
+    // SAFETY: a backend-local variable. The previous hook is kept and called.
     unsafe {
         PREVIOUS.set(pg_sys::get_relation_info_hook);
         pg_sys::get_relation_info_hook = Some(relation_info);
     }
 }
 
-/// An index that was built meanwhile may lack rows that only the transaction's snapshot still sees: the rest of the statement
-/// is planned as if it was not there.
+/// Hides indexes that were built after the transaction's snapshot was taken. They may lack rows that only this snapshot
+/// still sees.
 #[pg_guard]
 unsafe extern "C-unwind" fn relation_info(
     root: *mut pg_sys::PlannerInfo,
@@ -41,12 +43,12 @@ unsafe extern "C-unwind" fn relation_info(
     inhparent: bool,
     info: *mut pg_sys::RelOptInfo,
 ) {
-    // SAFETY: the planner's own; the list is the relation's alone.
+    // SAFETY: the planner's own arguments. No other relation uses the list.
     unsafe {
         if let Some(previous) = PREVIOUS.get() {
             previous(root, relation, inhparent, info);
         }
-        if LAST.get() == own_virtual_transaction().localTransactionId && pg_sys::ActiveSnapshotSet() {
+        if LAST_IGNORED.get() == own_virtual_transaction().localTransactionId && pg_sys::ActiveSnapshotSet() {
             let snapshot = pg_sys::GetActiveSnapshot();
             let indexes = (*info).indexlist;
             (*info).indexlist =
@@ -55,9 +57,9 @@ unsafe extern "C-unwind" fn relation_info(
     }
 }
 
-/// Whether the index was last changed before the snapshot was taken.
+/// Reports whether the snapshot sees the last change to the index.
 unsafe fn is_visible(index: pg_sys::Oid, snapshot: pg_sys::Snapshot) -> bool {
-    // SAFETY: a lookup by oid; the tuple is read before it is released.
+    // SAFETY: a lookup by OID. The tuple is read before it is released.
     unsafe {
         let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::INDEXRELID as i32, index.into());
         if tuple.is_null() {
@@ -72,65 +74,66 @@ unsafe fn is_visible(index: pg_sys::Oid, snapshot: pg_sys::Snapshot) -> bool {
     }
 }
 
-/// While it lives, concurrent builds of indexes do not wait for this session's transaction. Its snapshot counts otherwise:
-/// nothing that it sees is vacuumed.
+/// While it lives, concurrent index builds do not wait for this session's transaction. The snapshot still counts for
+/// VACUUM, which removes nothing that it sees.
 pub struct IgnoredByBuilds {
-    lock_is_let_go: bool,
+    is_lock_released: bool,
     _not_send: PhantomData<*const ()>,
 }
 
 impl IgnoredByBuilds {
-    /// For a session that waits and reads nothing. What its transaction reads afterwards, it reads without the indexes that
-    /// were built meanwhile.
+    /// For a session that waits and reads nothing until this value drops. Queries that the transaction plans afterwards
+    /// do not use the indexes built in between.
     pub fn begin() -> Self {
         require_lock();
         install();
-        LAST.set(own_virtual_transaction().localTransactionId);
+        LAST_IGNORED.set(own_virtual_transaction().localTransactionId);
         mark(|flags| flags | pg_sys::PROC_IN_SAFE_IC as u8);
-        IgnoredByBuilds { lock_is_let_go: false, _not_send: PhantomData }
+        IgnoredByBuilds { is_lock_released: false, _not_send: PhantomData }
     }
 
-    /// Also by a build that is waiting already, or saw the transaction before it was marked. For a transaction that has
-    /// written nothing and holds no lock on a table that anybody builds an index on: others wait for those through the same
-    /// lock.
-    pub fn let_go(mut self) -> Self {
-        // SAFETY: the transaction's own virtual lock, which Drop takes again, and whose end copes without it.
+    /// Also releases the transaction's virtual lock, for builds that already wait for the transaction or saw it before
+    /// it was marked. Only for a transaction that has written nothing and holds no lock on a table on which an index
+    /// may be built: other sessions wait for such locks through the same virtual lock.
+    pub fn release_virtual_lock(mut self) -> Self {
+        // SAFETY: this transaction's own virtual lock. Drop acquires it again, and a transaction can also end without
+        // it.
         unsafe { pg_sys::VirtualXactLockTableCleanup() };
-        self.lock_is_let_go = true;
+        self.is_lock_released = true;
         self
     }
 }
 
 impl Drop for IgnoredByBuilds {
     fn drop(&mut self) {
-        if self.lock_is_let_go {
-            // SAFETY: the same lock as before.
+        if self.is_lock_released {
+            // SAFETY: acquires the lock that was released.
             unsafe { pg_sys::VirtualXactLockTableInsert(own_virtual_transaction()) };
         }
         mark(|flags| flags & !(pg_sys::PROC_IN_SAFE_IC as u8));
     }
 }
 
-/// An error where the lock of this number is another one in the server that runs.
+/// Raises an error if the running server has another lock with this number.
 fn require_lock() {
-    // SAFETY: the name of a lock by its number, a C string that lives as long as the server.
+    // SAFETY: the name of a lock is a C string that lives as long as the server.
     let name = unsafe { CStr::from_ptr(pg_sys::GetLWLockIdentifier(pg_sys::PG_WAIT_LWLOCK, PROC_ARRAY_LOCK as u16)) };
     if name != PROC_ARRAY {
         ereport!(
             ERROR,
             PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
-            format!("lock {PROC_ARRAY_LOCK} of this server is {name:?} and not {PROC_ARRAY:?}")
+            format!("LWLock {PROC_ARRAY_LOCK} of this server is {name:?}, not {PROC_ARRAY:?}")
         );
     }
 }
 
-/// Which transaction of the session's this is.
+/// Returns the local id of the session's current transaction.
 pub fn own_transaction() -> pg_sys::LocalTransactionId {
     own_virtual_transaction().localTransactionId
 }
 
 fn own_virtual_transaction() -> pg_sys::VirtualTransactionId {
-    // SAFETY: this backend's own entry.
+    // SAFETY: reads this backend's own PGPROC entry.
     #[cfg(any(feature = "pg15", feature = "pg16"))]
     unsafe {
         pg_sys::VirtualTransactionId {
@@ -148,10 +151,10 @@ fn own_virtual_transaction() -> pg_sys::VirtualTransactionId {
     }
 }
 
-/// The end of the transaction takes the mark away too.
+/// Changes this backend's status flags. The end of the transaction also clears the mark.
 fn mark(change: impl FnOnce(u8) -> u8) {
-    // SAFETY: as the server's set_indexsafe_procflags() does: this backend's own entry and its copy in the dense array,
-    // under the lock that guards both.
+    // SAFETY: as PostgreSQL's set_indexsafe_procflags() does. Changes this backend's own entry and its copy in the
+    // dense array, under the lock that protects both.
     unsafe {
         let lock = &raw mut (*pg_sys::MainLWLockArray.add(PROC_ARRAY_LOCK)).lock;
         pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE);

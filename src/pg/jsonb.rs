@@ -1,4 +1,5 @@
-//! jsonb carried as the server's own bytes: numbers keep their digits, and nothing is parsed that is only passed on.
+//! The SQL type `jsonb`, kept in PostgreSQL's binary format: numbers keep all their digits, and a value that is only
+//! passed on is not parsed.
 
 use pgrx::pgrx_sql_entity_graph::metadata::{ArgumentError, Returns, ReturnsError, SqlMapping, SqlTranslatable};
 use pgrx::prelude::*;
@@ -8,7 +9,8 @@ use pgrx::{FromDatum, IntoDatum, direct_function_call_as_datum};
 pub struct Jsonb(Vec<u8>);
 
 impl Jsonb {
-    /// Whether the outermost value is an object: a flag of the container's header, after the varlena's own 4 bytes.
+    /// Reports whether the outermost value is an object. A flag in the container's header says so, which follows the
+    /// varlena header of 4 bytes.
     pub fn is_object(&self) -> bool {
         const OBJECT: u32 = 0x2000_0000;
         match self.0.get(4..8) {
@@ -19,14 +21,14 @@ impl Jsonb {
 }
 
 impl Jsonb {
-    /// In bytes, as the server stores it before it compresses it.
+    /// Returns the size in bytes, before compression.
     pub fn size(&self) -> usize {
         self.0.len()
     }
 
-    /// How many arrays and objects are in one another at most, and how many characters its numbers take: some bytes may stand for a
-    /// hundred thousand digits. What is beyond `most` is not counted.
-    pub fn depth_and_digits(&self, most: usize) -> (usize, usize) {
+    /// Returns how deeply arrays and objects are nested, and how many characters the numbers have as text: a few bytes
+    /// may stand for a hundred thousand digits. Stops counting once the numbers have more than `limit` characters.
+    pub fn depth_and_digits(&self, limit: usize) -> (usize, usize) {
         use pg_sys::JsonbIteratorToken::{
             WJB_BEGIN_ARRAY, WJB_BEGIN_OBJECT, WJB_DONE, WJB_ELEM, WJB_END_ARRAY, WJB_END_OBJECT, WJB_VALUE,
         };
@@ -34,13 +36,13 @@ impl Jsonb {
             return (0, 0);
         };
         let (mut depth, mut deepest, mut digits) = (0, 0, 0);
-        // SAFETY: a jsonb; the container follows the varlena's header. The iterator goes in and out of what is in it, and ends; the
-        // kind of a value tells which field of the union is in use.
+        // SAFETY: the datum is a jsonb, whose container follows the varlena header. The iterator ends with WJB_DONE.
+        // The type of a value determines the union's valid field.
         unsafe {
             let jsonb: *mut pg_sys::Jsonb = datum.cast_mut_ptr();
             let mut iterator = pg_sys::JsonbIteratorInit(&raw mut (*jsonb).root);
             let mut value = pg_sys::JsonbValue::default();
-            while digits <= most {
+            while digits <= limit {
                 match pg_sys::JsonbIteratorNext(&mut iterator, &mut value, false) {
                     WJB_BEGIN_ARRAY | WJB_BEGIN_OBJECT => depth += 1,
                     WJB_END_ARRAY | WJB_END_OBJECT => depth -= 1,
@@ -59,9 +61,9 @@ impl Jsonb {
 }
 
 /// # Safety
-/// A numeric.
+/// `number` must be a numeric.
 unsafe fn length_of_number(number: pg_sys::Numeric) -> usize {
-    // SAFETY: by the caller's promise; the server makes a C string of it.
+    // SAFETY: guaranteed by the caller. numeric_out returns a newly allocated C string.
     unsafe {
         let text = direct_function_call_as_datum(pg_sys::numeric_out, &[Some(number.into())]);
         text.map_or(0, |text| {
@@ -78,7 +80,8 @@ impl FromDatum for Jsonb {
         if is_null {
             return None;
         }
-        // SAFETY: a non-null jsonb datum points to a varlena; detoasting yields a plain one whose header tells its size.
+        // SAFETY: a non-null jsonb datum points to a varlena. Detoasting returns a plain one, whose header holds its
+        // size.
         unsafe {
             let varlena = pg_sys::pg_detoast_datum(datum.cast_mut_ptr());
             let bytes = std::slice::from_raw_parts(varlena.cast::<u8>(), pgrx::varlena::varsize_any(varlena));
@@ -89,7 +92,7 @@ impl FromDatum for Jsonb {
 
 impl IntoDatum for Jsonb {
     fn into_datum(self) -> Option<pg_sys::Datum> {
-        // SAFETY: palloc returns MAXALIGNed memory of the asked size, which is all written.
+        // SAFETY: palloc returns MAXALIGNed memory of the requested size, all of which is written.
         unsafe {
             let copy = pg_sys::palloc(self.0.len()).cast::<u8>();
             std::ptr::copy_nonoverlapping(self.0.as_ptr(), copy, self.0.len());
@@ -123,11 +126,11 @@ unsafe impl<'fcx> pgrx::callconv::ArgAbi<'fcx> for Jsonb {
     }
 }
 
-// SAFETY: boxes what IntoDatum made.
+// SAFETY: returns the datum that IntoDatum created.
 unsafe impl pgrx::callconv::BoxRet for Jsonb {
     unsafe fn box_into<'fcx>(self, fcinfo: &mut pgrx::callconv::FcInfo<'fcx>) -> pgrx::datum::Datum<'fcx> {
         match self.into_datum() {
-            // SAFETY: a freshly allocated jsonb in the function's context.
+            // SAFETY: a newly allocated jsonb in the function's memory context.
             Some(datum) => unsafe { fcinfo.return_raw_datum(datum) },
             None => fcinfo.return_null(),
         }

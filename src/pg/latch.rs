@@ -1,10 +1,10 @@
-//! Waiting, as a backend should: awake for its latch, and for the orders to stop that come with it.
+//! Sleeping, in a way that reacts to the backend's latch and to interrupts.
 
 use std::time::Duration;
 
 use pgrx::{check_for_interrupts, pg_sys};
 
-/// Sleeps for so long, or until somebody sets the latch; raises what was ordered meanwhile.
+/// Sleeps for `length`, or until the latch is set, then processes pending interrupts, such as a request to cancel.
 pub fn pause(length: Duration) {
     let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
     // SAFETY: this backend's own latch.

@@ -1,4 +1,4 @@
-//! What the extension needs of the server's C interface, behind safe functions.
+//! Safe wrappers around the parts of PostgreSQL's C interface that the extension uses.
 
 pub mod backend;
 pub mod caches;

@@ -12,7 +12,7 @@ pub struct Name(pub String);
 impl IntoDatum for Name {
     fn into_datum(self) -> Option<pg_sys::Datum> {
         let text = CString::new(self.0).ok()?;
-        // SAFETY: namein takes a C string and returns a freshly allocated name.
+        // SAFETY: namein takes a C string and returns a newly allocated name.
         unsafe { pgrx::direct_function_call_as_datum(pg_sys::namein, &[Some(text.as_ptr().into())]) }
     }
 
@@ -23,7 +23,7 @@ impl IntoDatum for Name {
 
 impl FromDatum for Name {
     unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _type: pg_sys::Oid) -> Option<Self> {
-        // SAFETY: a name by the caller's promise: bytes of the server's fixed length that end with a zero.
+        // SAFETY: the caller guarantees a name, which has a fixed length and ends with a zero byte.
         (!is_null).then(|| Name(unsafe { CStr::from_ptr(datum.cast_mut_ptr()) }.to_string_lossy().into_owned()))
     }
 }
@@ -38,11 +38,11 @@ unsafe impl SqlTranslatable for Name {
     }
 }
 
-// SAFETY: boxes what IntoDatum made.
+// SAFETY: returns the datum that IntoDatum created.
 unsafe impl pgrx::callconv::BoxRet for Name {
     unsafe fn box_into<'fcx>(self, fcinfo: &mut pgrx::callconv::FcInfo<'fcx>) -> pgrx::datum::Datum<'fcx> {
         match self.into_datum() {
-            // SAFETY: a freshly allocated name in the function's context.
+            // SAFETY: a newly allocated name in the function's memory context.
             Some(datum) => unsafe { fcinfo.return_raw_datum(datum) },
             None => fcinfo.return_null(),
         }

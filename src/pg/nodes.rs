@@ -1,11 +1,13 @@
-//! The server's nodes, made and copied.
+//! Creates and copies PostgreSQL's nodes.
 
 use pgrx::pg_sys;
 
+/// Returns a new node, with all fields zero except the tag.
+///
 /// # Safety
-/// A type of node and its tag.
+/// `T` must be a type of node, and `tag` its tag.
 pub unsafe fn make<T>(tag: pg_sys::NodeTag) -> *mut T {
-    // SAFETY: every node begins with its tag; the rest is zero, as in the server's makeNode().
+    // SAFETY: every node begins with its tag. The rest is zero, as in PostgreSQL's makeNode().
     unsafe {
         let node = pg_sys::palloc0(size_of::<T>()).cast::<T>();
         (*node.cast::<pg_sys::Node>()).type_ = tag;
@@ -13,18 +15,20 @@ pub unsafe fn make<T>(tag: pg_sys::NodeTag) -> *mut T {
     }
 }
 
+/// Returns a deep copy of a node.
+///
 /// # Safety
-/// A node.
+/// `node` must be a node.
 pub unsafe fn copy<T>(node: *mut T) -> *mut T {
-    // SAFETY: by the caller's promise; the copy is of the same type.
+    // SAFETY: guaranteed by the caller. The copy has the same type.
     unsafe { pg_sys::copyObjectImpl(node.cast()).cast() }
 }
 
-/// A list of one.
+/// Returns a list of one node.
 ///
 /// # Safety
-/// A node.
+/// `node` must be a node.
 pub unsafe fn one(node: *mut pg_sys::Node) -> *mut pg_sys::List {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { pg_sys::lappend(std::ptr::null_mut(), node.cast()) }
 }

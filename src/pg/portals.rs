@@ -1,5 +1,5 @@
-//! Cursors of the session: code of others does not get at those that are there, and those that it opened are closed when it
-//! has run.
+//! Protects the session's cursors from untrusted code. While such code runs, it cannot fetch from existing cursors. The
+//! cursors that it has opened are closed when it has run.
 
 use std::ffi::CString;
 
@@ -8,31 +8,32 @@ use pgrx::prelude::*;
 use super::spi;
 use crate::error::Result;
 
-/// The cursors that were there when it was made. Nothing can be fetched from them while it lives.
+/// The cursors that existed when this value was created. They cannot be fetched from while it lives.
 pub struct Portals(Option<Vec<Portal>>);
 
 struct Portal {
     name: CString,
-    is_ours_to_open: bool,
+    is_shut_here: bool,
 }
 
 impl Portals {
-    /// Only a client's session has cursors of somebody else's, and somebody after us who could fetch from ours.
+    /// Records the existing cursors and blocks fetches from them. Does nothing in a background worker: only a client's
+    /// session has cursors of other code, and other code that could fetch from cursors left open.
     pub fn now() -> Result<Self> {
-        // SAFETY: reads a variable of the backend.
+        // SAFETY: reads a backend-local variable.
         let is_client = unsafe { pg_sys::MyBackendType } == pg_sys::BackendType::B_BACKEND;
         let names = is_client.then(names).transpose()?;
         Ok(Portals(names.map(|names| names.into_iter().map(Portal::shut).collect())))
     }
 
-    /// Closes those that have been opened since.
-    pub fn close_others(&self) -> Result<()> {
+    /// Closes the cursors that have been opened since.
+    pub fn close_new(&self) -> Result<()> {
         let Some(before) = &self.0 else {
             return Ok(());
         };
         for name in names()?.into_iter().filter(|name| before.iter().all(|portal| portal.name != *name)) {
-            // SAFETY: a C string; null where there is no such cursor; one that is running or that a loop holds cannot be
-            // dropped.
+            // SAFETY: a C string. The result is null for a missing cursor. A cursor that is running or that a PL/pgSQL
+            // loop uses must not be dropped, and is skipped.
             unsafe {
                 let portal = pg_sys::GetPortalByName(name.as_ptr());
                 if !portal.is_null()
@@ -48,24 +49,24 @@ impl Portals {
 }
 
 impl Portal {
-    /// The server neither runs nor closes a cursor that is running.
+    /// Marks a cursor as running, so that PostgreSQL refuses to fetch from it or to close it.
     fn shut(name: CString) -> Self {
-        let is_ours_to_open = change(&name, pg_sys::PortalStatus::PORTAL_READY, pg_sys::PortalStatus::PORTAL_ACTIVE);
-        Portal { name, is_ours_to_open }
+        let is_shut_here = change(&name, pg_sys::PortalStatus::PORTAL_READY, pg_sys::PortalStatus::PORTAL_ACTIVE);
+        Portal { name, is_shut_here }
     }
 }
 
 impl Drop for Portal {
     fn drop(&mut self) {
-        if self.is_ours_to_open {
+        if self.is_shut_here {
             change(&self.name, pg_sys::PortalStatus::PORTAL_ACTIVE, pg_sys::PortalStatus::PORTAL_READY);
         }
     }
 }
 
-/// False where there is no such cursor, or its state is another one.
+/// Changes the status of a cursor. Returns false if the cursor does not exist or has another status than `from`.
 fn change(name: &CString, from: pg_sys::PortalStatus::Type, to: pg_sys::PortalStatus::Type) -> bool {
-    // SAFETY: a C string; null where there is none.
+    // SAFETY: a C string. The result is null for a missing cursor.
     unsafe {
         match pg_sys::GetPortalByName(name.as_ptr()).as_mut() {
             Some(portal) if portal.status == from => {
@@ -79,6 +80,6 @@ fn change(name: &CString, from: pg_sys::PortalStatus::Type, to: pg_sys::PortalSt
 
 fn names() -> Result<Vec<CString>> {
     let names = spi::query_as_is("SELECT name FROM pg_catalog.pg_cursors", |row| row.need::<String>(1))?;
-    // No name of the server's has a zero byte.
+    // The name of a cursor contains no zero byte.
     Ok(names.into_iter().filter_map(|name| CString::new(name).ok()).collect())
 }

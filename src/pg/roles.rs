@@ -1,27 +1,28 @@
-//! Database roles: which one is calling, and what it is a member of.
+//! Database roles: which one is current, and what a role owns, may do and is a member of.
 
 use std::ffi::CStr;
 
 use pgrx::prelude::*;
 
-/// The role whose privileges count at this point: current_user.
+/// Returns the role whose privileges PostgreSQL checks: current_user.
 pub fn current() -> pg_sys::Oid {
     GetUserId()
 }
 
-/// The role that the session has taken on with SET ROLE, or that it logged in as: current_user outside of views, SECURITY
-/// DEFINER functions and the like.
+/// Returns the role that the session has set with SET ROLE, or that it logged in as. SECURITY DEFINER functions,
+/// maintenance and the like change current_user, but not this role.
 pub fn outer() -> pg_sys::Oid {
     GetOuterUserId()
 }
 
-/// Whether policies that are forced on the owner do not apply at this point, as in the server's checks of foreign keys.
+/// Reports whether FORCE ROW LEVEL SECURITY is currently ignored, as in PostgreSQL's foreign-key checks.
 pub fn are_policies_unforced() -> bool {
     InNoForceRLSOperation()
 }
 
-// SAFETY: as the server declares them. pgrx's own declarations guard against errors, which costs more than the call where
-// every query comes by; these functions read variables of the backend and raise none.
+// SAFETY: matches PostgreSQL's declarations. pgrx's declarations add a guard against errors, which costs more than the
+// call itself and which every query would pay for. These functions only read backend-local variables and raise no
+// error.
 unsafe extern "C" {
     safe fn GetUserId() -> pg_sys::Oid;
     safe fn GetOuterUserId() -> pg_sys::Oid;
@@ -29,24 +30,26 @@ unsafe extern "C" {
 }
 
 pub fn is_superuser(role: pg_sys::Oid) -> bool {
-    // SAFETY: a lookup by oid, false for unknown roles.
+    // SAFETY: a lookup by OID, which returns false for unknown roles.
     unsafe { pg_sys::superuser_arg(role) }
 }
 
-/// Superusers do, and roles with BYPASSRLS.
+/// Reports whether the role bypasses row-level security: superusers do, and roles with BYPASSRLS.
 pub fn bypasses_policies(role: pg_sys::Oid) -> bool {
-    // SAFETY: a lookup by oid.
+    // SAFETY: a lookup by OID.
     unsafe { pg_sys::has_bypassrls_privilege(role) }
 }
 
-/// Superusers count as members of every role; an absent role has no members.
+/// Reports whether the role has the privileges of the role named `of`. Superusers count as members of every role. A
+/// role that does not exist has no members.
 pub fn is_member(role: pg_sys::Oid, of: &CStr) -> bool {
     by_name(of).is_some_and(|of| has_privileges_of(role, of))
 }
 
-/// Whether the role may set a parameter that is for superusers otherwise.
+/// Reports whether the role may set a parameter that is reserved for superusers: it is one, or was granted SET on the
+/// parameter.
 pub fn may_set(parameter: &CStr, role: pg_sys::Oid) -> bool {
-    // SAFETY: a lookup by C string and oid.
+    // SAFETY: a lookup by C string and OID.
     unsafe {
         pg_sys::pg_parameter_aclcheck(parameter.as_ptr(), role, pg_sys::ACL_SET as pg_sys::AclMode)
             == pg_sys::AclResult::ACLCHECK_OK
@@ -54,7 +57,7 @@ pub fn may_set(parameter: &CStr, role: pg_sys::Oid) -> bool {
 }
 
 pub fn has_privileges_of(role: pg_sys::Oid, of: pg_sys::Oid) -> bool {
-    // SAFETY: a lookup with two oids.
+    // SAFETY: a lookup by two OIDs.
     unsafe { pg_sys::has_privs_of_role(role, of) }
 }
 
@@ -64,30 +67,30 @@ pub fn by_name(name: &CStr) -> Option<pg_sys::Oid> {
     (oid != pg_sys::InvalidOid).then_some(oid)
 }
 
-/// Whether the role was granted TRIGGER or REFERENCES on a relation.
+/// Reports whether the role has the TRIGGER or REFERENCES privilege on a relation.
 pub fn may_depend_on(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     let either = (pg_sys::ACL_TRIGGER | pg_sys::ACL_REFERENCES) as pg_sys::AclMode;
-    // SAFETY: a lookup by two oids.
+    // SAFETY: a lookup by two OIDs.
     unsafe { pg_sys::pg_class_aclcheck(relation, role, either) == pg_sys::AclResult::ACLCHECK_OK }
 }
 
-/// The role's name; its oid where it is gone.
+/// Returns the role's name, or its OID as text if the role no longer exists.
 pub fn name(role: pg_sys::Oid) -> String {
-    // SAFETY: a lookup by oid; with missing_ok null, else a freshly allocated C string.
+    // SAFETY: a lookup by OID. With missing_ok, the result is null or a newly allocated C string.
     unsafe {
         let name = pg_sys::GetUserNameFromId(role, true);
         if name.is_null() { role.to_u32().to_string() } else { CStr::from_ptr(name).to_string_lossy().into_owned() }
     }
 }
 
-/// Superusers count as owners of everything.
+/// Reports whether the role owns a relation. Superusers count as owners of everything.
 pub fn owns_relation(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     owns(pg_sys::RelationRelationId, relation, role)
 }
 
-/// The same for an object of a class: a relation, a schema, a function or a type.
+/// As `owns_relation`, for an object of any of these classes: relations, schemas, functions and types.
 pub fn owns(class: pg_sys::Oid, object: pg_sys::Oid, role: pg_sys::Oid) -> bool {
-    // SAFETY: lookups by two oids.
+    // SAFETY: a lookup by two OIDs.
     #[cfg(feature = "pg15")]
     unsafe {
         match class {
@@ -97,7 +100,7 @@ pub fn owns(class: pg_sys::Oid, object: pg_sys::Oid, role: pg_sys::Oid) -> bool 
             _ => pg_sys::pg_class_ownercheck(object, role),
         }
     }
-    // SAFETY: a lookup by oids.
+    // SAFETY: a lookup by OIDs.
     #[cfg(not(feature = "pg15"))]
     unsafe {
         pg_sys::object_ownercheck(class, object, role)

@@ -1,4 +1,5 @@
-//! Where SQL of others runs: as a tenant's owner role, inside a security context that refuses to leave it.
+//! The sandbox for untrusted SQL: a security-restricted operation as the role that owns the tenant schema or the table.
+//! The SQL cannot leave it.
 
 use std::cell::RefCell;
 use std::ffi::CStr;
@@ -16,7 +17,7 @@ thread_local! {
     static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Where the last statement was that a sandbox ran, for who records failures.
+/// Returns the place of the last statement that a sandbox ran, for the record of a failure.
 pub fn last_place() -> Option<String> {
     PLACE.with_borrow(Clone::clone)
 }
@@ -25,9 +26,9 @@ pub fn forget_place() {
     PLACE.set(None);
 }
 
-/// While it lives, statements run as `owner`. SET ROLE and the like are refused, as are temporary tables, LISTEN, PREPARE and
-/// cursors WITH HOLD; settings changed inside are undone when it drops, cursors opened inside are closed, and other temporary
-/// objects that are left are an error.
+/// While it lives, statements run as the role passed to `enter`. PostgreSQL refuses SET ROLE and the like, temporary
+/// tables, LISTEN, PREPARE and cursors WITH HOLD. When the sandbox drops, it restores the settings that were changed
+/// inside and closes the cursors that were opened inside. If other temporary objects remain, it raises an error.
 pub struct Sandbox {
     guard: Option<SecurityGuard>,
     settings: Option<guc::Scope>,
@@ -41,7 +42,7 @@ impl Sandbox {
         Sandbox::enter_context(SecurityContext::now().restricted_to(owner), settings)
     }
 
-    /// As `enter`, and policies that are forced on the owner do not apply, as in the server's checks of foreign keys.
+    /// As `enter`, but FORCE ROW LEVEL SECURITY is ignored, as in PostgreSQL's foreign-key checks.
     pub fn enter_unforced(owner: pg_sys::Oid, settings: &[(&CStr, &str)]) -> Result<Self> {
         Sandbox::enter_context(SecurityContext::now().restricted_to(owner).with_policies_unforced(), settings)
     }
@@ -56,24 +57,25 @@ impl Sandbox {
         Ok(Sandbox { guard: Some(context.enter()), settings: Some(scope), portals, temporary, _not_send: PhantomData })
     }
 
-    /// Runs one statement; `place` is added to the CONTEXT of any error it raises.
+    /// Runs one statement. Adds `place` to the CONTEXT of any error that it raises.
     pub fn run(&self, statement: &str, place: &str) -> Result<()> {
         self.count(statement, place).map(drop)
     }
 
-    /// As `run`; how many rows the statement returned or changed.
+    /// As `run`, but returns how many rows the statement returned or changed.
     pub fn count(&self, statement: &str, place: &str) -> Result<u64> {
         at(place, || spi::execute_as_is(statement, false))
     }
 
-    /// As `run`, for what the server would refuse inside a transaction.
+    /// As `run`, for commands that PostgreSQL refuses inside a transaction block: see
+    /// `single_command::run_in_transaction`.
     pub fn run_in_transaction(&self, statement: &str, place: &str) -> Result<()> {
         at(place, || single_command::run_in_transaction(statement))
     }
 }
 
-/// Runs one command of an owner outside a transaction block; settings are the session's. The caller has begun a
-/// transaction, and goes on in another one.
+/// Runs one command as `owner` outside a transaction block, with the session's settings. The caller must have begun a
+/// transaction. The command may end it, and leaves another one open.
 pub fn run_out_of_transaction(
     owner: pg_sys::Oid,
     statement: &str,
@@ -93,9 +95,9 @@ impl Drop for Sandbox {
     fn drop(&mut self) {
         self.guard = None;
         self.settings = None;
-        // After an error the end of the (sub)transaction closes them.
+        // After an error, the end of the (sub)transaction closes the cursors and drops the temporary objects.
         if !std::thread::panicking()
-            && let Err(error) = self.portals.close_others().and_then(|()| self.temporary.refuse_new())
+            && let Err(error) = self.portals.close_new().and_then(|()| self.temporary.refuse_new())
         {
             ereport!(ERROR, error.sqlstate(), error.message());
         }

@@ -1,5 +1,5 @@
-//! Rows of the extension's own tables and the server's, found without SQL: the executor takes longer to start than a row takes to
-//! find, and hooks that resolve names must not resolve any.
+//! Finds rows of the extension's tables and of system catalogs without SQL. Starting the executor takes longer than
+//! finding a row. SQL would also look up names, which the hooks that check name lookups must not do.
 
 use std::ffi::CStr;
 
@@ -10,13 +10,14 @@ use super::spi::Row;
 use super::{Elevated, Snapshot};
 use crate::error::{Error, Result};
 
+/// A table and one of its indexes, by name.
 pub struct Index {
     pub schema: &'static CStr,
     pub table: &'static CStr,
     pub index: &'static CStr,
 }
 
-/// What a column has to hold; columns are counted from 1, as the table has them.
+/// The value that a column must hold. Columns are numbered from 1, in the table's order.
 pub struct Key {
     column: i16,
     equal: u32,
@@ -25,31 +26,31 @@ pub struct Key {
 
 impl Key {
     pub fn uuid(column: i16, value: Uuid) -> Result<Self> {
-        let value = value.into_datum().ok_or_else(|| Error::internal("a uuid is never NULL"))?;
+        let value = value.into_datum().ok_or_else(|| Error::internal("unexpected NULL for a uuid"))?;
         Ok(Key { column, equal: pg_sys::F_UUID_EQ, value })
     }
 
-    /// Of a column without a collation of its own.
+    /// For a column of type `text` with the default collation.
     pub fn text(column: i16, value: &str) -> Result<Self> {
-        let value = value.into_datum().ok_or_else(|| Error::internal("a text is never NULL"))?;
+        let value = value.into_datum().ok_or_else(|| Error::internal("unexpected NULL for a text"))?;
         Ok(Key { column, equal: pg_sys::F_TEXTEQ, value })
     }
 
     pub fn name(column: i16, value: &CStr) -> Result<Self> {
-        // SAFETY: namein takes a C string and returns a freshly allocated name.
+        // SAFETY: namein takes a C string and returns a newly allocated name.
         let value = unsafe { direct_function_call_as_datum(pg_sys::namein, &[Some(value.as_ptr().into())]) };
         Ok(Key {
             column,
             equal: pg_sys::F_NAMEEQ,
-            value: value.ok_or_else(|| Error::internal("a name is never NULL"))?,
+            value: value.ok_or_else(|| Error::internal("unexpected NULL for a name"))?,
         })
     }
 }
 
-/// The row with this primary key, a uuid in the first column, as a statement of the scope would see it. Columns of the row are
-/// counted as the table has them.
+/// Returns the row whose primary key, a uuid in the first column, is `id`, as a statement of the scope would see it.
+/// `map` reads the columns by their numbers in the table.
 pub fn by_id<T>(scope: &Elevated, index: &Index, id: Uuid, map: impl FnOnce(&Row) -> Result<T>) -> Result<Option<T>> {
-    // SAFETY: a scope has a snapshot; it is unregistered in turn, and by the end of the (sub)transaction after an error.
+    // SAFETY: a scope has a snapshot. It is unregistered below or, after an error, by the end of the (sub)transaction.
     unsafe {
         let snapshot = pg_sys::RegisterSnapshot(match scope.snapshot() {
             Snapshot::Active | Snapshot::Latest => pg_sys::GetActiveSnapshot(),
@@ -64,22 +65,22 @@ pub fn by_id<T>(scope: &Elevated, index: &Index, id: Uuid, map: impl FnOnce(&Row
     }
 }
 
-/// The row that has these keys, by what is committed now whatever the transaction's isolation level, and by what this
-/// transaction did so far: as the server reads its own catalogs.
+/// Returns the row that has these keys. As in PostgreSQL's own catalog lookups, it sees what is committed now, at every
+/// isolation level, and what this transaction has done so far.
 pub fn committed<T>(index: &Index, keys: &[Key], map: impl FnOnce(&Row) -> Result<T>) -> Result<Option<T>> {
-    // SAFETY: without a snapshot the scan takes the server's own.
+    // SAFETY: without a snapshot, the scan uses a catalog snapshot.
     unsafe { find(index, std::ptr::null_mut(), keys, map) }
 }
 
-/// Whether a row has these keys, also by a transaction that has not ended: one that may yet add it, or take it away.
+/// Reports whether a row has these keys. This includes rows that a transaction in progress has added or deleted.
 pub fn is_taken(index: &Index, keys: &[Key]) -> Result<bool> {
     let mut snapshot = uncommitted();
-    // SAFETY: a snapshot of this kind has no contents.
+    // SAFETY: a dirty snapshot needs no contents.
     unsafe { find(index, &mut snapshot, keys, |_| Ok(())) }.map(|found| found.is_some())
 }
 
-/// The rows of a table, with those that a transaction that has not ended may yet add or take away; one that is being changed comes
-/// twice.
+/// Returns the rows of a table, including those that a transaction in progress has added or deleted. A row that is
+/// being updated is returned twice, in its old and its new version.
 pub fn all_uncommitted<T>(schema: &CStr, table: &CStr, mut map: impl FnMut(&Row) -> Result<T>) -> Result<Vec<T>> {
     let mut snapshot = uncommitted();
     let mut rows = Vec::new();
@@ -108,19 +109,19 @@ fn uncommitted() -> pg_sys::SnapshotData {
 }
 
 /// # Safety
-/// A registered snapshot, one without contents, or null.
+/// `snapshot` must be a registered snapshot, a dirty snapshot, or null.
 unsafe fn find<T>(
     Index { schema, table, index }: &Index,
     snapshot: pg_sys::Snapshot,
     keys: &[Key],
     map: impl FnOnce(&Row) -> Result<T>,
 ) -> Result<Option<T>> {
-    // SAFETY: lookups by C string, InvalidOid for what is not there; what is opened is closed in turn, and by the end of the
-    // (sub)transaction after an error. The row is read before the scan ends.
+    // SAFETY: lookups by C string, which return InvalidOid for a missing table or index. Everything opened is closed
+    // below or, after an error, by the end of the (sub)transaction. The row is read before the scan ends.
     unsafe {
         let schema = pg_sys::get_namespace_oid(schema.as_ptr(), false);
         let table = pg_sys::get_relname_relid(table.as_ptr(), schema);
-        // pg_upgrade creates what belongs to an extension one by one, indexes last.
+        // pg_upgrade creates the objects of an extension one by one, the indexes last.
         if table == pg_sys::InvalidOid {
             return Ok(None);
         }
@@ -146,11 +147,11 @@ unsafe fn find<T>(
 
 fn condition(key: &Key) -> pg_sys::ScanKeyData {
     let mut condition = pg_sys::ScanKeyData::default();
-    // SAFETY: fills the structure that it is given; the function is one of the server's own.
+    // SAFETY: initializes the structure passed, with a built-in function.
     unsafe {
         let equal = pg_sys::BTEqualStrategyNumber as u16;
         pg_sys::ScanKeyInit(&mut condition, key.column, equal, key.equal.into(), key.value);
-        // As the index is sorted.
+        // The collation of the index.
         if key.equal == pg_sys::F_TEXTEQ {
             condition.sk_collation = pg_sys::DEFAULT_COLLATION_OID;
         }

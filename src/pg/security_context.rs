@@ -1,4 +1,5 @@
-//! As whom code runs, and how restricted: the server's user id and security context, kept and put back in one place.
+//! The role that code runs as, and its restrictions: PostgreSQL's user id and security context, which only this module
+//! saves and restores.
 
 use std::cell::Cell;
 
@@ -13,7 +14,7 @@ pub struct SecurityContext {
 }
 
 thread_local! {
-    /// The extension's own SQL, and who asked for it.
+    /// While the extension's own SQL runs: its security context and the one of its caller.
     static ELEVATED: Cell<Option<Elevation>> = const { Cell::new(None) };
 }
 
@@ -23,21 +24,24 @@ struct Elevation {
     caller: SecurityContext,
 }
 
-// SAFETY: as the server declares it. pgrx's own declaration guards against errors, which costs more than the call where every
-// query comes by; the function reads two variables of the backend and raises none.
+// SAFETY: matches PostgreSQL's declaration. pgrx's declaration adds a guard against errors, which costs more than the
+// call itself and which every query would pay for. The function only reads two backend-local variables and raises no
+// error.
 unsafe extern "C" {
     fn GetUserIdAndSecContext(role: *mut pg_sys::Oid, flags: *mut i32);
 }
 
 impl SecurityContext {
+    /// Returns the security context in force.
     pub fn now() -> Self {
         let mut now = SecurityContext { role: pg_sys::InvalidOid, flags: 0 };
-        // SAFETY: reads two variables of the backend.
+        // SAFETY: reads two backend-local variables.
         unsafe { GetUserIdAndSecContext(&mut now.role, &mut now.flags) };
         now
     }
 
-    /// That of whoever asked for the extension's own SQL, where that is what runs.
+    /// Returns the context of the extension's caller while the extension's own SQL runs, otherwise the context in
+    /// force.
     pub fn of_caller() -> Self {
         let now = SecurityContext::now();
         match ELEVATED.get() {
@@ -46,22 +50,24 @@ impl SecurityContext {
         }
     }
 
-    /// The same for another role, who cannot leave it or do what would outlast it in the session.
+    /// Returns this context for another role, as a security-restricted operation: code cannot change the role, or leave
+    /// anything behind in the session.
     pub fn restricted_to(self, role: pg_sys::Oid) -> Self {
         let restrictions = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
         SecurityContext { role, flags: self.flags | restrictions as i32 }
     }
 
-    /// The same, and policies that are forced on a table's owner do not apply, as in the server's checks of foreign keys.
+    /// Returns this context with FORCE ROW LEVEL SECURITY ignored, as in PostgreSQL's foreign-key checks.
     pub fn with_policies_unforced(self) -> Self {
         SecurityContext { flags: self.flags | pg_sys::SECURITY_NOFORCE_RLS as i32, ..self }
     }
 
+    /// Returns this context with FORCE ROW LEVEL SECURITY respected.
     pub fn with_policies_forced(self) -> Self {
         SecurityContext { flags: self.flags & !(pg_sys::SECURITY_NOFORCE_RLS as i32), ..self }
     }
 
-    /// The bootstrap superuser, for the extension's own SQL; SET ROLE is refused.
+    /// Returns this context as the bootstrap superuser, for the extension's own SQL. SET ROLE is refused in it.
     fn elevated(self) -> Self {
         let role = pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID);
         SecurityContext { role, flags: self.flags | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32 }
@@ -71,13 +77,14 @@ impl SecurityContext {
         self.flags & flag as i32 != 0
     }
 
-    /// Code runs so from now on. Where it ends in another place than it begins; else see `enter`.
+    /// Puts the context in force until another one is set. Only for callers that end it in another place than they
+    /// begin it; all others use `enter`.
     pub fn set(self) {
-        // SAFETY: the server puts back what it knows when a (sub)transaction aborts.
+        // SAFETY: a (sub)transaction that aborts restores the context with which it began.
         unsafe { pg_sys::SetUserIdAndSecContext(self.role, self.flags) };
     }
 
-    /// Code runs so until the guard drops.
+    /// Puts the context in force until the guard drops.
     pub fn enter(self) -> SecurityGuard {
         let before = SecurityContext::now();
         self.set();
@@ -85,8 +92,8 @@ impl SecurityContext {
     }
 }
 
-/// While it lives, another security context is in force than before. After an error the end of the (sub)transaction puts it
-/// back as well.
+/// Restores the previous security context when it drops. After an error, the end of the (sub)transaction restores it as
+/// well.
 pub struct SecurityGuard {
     before: SecurityContext,
     elevation: Option<Elevation>,
@@ -99,7 +106,7 @@ impl Drop for SecurityGuard {
     }
 }
 
-/// Runs the extension's own SQL from now on, until the guard drops.
+/// Switches to the bootstrap superuser for the extension's own SQL, until the guard drops.
 pub(super) fn elevate() -> SecurityGuard {
     let (own, caller) = (SecurityContext::now().elevated(), SecurityContext::of_caller());
     let guard = own.enter();
@@ -107,21 +114,22 @@ pub(super) fn elevate() -> SecurityGuard {
     guard
 }
 
-/// The role whose privileges count, and where the extension's own SQL runs that of who asked for it.
+/// Returns the role of the extension's caller while the extension's own SQL runs, otherwise the current role.
 pub fn calling_role() -> pg_sys::Oid {
     SecurityContext::of_caller().role
 }
 
-/// Whether maintenance runs code of somebody else than the session's role. A SECURITY DEFINER function counts, also one's own and in
-/// maintenance of one's own table: others' code may have called it.
+/// Reports whether maintenance is running code as another role than the session's. A SECURITY DEFINER function in
+/// maintenance always counts, even if the session's role owns both the function and the table: another role's code may
+/// have called the function.
 pub fn is_maintenance_of_others() -> bool {
     let context = SecurityContext::of_caller();
     context.has(pg_sys::SECURITY_RESTRICTED_OPERATION)
         && (context.role != roles::outer() || context.has(pg_sys::SECURITY_LOCAL_USERID_CHANGE))
 }
 
-/// Whether somebody's SECURITY DEFINER function or the like runs within maintenance, such as ANALYZE, which runs the functions of a
-/// table as its owner, whoever gave the command.
+/// Reports whether a SECURITY DEFINER function or the like is running inside maintenance. Maintenance such as ANALYZE
+/// runs the functions of a table as the table's owner, whichever role issued the command.
 pub fn is_called_in_maintenance() -> bool {
     let context = SecurityContext::of_caller();
     context.has(pg_sys::SECURITY_RESTRICTED_OPERATION) && context.has(pg_sys::SECURITY_LOCAL_USERID_CHANGE)

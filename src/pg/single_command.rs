@@ -1,4 +1,4 @@
-//! Commands that the server refuses inside a transaction block: CREATE INDEX CONCURRENTLY and its like, VACUUM.
+//! Commands that PostgreSQL refuses inside a transaction block, such as CREATE INDEX CONCURRENTLY and VACUUM.
 
 use std::ffi::CString;
 
@@ -7,17 +7,19 @@ use pgrx::prelude::*;
 
 use crate::error::{Error, Result};
 
+/// Reports whether a statement must run as a single command, outside a transaction block.
+///
 /// # Safety
-/// `node` is a statement made by the parser.
+/// `node` must be a statement from the parser.
 pub unsafe fn is_needed(node: *mut pg_sys::Node) -> bool {
-    // SAFETY: the tag tells the node's type.
+    // SAFETY: a node's tag determines its type.
     unsafe {
         match (*node).type_ {
             pg_sys::NodeTag::T_IndexStmt => (*node.cast::<pg_sys::IndexStmt>()).concurrent,
             pg_sys::NodeTag::T_DropStmt => (*node.cast::<pg_sys::DropStmt>()).concurrent,
             pg_sys::NodeTag::T_VacuumStmt => (*node.cast::<pg_sys::VacuumStmt>()).is_vacuumcmd,
             pg_sys::NodeTag::T_ReindexStmt | pg_sys::NodeTag::T_ClusterStmt => true,
-            // It would end with its transaction.
+            // Inside a transaction, the setting would end with it.
             pg_sys::NodeTag::T_VariableSetStmt => is_setting(node),
             pg_sys::NodeTag::T_AlterTableStmt => detached_concurrently(node.cast()).is_some(),
             _ => false,
@@ -25,28 +27,32 @@ pub unsafe fn is_needed(node: *mut pg_sys::Node) -> bool {
     }
 }
 
-/// SET for the session, or RESET.
+/// Reports whether a statement is SET for the session, or RESET.
 ///
 /// # Safety
-/// `node` is a statement made by the parser.
+/// `node` must be a statement from the parser.
 pub unsafe fn is_setting(node: *mut pg_sys::Node) -> bool {
-    // SAFETY: the tag tells the node's type.
+    // SAFETY: a node's tag determines its type.
     unsafe {
         pgrx::is_a(node, pg_sys::NodeTag::T_VariableSetStmt) && !(*node.cast::<pg_sys::VariableSetStmt>()).is_local
     }
 }
 
+/// Reports whether a statement builds indexes.
+///
 /// # Safety
-/// `node` is a statement made by the parser.
+/// `node` must be a statement from the parser.
 pub unsafe fn builds_indexes(node: *mut pg_sys::Node) -> bool {
-    // SAFETY: the tag tells the node's type.
+    // SAFETY: a node's tag determines its type.
     matches!(unsafe { (*node).type_ }, pg_sys::NodeTag::T_IndexStmt | pg_sys::NodeTag::T_ReindexStmt)
 }
 
+/// Returns the DETACH PARTITION ... CONCURRENTLY of an ALTER TABLE, if it has one.
+///
 /// # Safety
-/// A statement made by the parser.
+/// `statement` must come from the parser.
 unsafe fn detached_concurrently(statement: *mut pg_sys::AlterTableStmt) -> Option<*mut pg_sys::PartitionCmd> {
-    // SAFETY: by the caller's promise; a DETACH PARTITION holds a PartitionCmd.
+    // SAFETY: guaranteed by the caller. A DETACH PARTITION contains a PartitionCmd.
     unsafe {
         PgList::<pg_sys::AlterTableCmd>::from_pg((*statement).cmds)
             .iter_ptr()
@@ -57,16 +63,16 @@ unsafe fn detached_concurrently(statement: *mut pg_sys::AlterTableStmt) -> Optio
 }
 
 unsafe extern "C-unwind" {
-    // In a header that pgrx's bindings leave out.
+    // Declared in a header that pgrx's bindings omit.
     fn PartitionHasPendingDetach(partition: pg_sys::Oid) -> bool;
 }
 
-/// The partition to be detached is one no more: the command has been done.
+/// Reports whether the table that the command detaches is no longer a partition: an earlier attempt has completed.
 ///
 /// # Safety
-/// A statement made by the parser, in a transaction.
+/// The statement must come from the parser, and a transaction must be open.
 unsafe fn is_detached(node: *mut pg_sys::Node) -> bool {
-    // SAFETY: the tag tells the node's type; a lookup by oid.
+    // SAFETY: a node's tag determines its type. A lookup by OID.
     unsafe {
         pgrx::is_a(node, pg_sys::NodeTag::T_AlterTableStmt)
             && detached_concurrently(node.cast())
@@ -75,37 +81,42 @@ unsafe fn is_detached(node: *mut pg_sys::Node) -> bool {
     }
 }
 
+/// Returns the partition that the command names, if it exists.
+///
 /// # Safety
-/// A command made by the parser, in a transaction.
+/// `command` must come from the parser, and a transaction must be open.
 unsafe fn relation(command: *mut pg_sys::PartitionCmd) -> Option<pg_sys::Oid> {
     let (no_lock, missing_ok) = (pg_sys::NoLock as pg_sys::LOCKMODE, pg_sys::RVROption::RVR_MISSING_OK);
     let no_argument = std::ptr::null_mut();
-    // SAFETY: the name that the parser read; without a callback.
+    // SAFETY: a name from the parser, and no callback.
     let found = unsafe { pg_sys::RangeVarGetRelidExtended((*command).name, no_lock, missing_ok, None, no_argument) };
     (found != pg_sys::InvalidOid).then_some(found)
 }
 
-/// What is to be different about a command from what its text says.
+/// How a command is changed before it runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     Nothing,
-    /// An earlier attempt at it failed, and may have left it half done.
+    /// An earlier attempt failed, and may have left the command partially applied.
     MayBeBegun,
-    /// It may have been done before, by somebody who did not live to tell.
+    /// An earlier attempt ended before it could record the result, so the command may have completed.
     MayBeDone,
-    /// To run inside a transaction.
+    /// CONCURRENTLY is removed, so that the command can run inside a transaction.
     NotConcurrently,
 }
 
+/// Changes a parsed command before it runs.
+///
 /// # Safety
-/// `node` is a statement made by the parser.
+/// `node` must be a statement from the parser.
 unsafe fn change(node: *mut pg_sys::Node, change: Change) {
-    // SAFETY: the tag tells the node's type.
+    // SAFETY: a node's tag determines its type.
     unsafe {
         match (change, (*node).type_) {
             (Change::MayBeDone, pg_sys::NodeTag::T_IndexStmt) => {
                 let statement = node.cast::<pg_sys::IndexStmt>();
-                // Without a name the server would make up another one.
+                // PostgreSQL accepts IF NOT EXISTS only with a name. Without one, it would choose a new name for each
+                // attempt.
                 (*statement).if_not_exists |= !(*statement).idxname.is_null();
             }
             (Change::MayBeBegun | Change::MayBeDone, pg_sys::NodeTag::T_AlterTableStmt) => {
@@ -128,12 +139,13 @@ unsafe fn change(node: *mut pg_sys::Node, change: Change) {
     }
 }
 
-/// A partition whose detachment was begun is detached by FINALIZE alone.
+/// Turns DETACH PARTITION ... CONCURRENTLY into FINALIZE if an earlier attempt has begun to detach the partition.
+/// PostgreSQL accepts nothing else then.
 ///
 /// # Safety
-/// A statement made by the parser, in a transaction.
+/// The statement must come from the parser, and a transaction must be open.
 unsafe fn finish_detaching(statement: *mut pg_sys::AlterTableStmt) {
-    // SAFETY: a DETACH PARTITION holds a PartitionCmd; a lookup by oid.
+    // SAFETY: a DETACH PARTITION contains a PartitionCmd. A lookup by OID.
     unsafe {
         for command in PgList::<pg_sys::AlterTableCmd>::from_pg((*statement).cmds).iter_ptr() {
             if (*command).subtype != pg_sys::AlterTableType::AT_DetachPartition {
@@ -150,20 +162,23 @@ unsafe fn finish_detaching(statement: *mut pg_sys::AlterTableStmt) {
     }
 }
 
-/// Whether there is nothing to do inside a transaction: VACUUM, REINDEX and CLUSTER change nothing that a query sees.
+/// Reports whether a command can be skipped inside a transaction: VACUUM, REINDEX and CLUSTER change nothing that a
+/// query sees.
 ///
 /// # Safety
-/// `node` is a statement made by the parser.
+/// `node` must be a statement from the parser.
 unsafe fn is_upkeep(node: *mut pg_sys::Node) -> bool {
-    // SAFETY: the tag tells the node's type.
+    // SAFETY: a node's tag determines its type.
     let tag = unsafe { (*node).type_ };
     matches!(tag, pg_sys::NodeTag::T_VacuumStmt | pg_sys::NodeTag::T_ReindexStmt | pg_sys::NodeTag::T_ClusterStmt)
 }
 
-/// Runs one command inside the transaction, as far as that can be.
+/// Runs one command inside the caller's transaction: without CONCURRENTLY, and not at all if queries cannot see its
+/// effect.
 pub(super) fn run_in_transaction(text: &str) -> Result<()> {
     let text = c_string(text)?;
-    // SAFETY: parsed and planned in the current memory context, which outlives the command; the snapshot is popped again.
+    // SAFETY: the command is parsed and planned in the current memory context, which outlives it. The snapshot is
+    // popped below or, after an error, by the abort of the transaction.
     unsafe {
         let raw = parse(&text)?;
         if is_upkeep((*raw).stmt) {
@@ -190,12 +205,12 @@ pub(super) fn run_in_transaction(text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Runs one command as if a client had sent it: it may commit and begin transactions, and leaves the last one open. The
-/// caller has begun a transaction and holds neither a snapshot nor a connection of SPI.
+/// Runs one command as if a client had sent it. The command may commit and begin transactions, and leaves the last one
+/// open. The caller must have begun a transaction, and must not hold a snapshot or an SPI connection.
 pub(super) fn run_out_of_transaction(text: &str, wanted: Change) -> Result<()> {
     let text = c_string(text)?;
-    // SAFETY: what is parsed lives in a memory context that outlasts the command's transactions; the portal is dropped by
-    // us, or by the abort of the transaction.
+    // SAFETY: the command is parsed in a memory context that outlives the command's transactions. The portal is dropped
+    // below or, after an error, by the abort of the transaction.
     unsafe {
         let memory = pg_sys::AllocSetContextCreateInternal(
             pg_sys::TopMemoryContext,
@@ -223,12 +238,13 @@ pub(super) fn run_out_of_transaction(text: &str, wanted: Change) -> Result<()> {
         #[cfg(not(feature = "pg18"))]
         pg_sys::PortalRun(portal, all, true, true, nowhere, nowhere, std::ptr::null_mut());
         pg_sys::PortalDrop(portal, false);
-        // What was current when we came went with its transaction.
+        // The memory context that was current before was freed with its transaction.
         owned.previous = pg_sys::TopTransactionContext;
     }
     Ok(())
 }
 
+/// A memory context that is deleted when it drops.
 struct Memory {
     memory: pg_sys::MemoryContext,
     previous: pg_sys::MemoryContext,
@@ -236,7 +252,8 @@ struct Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: ours alone. After an error the abort of the transaction has chosen another context already.
+        // SAFETY: no other code uses the context. After an error, the abort of the transaction has already switched to
+        // another one.
         unsafe {
             if pg_sys::CurrentMemoryContext == self.memory {
                 pg_sys::MemoryContextSwitchTo(self.previous);
@@ -246,21 +263,23 @@ impl Drop for Memory {
     }
 }
 
+/// Parses one statement.
+///
 /// # Safety
-/// The answer lives in the current memory context.
+/// The result must not be used after the current memory context is reset.
 unsafe fn parse(text: &CString) -> Result<*mut pg_sys::RawStmt> {
     // SAFETY: a C string.
     let statements = unsafe { PgList::<pg_sys::RawStmt>::from_pg(pg_sys::pg_parse_query(text.as_ptr())) };
     match (statements.len(), statements.get_ptr(0)) {
         (1, Some(statement)) => Ok(statement),
-        _ => Err(Error::internal("a command that is not one statement")),
+        _ => Err(Error::internal("command is not a single statement")),
     }
 }
 
 /// # Safety
-/// A utility statement, which needs no snapshot to be analyzed.
+/// `raw` must be a utility statement, which can be analyzed without a snapshot.
 unsafe fn plan(raw: *mut pg_sys::RawStmt, text: &CString) -> *mut pg_sys::List {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let none = std::ptr::null_mut();
         let queries = pg_sys::pg_analyze_and_rewrite_fixedparams(raw, text.as_ptr(), std::ptr::null(), 0, none);
@@ -269,5 +288,5 @@ unsafe fn plan(raw: *mut pg_sys::RawStmt, text: &CString) -> *mut pg_sys::List {
 }
 
 fn c_string(text: &str) -> Result<CString> {
-    CString::new(text).map_err(|_| Error::internal("a zero byte in a statement"))
+    CString::new(text).map_err(|_| Error::internal("statement contains a zero byte"))
 }

@@ -1,5 +1,5 @@
-//! Commands of the extension's own, and the names in them. A name gets into a command as an `Ident` or a `QualifiedName`, never
-//! as bare text.
+//! SQL commands that the extension assembles. A name enters a command only as an `Ident` or a `QualifiedName`, which
+//! are quoted, never as bare text.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -8,31 +8,31 @@ use pgrx::{FromDatum, Uuid, pg_sys};
 
 use super::Name;
 
-/// An identifier, quoted where it has to be.
+/// An identifier, quoted if necessary.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Ident(String);
 
 impl Ident {
-    /// Of a name as the server's catalogs hold it.
+    /// Quotes a name, given as the system catalogs store it.
     pub fn new(name: impl AsRef<str>) -> Self {
         Ident(quote_identifier(name.as_ref()))
     }
 }
 
-/// Of a column of type `name`, not quoted yet.
+/// Reads a column of type `name`, and quotes it.
 impl FromDatum for Ident {
     unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, oid: pg_sys::Oid) -> Option<Self> {
-        // SAFETY: as the caller promises.
+        // SAFETY: guaranteed by the caller.
         unsafe { Name::from_polymorphic_datum(datum, is_null, oid) }.map(|name| Ident::new(name.0))
     }
 }
 
-/// The name of an object with its schema's, both quoted where they have to be.
+/// The schema-qualified name of an object, with both parts quoted if necessary.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct QualifiedName(String);
 
 impl QualifiedName {
-    /// Of names as the server's catalogs hold them.
+    /// Quotes both names, given as the system catalogs store them.
     pub fn new(schema: &str, name: &str) -> Self {
         QualifiedName(quote_qualified_identifier(schema, name))
     }
@@ -42,15 +42,15 @@ impl QualifiedName {
     }
 }
 
-/// Of a column of type `text` that a query of ours quoted, by format('%I.%I') or regclass.
+/// Reads a column of type `text` that the extension's own query has quoted, with format('%I.%I') or regclass.
 impl FromDatum for QualifiedName {
     unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, oid: pg_sys::Oid) -> Option<Self> {
-        // SAFETY: as the caller promises.
+        // SAFETY: guaranteed by the caller.
         unsafe { String::from_polymorphic_datum(datum, is_null, oid) }.map(QualifiedName)
     }
 }
 
-/// A string constant.
+/// A quoted string constant.
 pub struct Literal(String);
 
 impl Literal {
@@ -59,10 +59,10 @@ impl Literal {
     }
 }
 
-/// A list with commas.
+/// A list, separated by commas.
 pub struct List<T>(pub Vec<T>);
 
-/// What a command is put together from: names, constants, and text of the source.
+/// What a command can be assembled from: quoted names and constants, uuids, and text from the source code.
 pub trait Part: Display {}
 
 impl Part for Ident {}
@@ -100,20 +100,20 @@ impl<T: Display> Display for List<T> {
     }
 }
 
-/// A command, made by `command!`.
+/// A command, assembled by `command!`.
 pub struct Command(String);
 
-/// Of a column of type `text` that a query of ours put together, by format() with %I and %L.
+/// Reads a column of type `text` that the extension's own query has assembled, using format() with %I and %L.
 impl FromDatum for Command {
     unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, oid: pg_sys::Oid) -> Option<Self> {
-        // SAFETY: as the caller promises.
+        // SAFETY: guaranteed by the caller.
         unsafe { String::from_polymorphic_datum(datum, is_null, oid) }.map(Command)
     }
 }
 
 impl Command {
     #[doc(hidden)]
-    pub fn put_together(text: fmt::Arguments) -> Self {
+    pub fn from_arguments(text: fmt::Arguments) -> Self {
         Command(text.to_string())
     }
 
@@ -122,16 +122,16 @@ impl Command {
     }
 }
 
-/// Only parts get into a command.
+/// Returns its argument. Accepts only types that may be part of a command.
 #[doc(hidden)]
 pub fn part<T: Part>(part: T) -> T {
     part
 }
 
-/// As `format!`, of what is a `Part` alone.
+/// Assembles a `Command` as `format!` does, but only from arguments that are a `Part`.
 macro_rules! command {
     ($text:literal $(, $part:expr)* $(,)?) => {
-        $crate::pg::sql::Command::put_together(format_args!($text $(, $crate::pg::sql::part($part))*))
+        $crate::pg::sql::Command::from_arguments(format_args!($text $(, $crate::pg::sql::part($part))*))
     };
 }
 

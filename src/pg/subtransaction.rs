@@ -1,4 +1,4 @@
-//! Subtransactions, as of BEGIN ... EXCEPTION in PL/pgSQL.
+//! Subtransactions, as PL/pgSQL uses them for BEGIN ... EXCEPTION.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -8,26 +8,26 @@ use pgrx::prelude::*;
 
 use crate::error::{Error, Result};
 
-/// What a subtransaction changes in the backend, to be put back when it ends.
-struct Surroundings {
+/// The backend's state before a subtransaction, which is restored when the subtransaction ends.
+struct SavedState {
     memory: pg_sys::MemoryContext,
     owner: pg_sys::ResourceOwner,
 }
 
-impl Surroundings {
+impl SavedState {
     fn begin() -> Self {
-        // SAFETY: in a transaction; the context goes on to be current, for what is allocated has to outlive the
-        // subtransaction.
+        // SAFETY: a transaction is open. The memory context stays current, because what is allocated in it must outlive
+        // the subtransaction.
         unsafe {
-            let found = Surroundings { memory: pg_sys::CurrentMemoryContext, owner: pg_sys::CurrentResourceOwner };
+            let saved = SavedState { memory: pg_sys::CurrentMemoryContext, owner: pg_sys::CurrentResourceOwner };
             pg_sys::BeginInternalSubTransaction(std::ptr::null());
-            pg_sys::MemoryContextSwitchTo(found.memory);
-            found
+            pg_sys::MemoryContextSwitchTo(saved.memory);
+            saved
         }
     }
 
     fn end(&self, commit: bool) {
-        // SAFETY: the subtransaction that begin() began is the innermost again.
+        // SAFETY: the innermost subtransaction is the one that begin() started.
         unsafe {
             if commit {
                 pg_sys::ReleaseCurrentSubTransaction();
@@ -40,49 +40,51 @@ impl Surroundings {
     }
 }
 
-/// `None` where the server refused with one of those errors, and nothing of it is left.
-pub fn attempt<T>(run: impl FnOnce() -> Result<T>, forgiven: &[PgSqlErrorCode]) -> Result<Option<T>> {
-    let around = Surroundings::begin();
+/// Runs `run` in a subtransaction. Rolls it back and returns `None` if PostgreSQL raises an error with one of these
+/// SQLSTATEs. Any other error also rolls it back, and is passed on.
+pub fn attempt<T>(run: impl FnOnce() -> Result<T>, sqlstates: &[PgSqlErrorCode]) -> Result<Option<T>> {
+    let saved = SavedState::begin();
     let mut body = Some(run);
     let mut attempt = PgTryBuilder::new(AssertUnwindSafe(|| {
         let Some(run) = body.take() else {
             return Ok(None);
         };
         let answer = run();
-        around.end(answer.is_ok());
+        saved.end(answer.is_ok());
         answer.map(Some)
     }));
-    for code in forgiven {
+    for code in sqlstates {
         attempt = attempt.catch_when(*code, |_| {
-            around.end(false);
+            saved.end(false);
             Ok(None)
         });
     }
     attempt
         .catch_others(|caught| {
-            around.end(false);
+            saved.end(false);
             caught.rethrow()
         })
         .execute()
 }
 
-/// As `attempt`, for whatever the server refuses and for conflicts; what ends the caller's statement or session does.
+/// As `attempt`, but returns `None` for every `Error::Conflict` and for every error of PostgreSQL, except those that
+/// must end the caller's statement or session.
 pub fn attempt_any<T>(run: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
-    let around = Surroundings::begin();
+    let saved = SavedState::begin();
     let mut body = Some(run);
     PgTryBuilder::new(AssertUnwindSafe(|| {
         let Some(run) = body.take() else {
             return Ok(None);
         };
         let answer = run();
-        around.end(answer.is_ok());
+        saved.end(answer.is_ok());
         match answer {
             Err(Error::Conflict { .. }) => Ok(None),
             answer => answer.map(Some),
         }
     }))
     .catch_others(|caught| {
-        around.end(false);
+        saved.end(false);
         match &caught {
             CaughtError::PostgresError(report) if !ends_the_statement(report.sql_error_code()) => Ok(None),
             _ => caught.rethrow(),
@@ -104,14 +106,14 @@ fn ends_the_statement(code: PgSqlErrorCode) -> bool {
     )
 }
 
-/// Rolls back whatever was done, also after an error, which goes on to the caller as it is. Locks are released, and memory
-/// of the server's is freed, so the answer must hold values of Rust alone.
+/// Runs `run` and rolls back everything that it did. An error is passed on unchanged. The rollback releases the locks
+/// acquired and frees PostgreSQL's memory, so the result must consist of Rust values only.
 pub fn rolled_back<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
-    let around = Surroundings::begin();
-    // SAFETY: this context goes with the subtransaction, and end() puts back the one that outlives it.
+    let saved = SavedState::begin();
+    // SAFETY: this context is freed with the subtransaction, and end() switches back to the one that outlives it.
     unsafe { pg_sys::MemoryContextSwitchTo(pg_sys::CurTransactionContext) };
     let answer = catch_unwind(AssertUnwindSafe(run));
-    // An error of the server's waits on a stack of its own meanwhile.
-    around.end(false);
+    // PostgreSQL keeps the error on its error stack, which the rollback does not touch.
+    saved.end(false);
     answer.unwrap_or_else(|error| resume_unwind(error))
 }

@@ -118,7 +118,7 @@ fn tables_of_the_tenant() -> Result<Vec<pg_sys::Oid>> {
 /// `command` is a utility statement.
 unsafe fn permit_command(command: *mut pg_sys::Node) {
     // SAFETY: by the caller's promise.
-    let (tables, is_exclusive) = unsafe { (commands::tables_named_by(command), commands::locks_others_out(command)) };
+    let (tables, is_exclusive) = unsafe { (commands::tables_named_by(command), commands::takes_strong_lock(command)) };
     if tables.is_empty() {
         return;
     }

@@ -80,9 +80,9 @@ fn dependents(tenant: &Tenant) -> Result<HasDependents> {
     let Some(schema) = catalogs::schema_by_name(&name) else {
         return Ok(HasDependents::No);
     };
-    let Dependents { objects, parts, are_all } = dependencies::dependents_of_schema(schema, MAX_DEPENDENTS)?;
+    let Dependents { objects, parts, is_complete } = dependencies::dependents_of_schema(schema, MAX_DEPENDENTS)?;
     // A view alone has three parts: a rule and two types.
-    if !are_all || objects.len() > MAX_DEPENDENTS || parts > MAX_DEPENDENTS * 4 {
+    if !is_complete || objects.len() > MAX_DEPENDENTS || parts > MAX_DEPENDENTS * 4 {
         return Ok(HasDependents::ForWorker);
     }
     for object in &objects {

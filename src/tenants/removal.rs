@@ -104,7 +104,7 @@ fn remove_rows(caller: pg_sys::Oid, table: &SharedTable, tenant_id: Uuid, until:
                 return Err(Error::conflict("too many rows", "The removal worker deletes them."));
             }
             // The check above has found no other triggers.
-            rows.delete(&Triggers::OfKeysAlone, MAX_ROWS)?;
+            rows.delete(&Triggers::ForeignKeysOnly, MAX_ROWS)?;
         }
         Ok(())
     })?;

@@ -1,17 +1,18 @@
-//! ALTER TABLE: the forms that need no look at what they did are few, to be sure of them.
+//! Classifies ALTER TABLE. Only a few forms are known to be harmless; the effect of every other form is checked.
 
 use std::ffi::CStr;
 
 use pgrx::{PgList, pg_sys};
 
-/// Whether an ALTER TABLE can neither weaken row-level security, nor give a column a default that calls nextval(), nor
-/// hand a table to somebody: most migrations of a fleet are of this kind, and each costs every tenant.
+/// Reports whether an ALTER TABLE can neither weaken row-level security, nor give a column a default that calls
+/// nextval(), nor refer to the catalog, nor change the table's owner. Most migrations of a fleet are of this kind, and
+/// a check would delay them for every tenant.
 ///
 /// # Safety
-/// A statement made by the parser.
+/// `statement` must come from the parser.
 pub unsafe fn is_harmless(statement: *mut pg_sys::AlterTableStmt) -> bool {
     use pg_sys::AlterTableType as Kind;
-    // SAFETY: by the caller's promise; ADD COLUMN holds a ColumnDef.
+    // SAFETY: guaranteed by the caller. ADD COLUMN contains a ColumnDef, and ADD CONSTRAINT a Constraint.
     unsafe {
         PgList::<pg_sys::AlterTableCmd>::from_pg((*statement).cmds).iter_ptr().all(|command| match (*command).subtype {
             Kind::AT_AddColumn => has_plain_default((*command).def.cast()),
@@ -28,12 +29,12 @@ pub unsafe fn is_harmless(statement: *mut pg_sys::AlterTableStmt) -> bool {
     }
 }
 
-/// Whether a partition is hung under a table.
+/// Reports whether an ALTER TABLE attaches a partition.
 ///
 /// # Safety
-/// A statement made by the parser.
+/// `statement` must come from the parser.
 pub unsafe fn attaches(statement: *mut pg_sys::AlterTableStmt) -> bool {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         PgList::<pg_sys::AlterTableCmd>::from_pg((*statement).cmds)
             .iter_ptr()
@@ -41,10 +42,13 @@ pub unsafe fn attaches(statement: *mut pg_sys::AlterTableStmt) -> bool {
     }
 }
 
+/// Reports whether a constraint is a foreign key that may refer to the catalog. A name without a schema may resolve to
+/// a table there.
+///
 /// # Safety
-/// A constraint made by the parser.
+/// `constraint` must come from the parser.
 unsafe fn may_refer_to_catalog(constraint: *mut pg_sys::Constraint) -> bool {
-    // SAFETY: by the caller's promise; a foreign key names a table, whose schema is null or a C string.
+    // SAFETY: guaranteed by the caller. A foreign key names a table, whose schema is null or a C string.
     unsafe {
         (*constraint).contype == pg_sys::ConstrType::CONSTR_FOREIGN && {
             let schema = (*(*constraint).pktable).schemaname;
@@ -53,13 +57,13 @@ unsafe fn may_refer_to_catalog(constraint: *mut pg_sys::Constraint) -> bool {
     }
 }
 
-/// Whether a new column has no default, or a constant, and does not refer to the catalog.
+/// Reports whether a new column has no default or a constant one, and does not refer to the catalog.
 ///
 /// # Safety
-/// A column made by the parser.
+/// `column` must come from the parser.
 unsafe fn has_plain_default(column: *mut pg_sys::ColumnDef) -> bool {
-    // SAFETY: by the caller's promise; a type has a list of names, the last of which is its own; the tags tell the nodes'
-    // types.
+    // SAFETY: guaranteed by the caller. A type has a list of names, of which the last is its own. A node's tag
+    // determines its type.
     unsafe {
         let names = PgList::<pg_sys::Node>::from_pg((*(*column).typeName).names);
         let is_serial = match names.get_ptr(names.len().wrapping_sub(1)) {
@@ -76,17 +80,17 @@ unsafe fn has_plain_default(column: *mut pg_sys::ColumnDef) -> bool {
 }
 
 /// # Safety
-/// A String node.
+/// `name` must be a String node.
 unsafe fn is_serial(name: *mut pg_sys::Node) -> bool {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     let name = unsafe { CStr::from_ptr((*name.cast::<pg_sys::String>()).sval) };
     name.to_bytes().windows(6).any(|part| part == b"serial")
 }
 
 /// # Safety
-/// An expression made by the parser.
+/// `expression` must come from the parser.
 unsafe fn is_constant(expression: *mut pg_sys::Node) -> bool {
-    // SAFETY: the tags tell the nodes' types.
+    // SAFETY: a node's tag determines its type.
     unsafe {
         pgrx::is_a(expression, pg_sys::NodeTag::T_A_Const)
             || pgrx::is_a(expression, pg_sys::NodeTag::T_SQLValueFunction)

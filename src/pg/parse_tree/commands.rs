@@ -1,4 +1,5 @@
-//! What commands name that start no query, and of which event triggers do not hear.
+//! Reads commands for which no event trigger fires: LOCK, TRUNCATE, VACUUM, ANALYZE, and EXPLAIN ANALYZE of a command
+//! that creates a relation.
 
 use std::ffi::CStr;
 
@@ -6,12 +7,13 @@ use pgrx::pg_sys;
 
 use crate::pg::{lists, nodes};
 
-/// The tables that LOCK and TRUNCATE name, which start no query.
+/// Returns the tables that a LOCK or TRUNCATE names. These commands run no plan, so the executor-start check does not
+/// see them.
 ///
 /// # Safety
-/// A utility statement.
+/// `statement` must be a utility statement.
 pub unsafe fn tables_named_by(statement: *mut pg_sys::Node) -> Vec<pg_sys::Oid> {
-    // SAFETY: the tag tells the node's type.
+    // SAFETY: a node's tag determines its type.
     unsafe {
         if pgrx::is_a(statement, pg_sys::NodeTag::T_LockStmt) {
             named((*statement.cast::<pg_sys::LockStmt>()).relations)
@@ -23,35 +25,36 @@ pub unsafe fn tables_named_by(statement: *mut pg_sys::Node) -> Vec<pg_sys::Oid> 
     }
 }
 
-/// Whether it is a LOCK that others who read or write would wait for, or who take the same.
+/// Reports whether the command is a LOCK in a mode that conflicts with readers, with writers or with itself.
 ///
 /// # Safety
-/// A utility statement.
-pub unsafe fn locks_others_out(statement: *mut pg_sys::Node) -> bool {
-    // SAFETY: the tag tells the node's type.
+/// `statement` must be a utility statement.
+pub unsafe fn takes_strong_lock(statement: *mut pg_sys::Node) -> bool {
+    // SAFETY: a node's tag determines its type.
     unsafe {
         pgrx::is_a(statement, pg_sys::NodeTag::T_LockStmt)
             && (*statement.cast::<pg_sys::LockStmt>()).mode > pg_sys::RowExclusiveLock as i32
     }
 }
 
-/// Whether it is a VACUUM or ANALYZE of whatever the role may maintain.
+/// Reports whether the command is a VACUUM or ANALYZE without a list of tables, which processes every table that the
+/// role may maintain.
 ///
 /// # Safety
-/// A utility statement.
+/// `statement` must be a utility statement.
 pub unsafe fn maintains_all(statement: *mut pg_sys::Node) -> bool {
-    // SAFETY: the tag tells the node's type.
+    // SAFETY: a node's tag determines its type.
     unsafe {
         pgrx::is_a(statement, pg_sys::NodeTag::T_VacuumStmt) && (*statement.cast::<pg_sys::VacuumStmt>()).rels.is_null()
     }
 }
 
-/// The same statement for these relations alone, of which there are some.
+/// Returns a copy of the statement that processes only these relations, of which there must be at least one.
 ///
 /// # Safety
-/// A planned statement whose command `maintains_all`.
+/// `statement` must be planned, and `maintains_all` true of its command.
 pub unsafe fn maintaining(statement: *mut pg_sys::PlannedStmt, relations: &[pg_sys::Oid]) -> *mut pg_sys::PlannedStmt {
-    // SAFETY: by the caller's promise; what is changed is a copy.
+    // SAFETY: guaranteed by the caller. Only the copy is changed.
     unsafe {
         let copy = nodes::copy(statement);
         let vacuum = (*copy).utilityStmt.cast::<pg_sys::VacuumStmt>();
@@ -64,15 +67,16 @@ pub unsafe fn maintaining(statement: *mut pg_sys::PlannedStmt, relations: &[pg_s
     }
 }
 
-/// What the server asks as it begins a VACUUM, for one that has nothing to do.
+/// Raises PostgreSQL's error if the command is a VACUUM inside a transaction block. For a command that has nothing to
+/// process and is therefore not passed on to PostgreSQL.
 ///
 /// # Safety
-/// A planned statement whose command `maintains_all`.
+/// `statement` must be planned, and `maintains_all` true of its command.
 pub unsafe fn refuse_vacuum_in_a_transaction(
     statement: *mut pg_sys::PlannedStmt,
     context: pg_sys::ProcessUtilityContext::Type,
 ) {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         if (*(*statement).utilityStmt.cast::<pg_sys::VacuumStmt>()).is_vacuumcmd {
             let is_top_level = context == pg_sys::ProcessUtilityContext::PROCESS_UTILITY_TOPLEVEL;
@@ -81,18 +85,19 @@ pub unsafe fn refuse_vacuum_in_a_transaction(
     }
 }
 
-/// What EXPLAIN ANALYZE makes, of which event triggers do not hear.
+/// A relation that EXPLAIN ANALYZE creates, for which no event trigger fires.
 pub struct Explained {
     pub schema: pg_sys::Oid,
     pub is_materialized_view: bool,
 }
 
-/// Of a CREATE TABLE AS, SELECT INTO or CREATE MATERIALIZED VIEW.
+/// Returns the relation that an EXPLAIN ANALYZE of CREATE TABLE AS, SELECT INTO or CREATE MATERIALIZED VIEW creates,
+/// unless it is temporary.
 ///
 /// # Safety
-/// A utility statement.
+/// `statement` must be a utility statement.
 pub unsafe fn explained_creation(statement: *mut pg_sys::Node) -> Option<Explained> {
-    // SAFETY: the tags tell the nodes' types; EXPLAIN holds an analyzed query, and that its command.
+    // SAFETY: a node's tag determines its type. EXPLAIN contains an analyzed query, and that contains its command.
     unsafe {
         if !pgrx::is_a(statement, pg_sys::NodeTag::T_ExplainStmt) {
             return None;
@@ -114,9 +119,9 @@ pub unsafe fn explained_creation(statement: *mut pg_sys::Node) -> Option<Explain
 }
 
 /// # Safety
-/// A list of RangeVar.
+/// `names` must be a list of RangeVar.
 unsafe fn named(names: *mut pg_sys::List) -> Vec<pg_sys::Oid> {
-    // SAFETY: by the caller's promise; NoLock and missing_ok: whether it exists is for the command itself to say.
+    // SAFETY: guaranteed by the caller. NoLock and missing_ok, because the command itself reports a missing relation.
     unsafe {
         lists::nodes::<pg_sys::RangeVar>(names)
             .map(|name| {

@@ -1,5 +1,6 @@
-//! The relations that a command locks by name before the server asks whether the caller may: a request for a strong lock that
-//! waits makes everybody wait behind it. What checks first, as ALTER TABLE does with its own table, is not among them.
+//! Finds the relations that a command locks before PostgreSQL checks the caller's privileges on them. A request for a
+//! strong lock that waits makes all later requests wait as well. Relations whose privileges are checked first, such as
+//! the table of an ALTER TABLE, are not included.
 
 use std::ffi::c_char;
 
@@ -8,18 +9,20 @@ use pgrx::prelude::*;
 use super::relation_name::RelationName;
 use crate::pg::lists;
 
+/// Returns the relations that a statement locks before PostgreSQL checks privileges on them.
+///
 /// # Safety
-/// A statement made by the parser, which outlives the answer and is this execution's own.
+/// `statement` must come from the parser, belong to this execution only, and outlive the result.
 pub unsafe fn locked_first(statement: *mut pg_sys::Node) -> Vec<RelationName> {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { named_in(statement).into_iter().filter_map(|name| RelationName::new(name)).collect() }
 }
 
 /// # Safety
-/// As above.
+/// As for `locked_first`.
 unsafe fn named_in(statement: *mut pg_sys::Node) -> Vec<*mut pg_sys::RangeVar> {
     use pg_sys::NodeTag::*;
-    // SAFETY: the tag tells the node's type.
+    // SAFETY: a node's tag determines its type.
     unsafe {
         match (*statement).type_ {
             T_RuleStmt => vec![(*statement.cast::<pg_sys::RuleStmt>()).relation],
@@ -36,7 +39,7 @@ unsafe fn named_in(statement: *mut pg_sys::Node) -> Vec<*mut pg_sys::RangeVar> {
             }
             T_ClusterStmt => {
                 let cluster = statement.cast::<pg_sys::ClusterStmt>();
-                index_beside((*cluster).relation, (*cluster).indexname)
+                table_and_index((*cluster).relation, (*cluster).indexname)
             }
             T_CommentStmt => {
                 let comment = statement.cast::<pg_sys::CommentStmt>();
@@ -59,10 +62,12 @@ unsafe fn named_in(statement: *mut pg_sys::Node) -> Vec<*mut pg_sys::RangeVar> {
     }
 }
 
+/// Returns the relations that a new table inherits from or refers to.
+///
 /// # Safety
-/// A CREATE TABLE made by the parser; a foreign table's begins with one.
+/// `table` must be a CREATE TABLE from the parser. A CREATE FOREIGN TABLE begins with one.
 unsafe fn of_new_table(table: *mut pg_sys::CreateStmt) -> Vec<*mut pg_sys::RangeVar> {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let mut found = range_vars((*table).inhRelations);
         for element in lists::nodes::<pg_sys::Node>((*table).tableElts) {
@@ -76,23 +81,23 @@ unsafe fn of_new_table(table: *mut pg_sys::CreateStmt) -> Vec<*mut pg_sys::Range
 }
 
 /// # Safety
-/// A part of an ALTER TABLE made by the parser, and the table that it is about.
+/// `command` must be a part of an ALTER TABLE from the parser, and `table` its table.
 unsafe fn of_alteration(
     table: *mut pg_sys::RangeVar,
     command: *mut pg_sys::AlterTableCmd,
 ) -> Vec<*mut pg_sys::RangeVar> {
     use pg_sys::NodeTag::*;
-    // SAFETY: the tag tells the node's type.
+    // SAFETY: a node's tag determines its type.
     unsafe {
         if (*command).subtype == pg_sys::AlterTableType::AT_ClusterOn {
-            return index_beside(table, (*command).name);
+            return table_and_index(table, (*command).name);
         }
         let definition = (*command).def;
         if definition.is_null() {
             return Vec::new();
         }
         match (*definition).type_ {
-            T_ReplicaIdentityStmt => index_beside(table, (*definition.cast::<pg_sys::ReplicaIdentityStmt>()).name),
+            T_ReplicaIdentityStmt => table_and_index(table, (*definition.cast::<pg_sys::ReplicaIdentityStmt>()).name),
             T_RangeVar => vec![definition.cast()],
             T_PartitionCmd => vec![(*definition.cast::<pg_sys::PartitionCmd>()).name],
             _ => referred_to(definition),
@@ -100,12 +105,13 @@ unsafe fn of_alteration(
     }
 }
 
-/// A table and an index that a command names without a schema: it is looked for in the table's, and whose it is asked afterwards.
+/// Returns a table, and an index that the command names without a schema. PostgreSQL looks the index up in the table's
+/// schema, and locks it before it checks that it belongs to the table.
 ///
 /// # Safety
-/// Names made by the parser, or null.
-unsafe fn index_beside(table: *mut pg_sys::RangeVar, index: *mut c_char) -> Vec<*mut pg_sys::RangeVar> {
-    // SAFETY: by the caller's promise; lookups by oid.
+/// Both names must come from the parser or be null.
+unsafe fn table_and_index(table: *mut pg_sys::RangeVar, index: *mut c_char) -> Vec<*mut pg_sys::RangeVar> {
+    // SAFETY: guaranteed by the caller. Lookups by OID.
     unsafe {
         let relation = RelationName::new(table).map_or(pg_sys::InvalidOid, |table| table.resolve());
         if relation == pg_sys::InvalidOid || index.is_null() {
@@ -116,12 +122,12 @@ unsafe fn index_beside(table: *mut pg_sys::RangeVar, index: *mut c_char) -> Vec<
     }
 }
 
-/// What foreign keys refer to, of a column or a constraint.
+/// Returns the tables that the foreign keys of a column or constraint refer to.
 ///
 /// # Safety
-/// A node made by the parser.
+/// `node` must come from the parser.
 unsafe fn referred_to(node: *mut pg_sys::Node) -> Vec<*mut pg_sys::RangeVar> {
-    // SAFETY: the tag tells the node's type; a foreign key names a table.
+    // SAFETY: a node's tag determines its type. A foreign key names a table.
     unsafe {
         match (*node).type_ {
             pg_sys::NodeTag::T_ColumnDef => {
@@ -139,13 +145,14 @@ unsafe fn referred_to(node: *mut pg_sys::Node) -> Vec<*mut pg_sys::RangeVar> {
     }
 }
 
-/// The relation that COMMENT and SECURITY LABEL name, or that what they name is a part of.
+/// Returns the relation that COMMENT, SECURITY LABEL or ALTER EXTENSION names, or to which the named object belongs.
 ///
 /// # Safety
-/// An object as these commands name it.
+/// `object` must be an object as these commands name it.
 unsafe fn of_object(kind: pg_sys::ObjectType::Type, object: *mut pg_sys::Node) -> Option<*mut pg_sys::RangeVar> {
     use pg_sys::ObjectType::*;
-    // SAFETY: by the caller's promise these hold a list of names, the last of which is a part's own.
+    // SAFETY: the caller guarantees a list of names for these kinds of objects. If the object belongs to a relation,
+    // the last name is its own.
     unsafe {
         let parts = match kind {
             OBJECT_TABLE | OBJECT_VIEW | OBJECT_MATVIEW | OBJECT_FOREIGN_TABLE | OBJECT_SEQUENCE | OBJECT_INDEX => 0,
@@ -158,10 +165,12 @@ unsafe fn of_object(kind: pg_sys::ObjectType::Type, object: *mut pg_sys::Node) -
     }
 }
 
+/// Returns the tables that a publication names.
+///
 /// # Safety
-/// A list of PublicationObjSpec, of which those for tables name one.
+/// `objects` must be a list of PublicationObjSpec.
 unsafe fn published(objects: *mut pg_sys::List) -> Vec<*mut pg_sys::RangeVar> {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         lists::nodes::<pg_sys::PublicationObjSpec>(objects)
             .filter(|object| !(**object).pubtable.is_null())
@@ -171,9 +180,9 @@ unsafe fn published(objects: *mut pg_sys::List) -> Vec<*mut pg_sys::RangeVar> {
 }
 
 /// # Safety
-/// A list of nodes, some of which may be RangeVar.
+/// `list` must be a list of nodes, of which some may be RangeVar.
 unsafe fn range_vars(list: *mut pg_sys::List) -> Vec<*mut pg_sys::RangeVar> {
-    // SAFETY: the tag tells the node's type.
+    // SAFETY: a node's tag determines its type.
     unsafe {
         lists::nodes::<pg_sys::Node>(list)
             .filter(|node| pgrx::is_a(*node, pg_sys::NodeTag::T_RangeVar))

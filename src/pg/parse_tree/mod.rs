@@ -1,4 +1,4 @@
-//! Commands as the parser makes them, read without looking anything up.
+//! Reads commands as the parser returns them, and looks up the objects that they name, without locking these.
 
 pub mod alter_table;
 pub mod commands;

@@ -1,4 +1,4 @@
-//! A script, as the parser divides it.
+//! Splits a script into statements, with PostgreSQL's parser.
 
 use std::ffi::CString;
 
@@ -8,20 +8,21 @@ use pgrx::prelude::*;
 use crate::error::{Error, Result};
 use crate::pg::{context, single_command};
 
-/// A statement, without the semicolon.
+/// A statement of a script, and what the caller needs to know about it.
 pub struct ScriptStatement<'a> {
+    /// Without the semicolon.
     pub text: &'a str,
-    /// BEGIN, COMMIT and their like.
+    /// Set for BEGIN, COMMIT and the like.
     pub control: Option<Control>,
-    /// Whether it has to run outside a transaction.
+    /// Whether it must run outside a transaction.
     pub is_single: bool,
-    /// Whether it leaves invalid indexes where it stops half way.
+    /// Whether it leaves invalid indexes behind if it fails or is interrupted.
     pub builds_indexes: bool,
-    /// Whether it changes a setting for what follows.
+    /// Whether it changes a setting for the statements that follow.
     pub is_setting: bool,
     /// Whether it is a utility command, and not a query.
     pub is_command: bool,
-    /// Whether it is a COPY whose rows are the client's.
+    /// Whether it is a COPY from or to the client.
     pub copies_from_client: bool,
 }
 
@@ -32,24 +33,24 @@ pub enum Control {
     Other,
 }
 
-/// Raises the parser's own error, with its line, for what is not SQL.
+/// Splits a script into statements. If the script is not valid SQL, raises the parser's error with the line number.
 pub fn statements(script: &str) -> Result<Vec<ScriptStatement<'_>>> {
-    let c_text = CString::new(script).map_err(|_| Error::internal("a zero byte in a script"))?;
+    let c_text = CString::new(script).map_err(|_| Error::internal("script contains a zero byte"))?;
     let list = context::parsing(&c_text, || {
-        // SAFETY: a C string; the parser allocates in the current memory context, which outlives this function.
+        // SAFETY: a C string. The parser allocates in the current memory context, which outlives this function.
         unsafe { pg_sys::raw_parser(c_text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT) }
     });
-    // SAFETY: a list of what the parser promises, or none.
+    // SAFETY: the parser returns NIL or a list of RawStmt.
     let list = unsafe { PgList::<pg_sys::RawStmt>::from_pg(list) };
     list.iter_ptr()
         .map(|raw| {
-            // SAFETY: a list of RawStmt as the parser promises, each with its place in the text.
+            // SAFETY: the list holds RawStmt, each with its position in the text.
             unsafe {
                 let (node, start, length) = ((*raw).stmt, (*raw).stmt_location as usize, (*raw).stmt_len as usize);
                 let end = if length == 0 { script.len() } else { start + length };
                 let text = script
                     .get(start..end)
-                    .ok_or_else(|| Error::internal("the parser's positions do not fit the text"))?;
+                    .ok_or_else(|| Error::internal("positions of the parser do not match the script"))?;
                 Ok(ScriptStatement {
                     text: text.trim(),
                     control: control(node),
@@ -65,7 +66,7 @@ pub fn statements(script: &str) -> Result<Vec<ScriptStatement<'_>>> {
 }
 
 /// # Safety
-/// A statement made by the parser.
+/// `node` must be a statement from the parser.
 unsafe fn is_query(node: *mut pg_sys::Node) -> bool {
     use pg_sys::NodeTag::*;
     // SAFETY: every node has a tag.
@@ -73,16 +74,16 @@ unsafe fn is_query(node: *mut pg_sys::Node) -> bool {
 }
 
 /// # Safety
-/// A statement made by the parser.
+/// `node` must be a statement from the parser.
 unsafe fn copies_from_client(node: *mut pg_sys::Node) -> bool {
-    // SAFETY: the tag tells the node's type.
+    // SAFETY: a node's tag determines its type.
     unsafe { pgrx::is_a(node, pg_sys::NodeTag::T_CopyStmt) && (*node.cast::<pg_sys::CopyStmt>()).filename.is_null() }
 }
 
 /// # Safety
-/// A statement made by the parser.
+/// `node` must be a statement from the parser.
 unsafe fn control(node: *mut pg_sys::Node) -> Option<Control> {
-    // SAFETY: the tag tells the node's type.
+    // SAFETY: a node's tag determines its type.
     unsafe {
         if !pgrx::is_a(node, pg_sys::NodeTag::T_TransactionStmt) {
             return None;

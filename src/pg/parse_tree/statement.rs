@@ -1,5 +1,5 @@
-//! A command as the parser made it, by what it names: roles, schemas and other objects as oids. What is not there is left out: that is
-//! for the command itself to say.
+//! Reads which roles, schemas and other objects a command names. Objects that do not exist are omitted, because the
+//! command itself reports them.
 
 use std::ffi::CStr;
 
@@ -9,6 +9,7 @@ use super::locked_relations::locked_first;
 use super::relation_name::RelationName;
 use crate::pg::lists;
 
+/// A command, by the objects that it names.
 pub enum Statement {
     DropOwned {
         roles: Vec<pg_sys::Oid>,
@@ -25,7 +26,7 @@ pub enum Statement {
     AlterDefaultPrivileges {
         schemas: Vec<pg_sys::Oid>,
     },
-    /// With the commands in it.
+    /// CREATE SCHEMA, with the commands that it contains.
     CreateSchema {
         name: Option<String>,
         elements: Vec<Statement>,
@@ -34,21 +35,22 @@ pub enum Statement {
     RenameSchema {
         name: String,
     },
-    /// Into this schema.
+    /// CREATE EXTENSION, with the schema that it installs into.
     CreateExtension(Option<pg_sys::Oid>),
-    /// CREATE or ALTER POLICY, TO these.
+    /// CREATE or ALTER POLICY, with the roles after TO.
     Policy {
         roles: Vec<pg_sys::Oid>,
     },
-    /// Any other, and the relations that it locks before it asks whose they are.
+    /// Any other command, with the relations that it locks before PostgreSQL checks privileges on them.
     Other {
         locks: Vec<RelationName>,
     },
 }
 
+/// The objects of a GRANT or REVOKE.
 pub enum Objects {
     Schemas(Vec<pg_sys::Oid>),
-    /// All objects of a kind in them.
+    /// All objects of a kind in these schemas.
     AllIn(Vec<pg_sys::Oid>),
     Relations(Vec<RelationName>),
     Routines(Vec<pg_sys::Oid>),
@@ -58,10 +60,10 @@ pub enum Objects {
 
 impl Statement {
     /// # Safety
-    /// A statement made by the parser, which outlives the answer and is this execution's own.
+    /// `statement` must come from the parser, belong to this execution only, and outlive the result.
     pub unsafe fn read(statement: *mut pg_sys::Node) -> Self {
         use pg_sys::NodeTag::*;
-        // SAFETY: the tag tells the node's type.
+        // SAFETY: a node's tag determines its type.
         unsafe {
             match (*statement).type_ {
                 T_DropOwnedStmt => {
@@ -84,7 +86,7 @@ impl Statement {
                 }
                 T_CreateSchemaStmt => {
                     let command = statement.cast::<pg_sys::CreateSchemaStmt>();
-                    // Without a name it is that of the owner.
+                    // Without a name, the schema is named after its owner.
                     let is_owners = (*command).schemaname.is_null() && !(*command).authrole.is_null();
                     let name =
                         if is_owners { pg_sys::get_rolespec_name((*command).authrole) } else { (*command).schemaname };
@@ -123,10 +125,11 @@ impl Statement {
 
 impl Objects {
     /// # Safety
-    /// A GRANT or REVOKE made by the parser.
+    /// `command` must be a GRANT or REVOKE from the parser.
     unsafe fn of_grant(command: *mut pg_sys::GrantStmt) -> Self {
         use pg_sys::ObjectType::*;
-        // SAFETY: by the caller's promise: what kind of object is named tells what the list holds; missing_ok.
+        // SAFETY: guaranteed by the caller. The type of object named determines what the list holds. Lookups with
+        // missing_ok.
         unsafe {
             let objects = (*command).objects;
             if (*command).targtype == pg_sys::GrantTargetType::ACL_TARGET_ALL_IN_SCHEMA {
@@ -137,12 +140,14 @@ impl Objects {
                 OBJECT_TABLE | OBJECT_SEQUENCE => Objects::Relations(RelationName::list(objects)),
                 kind @ (OBJECT_FUNCTION | OBJECT_PROCEDURE | OBJECT_ROUTINE) => {
                     let names = lists::nodes::<pg_sys::ObjectWithArgs>(objects);
-                    Objects::Routines(known(names.map(|name| pg_sys::LookupFuncWithArgs(kind, name, true))))
+                    Objects::Routines(existing(names.map(|name| pg_sys::LookupFuncWithArgs(kind, name, true))))
                 }
                 OBJECT_TYPE | OBJECT_DOMAIN => {
                     let names =
                         lists::nodes::<pg_sys::List>(objects).map(|name| pg_sys::makeTypeNameFromNameList(name));
-                    Objects::Types(known(names.map(|name| pg_sys::LookupTypeNameOid(std::ptr::null_mut(), name, true))))
+                    Objects::Types(existing(
+                        names.map(|name| pg_sys::LookupTypeNameOid(std::ptr::null_mut(), name, true)),
+                    ))
                 }
                 _ => Objects::Others,
             }
@@ -150,21 +155,21 @@ impl Objects {
     }
 }
 
-fn known(oids: impl Iterator<Item = pg_sys::Oid>) -> Vec<pg_sys::Oid> {
+fn existing(oids: impl Iterator<Item = pg_sys::Oid>) -> Vec<pg_sys::Oid> {
     oids.filter(|oid| *oid != pg_sys::InvalidOid).collect()
 }
 
 /// # Safety
-/// A list of RoleSpec.
+/// `named` must be a list of RoleSpec.
 unsafe fn roles(named: *mut pg_sys::List) -> Vec<pg_sys::Oid> {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { lists::nodes::<pg_sys::RoleSpec>(named).filter_map(|named| role(named)).collect() }
 }
 
 /// # Safety
-/// A RoleSpec.
+/// `named` must be a RoleSpec.
 unsafe fn role(named: *mut pg_sys::RoleSpec) -> Option<pg_sys::Oid> {
-    // SAFETY: by the caller's promise; missing_ok. PUBLIC is no role.
+    // SAFETY: guaranteed by the caller. A lookup with missing_ok. PUBLIC is not a role.
     let role = unsafe {
         match (*named).roletype {
             pg_sys::RoleSpecType::ROLESPEC_PUBLIC => pg_sys::InvalidOid,
@@ -175,36 +180,38 @@ unsafe fn role(named: *mut pg_sys::RoleSpec) -> Option<pg_sys::Oid> {
 }
 
 /// # Safety
-/// A list of String.
+/// `names` must be a list of String.
 unsafe fn schemas(names: *mut pg_sys::List) -> Vec<pg_sys::Oid> {
-    // SAFETY: by the caller's promise; missing_ok.
-    unsafe { known(lists::nodes::<pg_sys::String>(names).map(|name| pg_sys::get_namespace_oid((*name).sval, true))) }
+    // SAFETY: guaranteed by the caller. Lookups with missing_ok.
+    unsafe { existing(lists::nodes::<pg_sys::String>(names).map(|name| pg_sys::get_namespace_oid((*name).sval, true))) }
 }
 
-/// The option SCHEMA, or the first schema on the search_path.
+/// Returns the schema in the option SCHEMA or, without that option, the first schema on the search_path.
 ///
 /// # Safety
-/// Options of CREATE EXTENSION.
+/// `options` must be the options of a CREATE EXTENSION.
 unsafe fn schema_of_extension(options: *mut pg_sys::List) -> Option<pg_sys::Oid> {
-    // SAFETY: by the caller's promise; missing_ok; a list of oids.
+    // SAFETY: guaranteed by the caller. A lookup with missing_ok. The search path is a list of OIDs.
     unsafe {
         match option(options, c"schema") {
-            Some(schema) => known(std::iter::once(pg_sys::get_namespace_oid(pg_sys::defGetString(schema), true))).pop(),
+            Some(schema) => {
+                existing(std::iter::once(pg_sys::get_namespace_oid(pg_sys::defGetString(schema), true))).pop()
+            }
             None => lists::oids(pg_sys::fetch_search_path(false)).first().copied(),
         }
     }
 }
 
 /// # Safety
-/// A list of DefElem.
+/// `options` must be a list of DefElem.
 unsafe fn option(options: *mut pg_sys::List, name: &CStr) -> Option<*mut pg_sys::DefElem> {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { lists::nodes::<pg_sys::DefElem>(options).find(|option| CStr::from_ptr((**option).defname) == name) }
 }
 
 /// # Safety
-/// A C string, or null.
+/// `name` must be a C string or null.
 unsafe fn text(name: *const std::ffi::c_char) -> Option<String> {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned())
 }
