@@ -27,8 +27,8 @@ pub fn count_read() {
     READS.set(READS.get() + 1);
 }
 
-/// Marks a plan that contains what a function read from tables. The result is valid only for the current caller, and
-/// the executor-start check does not see these tables.
+/// Marks a plan into which the planner has folded what a function read from tables. The plan is valid only for the
+/// current caller, and the executor-start check does not see these tables.
 ///
 /// # Safety
 /// `plan` must not have been run yet.
@@ -38,12 +38,12 @@ pub unsafe fn note_folded(plan: *mut pg_sys::PlannedStmt) {
     HAS_FOLDED.set(true);
 }
 
-/// Reports whether a plan has been marked since plans were last invalidated.
+/// Reports whether such a plan has been marked since plans were last invalidated.
 pub fn have_folded() -> bool {
     HAS_FOLDED.get()
 }
 
-/// Invalidates all cached plans if one of them may be marked. Called when the caller or the catalog changes. May be
+/// Invalidates all cached plans if such a plan may be among them. Called when the caller or the catalog changes. May be
 /// called at any time.
 pub fn forget_folded() {
     if HAS_FOLDED.replace(false) {

@@ -85,8 +85,8 @@ impl Object {
         Ok(self.dependencies()?.iter().any(|dependency| dependency.kind == OF_EXTENSION))
     }
 
-    /// Locks the object until the end of the transaction, so that no other transaction changes its dependencies. A
-    /// function can still be replaced, but a conflict with that raises an error.
+    /// Locks the object until the end of the transaction, so that no other transaction changes its dependencies. CREATE
+    /// OR REPLACE FUNCTION does not respect the lock, but PostgreSQL raises an error if it conflicts with a drop.
     pub fn lock(self) {
         let mode = pg_sys::AccessExclusiveLock as pg_sys::LOCKMODE;
         // SAFETY: a transaction is open. Any OID may be locked, so the caller checks afterwards whether the object

@@ -39,6 +39,7 @@ pub struct Elevated {
 }
 
 impl Elevated {
+    /// Opens a scope: connects to SPI, becomes the bootstrap superuser and sets the search_path.
     pub fn open(snapshot: Snapshot) -> Result<Self> {
         // SAFETY: connects this backend to SPI. An error unwinds before anything else has changed.
         if unsafe { pg_sys::SPI_connect() } != pg_sys::SPI_OK_CONNECT as i32 {
@@ -80,8 +81,7 @@ impl Elevated {
         Ok(scope)
     }
 
-    /// Plans the scope's queries for large system catalogs, as scopes that can write always do. For queries on these
-    /// catalogs.
+    /// Makes the scope plan its queries for large system catalogs, as scopes that can write always do.
     pub fn with_plans_for_large_catalogs(self) -> Result<Self> {
         self.settings.as_ref().map_or(Ok(()), plan_for_large_catalogs)?;
         Ok(self)

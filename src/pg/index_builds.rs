@@ -82,8 +82,8 @@ pub struct IgnoredByBuilds {
 }
 
 impl IgnoredByBuilds {
-    /// For a session that waits and reads nothing until this value drops. Queries that the transaction plans afterwards
-    /// do not use the indexes built in between.
+    /// Marks the session's transaction. For a session that waits and reads nothing until this value drops. Queries that
+    /// the transaction plans afterwards do not use the indexes built in between.
     pub fn begin() -> Self {
         require_lock();
         install();
@@ -94,7 +94,7 @@ impl IgnoredByBuilds {
 
     /// Also releases the transaction's virtual lock, for builds that already wait for the transaction or saw it before
     /// it was marked. Only for a transaction that has written nothing and holds no lock on a table on which an index
-    /// may be built: other sessions wait for such locks through the same virtual lock.
+    /// may be built: sessions that must wait for such a transaction wait for the same virtual lock.
     pub fn release_virtual_lock(mut self) -> Self {
         // SAFETY: this transaction's own virtual lock. Drop acquires it again, and a transaction can also end without
         // it.
@@ -114,7 +114,7 @@ impl Drop for IgnoredByBuilds {
     }
 }
 
-/// Raises an error if the running server has another lock with this number.
+/// Raises an error if the lock with this number is not ProcArrayLock in the running server.
 fn require_lock() {
     // SAFETY: the name of a lock is a C string that lives as long as the server.
     let name = unsafe { CStr::from_ptr(pg_sys::GetLWLockIdentifier(pg_sys::PG_WAIT_LWLOCK, PROC_ARRAY_LOCK as u16)) };

@@ -9,8 +9,8 @@ use pgrx::{FromDatum, IntoDatum, direct_function_call_as_datum};
 pub struct Jsonb(Vec<u8>);
 
 impl Jsonb {
-    /// Reports whether the outermost value is an object. A flag in the container's header says so, which follows the
-    /// varlena header of 4 bytes.
+    /// Reports whether the outermost value is an object, by a flag in the container's header, which follows the varlena
+    /// header of 4 bytes.
     pub fn is_object(&self) -> bool {
         const OBJECT: u32 = 0x2000_0000;
         match self.0.get(4..8) {

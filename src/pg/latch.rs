@@ -1,4 +1,4 @@
-//! Sleeping, in a way that reacts to the backend's latch and to interrupts.
+//! Sleeps in a way that lets the backend react to its latch and to interrupts.
 
 use std::time::Duration;
 

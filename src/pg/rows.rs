@@ -19,7 +19,7 @@ pub struct Rows<'a> {
     /// A B-tree index whose first column is this one, or InvalidOid.
     pub index: pg_sys::Oid,
     pub id: Uuid,
-    /// When to stop with an error.
+    /// The time at which the scan stops with an error.
     pub until: Option<Instant>,
 }
 
@@ -82,6 +82,8 @@ impl Rows<'_> {
         }
     }
 
+    /// Reports whether the table's owner, kind and column are as the caller described them.
+    ///
     /// # Safety
     /// `table` must be open.
     unsafe fn is_as_expected(&self, table: pg_sys::Relation) -> bool {
@@ -101,6 +103,8 @@ impl Rows<'_> {
         }
     }
 
+    /// Calls `run` for each row, `limit` at most. Returns how many rows there were.
+    ///
     /// # Safety
     /// `table` must be open and locked.
     unsafe fn each(
@@ -125,7 +129,7 @@ impl Rows<'_> {
                 run((*scan).slot);
                 visited += 1;
                 if self.until.is_some_and(|until| Instant::now() > until) {
-                    return Err(Error::conflict("time limit for the rows exceeded", "Try again."));
+                    return Err(Error::conflict("time limit for deleting rows exceeded", "Try again."));
                 }
                 pgrx::check_for_interrupts!();
             }
@@ -166,7 +170,7 @@ unsafe fn result_relation(
     }
 }
 
-/// Disables the other triggers. `all` must be the copy that belongs to this command.
+/// Disables the triggers that `kept` does not include. `all` must be the copy that belongs to this command.
 fn disable_other_triggers(all: &mut pg_sys::TriggerDesc, kept: &Triggers) {
     // SAFETY: `triggers` points to an array of `numtriggers` elements.
     let triggers = unsafe { std::slice::from_raw_parts_mut(all.triggers, all.numtriggers as usize) };

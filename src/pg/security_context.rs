@@ -77,8 +77,8 @@ impl SecurityContext {
         self.flags & flag as i32 != 0
     }
 
-    /// Puts the context in force until another one is set. Only for callers that end it in another place than they
-    /// begin it; all others use `enter`.
+    /// Puts the context in force until another one is set. For callers that begin and end it in different places. All
+    /// other callers use `enter`.
     pub fn set(self) {
         // SAFETY: a (sub)transaction that aborts restores the context with which it began.
         unsafe { pg_sys::SetUserIdAndSecContext(self.role, self.flags) };

@@ -167,7 +167,7 @@ unsafe fn finish_detaching(statement: *mut pg_sys::AlterTableStmt) {
 ///
 /// # Safety
 /// `node` must be a statement from the parser.
-unsafe fn is_upkeep(node: *mut pg_sys::Node) -> bool {
+unsafe fn is_maintenance(node: *mut pg_sys::Node) -> bool {
     // SAFETY: a node's tag determines its type.
     let tag = unsafe { (*node).type_ };
     matches!(tag, pg_sys::NodeTag::T_VacuumStmt | pg_sys::NodeTag::T_ReindexStmt | pg_sys::NodeTag::T_ClusterStmt)
@@ -181,7 +181,7 @@ pub(super) fn run_in_transaction(text: &str) -> Result<()> {
     // popped below or, after an error, by the abort of the transaction.
     unsafe {
         let raw = parse(&text)?;
-        if is_upkeep((*raw).stmt) {
+        if is_maintenance((*raw).stmt) {
             return Ok(());
         }
         change((*raw).stmt, Change::NotConcurrently);

@@ -1,6 +1,6 @@
-//! Finds the relations that a command locks before PostgreSQL checks the caller's privileges on them. A request for a
-//! strong lock that waits makes all later requests wait as well. Relations whose privileges are checked first, such as
-//! the table of an ALTER TABLE, are not included.
+//! Finds the relations that a command locks before PostgreSQL checks the caller's privileges on them. While a request
+//! for a strong lock waits, all later requests for the relation wait as well. Relations whose privileges are checked
+//! first, such as the table of an ALTER TABLE, are not included.
 
 use std::ffi::c_char;
 
@@ -80,6 +80,8 @@ unsafe fn of_new_table(table: *mut pg_sys::CreateStmt) -> Vec<*mut pg_sys::Range
     }
 }
 
+/// Returns the relations that a part of an ALTER TABLE names. If that is an index, the table itself is included.
+///
 /// # Safety
 /// `command` must be a part of an ALTER TABLE from the parser, and `table` its table.
 unsafe fn of_alteration(
