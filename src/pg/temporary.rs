@@ -26,7 +26,7 @@ impl Temporary {
         }
         Err(Error::forbidden(
             "leave temporary objects in the session",
-            "They would hide other objects of the same name. Create them in a permanent schema, or drop them at the end.",
+            "They would hide other objects of the same name. Create permanent ones instead, or drop them at the end.",
         ))
     }
 }
