@@ -37,5 +37,5 @@ fn comments_by_name(db: &Db) {
     for schema in ["victim", "thief"] {
         run(&mut db.superuser(), &format!("COMMENT ON TABLE tenant_{schema}.notes IS 'plan'"));
     }
-    scene.refused_abroad_and_done_at_home("SELECT obj_description('{}.notes'::regclass)");
+    scene.assert_refused_on_victim_only("SELECT obj_description('{}.notes'::regclass)");
 }

@@ -103,7 +103,7 @@ fn triggers_run_only_as_the_tables_owner(db: &Db) {
     let mut client = db.as_user(boss);
     assert_eq!(one::<Uuid>(&mut client, "SELECT id FROM tenant_delete($1)", &[&doomed]), doomed);
     removed(db);
-    assert_eq!(scene.spies_ran_as_others(), [], "the spies ran as another role or an instance admin");
+    assert_eq!(scene.other_roles_of_spies(), [], "the spies ran as another role or an instance admin");
     assert_eq!(left(db, "lair.bait", doomed), 0);
     let members = "SELECT count(*) FROM fluxbase_tenant.members WHERE tenant_id = $1";
     assert_eq!(one::<i64>(&mut db.superuser(), members, &[&doomed]), 0);

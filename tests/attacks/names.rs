@@ -89,7 +89,7 @@ fn functions_and_types_by_name(db: &Db) {
             expect_error(scene.thief().batch_execute(&statement.replace("{}", "tenant_victim")), "42501");
             continue;
         }
-        scene.refused_abroad_and_done_at_home(statement);
+        scene.assert_refused_on_victim_only(statement);
         run(&mut db.superuser(), "DROP FUNCTION IF EXISTS lair.g; DROP TABLE IF EXISTS lair.t");
     }
 }
@@ -108,7 +108,7 @@ fn relations_by_name(db: &Db) {
         "CREATE FUNCTION lair.f() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT count(*) FROM {}.notes; END; DROP FUNCTION lair.f",
         "CREATE TABLE lair.x (n int); CREATE RULE r AS ON INSERT TO lair.x DO ALSO DELETE FROM {}.notes; DROP TABLE lair.x",
     ] {
-        scene.refused_abroad_and_done_at_home(statement);
+        scene.assert_refused_on_victim_only(statement);
         let mut thief = scene.thief();
         run(&mut thief, "BEGIN; SAVEPOINT s");
         expect_error(thief.batch_execute(&statement.replace("{}", "tenant_victim")), "42501");
@@ -145,7 +145,7 @@ fn names_on_the_search_path(db: &Db) {
     // A role that may set the user sees a hint instead.
     let mut server = db.server();
     run(&mut server, "SET search_path = tenant_victim");
-    expect_error(server.batch_execute("SELECT count(*) FROM notes"), "42501").hint_has("set the current user");
+    expect_error(server.batch_execute("SELECT count(*) FROM notes"), "42501").hint_has("Set the current user");
     db.act_as(&mut server, Some(scene.owner));
     run(&mut server, "SELECT count(*) FROM notes");
 }
@@ -160,7 +160,7 @@ fn functions_that_check_only_the_privilege(db: &Db) {
         "SELECT pg_prewarm('{}.notes', 'buffer')",
         "SELECT * FROM pgstattuple('{}.notes')",
     ] {
-        scene.refused_abroad_and_done_at_home(statement);
+        scene.assert_refused_on_victim_only(statement);
     }
 }
 

@@ -106,7 +106,7 @@ fn functions_called_by_commands(db: &Db) {
         "REINDEX SCHEMA tenant_thief",
         "CLUSTER bait USING bait_pkey",
     ] {
-        assert_eq!(scene.outside(command), "migrated 1", "{command}");
+        assert_eq!(scene.run_nontransactional(command), "migrated 1", "{command}");
         assert_every_try_failed(&scene, command);
     }
     // Nothing that was refused affects the worker's next tenant or the next migration.
@@ -145,7 +145,7 @@ fn identity_forged_by_a_function(db: &Db) {
         ),
     );
     for command in ["CREATE INDEX CONCURRENTLY ON bait ((quiet(n)))", "VACUUM (ANALYZE) bait", "REINDEX TABLE bait"] {
-        assert_eq!(scene.outside(command), "migrated 1");
+        assert_eq!(scene.run_nontransactional(command), "migrated 1");
         let sql = "SELECT DISTINCT concat_ws(' ', boss, tenant, me, names) FROM tenant_thief.seen";
         assert_eq!(column::<String>(&mut db.superuser(), sql, &[]), [format!("f {}", scene.thief)], "{command}");
         run(&mut db.superuser(), "TRUNCATE tenant_thief.seen");
@@ -184,7 +184,7 @@ fn identity_in_parallel_builds(db: &Db) {
          CREATE TABLE bait (n int); INSERT INTO bait SELECT generate_series(1, 100);
          ALTER TABLE bait SET (parallel_workers = 2);
          CREATE INDEX CONCURRENTLY ON bait ((found(n))) WHERE forged()";
-    assert_eq!(scene.outside(&build.replace("{boss}", &boss.to_string())), "migrated 1");
+    assert_eq!(scene.run_nontransactional(&build.replace("{boss}", &boss.to_string())), "migrated 1");
     db.configure("fluxbase_tenant.user_id_setting", "fluxbase_tenant.user_id");
     scene.victim_is_unharmed();
 }
@@ -211,7 +211,7 @@ fn deferred_triggers(db: &Db) {
         "CREATE INDEX CONCURRENTLY ON bait (n) WHERE quiet(n)",
         "INSERT INTO late VALUES (1); CREATE INDEX CONCURRENTLY ON bait (n) WHERE quiet(n)",
     ] {
-        let seen = scene.outside(command);
+        let seen = scene.run_nontransactional(command);
         assert_eq!(seen, "failed 0 42501", "{command}");
     }
     let sql = "SELECT DISTINCT who FROM tenant_thief.seen";

@@ -44,7 +44,7 @@ fn tables_and_indexes_of_other_roles(db: &Db) {
         "CLUSTER {}.notes USING body_idx",
         "ALTER TABLE {}.parts DETACH PARTITION {}.part1 CONCURRENTLY",
     ] {
-        let abroad = scene.outside(&statement.replace("{}", "tenant_victim"));
+        let abroad = scene.run_nontransactional(&statement.replace("{}", "tenant_victim"));
         assert_eq!(abroad, "failed 0 42501", "{statement}");
     }
     assert_eq!(other_roles_relations(&mut superuser), before);
@@ -54,7 +54,7 @@ fn tables_and_indexes_of_other_roles(db: &Db) {
         "DROP INDEX CONCURRENTLY {}.body_idx",
         "ALTER TABLE {}.parts DETACH PARTITION {}.part1 CONCURRENTLY",
     ] {
-        assert_eq!(scene.outside(&statement.replace("{}", "tenant_thief")), "migrated 1", "{statement}");
+        assert_eq!(scene.run_nontransactional(&statement.replace("{}", "tenant_thief")), "migrated 1", "{statement}");
     }
     assert_eq!(other_roles_relations(&mut superuser), before);
     scene.victim_is_unharmed();
@@ -67,7 +67,7 @@ fn maintenance_of_other_roles_tables(db: &Db) {
     let before = other_roles_relations(&mut superuser);
     for statement in ["VACUUM (FULL, ANALYZE)", "VACUUM (FULL) pg_class, pg_authid, fluxbase_tenant.tenants", "CLUSTER"]
     {
-        assert_eq!(scene.outside(statement), "migrated 1", "{statement}");
+        assert_eq!(scene.run_nontransactional(statement), "migrated 1", "{statement}");
         assert_eq!(other_roles_relations(&mut superuser), before, "{statement}");
     }
     let name = db.name();
@@ -78,7 +78,7 @@ fn maintenance_of_other_roles_tables(db: &Db) {
         "REINDEX TABLE pg_class",
         "REINDEX TABLE pg_authid",
     ] {
-        assert_eq!(scene.outside(&statement.replace("{}", name)), "failed 0 42501", "{statement}");
+        assert_eq!(scene.run_nontransactional(&statement.replace("{}", name)), "failed 0 42501", "{statement}");
         assert_eq!(other_roles_relations(&mut superuser), before, "{statement}");
     }
     scene.victim_is_unharmed();
@@ -129,7 +129,7 @@ fn session_state_left_by_a_script(db: &Db) {
         "DISCARD ALL",
         "LOAD 'auto_explain'",
     ] {
-        let result = scene.outside(statement);
+        let result = scene.run_nontransactional(statement);
         assert!(result.starts_with("failed 0 "), "{statement}: {result}");
     }
     let left = "CREATE TABLE left_behind AS SELECT
@@ -171,9 +171,10 @@ fn commands_refused_in_migrations(db: &Db) {
         "SELECT tenant_delete(id) FROM tenant_list()",
         "SELECT * FROM tenant_migrate_all()",
     ] {
-        let result = scene.outside(statement);
+        let result = scene.run_nontransactional(statement);
         assert!(result.starts_with("failed 0 "), "{statement}: {result}");
-        let result = scene.outside(&format!("VACUUM notes; DO $do$ BEGIN EXECUTE $x${statement}$x$; END $do$"));
+        let result =
+            scene.run_nontransactional(&format!("VACUUM notes; DO $do$ BEGIN EXECUTE $x${statement}$x$; END $do$"));
         assert!(result.starts_with("failed 0 "), "{statement}: {result}");
     }
     let id = scene.thief;
@@ -200,10 +201,10 @@ fn transaction_control_in_blocks_and_procedures(db: &Db) {
         "DO $$ BEGIN EXECUTE 'COMMIT'; END $$",
         "CREATE INDEX CONCURRENTLY ON notes (body); CALL ends()",
     ] {
-        let result = scene.outside(statement);
+        let result = scene.run_nontransactional(statement);
         assert!(["failed 0 2D000", "failed 0 0A000"].contains(&result.as_str()), "{statement}: {result}");
     }
-    assert_eq!(scene.outside("CALL plain(); VACUUM notes; CALL plain()"), "migrated 1");
+    assert_eq!(scene.run_nontransactional("CALL plain(); VACUUM notes; CALL plain()"), "migrated 1");
     let logged: Vec<String> = column(&mut db.superuser(), "SELECT concat_ws(' ', n, who) FROM tenant_thief.log", &[]);
     let line = format!("4 {}", Db::owner_role(scene.thief));
     assert_eq!(logged, [line.clone(), line]);

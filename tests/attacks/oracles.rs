@@ -246,7 +246,8 @@ fn unique_keys_of_shared_tables(db: &Db) {
             expect_error(mine, "23505");
         }
     }
-    let warned = "SELECT count(*) FROM tenant_check() WHERE problem LIKE 'unique across tenants%' AND object LIKE $1";
+    let warned =
+        "SELECT count(*) FROM tenant_check() WHERE problem LIKE 'is unique across tenants%' AND object LIKE $1";
     assert_eq!(one::<i64>(&mut db.superuser(), warned, &[&"%accounts%"]), 1);
     assert_eq!(one::<i64>(&mut db.superuser(), warned, &[&"%seats%"]), 0);
 }

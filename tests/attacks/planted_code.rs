@@ -46,7 +46,7 @@ fn tables_handed_to_tenant_protect(db: &Db) {
     run(&mut superuser, "SELECT tenant_protect('lair.bait'); SELECT tenant_unprotect('lair.bait')");
     one::<i64>(&mut superuser, protect, &[&scene.thief]);
     run(&mut superuser, "SELECT tenant_check(); SELECT tenant_protect('lair.bait')");
-    assert_eq!(scene.spies_ran_as_others(), []);
+    assert_eq!(scene.other_roles_of_spies(), []);
     expect_error(scene.thief().query(protect, &[&scene.thief]), "42501");
 }
 
@@ -67,7 +67,7 @@ fn rows_filled_by_tenant_protect(db: &Db) {
         &format!("SELECT tenant_grant_instance_admin('{boss}'); SET fluxbase_tenant.user_id = '{boss}'"),
     );
     run(&mut superuser, &format!("SELECT tenant_protect('lair.bait', existing_rows => '{}')", scene.thief));
-    assert_eq!(scene.spies_ran_as_others(), []);
+    assert_eq!(scene.other_roles_of_spies(), []);
     assert_eq!(reached(&mut scene.thief(), "lair.bait"), 1);
     assert!(one::<bool>(&mut superuser, "SELECT tenant_is_instance_admin()", &[]), "the caller's identity is restored");
 }
@@ -231,7 +231,7 @@ fn everything_works_and_no_spy_runs(scene: &Scene, set_up: &str) {
     assert!(spied.is_empty(), "{} calls as {}", spied.len(), spied[0].get::<_, &str>(0));
     // Proves that the spy can run.
     run(&mut scene.thief(), "SELECT lair.spy()");
-    assert_eq!(scene.spies_ran_as_others(), []);
+    assert_eq!(scene.other_roles_of_spies(), []);
 }
 
 /// Where argument types match only by coercion, an operator with an exact match wins over the built-in one, wherever it

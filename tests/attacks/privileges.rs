@@ -41,7 +41,7 @@ fn world(db: &Db) -> Scene<'_> {
 fn statistics_of_materialized_views_and_foreign_tables(db: &Db) {
     let scene = world(db);
     for relation in ["emails", "far"] {
-        scene.refused_abroad_and_done_at_home(&format!("SELECT count(*) FROM {{}}.{relation}"));
+        scene.assert_refused_on_victim_only(&format!("SELECT count(*) FROM {{}}.{relation}"));
     }
     let seen = "SELECT count(*) FROM pg_stats WHERE schemaname = 'tenant_victim' OR tablename IN ('emails', 'far')";
     assert_eq!(one::<i64>(&mut scene.thief(), seen, &[]), 0);
@@ -196,6 +196,6 @@ fn code_that_runs_for_an_admin(db: &Db) {
     for command in ["ANALYZE lair.bait", "REINDEX TABLE lair.bait"] {
         scene.forget_spies();
         run(&mut db.superuser(), command);
-        assert_eq!(scene.spies_ran_as_others(), [], "{command}");
+        assert_eq!(scene.other_roles_of_spies(), [], "{command}");
     }
 }

@@ -45,7 +45,7 @@ fn reads_by_qualified_name(db: &Db) {
         "SELECT * INTO TEMP loot2 FROM {}.notes",
         "DO $$ BEGIN PERFORM * FROM {}.notes; END $$",
     ] {
-        scene.refused_abroad_and_done_at_home(statement);
+        scene.assert_refused_on_victim_only(statement);
     }
 }
 
@@ -60,17 +60,17 @@ fn writes_by_qualified_name(db: &Db) {
         "BEGIN; DELETE FROM {}.notes RETURNING *",
         "BEGIN; WITH gone AS (DELETE FROM {}.notes RETURNING *) INSERT INTO tenant_thief.notes (body) SELECT body FROM gone",
     ] {
-        scene.refused_abroad_and_done_at_home(statement);
+        scene.assert_refused_on_victim_only(statement);
     }
 }
 
 fn merge(db: &Db) {
     let scene = Scene::set(db);
-    scene.refused_abroad_and_done_at_home(
+    scene.assert_refused_on_victim_only(
         "BEGIN; MERGE INTO {}.notes n USING (VALUES (1)) v (id) ON n.id = v.id WHEN MATCHED THEN DELETE
          WHEN NOT MATCHED THEN INSERT (body) VALUES ('x')",
     );
-    scene.refused_abroad_and_done_at_home(
+    scene.assert_refused_on_victim_only(
         "BEGIN; MERGE INTO tenant_thief.notes t USING {}.notes n ON n.id = t.id WHEN MATCHED THEN UPDATE SET body = n.body",
     );
 }
@@ -107,7 +107,7 @@ fn truncate(db: &Db) {
     let scene = Scene::set(db);
     expect_error(scene.thief().batch_execute("TRUNCATE tenant_victim.notes"), "42501");
     run(&mut db.superuser(), "GRANT TRUNCATE ON tenant_victim.notes, tenant_thief.notes TO fluxbase_tenant_user");
-    scene.refused_abroad_and_done_at_home("BEGIN; TRUNCATE {}.notes");
+    scene.assert_refused_on_victim_only("BEGIN; TRUNCATE {}.notes");
     expect_error(scene.thief().batch_execute("TRUNCATE tenant_thief.notes, tenant_victim.notes CASCADE"), "42501");
     scene.victim_is_unharmed();
 }
@@ -115,9 +115,9 @@ fn truncate(db: &Db) {
 fn lock_table(db: &Db) {
     let scene = Scene::set(db);
     for mode in ["ACCESS SHARE", "ROW EXCLUSIVE", "EXCLUSIVE", "ACCESS EXCLUSIVE"] {
-        scene.refused_abroad_and_done_at_home(&format!("BEGIN; LOCK TABLE {{}}.notes IN {mode} MODE NOWAIT"));
+        scene.assert_refused_on_victim_only(&format!("BEGIN; LOCK TABLE {{}}.notes IN {mode} MODE NOWAIT"));
     }
-    scene.refused_abroad_and_done_at_home("BEGIN; SELECT * FROM {}.notes FOR UPDATE");
+    scene.assert_refused_on_victim_only("BEGIN; SELECT * FROM {}.notes FOR UPDATE");
 }
 
 /// LOCK TABLE on a view also locks the tables that the view reads.
@@ -172,20 +172,20 @@ fn sequences(db: &Db) {
 fn explain(db: &Db) {
     let scene = Scene::set(db);
     for options in ["", "ANALYZE", "(COSTS, VERBOSE)", "(ANALYZE, BUFFERS, FORMAT JSON)"] {
-        scene.refused_abroad_and_done_at_home(&format!("EXPLAIN {options} SELECT * FROM {{}}.notes WHERE id < 10"));
+        scene.assert_refused_on_victim_only(&format!("EXPLAIN {options} SELECT * FROM {{}}.notes WHERE id < 10"));
     }
-    scene.refused_abroad_and_done_at_home("DEALLOCATE ALL; PREPARE p AS SELECT * FROM {}.notes; EXPLAIN EXECUTE p");
+    scene.assert_refused_on_victim_only("DEALLOCATE ALL; PREPARE p AS SELECT * FROM {}.notes; EXPLAIN EXECUTE p");
 }
 
 fn views_over_views(db: &Db) {
     let scene = Scene::set(db);
     for options in ["", "WITH (security_invoker)", "WITH (security_barrier)"] {
-        scene.refused_abroad_and_done_at_home(&format!(
+        scene.assert_refused_on_victim_only(&format!(
             "CREATE OR REPLACE TEMP VIEW v {options} AS SELECT * FROM {{}}.notes;
              CREATE OR REPLACE TEMP VIEW w AS SELECT body FROM v; SELECT * FROM w; DROP VIEW v CASCADE"
         ));
     }
-    scene.refused_abroad_and_done_at_home(
+    scene.assert_refused_on_victim_only(
         "CREATE OR REPLACE TEMP VIEW v AS SELECT * FROM {}.notes; BEGIN; UPDATE v SET body = 'x'",
     );
 }
@@ -199,7 +199,7 @@ fn definer_functions(db: &Db) {
          $$ DECLARE n bigint; BEGIN EXECUTE format('SELECT count(*) FROM %I.notes', schema) INTO n; RETURN n; END $$;
          ALTER FUNCTION lair.deep(text) OWNER TO app_server",
     );
-    scene.refused_abroad_and_done_at_home("SELECT lair.deep('{}')");
+    scene.assert_refused_on_victim_only("SELECT lair.deep('{}')");
     run(&mut db.superuser(), &format!("ALTER FUNCTION lair.deep(text) OWNER TO {}", Db::owner_role(scene.victim)));
     expect_error(scene.thief().batch_execute("SELECT lair.deep('tenant_victim')"), "42501");
     assert_eq!(one::<i64>(&mut scene.owner(), "SELECT lair.deep('tenant_victim')", &[]), 3);
@@ -207,11 +207,11 @@ fn definer_functions(db: &Db) {
 
 fn rules_and_triggers(db: &Db) {
     let scene = Scene::set(db);
-    scene.refused_abroad_and_done_at_home(
+    scene.assert_refused_on_victim_only(
         "DROP TABLE IF EXISTS lair.bait; CREATE TABLE lair.bait (n int);
          CREATE RULE reach AS ON INSERT TO lair.bait DO ALSO DELETE FROM {}.notes WHERE false; INSERT INTO lair.bait VALUES (1)",
     );
-    scene.refused_abroad_and_done_at_home(
+    scene.assert_refused_on_victim_only(
         "DROP TABLE IF EXISTS lair.bait; CREATE TABLE lair.bait (n int);
          CREATE OR REPLACE FUNCTION lair.reach() RETURNS trigger LANGUAGE plpgsql AS
          $$ BEGIN UPDATE {}.notes SET body = body; RETURN NEW; END $$;
@@ -237,7 +237,7 @@ fn queries_passed_as_text(db: &Db) {
         "SELECT * FROM ts_stat('SELECT to_tsvector(body) FROM {}.notes')",
         "SELECT ts_rewrite('a & b'::tsquery, 'SELECT ''a''::tsquery, ''b''::tsquery FROM {}.notes')",
     ] {
-        scene.refused_abroad_and_done_at_home(statement);
+        scene.assert_refused_on_victim_only(statement);
     }
     // If PostgreSQL was built without libxml, these functions fail for every caller.
     let has_xml = db.superuser().query("SELECT query_to_xml('SELECT 1', true, true, '')", &[]).is_ok();
@@ -246,7 +246,7 @@ fn queries_passed_as_text(db: &Db) {
         "SELECT table_to_xml('{}.notes', true, true, '')",
     ] {
         if has_xml {
-            scene.refused_abroad_and_done_at_home(statement);
+            scene.assert_refused_on_victim_only(statement);
         }
     }
 }
@@ -290,7 +290,7 @@ fn structure_without_rows(db: &Db) {
 
 fn policies_of_the_thiefs_tables(db: &Db) {
     let scene = Scene::set(db);
-    scene.refused_abroad_and_done_at_home(
+    scene.assert_refused_on_victim_only(
         "DROP TABLE IF EXISTS lair.own; CREATE TABLE lair.own (n int); INSERT INTO lair.own VALUES (1);
          ALTER TABLE lair.own ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
          CREATE POLICY reach ON lair.own USING (EXISTS (SELECT FROM {}.notes)); SELECT * FROM lair.own",
@@ -310,7 +310,7 @@ fn row_security_off(db: &Db) {
 fn parallel_plans(db: &Db) {
     let scene = Scene::set(db);
     let force = if db.major() < 16 { "force_parallel_mode" } else { "debug_parallel_query" };
-    scene.refused_abroad_and_done_at_home(&format!(
+    scene.assert_refused_on_victim_only(&format!(
         "SET {force} = regress; SET parallel_setup_cost = 0; SET min_parallel_table_scan_size = 0;
          SELECT count(*) FROM {{}}.notes"
     ));

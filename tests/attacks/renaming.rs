@@ -63,7 +63,7 @@ fn renamed_while(scene: &Scene, prepare: &str, call: &str) {
         wait_for_a_blocked_session(scene.db);
         run(&mut thief, "ALTER SCHEMA lair RENAME TO old; ALTER SCHEMA trap RENAME TO lair; COMMIT");
         if let Err(error) = calling.join().unwrap() {
-            expect_error(Err::<(), _>(error), "55000").message_has("renamed meanwhile");
+            expect_error(Err::<(), _>(error), "55000").message_has("renamed concurrently");
         }
     });
     assert_eq!(one::<String>(&mut scene.db.superuser(), POLICY, &[]), before);
@@ -111,7 +111,7 @@ fn tables_owned_by_a_superuser(db: &Db) {
         let calling = scope.spawn(move || db.superuser().batch_execute(&protect));
         wait_for_a_blocked_session(db);
         run(&mut thief, "ALTER SCHEMA trap RENAME TO old; ALTER SCHEMA nest RENAME TO trap; COMMIT");
-        expect_error(calling.join().unwrap(), "55000").message_has("renamed meanwhile");
+        expect_error(calling.join().unwrap(), "55000").message_has("renamed concurrently");
     });
     assert_eq!(one::<i64>(&mut db.superuser(), "SELECT count(*) FROM lair.seen WHERE who <> 'nobody'", &[]), 0);
 }

@@ -93,7 +93,7 @@ fn drop_owned_by_a_role_named_in_policies(db: &Db) {
         run(&mut db.admin(), &format!("SELECT tenant_migrate('{tenant}')"));
     }
     expect_refusal(scene.thief().batch_execute("DROP OWNED BY CURRENT_USER"), "forbidden")
-        .message_has("named by policy finer");
+        .message_has("named in policy finer");
     run(&mut db.superuser(), &format!("DROP OWNED BY {}", scene.role));
     // The same holds for grants to the role.
     run(&mut scene.thief(), "DROP OWNED BY CURRENT_USER");
@@ -101,7 +101,7 @@ fn drop_owned_by_a_role_named_in_policies(db: &Db) {
     for (version, grant) in [("3", "GRANT SELECT ON notes TO {}"), ("4", on_schema)] {
         db.add_migration(version, &grant.replace("{}", &scene.role));
         run(&mut db.admin(), &format!("SELECT tenant_migrate('{}')", scene.victim));
-        expect_refusal(scene.thief().batch_execute("DROP OWNED BY CURRENT_USER"), "forbidden").message_has("named by");
+        expect_refusal(scene.thief().batch_execute("DROP OWNED BY CURRENT_USER"), "forbidden").message_has("named in");
         run(&mut db.superuser(), &format!("DROP OWNED BY {}", scene.role));
     }
 }
@@ -322,7 +322,7 @@ fn changed_catalog_policies_are_found_and_repaired(db: &Db) {
         ),
         (
             "ALTER TABLE fluxbase_tenant.members DISABLE ROW LEVEL SECURITY",
-            "table fluxbase_tenant.members row-level security of the catalog is switched off",
+            "table fluxbase_tenant.members row-level security is disabled",
         ),
     ] {
         // Applies first the fix that tenant_check() prints, then tenant_repair().
@@ -340,7 +340,7 @@ fn changed_catalog_policies_are_found_and_repaired(db: &Db) {
         assert_eq!(problems(&mut superuser), [""; 0], "{damage}");
     }
     run(&mut superuser, "CREATE POLICY open ON fluxbase_tenant.tenants USING (true)");
-    assert_eq!(problems(&mut superuser), ["policy open on fluxbase_tenant.tenants is not one of the catalog's"]);
+    assert_eq!(problems(&mut superuser), ["policy open on fluxbase_tenant.tenants is not a policy of the catalog"]);
     let fix: String =
         one(&mut superuser, "SELECT fix FROM tenant_check() WHERE problem <> 'is the owner role of no tenant'", &[]);
     run(&mut superuser, &fix);

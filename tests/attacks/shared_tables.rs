@@ -39,7 +39,7 @@ fn no_table_refers_to_the_catalog(db: &Db) {
         "SET search_path = fluxbase_tenant, public; ALTER TABLE profiles ADD FOREIGN KEY (tenant_id) REFERENCES tenants",
     ] {
         let refusal = expect_refusal(superuser.batch_execute(refers), "forbidden");
-        refusal.message_has("refer to the catalog").hint_has("tenant_protect()");
+        refusal.message_has("to the catalog").hint_has("tenant_protect()");
         let theirs = refers.replace("TABLE profiles", "TABLE lair.p").replace("TABLE more", "TABLE lair.more");
         expect_error(scene.thief().batch_execute(&theirs), "42501");
         run(&mut superuser, "RESET search_path");
@@ -149,7 +149,10 @@ fn keys_between_shared_tables(db: &Db) {
         "CREATE TABLE parents (id int PRIMARY KEY, parent int REFERENCES parents); SELECT tenant_protect('parents')",
     );
     let warning = receiver.recv_timeout(Duration::from_secs(10)).unwrap();
-    assert!(warning.contains("parents_parent_fkey") && warning.contains("leaves out the tenant"), "{warning}");
+    assert!(
+        warning.contains("parents_parent_fkey") && warning.contains("does not include the tenant column"),
+        "{warning}"
+    );
 }
 
 /// A superuser runs the command that adds the tenant to a key. It must not evaluate the owner's operators and casts.
@@ -356,7 +359,7 @@ fn schemas_renamed_while_unprotect_waits(db: &Db) {
     run(&mut thief, "ALTER SCHEMA first RENAME TO old; ALTER SCHEMA second RENAME TO first; COMMIT");
     let error = call.join().unwrap().unwrap_err();
     let message = error.as_db_error().expect("an error of the server").message();
-    assert!(message.contains("renamed meanwhile"), "{error:?}");
+    assert!(message.contains("renamed concurrently"), "{error:?}");
     let kept = "SELECT relation::regclass::text FROM fluxbase_tenant.isolation_policies
                 WHERE in_force AND tenant_id IS NULL ORDER BY 1";
     assert_eq!(column::<String>(&mut superuser, kept, &[]), ["first.b", "old.a", "old.b", "old.t"]);

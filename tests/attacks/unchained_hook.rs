@@ -182,6 +182,6 @@ fn tenant_check_reports_the_library(db: &Db) {
     let findings = "SELECT severity || ': ' || problem FROM tenant_check()";
     assert_eq!(column::<String>(&mut db.admin(), findings, &[]), [""; 0]);
     preload(db, &["fluxbase_tenant", &format!("'{}'", unchained(db).display())]);
-    let problem = "warning: another library took ExecutorCheckPerms_hook and does not call the one before it";
+    let problem = "warning: another library replaced ExecutorCheckPerms_hook and does not call the previous hook";
     assert_eq!(column::<String>(&mut db.admin(), findings, &[]), [problem]);
 }

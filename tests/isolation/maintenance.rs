@@ -92,7 +92,7 @@ fn definer_functions_and_triggers(db: &Db) {
     // A superuser's restore inserts without an identity.
     run(&mut db.superuser(), "INSERT INTO tenant_victim.notes (body) VALUES ('restored')");
     assert_eq!(one::<i64>(&mut db.superuser(), "SELECT tenant_victim.logged()", &[]), 2);
-    scene.refused_abroad_and_done_at_home("SELECT {}.logged()");
+    scene.assert_refused_on_victim_only("SELECT {}.logged()");
     expect_error(scene.owner().query("SELECT tenant_victim.peek()", &[]), "42501");
     // Without an identity the call is refused, whatever the role.
     expect_error(db.server().query("SELECT tenant_victim.logged()", &[]), "42501");

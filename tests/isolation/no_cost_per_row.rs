@@ -144,7 +144,7 @@ fn every_command_is_refused_to_others(db: &Db) {
     let world = world(db);
     for mut client in others(db, &world) {
         for command in COMMANDS {
-            expect_error(client.execute(&in_acme(command), &[]), "42501").hint_has("reach");
+            expect_error(client.execute(&in_acme(command), &[]), "42501").hint_has("accessible");
         }
         expect_error(client.copy_out("COPY tenant_acme.notes TO STDOUT").map(|_| ()), "42501");
         expect_error(client.copy_out("COPY (TABLE tenant_acme.seen) TO STDOUT").map(|_| ()), "42501");

@@ -187,7 +187,7 @@ fn moving_out_warns_a_superuser(db: &Db) {
     let (_, user) = acme(db);
     let output = db.psql("postgres", &[], "ALTER TABLE tenant_acme.notes SET SCHEMA public;");
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(stderr.contains("WARNING:  public.notes left its tenant's schema"), "{stderr}");
+    assert!(stderr.contains("WARNING:  table public.notes is no longer in its tenant's schema"), "{stderr}");
     // The executor-start check does not cover the table here, so the policy is evaluated.
     assert_eq!(reached(&mut db.as_user(user), "public.notes"), 1);
     for mut other in [db.as_user(new_user()), db.server(), db.user_role()] {

@@ -49,7 +49,7 @@ const NOTES: &str = "SELECT id FROM tenant_acme.notes ORDER BY id";
 
 #[track_caller]
 fn refused(client: &mut Client, sql: &str) {
-    expect_error(client.batch_execute(sql), "42501").hint_has("reach");
+    expect_error(client.batch_execute(sql), "42501").hint_has("accessible");
 }
 
 /// Runs the same prepared statements alternately for callers with and without access.

@@ -1,7 +1,7 @@
 //! tenant_check() reports nothing on a sound installation, reports every planted defect, and prints fixes that work.
 
 use crate::cases;
-use crate::support::audit::{SHARED, Soil, TABLES, assert_none, cluster_alone, findings};
+use crate::support::audit::{Installation, SHARED, TABLES, assert_none, findings, new_cluster};
 use crate::support::people::{new_user, run};
 use crate::support::tables::act_as;
 use crate::support::{Db, expect_refusal};
@@ -25,7 +25,7 @@ cases![
 ];
 
 fn sound_installation_has_no_findings(db: &Db) {
-    let cluster = cluster_alone(db);
+    let cluster = new_cluster(db);
     let (db, second) = (Db::new(&cluster), Db::new(&cluster));
     assert_none(&db, "only the extension");
     let other = second.new_tenant("elsewhere", new_user());
@@ -72,12 +72,12 @@ fn only_instance_admins_may_call_it(db: &Db) {
 }
 
 fn tenants_without_schema_or_owner(db: &Db) {
-    let mut soil = Soil::in_cluster(&cluster_alone(db));
-    soil.mended(
+    let mut soil = Installation::in_cluster(&new_cluster(db));
+    soil.assert_repaired(
         "ALTER SCHEMA tenant_acme OWNER TO postgres",
         &[("error", "schema tenant_acme", "is owned by postgres")],
     );
-    soil.mended(
+    soil.assert_repaired(
         "REASSIGN OWNED BY {o} TO app_admin; DROP OWNED BY {o}; DROP ROLE {o}",
         &[
             ("error", "schema tenant_acme", "is owned by app_admin"),
@@ -87,7 +87,7 @@ fn tenants_without_schema_or_owner(db: &Db) {
         ],
     );
     let gone = [("error", "tenant acme", "schema tenant_acme does not exist")];
-    soil.advised(
+    soil.assert_advised(
         "SET client_min_messages = error; DROP SCHEMA tenant_acme CASCADE",
         &gone,
         "SELECT tenant_delete('{t}')",
@@ -95,24 +95,24 @@ fn tenants_without_schema_or_owner(db: &Db) {
 }
 
 fn owner_roles_with_excess_rights(db: &Db) {
-    let mut soil = Soil::new(db);
-    let too_much = [("error", "role {o}", "owner role of a tenant has attributes beyond an owner's")];
+    let mut soil = Installation::new(db);
+    let too_much = [("error", "role {o}", "owner role of a tenant has attributes that an owner role must not have")];
     for attribute in ["LOGIN", "SUPERUSER", "BYPASSRLS", "CREATEDB", "CREATEROLE", "REPLICATION"] {
         let mut expected = too_much.to_vec();
         if ["SUPERUSER", "BYPASSRLS"].contains(&attribute) {
             let problem = "SECURITY DEFINER function of a role that bypasses row-level security";
             expected.insert(0, ("error", "function tenant_acme.counted()", problem));
         }
-        soil.mended(&format!("ALTER ROLE {{o}} {attribute}"), &expected);
+        soil.assert_repaired(&format!("ALTER ROLE {{o}} {attribute}"), &expected);
     }
     for member in ["app_user", "fluxbase_tenant_user"] {
         let problem = format!("owner role of a tenant has the member {member}");
-        soil.mended(&format!("GRANT {{o}} TO {member}"), &[("error", "role {o}", &problem)]);
+        soil.assert_repaired(&format!("GRANT {{o}} TO {member}"), &[("error", "role {o}", &problem)]);
     }
 }
 
 fn tables_that_lost_their_protection(db: &Db) {
-    let mut soil = Soil::new(db);
+    let mut soil = Installation::new(db);
     let lost = [(
         "error",
         "table tenant_acme.notes",
@@ -130,7 +130,7 @@ fn tables_that_lost_their_protection(db: &Db) {
          CREATE POLICY tenant_isolation ON tenant_acme.notes USING (fluxbase_tenant.accessible('{t}'));
          ALTER EVENT TRIGGER fluxbase_tenant_after_drop ENABLE ALWAYS",
     ] {
-        soil.mended(seed, &lost);
+        soil.assert_repaired(seed, &lost);
     }
 }
 
@@ -138,12 +138,12 @@ const DISABLE_TRIGGER: &str = "ALTER EVENT TRIGGER fluxbase_tenant_after_command
 const ENABLE_TRIGGER: &str = "; ALTER EVENT TRIGGER fluxbase_tenant_after_command ENABLE ALWAYS";
 
 fn relations_that_policies_do_not_cover(db: &Db) {
-    let mut soil = Soil::new(db);
-    soil.mended(
+    let mut soil = Installation::new(db);
+    soil.assert_repaired(
         &format!("{DISABLE_TRIGGER} ALTER VIEW tenant_acme.seen RESET (security_invoker) {ENABLE_TRIGGER}"),
         &[("error", "view tenant_acme.seen", "is not security_invoker")],
     );
-    let granted = "is granted to fluxbase_tenant_user, who may read its statistics";
+    let granted = "is granted to fluxbase_tenant_user, which can read its statistics";
     run(
         &mut soil.superuser,
         "CREATE MATERIALIZED VIEW tenant_acme.summary AS SELECT 1 AS n;
@@ -154,7 +154,7 @@ fn relations_that_policies_do_not_cover(db: &Db) {
          CREATE FOREIGN TABLE tenant_acme.far (n int) SERVER s; ALTER FOREIGN TABLE tenant_acme.far OWNER TO {o}",
     );
     run(&mut soil.superuser, &script);
-    soil.mended(
+    soil.assert_repaired(
         "GRANT SELECT ON tenant_acme.summary, tenant_acme.far TO fluxbase_tenant_user",
         &[
             ("error", "foreign table tenant_acme.far", granted),
@@ -162,12 +162,12 @@ fn relations_that_policies_do_not_cover(db: &Db) {
         ],
     );
     run(&mut soil.superuser, "DROP FOREIGN DATA WRAPPER w CASCADE; DROP MATERIALIZED VIEW tenant_acme.summary");
-    soil.advised(
+    soil.assert_advised(
         "CREATE TABLE base (n int); CREATE TABLE tenant_acme.heir () INHERITS (base); ALTER TABLE tenant_acme.heir OWNER TO {o}",
         &[(
             "warning",
             "table tenant_acme.heir",
-            "is read through public.base without its policies; only the check at the start of queries covers it",
+            "can be read through public.base without its policies: only the executor-start check covers it",
         )],
         "ALTER TABLE tenant_acme.heir NO INHERIT base",
     );
@@ -176,28 +176,28 @@ fn relations_that_policies_do_not_cover(db: &Db) {
     {
         let problem = format!("row-level security does not apply to {privilege}, which {role} may do");
         let seed = format!("GRANT {privilege} ON tenant_acme.notes TO {role}");
-        soil.mended(&seed, &[(severity, "table tenant_acme.notes", &problem)]);
+        soil.assert_repaired(&seed, &[(severity, "table tenant_acme.notes", &problem)]);
     }
 }
 
 fn tenants_objects_owned_by_other_roles(db: &Db) {
-    let mut soil = Soil::new(db);
-    soil.mended(
+    let mut soil = Installation::new(db);
+    soil.assert_repaired(
         "ALTER TABLE tenant_acme.notes OWNER TO postgres",
         &[("error", "table tenant_acme.notes", "is owned by postgres")],
     );
-    soil.mended(
+    soil.assert_repaired(
         "ALTER VIEW tenant_acme.seen OWNER TO app_user",
         &[("error", "view tenant_acme.seen", "is owned by app_user")],
     );
-    soil.mended(
+    soil.assert_repaired(
         "GRANT USAGE ON SEQUENCE tenant_acme.notes_id_seq TO fluxbase_tenant_user, PUBLIC",
         &[
             ("error", "sequence tenant_acme.notes_id_seq", "is granted to PUBLIC"),
             ("error", "sequence tenant_acme.notes_id_seq", "is granted to fluxbase_tenant_user"),
         ],
     );
-    soil.mended(
+    soil.assert_repaired(
         "ALTER FUNCTION tenant_acme.counted() OWNER TO postgres",
         &[(
             "error",
@@ -206,11 +206,11 @@ fn tenants_objects_owned_by_other_roles(db: &Db) {
         )],
     );
     let unpinned = "SECURITY DEFINER function without a search_path of its own";
-    soil.mended(
+    soil.assert_repaired(
         "ALTER FUNCTION tenant_acme.counted() RESET ALL",
         &[("warning", "function tenant_acme.counted()", unpinned)],
     );
-    soil.mended(
+    soil.assert_repaired(
         "CREATE PROCEDURE tenant_acme.\"Do it\"(n int) LANGUAGE sql SECURITY DEFINER AS 'SELECT n';
          ALTER PROCEDURE tenant_acme.\"Do it\"(int) OWNER TO {o}",
         &[("warning", "function tenant_acme.\"Do it\"(integer)", unpinned)],
@@ -218,7 +218,7 @@ fn tenants_objects_owned_by_other_roles(db: &Db) {
 }
 
 fn shared_tables_that_lost_their_protection(db: &Db) {
-    let mut soil = Soil::new(db);
+    let mut soil = Installation::new(db);
     let lost = "row-level security or the policy tenant_isolation is missing or changed";
     for seed in [
         "ALTER TABLE jobs DISABLE ROW LEVEL SECURITY",
@@ -228,44 +228,44 @@ fn shared_tables_that_lost_their_protection(db: &Db) {
         "ALTER POLICY tenant_isolation ON jobs TO app_user",
         "ALTER POLICY tenant_isolation ON jobs USING (tenant_id = ANY ((SELECT fluxbase_tenant.accessible_tenant_ids())::uuid[]) OR n > 0)",
     ] {
-        soil.mended(seed, &[("error", "table public.jobs", lost)]);
+        soil.assert_repaired(seed, &[("error", "table public.jobs", lost)]);
     }
-    soil.mended("ALTER TABLE part NO FORCE ROW LEVEL SECURITY", &[("error", "table public.part", lost)]);
-    soil.mended(
+    soil.assert_repaired("ALTER TABLE part NO FORCE ROW LEVEL SECURITY", &[("error", "table public.part", lost)]);
+    soil.assert_repaired(
         &format!("{DISABLE_TRIGGER} CREATE TABLE bare PARTITION OF split FOR VALUES IN (2) {ENABLE_TRIGGER}"),
-        &[("error", "table public.bare", "partition of a shared table without the policy tenant_isolation")],
+        &[("error", "table public.bare", "is a partition of a shared table but lacks the policy tenant_isolation")],
     );
-    soil.advised(
+    soil.assert_advised(
         "CREATE UNIQUE INDEX tells ON jobs (n)",
         &[(
             "warning",
             "index public.tells",
-            "unique across tenants: a violation tells that another tenant has the value",
+            "is unique across tenants: a violation reveals that another tenant has the value",
         )],
         "DROP INDEX tells; CREATE UNIQUE INDEX tells ON jobs (tenant_id, n)",
     );
 }
 
 fn views_that_bypass_the_policies(db: &Db) {
-    let mut soil = Soil::new(db);
-    let reads = |what: &str| format!("reads {what} with the rights of postgres, who bypasses row-level security");
-    soil.mended(
+    let mut soil = Installation::new(db);
+    let reads = |what: &str| format!("reads {what} with the privileges of postgres, which bypasses row-level security");
+    soil.assert_repaired(
         "CREATE VIEW report AS TABLE tenant_acme.notes",
         &[("error", "view public.report", &reads("tenant_acme.notes"))],
     );
-    soil.mended(
+    soil.assert_repaired(
         "CREATE VIEW joined AS SELECT n FROM jobs UNION SELECT id FROM tenant_acme.notes",
         &[("error", "view public.joined", &reads("public.jobs, tenant_acme.notes"))],
     );
-    soil.mended(
+    soil.assert_repaired(
         "CREATE VIEW around AS TABLE tenant_acme.seen",
         &[("error", "view public.around", &reads("tenant_acme.notes"))],
     );
-    soil.mended(
+    soil.assert_repaired(
         "CREATE VIEW inner_one WITH (security_invoker) AS TABLE jobs; CREATE VIEW outer_one AS TABLE inner_one",
         &[("error", "view public.outer_one", &reads("public.jobs"))],
     );
-    soil.advised(
+    soil.assert_advised(
         "CREATE MATERIALIZED VIEW kept AS TABLE jobs",
         &[("error", "materialized view public.kept", &reads("public.jobs"))],
         "DROP MATERIALIZED VIEW kept",
@@ -273,21 +273,21 @@ fn views_that_bypass_the_policies(db: &Db) {
 }
 
 fn application_roles_that_bypass_policies(db: &Db) {
-    let mut soil = Soil::in_cluster(&cluster_alone(db));
+    let mut soil = Installation::in_cluster(&new_cluster(db));
     for (seed, problem) in [
         ("ALTER ROLE app_server BYPASSRLS", "is used by applications and has BYPASSRLS"),
         ("ALTER ROLE app_server SUPERUSER", "is used by applications and is a superuser"),
     ] {
-        soil.mended(seed, &[("error", "role app_server", problem)]);
+        soil.assert_repaired(seed, &[("error", "role app_server", problem)]);
     }
-    soil.mended(
+    soil.assert_repaired(
         "CREATE ROLE team IN ROLE fluxbase_tenant_admin; CREATE ROLE \"Indirect\" LOGIN BYPASSRLS IN ROLE team",
         &[("error", "role Indirect", "is used by applications and has BYPASSRLS")],
     );
 }
 
 fn grants_to_everybody(db: &Db) {
-    let mut soil = Soil::new(db);
+    let mut soil = Installation::new(db);
     for (privilege, object) in [
         ("USAGE", "schema tenant_acme"),
         ("SELECT", "table tenant_acme.notes"),
@@ -298,58 +298,62 @@ fn grants_to_everybody(db: &Db) {
         ("EXECUTE", "function fluxbase_tenant.nextval(regclass)"),
     ] {
         let seed = format!("GRANT {privilege} ON {object} TO PUBLIC");
-        soil.mended(&seed, &[("error", object, "is granted to PUBLIC")]);
+        soil.assert_repaired(&seed, &[("error", object, "is granted to PUBLIC")]);
     }
 }
 
 fn identity_settings_that_anyone_can_set(db: &Db) {
-    let mut soil = Soil::in_cluster(&cluster_alone(db));
+    let mut soil = Installation::in_cluster(&new_cluster(db));
     for (setting, purpose) in [("user_id_setting", "current user"), ("tenant_id_setting", "current tenant")] {
         let problem = format!(
             "gives the {purpose} and may be set by anyone who can run SQL, who are: app_admin, app_server, app_user"
         );
         for (source, named) in [("nile.some_id", "nile.some_id"), ("request.jwt.claims:sub", "request.jwt.claims")] {
-            soil.advised(
+            soil.assert_advised(
                 &format!("ALTER DATABASE {{d}} SET fluxbase_tenant.{setting} = '{source}'"),
                 &[("warning", &format!("setting {named}"), &problem)],
                 &format!("ALTER DATABASE {{d}} RESET fluxbase_tenant.{setting}"),
             );
             let role = format!("ALTER ROLE app_server SET fluxbase_tenant.{setting} = '{source}'");
             let reset = format!("ALTER ROLE app_server RESET fluxbase_tenant.{setting}");
-            soil.advised(&role, &[("warning", &format!("setting {named}"), &problem)], &reset);
+            soil.assert_advised(&role, &[("warning", &format!("setting {named}"), &problem)], &reset);
         }
     }
     for setting in ["user_id", "tenant_id", "user_id_setting"] {
         let object = format!("setting fluxbase_tenant.{setting}");
         let seed = format!("GRANT SET ON PARAMETER fluxbase_tenant.{setting} TO PUBLIC");
-        soil.mended(&seed, &[("error", &object, "may be set by PUBLIC")]);
+        soil.assert_repaired(&seed, &[("error", &object, "can be set by PUBLIC")]);
     }
 }
 
 fn changed_triggers_and_catalog_tables(db: &Db) {
-    let mut soil = Soil::new(db);
+    let mut soil = Installation::new(db);
     let not_always = "is not enabled under every session_replication_role";
     for trigger in ["before_command", "after_command", "after_drop", "after_any_command"]
         .map(|name| format!("fluxbase_tenant_{name}"))
     {
         let object = format!("event trigger {trigger}");
-        soil.mended(&format!("ALTER EVENT TRIGGER {trigger} DISABLE"), &[("error", &object, "is disabled")]);
-        soil.mended(&format!("ALTER EVENT TRIGGER {trigger} ENABLE REPLICA"), &[("error", &object, "is disabled")]);
-        soil.mended(&format!("ALTER EVENT TRIGGER {trigger} ENABLE"), &[("error", &object, not_always)]);
+        soil.assert_repaired(&format!("ALTER EVENT TRIGGER {trigger} DISABLE"), &[("error", &object, "is disabled")]);
+        soil.assert_repaired(
+            &format!("ALTER EVENT TRIGGER {trigger} ENABLE REPLICA"),
+            &[("error", &object, "is disabled")],
+        );
+        soil.assert_repaired(&format!("ALTER EVENT TRIGGER {trigger} ENABLE"), &[("error", &object, not_always)]);
     }
     for table in ["tenants", "members", "instance_admins"] {
         for trigger in ["catalog_changed", "catalog_truncated"] {
             let object = format!("trigger {trigger} on fluxbase_tenant.{table}");
-            let expected = [("error", &*object, "is missing or disabled: sessions do not learn of changes")];
-            soil.mended(&format!("ALTER TABLE fluxbase_tenant.{table} DISABLE TRIGGER {trigger}"), &expected);
-            soil.mended(&format!("DROP TRIGGER {trigger} ON fluxbase_tenant.{table}"), &expected);
-            let problem = format!("{not_always}: sessions do not learn of changes");
+            let expected =
+                [("error", &*object, "is missing or disabled: sessions do not notice changes of the catalog")];
+            soil.assert_repaired(&format!("ALTER TABLE fluxbase_tenant.{table} DISABLE TRIGGER {trigger}"), &expected);
+            soil.assert_repaired(&format!("DROP TRIGGER {trigger} ON fluxbase_tenant.{table}"), &expected);
+            let problem = format!("{not_always}: sessions do not notice changes of the catalog");
             let enable = format!("ALTER TABLE fluxbase_tenant.{table} ENABLE TRIGGER {trigger}");
-            soil.mended(&enable, &[("error", &*object, &*problem)]);
+            soil.assert_repaired(&enable, &[("error", &*object, &*problem)]);
         }
-        let off = "row-level security of the catalog is switched off";
+        let off = "row-level security is disabled";
         let seed = format!("ALTER TABLE fluxbase_tenant.{table} DISABLE ROW LEVEL SECURITY");
-        soil.mended(&seed, &[("error", &format!("table fluxbase_tenant.{table}"), off)]);
+        soil.assert_repaired(&seed, &[("error", &format!("table fluxbase_tenant.{table}"), off)]);
     }
     soil.plant(
         "ALTER EXTENSION fluxbase_tenant DROP EVENT TRIGGER fluxbase_tenant_after_drop;
@@ -359,17 +363,17 @@ fn changed_triggers_and_catalog_tables(db: &Db) {
 }
 
 fn library_not_preloaded(db: &Db) {
-    let mut soil = Soil::new(db);
+    let mut soil = Installation::new(db);
     let missing = [(
         "warning",
         "library fluxbase_tenant",
-        "is not preloaded: LOCK TABLE, and functions of other tenants, are refused only in sessions that have used the extension",
+        "is not preloaded: only sessions that have used the extension reject LOCK TABLE on tables of other tenants and calls of their functions",
     )];
-    soil.mended("ALTER DATABASE {d} SET session_preload_libraries = 'plpgsql'", &missing);
+    soil.assert_repaired("ALTER DATABASE {d} SET session_preload_libraries = 'plpgsql'", &missing);
     let summary = "CREATE MATERIALIZED VIEW tenant_acme.summary AS SELECT 1 AS n;
                    ALTER MATERIALIZED VIEW tenant_acme.summary OWNER TO {o}";
     let uncovered =
-        "row-level security does not cover it: members reach it only in sessions that have loaded the library";
+        "row-level security does not apply to it: it is accessible only in sessions that have loaded the library";
     let summary = soil.fill(summary);
     run(&mut soil.superuser, &summary);
     let script = soil.fill("ALTER DATABASE {d} SET session_preload_libraries = 'plpgsql'");
@@ -381,13 +385,13 @@ fn library_not_preloaded(db: &Db) {
 }
 
 fn leftover_schemas_and_roles(db: &Db) {
-    let mut soil = Soil::in_cluster(&cluster_alone(db));
-    soil.mended(
+    let mut soil = Installation::in_cluster(&new_cluster(db));
+    soil.assert_repaired(
         "DELETE FROM fluxbase_tenant.tenants WHERE id = '{t}'; DELETE FROM fluxbase_tenant.members;
          DELETE FROM fluxbase_tenant.applied_migrations; SET client_min_messages = error",
-        &[("warning", "schema tenant_acme", "belongs to an owner role and to no tenant")],
+        &[("warning", "schema tenant_acme", "is owned by an owner role but belongs to no tenant")],
     );
-    soil.mended(
+    soil.assert_repaired(
         "CREATE ROLE fluxbase_tenant_0123456789abcdef0123456789abcdef",
         &[("warning", "role fluxbase_tenant_0123456789abcdef0123456789abcdef", "is the owner role of no tenant")],
     );

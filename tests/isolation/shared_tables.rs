@@ -79,7 +79,7 @@ fn fresh_table_gets_everything(db: &Db) {
             (of_column, "default set to the current tenant"),
             (of_column, "index added"),
             ("table public.jobs", "policies added"),
-            ("table public.jobs", "listed among the shared tables"),
+            ("table public.jobs", "registered as a shared table"),
         ]
     );
     assert_eq!(has(db, "jobs", "tenant_id"), [true; 6]);
@@ -156,14 +156,14 @@ fn nulls_in_an_existing_column_are_filled(db: &Db) {
     expect_refusal(superuser.query(PROTECT, &[&"jobs"]), "conflict").message("3 rows have no tenant");
     let steps: Vec<String> =
         column(&mut superuser, "SELECT done FROM tenant_protect('jobs', existing_rows => $1)", &[&other]);
-    assert_eq!(steps[..2], ["existing rows given to the tenant", "set not null"]);
+    assert_eq!(steps[..2], ["existing rows assigned to the tenant", "set not null"]);
     let given: Vec<i32> = column(&mut superuser, "SELECT n FROM jobs WHERE tenant_id = $1 ORDER BY n", &[&other]);
     assert_eq!(given, [1, 3, 4], "the row with a tenant keeps it");
     assert_eq!(has(db, "jobs", "tenant_id"), [true; 6]);
     let unknown = new_user();
     run(&mut superuser, &format!("CREATE TABLE dangling AS SELECT '{unknown}'::uuid AS tenant_id"));
     let refusal = expect_refusal(superuser.query(PROTECT, &[&"dangling"]), "conflict");
-    refusal.message(&format!("rows of the table name tenant {unknown}, which does not exist"));
+    refusal.message(&format!("rows of the table refer to tenant {unknown}, which does not exist"));
 }
 
 fn triggers_run_as_the_tables_owner(db: &Db) {
@@ -386,7 +386,7 @@ fn unprotect_removes_everything_but_the_data(db: &Db) {
         &[],
     );
     assert_eq!(left, 0, "partitions are unprotected too");
-    let done = ["default set to the current tenant", "policies added", "listed among the shared tables"];
+    let done = ["default set to the current tenant", "policies added", "registered as a shared table"];
     assert_eq!(protect(&mut client, "jobs"), done);
 }
 

@@ -73,7 +73,7 @@ fn add_member_repeats_and_changes_roles(db: &Db) {
         expect_refusal(client.query(add_as, &[&id, &other, &role]), "invalid_argument").hint_has("tenant_member");
     }
     expect_refusal(client.query(add_as, &[&id, &me, &"tenant_member"]), "conflict")
-        .message("the last admin of a tenant must stay");
+        .message("cannot remove the last admin of a tenant");
 }
 
 fn remove_admin_removes_admins_only(db: &Db) {
@@ -112,7 +112,7 @@ fn last_admin_cannot_be_removed(db: &Db) {
             let words = refusal.hint_has("tenant_assign_admin()").words();
             assert_eq!(
                 (words.sqlstate.as_str(), words.message.as_str()),
-                ("55000", "the last admin of a tenant must stay")
+                ("55000", "cannot remove the last admin of a tenant")
             );
         }
     }

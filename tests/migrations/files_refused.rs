@@ -52,7 +52,7 @@ fn invalid_directories(db: &Db) {
     let empty = Folder::of(&[("README.md", "")]);
     expect_refusal(empty.load(&mut superuser), "invalid_argument")
         .message(&format!("no .sql file in directory \"{}\"", empty.name()))
-        .hint_has("directories below");
+        .hint_has("Subdirectories");
     fs::set_permissions(empty.path(), fs::Permissions::from_mode(0o000)).unwrap();
     expect_refusal(empty.load(&mut superuser), "invalid_argument").message_has("Permission denied");
     fs::set_permissions(empty.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -67,7 +67,7 @@ fn unreadable_files(db: &Db) {
     folder.write("2_b.sql", b"SELECT '\xe9'");
     refuse(&folder, "file \"2_b.sql\" is not UTF-8");
     folder.write("2_b.sql", b"SELECT 1;\0");
-    refuse(&folder, "file \"2_b.sql\" holds a zero byte");
+    refuse(&folder, "file \"2_b.sql\" contains a zero byte");
     folder.write("2_b.sql", "\u{feff}SELECT 1".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>());
     refuse(&folder, "file \"2_b.sql\" is not UTF-8");
     fs::File::create(folder.path().join("2_b.sql")).unwrap().set_len(100 * 1024 * 1024 + 1).unwrap();
@@ -158,10 +158,10 @@ fn two_files_of_one_version(db: &Db) {
 
 fn down_without_up(db: &Db) {
     refused(db, &[("1_a.up.sql", ONE), ("2_b.down.sql", ONE)], "invalid_argument")
-        .message("file \"2_b.down.sql\" undoes version \"2\", which no file does")
+        .message("file \"2_b.down.sql\" undoes version \"2\", which has no up script")
         .hint_has(".up.sql");
     refused(db, &[("V1__a.sql", ONE), ("U1.1__b.sql", ONE)], "invalid_argument")
-        .message("file \"U1.1__b.sql\" undoes version \"1.1\", which no file does")
+        .message("file \"U1.1__b.sql\" undoes version \"1.1\", which has no up script")
         .hint_has("with V");
 }
 
@@ -190,7 +190,7 @@ fn missing_numbers(db: &Db) {
         let files: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), ONE)).collect();
         refused(db, &files, "invalid_argument")
             .message(&format!("there is no migration with version {missing}"))
-            .hint_has("an empty one");
+            .hint_has("an empty file");
     }
     // Registered versions count too.
     db.add_migration("7", ONE);

@@ -64,8 +64,8 @@ fn an_argument_overrides_the_marker(db: &Db) {
 fn down_argument_with_markers_is_refused(db: &Db) {
     let marked = "-- +goose Up\nSELECT 1\n-- +goose Down\nSELECT 2";
     for (up, down, words) in [
-        (marked, "SELECT 2", "up has markers of goose, and down is given too"),
-        ("-- migrate:up\nSELECT 1", "", "up has markers of dbmate, and down is given too"),
+        (marked, "SELECT 2", "up has markers of goose, but down is passed too"),
+        ("-- migrate:up\nSELECT 1", "", "up has markers of dbmate, but down is passed too"),
         ("SELECT 1", marked, "down has markers of goose"),
     ] {
         let result = db.admin().query(ADD, &[&"1", &up, &down, &None::<bool>]);
@@ -148,6 +148,6 @@ fn repeatable_migrations_have_no_down_script(db: &Db) {
     let result = db
         .admin()
         .query(ADD, &[&"R__x", &"-- +goose Up\nSELECT 1\n-- +goose Down\nSELECT 2", &None::<&str>, &None::<bool>]);
-    expect_refusal(result, "invalid_argument").message("a repeatable migration has no down script");
+    expect_refusal(result, "invalid_argument").message("a repeatable migration cannot have a down script");
     added(db, "R__x", "-- migrate:up\nSELECT 1\n-- migrate:down\n", None);
 }

@@ -193,7 +193,7 @@ fn invalid_repeatable_migrations_are_refused(db: &Db) {
     new_fleet_with_view(db, 1);
     let mut admin = db.admin();
     let down = admin.query("SELECT tenant_migration_add('R__x', 'x', 'SELECT 1', 'SELECT 2')", &[]);
-    expect_refusal(down, "invalid_argument").message("a repeatable migration has no down script");
+    expect_refusal(down, "invalid_argument").message("a repeatable migration cannot have a down script");
     expect_error(admin.query("SELECT tenant_migration_add('R__view', 'x', 'SELEC')", &[]), "42601");
     expect_refusal(admin.query("SELECT tenant_migration_add('R__view', 'x', 'COMMIT')", &[]), "invalid_argument");
     expect_refusal(admin.query("SELECT tenant_migration_remove('R__view')", &[]), "conflict");

@@ -124,7 +124,7 @@ fn rollback_of_an_unfinished_migration_is_refused(db: &Db) {
     db.migrate_all("");
     let id: Uuid = one(&mut client, "SELECT id FROM tenant_get_by_slug('t1')", &[]);
     let refused = db.admin().query("SELECT * FROM tenant_rollback($1, '1')", &[&id]);
-    expect_refusal(refused, "conflict").message("migration version \"3\" stopped half way");
+    expect_refusal(refused, "conflict").message("migration version \"3\" is unfinished");
     expect_error(db.admin().query("SELECT * FROM tenant_migrate($1)", &[&id]), "25001");
     assert_eq!(db.migration_status(), ["t1 2 1 3, 1 of 3 statements done"]);
 }

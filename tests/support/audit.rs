@@ -11,7 +11,7 @@ use super::people::{new_user, run};
 use super::{Cluster, Db};
 
 /// Starts a cluster for one case: for damage that affects the whole cluster, such as roles and their settings.
-pub fn cluster_alone(db: &Db) -> Arc<Cluster> {
+pub fn new_cluster(db: &Db) -> Arc<Cluster> {
     Cluster::start(db.install(), &["session_preload_libraries = 'fluxbase_tenant'"])
 }
 
@@ -19,7 +19,7 @@ pub fn cluster_alone(db: &Db) -> Arc<Cluster> {
 pub fn shared_cluster(db: &Db) -> Arc<Cluster> {
     static STARTED: Mutex<BTreeMap<u32, Arc<Cluster>>> = Mutex::new(BTreeMap::new());
     let mut started = STARTED.lock().expect("no start panicked");
-    Arc::clone(started.entry(db.major()).or_insert_with(|| cluster_alone(db)))
+    Arc::clone(started.entry(db.major()).or_insert_with(|| new_cluster(db)))
 }
 
 pub const TABLES: &str = "
@@ -64,24 +64,24 @@ pub fn is_sql(fix: &str) -> bool {
 }
 
 /// An intact installation with a tenant acme and shared tables, which cases damage.
-pub struct Soil {
+pub struct Installation {
     pub db: Db,
     pub superuser: Client,
     pub acme: Uuid,
 }
 
-impl Soil {
-    pub fn new(db: &Db) -> Soil {
-        Soil::in_cluster(&shared_cluster(db))
+impl Installation {
+    pub fn new(db: &Db) -> Installation {
+        Installation::in_cluster(&shared_cluster(db))
     }
 
-    pub fn in_cluster(cluster: &Arc<Cluster>) -> Soil {
+    pub fn in_cluster(cluster: &Arc<Cluster>) -> Installation {
         let db = Db::new(cluster);
         let acme = db.new_tenant("acme", new_user());
         db.migrate(acme, TABLES);
         let mut superuser = db.superuser();
         run(&mut superuser, SHARED);
-        Soil { db, superuser, acme }
+        Installation { db, superuser, acme }
     }
 
     /// Fills the placeholders of a case: `{t}` is the tenant's id, `{o}` its owner role, `{d}` the database.
@@ -108,7 +108,7 @@ impl Soil {
     /// Asserts that the damage is found, and that running the fixes verbatim repairs it. Two passes, because a fix
     /// can reveal another finding.
     #[track_caller]
-    pub fn mended(&mut self, seed: &str, expected: &[Expected]) {
+    pub fn assert_repaired(&mut self, seed: &str, expected: &[Expected]) {
         let mut found = self.plant(seed, expected);
         for _ in 0..2 {
             for finding in &found {
@@ -124,7 +124,7 @@ impl Soil {
     /// Asserts that the damage is found, that the fix is advice rather than SQL, and that `undo`, which follows the
     /// advice, repairs it.
     #[track_caller]
-    pub fn advised(&mut self, seed: &str, expected: &[Expected], undo: &str) {
+    pub fn assert_advised(&mut self, seed: &str, expected: &[Expected], undo: &str) {
         for finding in self.plant(seed, expected) {
             assert!(!is_sql(&finding.fix) && finding.fix.len() > 20, "{seed}: {}", finding.fix);
         }
@@ -135,7 +135,7 @@ impl Soil {
 }
 
 /// Deletes the tenant: its owner role would survive the database, and the next case would find it.
-impl Drop for Soil {
+impl Drop for Installation {
     fn drop(&mut self) {
         let deleted = self.superuser.batch_execute("SELECT tenant_delete(id) FROM fluxbase_tenant.tenants");
         assert!(deleted.is_ok() || std::thread::panicking(), "{deleted:?}");

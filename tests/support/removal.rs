@@ -55,7 +55,7 @@ pub fn reported(db: &Db, object: &str) -> String {
     until("the remaining rows are reported", || {
         found = column(
             &mut superuser,
-            "SELECT problem FROM tenant_check() WHERE object = $1 AND problem LIKE '%deleted tenants are left%'",
+            "SELECT problem FROM tenant_check() WHERE object = $1 AND problem LIKE '%deleted tenants remain%'",
             &[&object],
         );
         !found.is_empty()

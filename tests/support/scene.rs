@@ -56,7 +56,7 @@ impl<'a> Scene<'a> {
     /// Asserts that the statement is refused on the victim's table and succeeds on the thief's own, which proves that
     /// the role can run it. `{}` stands for the schema.
     #[track_caller]
-    pub fn refused_abroad_and_done_at_home(&self, statement: &str) {
+    pub fn assert_refused_on_victim_only(&self, statement: &str) {
         let mut client = self.thief();
         expect_error(client.batch_execute(&statement.replace("{}", "tenant_victim")), "42501");
         let _ = client.batch_execute("ROLLBACK");
@@ -91,7 +91,7 @@ impl<'a> Scene<'a> {
 
     /// Returns the roles other than the thief's that the spies ran as. At least one spy must have run.
     #[track_caller]
-    pub fn spies_ran_as_others(&self) -> Vec<(String, bool)> {
+    pub fn other_roles_of_spies(&self) -> Vec<(String, bool)> {
         let rows = self.db.superuser().query("SELECT DISTINCT who, boss FROM lair.seen ORDER BY 1", &[]).unwrap();
         assert!(!rows.is_empty(), "no spy ran: the test tests nothing");
         let seen = rows.iter().map(|row| (row.get(0), row.get(1)));
@@ -107,7 +107,7 @@ impl<'a> Scene<'a> {
     /// Runs the script as a nontransactional migration of the thief's tenant, and returns its status, number of
     /// migrations applied and SQLSTATE.
     #[track_caller]
-    pub fn outside(&self, script: &str) -> String {
+    pub fn run_nontransactional(&self, script: &str) -> String {
         let version: String =
             one(&mut self.db.admin(), "SELECT (count(*) + 1)::text FROM tenant_migration_list()", &[]);
         self.db.add_nontransactional(&version, script);

@@ -62,7 +62,7 @@ fn chains_of_views(db: &Db) {
     // Only dependents are dropped: the table has lost its column, and kept its rows and the objects that depend on it.
     run(&mut scene.thief(), "INSERT INTO lair.parted VALUES (1)");
     assert_eq!(one::<i32>(&mut db.superuser(), "SELECT n FROM lair.on_kept", &[]), 1);
-    let reported = "SELECT count(*) FROM tenant_check() WHERE problem LIKE '%deleted tenants are left%'";
+    let reported = "SELECT count(*) FROM tenant_check() WHERE problem LIKE '%deleted tenants remain%'";
     assert_eq!(one::<i64>(&mut db.superuser(), reported, &[]), 0);
 }
 

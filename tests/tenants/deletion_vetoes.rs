@@ -120,7 +120,7 @@ fn foreign_key_that_keeps_the_rows(db: &Db) {
     run(&mut db.superuser(), &format!("SELECT tenant_delete('{doomed}')"));
     let problem = reported(db, "table lair.bait");
     assert!(
-        problem.starts_with("rows of 1 deleted tenants are left: ") && problem.contains("violates foreign key"),
+        problem.starts_with("rows of 1 deleted tenants remain: ") && problem.contains("violates foreign key"),
         "{problem}"
     );
     for mut caller in [scene.thief(), db.as_user(scene.crook), db.as_service(doomed)] {

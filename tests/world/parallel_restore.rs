@@ -153,27 +153,27 @@ fn lost_rows_are_reported(db: &Db) {
         (
             "DELETE FROM fluxbase_tenant.migrations WHERE version = '1'",
             "migration version \"1\"",
-            "is in the ledgers of 5 tenants and not registered",
+            "is in the ledgers of 5 tenants but not registered",
         ),
         (
             "DELETE FROM fluxbase_tenant.applied_migrations",
             "tenant t1",
-            "has 0 migrations in its ledger and 2 by its own row",
+            "has 0 migrations in its ledger, but its row counts 2",
         ),
         (
             "DELETE FROM fluxbase_tenant.applied_migrations WHERE version = '2'",
             "tenant t2",
-            "has 1 migrations in its ledger and 2 by its own row",
+            "has 1 migrations in its ledger, but its row counts 2",
         ),
         (
             "UPDATE fluxbase_tenant.tenants SET schema_version = '1'",
             "tenant t3",
-            "has 2 migrations in its ledger and 2 by its own row, which are others",
+            "has 2 migrations in its ledger, but its row counts 2, with another schema_version",
         ),
         (
             "DELETE FROM fluxbase_tenant.shared_tables",
             "table public.jobs",
-            "has the policies of a shared table and is not listed as one: tenant_delete() leaves its rows",
+            "has the policies of a shared table but is not listed as one: tenant_delete() does not delete its rows",
         ),
         (
             "DROP POLICY tenant_isolation ON jobs",
@@ -208,7 +208,7 @@ fn a_missing_shared_table_does_not_affect_the_others(db: &Db) {
     let mut superuser = restored.superuser();
     let listed = "SELECT relation::text FROM fluxbase_tenant.shared_tables ORDER BY 1";
     assert_eq!(column::<String>(&mut superuser, listed, &[]), ["-", "-", "bills", "jobs"]);
-    let found = "SELECT count(*) FROM tenant_check() WHERE severity = 'error' AND problem LIKE 'lists 2 tables that were not there%'";
+    let found = "SELECT count(*) FROM tenant_check() WHERE severity = 'error' AND problem LIKE 'lists 2 tables that did not exist%'";
     assert_eq!(one::<i64>(&mut superuser, found, &[]), 1);
     run(&mut superuser, &format!("INSERT INTO jobs VALUES (1, '{id}'); SELECT tenant_delete('{id}')"));
     assert_eq!(one::<i64>(&mut superuser, "SELECT count(*) FROM jobs", &[]), 0);
