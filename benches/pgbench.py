@@ -19,7 +19,7 @@ class Session:
     def __init__(self, role, database=None, **settings):
         self.environment = dict(os.environ, PGUSER=role, PGDATABASE=database or os.environ["PGDATABASE"])
         if settings:
-            # A double underscore stands for the dot in a setting's name.
+            # A double underscore replaces the dot in a setting's name.
             options = (f"-c {name.replace('__', '.')}={value}" for name, value in settings.items())
             self.environment["PGOPTIONS"] = " ".join(options)
 

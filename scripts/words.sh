@@ -26,7 +26,7 @@ WORDS=(
 status=0
 for ((i = 0; i < ${#WORDS[@]}; i += 2)); do
     found=$(git grep -nwiE "(${WORDS[i]})" -- . ':!LICENSE*' ':!*.lock' ':!*package-lock.json' ':!*.svg' \
-        ':!sql/fluxbase_tenant--*' ':!scripts/words.sh' | grep -viE '(lag|lags|left) behind' || true)
+        ':!sql/fluxbase_tenant--*' ':!scripts/words.sh' | grep -viE '(lag|left|leav|queue)[^.]* behind' || true)
     if [ -n "$found" ]; then
         printf '%s\n    write: %s\n' "$found" "${WORDS[i + 1]}" >&2
         status=1

@@ -131,7 +131,7 @@ fn index_probes_for_the_largest_value(db: &Db) {
     };
     let mut thief = scene.thief();
     assert_eq!(probes(&mut thief, "lair.pay", "tenant_victim"), 0);
-    assert!(probes(&mut thief, "lair.own", "tenant_thief") > 0, "the planner probes the own index");
+    assert!(probes(&mut thief, "lair.own", "tenant_thief") > 0, "the planner probes its own index");
 }
 
 /// The planner inlines a function in FROM and plans its query. That query must not read statistics of the catalog

@@ -78,7 +78,7 @@ fn view_added_to_an_extension_during_a_deletion(db: &Db) {
     assert_eq!(one::<i64>(&mut db.superuser(), columns, &[]), 1);
 }
 
-/// The removal of another tenant's rows goes on at the same time.
+/// The removal of another tenant's rows continues at the same time.
 fn open_change_of_an_extensions_members(db: &Db) {
     let scene = Scene::set(db);
     run(&mut db.superuser(), &format!("GRANT CREATE ON DATABASE {} TO {}", db.name(), scene.role));

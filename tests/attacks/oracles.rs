@@ -69,7 +69,7 @@ fn cheap_leaky_functions(db: &Db) {
     ] {
         expect_error(client.batch_execute(&query.replace("{}", "tenant_victim")), "42501");
         let at_home = client.batch_execute(&query.replace("{}", "tenant_thief")).unwrap_err();
-        assert_ne!(at_home.code().unwrap().code(), "42501", "{query}: refused on the own table");
+        assert_ne!(at_home.code().unwrap().code(), "42501", "{query}: refused on their own table");
     }
 }
 

@@ -125,7 +125,7 @@ fn suspended_tenants(db: &Db) {
     expect_error(db.as_user(user).query("SELECT count(*) FROM tenant_acme.emails", &[]), "42501");
 }
 
-/// A trigger of one tenant changes settings in the session of another tenant's user, who goes on writing.
+/// A trigger of one tenant changes settings in the session of another tenant's user, who continues to write.
 fn settings_changed_inside_a_cascade(db: &Db) {
     let scene = Scene::set(db);
     run(

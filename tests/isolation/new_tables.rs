@@ -345,7 +345,7 @@ fn finer_policies_may_replace_tenant_access(db: &Db) {
     assert_eq!(reached(&mut client, "tenant_acme.notes"), 2);
     let foreign = client.execute("INSERT INTO tenant_acme.notes VALUES ($1, 'as bob')", &[&bob]);
     expect_error(foreign, "42501").message_has("row-level security");
-    assert_eq!(client.execute("DELETE FROM tenant_acme.notes", &[]).unwrap(), 1, "only the own row");
+    assert_eq!(client.execute("DELETE FROM tenant_acme.notes", &[]).unwrap(), 1, "only their own row");
     assert_eq!(reached(&mut db.as_user(new_user()), "tenant_acme.notes"), 0);
     assert!(db.admin().query("SELECT * FROM tenant_repair($1)", &[&id]).unwrap().is_empty(), "nothing to repair");
     db.migrate(id, "ALTER TABLE notes ADD COLUMN more text");

@@ -54,7 +54,7 @@ impl<'a> Scene<'a> {
     }
 
     /// Asserts that the statement is refused on the victim's table and succeeds on the thief's own, which proves that
-    /// the role can run it. `{}` stands for the schema.
+    /// the role can run it. `{}` is replaced by the schema.
     #[track_caller]
     pub fn assert_refused_on_victim_only(&self, statement: &str) {
         let mut client = self.thief();
