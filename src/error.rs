@@ -1,4 +1,5 @@
-//! Every failure of the extension, and the one table that maps it to SQLSTATE, DETAIL and HINT.
+//! The errors that the extension raises. This is the only place that maps an error to its SQLSTATE, message, DETAIL and
+//! HINT.
 
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -6,40 +7,43 @@ use serde::Serialize;
 
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What can go wrong, in the words of DESIGN.md section 4.
+/// An error of the extension.
 #[derive(Debug)]
 pub enum Error {
-    /// A current user is needed and none is set.
+    /// The function requires a current user, and none is set.
     Unauthenticated,
-    /// The caller is known and may see the object, but may not do this.
+    /// The caller may see the object, but may not perform the action on it.
     Forbidden { action: String, hint: String },
-    /// A table, function or sequence of a tenant that the caller does not reach; in the server's own words.
+    /// The caller cannot access the tenant that owns this table, function or sequence. The message is worded as
+    /// PostgreSQL's own "permission denied" errors are.
     Inaccessible { kind: &'static str, name: String },
-    /// Not there, or not the caller's to see: the same words for both.
+    /// The object does not exist, or the caller may not see it. The message is the same in both cases, so that it does
+    /// not reveal which objects exist.
     NotFound { what: &'static str },
-    /// A bad argument.
+    /// An argument has an invalid value.
     Invalid { message: String, hint: String },
-    /// The slug is taken.
+    /// Another tenant has the slug.
     SlugTaken { slug: String },
-    /// A restored tenant's slug went to another tenant meanwhile.
+    /// The tenant cannot be restored because another tenant has been given its slug since it was deleted.
     SlugReused { slug: String },
-    /// The state of things forbids it: tenant limit, last admin, default tenant, wrong status.
+    /// The current state does not allow the action: for example, the tenant limit is reached, the user is the last
+    /// admin, or the tenant is the default one or has the wrong status.
     Conflict { message: String, hint: String },
-    /// A setting or argument that should hold a uuid holds something else.
+    /// A setting or argument that must be a uuid is not one.
     MalformedUuid { place: String, value: String },
-    /// A setting that should hold JSON claims holds something else.
+    /// A setting that must contain claims as a JSON object does not.
     MalformedClaims { setting: String, problem: String },
-    /// What commits in transactions of its own was called inside one.
+    /// A command that commits in its own transactions was called inside a transaction block.
     InTransactionBlock { command: &'static str },
-    /// A migration that runs outside a transaction was to be applied inside the caller's.
-    OutsideTransaction { version: String, slug: String },
-    /// Not one background worker could be started.
+    /// A nontransactional migration cannot be applied in the caller's transaction.
+    NontransactionalMigration { version: String, slug: String },
+    /// No background worker could be started.
     NoWorkers,
-    /// The server answered in a way that the extension's own SQL rules out.
+    /// The extension found a state or a query result that its own code rules out: a bug.
     Internal { message: String },
 }
 
-/// The JSON in DETAIL, for an HTTP layer that must not parse prose.
+/// The JSON in DETAIL. It gives HTTP layers the status and a stable code, so that they need not parse messages.
 #[derive(Serialize)]
 struct Detail {
     status: u16,
@@ -71,7 +75,7 @@ impl Error {
         Error::invalid(format!("{argument} must not be null"), format!("Pass a value for {argument}."))
     }
 
-    /// The same, and what it is about.
+    /// Prefixes the message with the place that it is about, such as a file name.
     pub fn at(self, place: &str) -> Self {
         match self {
             Error::Invalid { message, hint } => Error::Invalid { message: format!("{place}: {message}"), hint },
@@ -91,7 +95,7 @@ impl Error {
             Error::MalformedUuid { .. } | Error::MalformedClaims { .. } => {
                 PgSqlErrorCode::ERRCODE_INVALID_TEXT_REPRESENTATION
             }
-            Error::InTransactionBlock { .. } | Error::OutsideTransaction { .. } => {
+            Error::InTransactionBlock { .. } | Error::NontransactionalMigration { .. } => {
                 PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION
             }
             Error::NoWorkers => PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
@@ -109,7 +113,7 @@ impl Error {
             Error::MalformedUuid { .. }
             | Error::MalformedClaims { .. }
             | Error::InTransactionBlock { .. }
-            | Error::OutsideTransaction { .. }
+            | Error::NontransactionalMigration { .. }
             | Error::NoWorkers
             | Error::Internal { .. } => return None,
         };
@@ -131,10 +135,10 @@ impl Error {
                 format!("invalid claims in setting \"{setting}\": {problem}")
             }
             Error::InTransactionBlock { command } => format!("{command} cannot run inside a transaction block"),
-            Error::OutsideTransaction { version, .. } => {
-                format!("migration version \"{version}\" runs outside a transaction")
+            Error::NontransactionalMigration { version, .. } => {
+                format!("nontransactional migration version \"{version}\" cannot run inside a transaction")
             }
-            Error::NoWorkers => "no background worker could be started".into(),
+            Error::NoWorkers => "could not start a background worker".into(),
             Error::Internal { message } => message.clone(),
         }
     }
@@ -143,7 +147,7 @@ impl Error {
         match self {
             Error::Unauthenticated => {
                 "Set fluxbase_tenant.user_id, or the setting that fluxbase_tenant.user_id_setting names, \
-                 to the id of the user who calls."
+                 to the id of the calling user."
                     .into()
             }
             Error::NotFound { what: "current tenant" } => {
@@ -151,23 +155,23 @@ impl Error {
             }
             Error::NotFound { what } => format!("Check the id, and that the current user may see the {what}."),
             Error::Inaccessible { .. } => {
-                "Its tenant is not within the caller's reach: set the current user to a member of the tenant, and the \
-                 current tenant to it or to none."
+                "Its tenant is not accessible to the caller. Set the current user to a member of the tenant, and the \
+                 current tenant to that tenant or to none."
                     .into()
             }
-            Error::SlugTaken { .. } => "Choose another slug, or leave it out to have one made.".into(),
-            Error::SlugReused { .. } => "Delete the tenant that has the slug now, then restore this one.".into(),
+            Error::SlugTaken { .. } => "Choose another slug, or omit it to have one made from the name.".into(),
+            Error::SlugReused { .. } => "Delete the tenant that now has the slug, then restore this one.".into(),
             Error::Forbidden { hint, .. } | Error::Invalid { hint, .. } | Error::Conflict { hint, .. } => hint.clone(),
             Error::MalformedUuid { .. } => {
-                "Write it as 8-4-4-4-12 hexadecimal digits, or leave it empty for none.".into()
+                "Write a uuid as 8-4-4-4-12 hexadecimal digits, or leave the value empty for none.".into()
             }
-            Error::MalformedClaims { .. } => "Set it to a JSON object, or leave it empty for none.".into(),
-            Error::InTransactionBlock { .. } => "Call it as a statement of its own, without BEGIN.".into(),
-            Error::OutsideTransaction { slug, .. } => {
+            Error::MalformedClaims { .. } => "Set it to a JSON object, or to an empty string for no claims.".into(),
+            Error::InTransactionBlock { .. } => "Call it as a separate statement, outside BEGIN ... COMMIT.".into(),
+            Error::NontransactionalMigration { slug, .. } => {
                 format!("Apply it with tenant_migrate_all(tenants => '{{{slug}}}').")
             }
-            Error::NoWorkers => "Raise max_worker_processes, or wait until others have ended.".into(),
-            Error::Internal { .. } => "Report this as a bug, with the server's log.".into(),
+            Error::NoWorkers => "Raise max_worker_processes, or wait until other background workers have ended.".into(),
+            Error::Internal { .. } => "This is a bug in fluxbase_tenant. Report it, and attach the server log.".into(),
         }
     }
 }

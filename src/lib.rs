@@ -1,6 +1,7 @@
 //! fluxbase_tenant: multi-tenancy for PostgreSQL.
 //!
-//! The modules are floors, top first: each knows those below it and none above, which tests/architecture.rs looks after.
+//! The modules form layers, as ARCHITECTURE.md describes: each uses the layers below it and none above.
+//! tests/architecture.rs enforces this.
 
 mod access;
 mod api;
@@ -22,7 +23,7 @@ use pgrx::prelude::*;
 
 pgrx::pg_module_magic!();
 
-// The extension's script is these files, in this order: see scripts/schema.sh.
+// scripts/schema.sh concatenates these files, in this order, into the extension's script.
 extension_sql_file!("../sql/catalog.sql", name = "catalog", bootstrap);
 extension_sql_file!("../sql/types.sql", name = "types", requires = ["catalog"]);
 extension_sql_file!("../sql/roles.sql", name = "roles", requires = ["types"]);
@@ -38,8 +39,8 @@ extension_sql_file!("../sql/views.sql", name = "views", requires = ["isolation"]
 extension_sql_file!("../sql/policies.sql", name = "policies", requires = ["views"]);
 extension_sql_file!("../sql/triggers.sql", name = "triggers", requires = ["policies"], finalize);
 
-/// Runs when a backend loads the library: at the first call of any function or policy of the extension, or at
-/// connection with session_preload_libraries.
+/// Defines the settings and installs the hooks. PostgreSQL calls this when a backend loads the library: at connection
+/// start if the library is in session_preload_libraries, else when a function or policy of the extension is first used.
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     settings::define();

@@ -132,7 +132,7 @@ pub fn identity_changes(change: Change) {
         return;
     }
     // The unnamed portal, which the protocol can suspend, is not recorded.
-    if change.is_another()
+    if change.is_different()
         && let Some(unnamed) = Cursor::unnamed()
     {
         unnamed.shut();

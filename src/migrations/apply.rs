@@ -54,7 +54,10 @@ pub fn migrate(
         (None, _) | (_, Nontransactional::InTransaction) => None,
         (Some(index), Nontransactional::Deferred) => pending.drain(index..).next(),
         (Some(index), Nontransactional::Refused) => {
-            return Err(Error::OutsideTransaction { version: pending[index].version.clone(), slug: tenant.slug });
+            return Err(Error::NontransactionalMigration {
+                version: pending[index].version.clone(),
+                slug: tenant.slug,
+            });
         }
     };
     super::lock::take(&tenant)?;

@@ -1,4 +1,5 @@
-//! What tenants, users and members are made of. A leaf: no SQL, and nothing of the server but its types.
+//! The types that describe tenants, users and members. This is the lowest layer: it runs no SQL and uses only the data
+//! types of PostgreSQL.
 
 pub mod ids;
 mod names;

@@ -1,4 +1,4 @@
-//! Names, parsed at the edge: a slug or a name that got past here is sound.
+//! Validates slugs and names where they enter the extension, so that the rest of the code can rely on them.
 
 use pgrx::Uuid;
 
@@ -8,7 +8,8 @@ use crate::error::{Error, Result};
 const MAX_SLUG: usize = 63;
 const MAX_NAME: usize = 255;
 
-/// What a tenant is called in URLs: `^[a-z]([a-z0-9-]*[a-z0-9])?$`, at most 63, and nothing that reads as a uuid.
+/// The name of a tenant in URLs. It matches `^[a-z]([a-z0-9-]*[a-z0-9])?$`, has at most 63 characters, and is not a valid
+/// uuid.
 #[derive(Clone, Debug)]
 pub struct Slug(String);
 
@@ -21,17 +22,18 @@ impl Slug {
         if !well_formed {
             return Err(Error::invalid(
                 "invalid slug",
-                "Use at most 63 of a-z, 0-9 and -, beginning with a letter and ending with a letter or digit.",
+                "Use at most 63 characters of a-z, 0-9 and -, beginning with a letter and ending with a letter or digit.",
             ));
         }
-        // tenant_set_current() takes a slug or an id as text.
+        // tenant_set_current() accepts a slug or an id as text, so a slug must not be a valid id.
         if uuid::Uuid::try_parse(text).is_ok() {
-            return Err(Error::invalid("invalid slug", "Choose a slug that cannot be read as a uuid."));
+            return Err(Error::invalid("invalid slug", "Choose a slug that is not a valid uuid."));
         }
         Ok(Slug(text.into()))
     }
 
-    /// Made from a name; `attempt` beyond the first adds a number, later ones digits of the id.
+    /// Returns a slug made from a name. The caller tries increasing values of `attempt`, from 0, until the slug is free:
+    /// attempts 1 to 19 append a number, and later attempts append the tenant's id.
     pub fn from_name(name: &str, id: Uuid, attempt: u32) -> Self {
         let made = slug::slugify(name);
         let base = match made.chars().next() {
@@ -54,10 +56,13 @@ impl Slug {
     }
 }
 
-/// A name that people read: anything that is not blank, up to 255 characters.
+/// Validates a tenant's display name: any text that is not blank, of at most 255 characters.
 pub fn tenant_name(text: &str) -> Result<&str> {
     if text.trim().is_empty() {
-        return Err(Error::invalid("name must not be empty", "Pass the name that people know the tenant by."));
+        return Err(Error::invalid(
+            "name must not be empty",
+            "Pass a name that contains a character other than white space.",
+        ));
     }
     if text.chars().count() > MAX_NAME {
         return Err(Error::invalid(
@@ -68,12 +73,12 @@ pub fn tenant_name(text: &str) -> Result<&str> {
     Ok(text)
 }
 
-/// The role that owns everything in the tenant's schema.
+/// Returns the name of the tenant's owner role, which owns the tenant schema and everything in it.
 pub fn owner_role(id: Uuid) -> String {
     format!("fluxbase_tenant_{}", ids::hex(id))
 }
 
-/// At most `bytes` of the text, cut between characters.
+/// Truncates the text to at most `bytes` bytes, at a character boundary.
 pub fn cut(text: &str, bytes: usize) -> &str {
     let end = (0..=bytes.min(text.len())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
     &text[..end]

@@ -1,8 +1,8 @@
-//! Roles of members.
+//! The role of a member in a tenant.
 
 use crate::error::{Error, Result};
 
-/// In order of rights: an admin may do all that a member may.
+/// Ordered by privilege: an admin may do everything that a member may do.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Role {
     Member,

@@ -7,7 +7,7 @@ pub enum Status {
     Active,
     Suspended,
     Deleted,
-    /// Made beforehand, and nobody's yet: no function knows it.
+    /// Created in advance for tenant_create() and not assigned to a customer yet. SQL functions treat it as nonexistent.
     Spare,
 }
 

@@ -1,4 +1,4 @@
-//! The settings as the server knows them: name, context, description.
+//! Defines the settings: name, context and description.
 
 use std::ffi::{CStr, c_char, c_void};
 
@@ -8,33 +8,42 @@ use pgrx::prelude::*;
 use super::identity::{check_uuid, identity_assigned, set_loading, tenant_id_assigned, user_id_assigned};
 use super::values::*;
 
-/// Settings that the extension keeps for itself.
-const KEPT: GucFlags = GucFlags::NO_SHOW_ALL.union(GucFlags::DISALLOW_IN_FILE);
+/// Flags of the settings in which the extension keeps its own state.
+const INTERNAL: GucFlags = GucFlags::NO_SHOW_ALL.union(GucFlags::DISALLOW_IN_FILE);
 
+/// Defines all settings. Called once per backend, from _PG_init.
 pub fn define() {
     set_loading(true);
-    let user = c"Current user of the application (uuid), empty for none.";
+    let user = c"Sets the current user: a uuid, or empty for none.";
     define_uuid(USER_ID, user, &USER_ID_VALUE, user_id_assigned);
-    define_uuid(TENANT_ID, c"Current tenant (uuid), empty for none.", &TENANT_ID_VALUE, tenant_id_assigned);
+    define_uuid(
+        TENANT_ID,
+        c"Sets the current tenant: a uuid, or empty for none.",
+        &TENANT_ID_VALUE,
+        tenant_id_assigned,
+    );
     set_loading(false);
-    define_kept(CHOICE, c"What tenant_set_current() chose, and for which user; kept by the extension.", &CHOICE_VALUE);
-    define_kept(SANDBOX, c"The tenant whose migration is running; kept by the extension.", &SANDBOX_VALUE);
-    define_kept(PATHS, c"What tenant_set_current() did to search_path; kept by the extension.", &PATHS_VALUE);
+    let choice = c"The tenant that tenant_set_current() chose, and the user it was chosen for. For internal use.";
+    let sandbox = c"The tenant whose migration is running. For internal use.";
+    let paths = c"The search_path before and after tenant_set_current(). For internal use.";
+    define_internal(CHOICE, choice, &CHOICE_VALUE);
+    define_internal(SANDBOX, sandbox, &SANDBOX_VALUE);
+    define_internal(PATHS, paths, &PATHS_VALUE);
     define_source(
         c"fluxbase_tenant.user_id_setting",
-        c"Setting that the current user is read from.",
-        c"A setting's name, or setting:claim for a claim of a setting that holds JSON, such as request.jwt.claims:sub.",
+        c"Names the setting from which the current user is read.",
+        c"The name of a setting, or setting:claim for a claim in a setting that contains JSON, such as request.jwt.claims:sub.",
         &USER_ID_SETTING,
     );
     define_source(
         c"fluxbase_tenant.tenant_id_setting",
-        c"Setting that the current tenant is read from where fluxbase_tenant.tenant_id is empty.",
-        c"A setting's name, or setting:claim for a claim of a setting that holds JSON.",
+        c"Names the setting from which the current tenant is read if fluxbase_tenant.tenant_id is empty.",
+        c"The name of a setting, or setting:claim for a claim in a setting that contains JSON.",
         &TENANT_ID_SETTING,
     );
     GucRegistry::define_string_guc(
         c"fluxbase_tenant.schema_prefix",
-        c"What the names of new tenant schemas begin with.",
+        c"Sets the prefix of the names of new tenant schemas.",
         c"Existing schemas keep their names.",
         &SCHEMA_PREFIX,
         GucContext::Suset,
@@ -42,32 +51,32 @@ pub fn define() {
     );
     GucRegistry::define_enum_guc(
         c"fluxbase_tenant.create_policy",
-        c"Who may create tenants.",
-        c"instance_admin, or authenticated for self-service sign-up by any current user.",
+        c"Sets who may create tenants.",
+        c"instance_admin allows instance admins only; authenticated also allows any current user, for self-service sign-up.",
         &CREATE_POLICY,
         GucContext::Suset,
         GucFlags::default(),
     );
     GucRegistry::define_enum_guc(
         c"fluxbase_tenant.default_tenant",
-        c"Which tenant is current when none is named.",
-        c"oldest_membership, or none: whoever is admin of a tenant may add any user to it.",
+        c"Sets which tenant is current if the session names none.",
+        c"oldest_membership or none. An admin of a tenant may add any user to it, so use none if users do not trust each other.",
         &DEFAULT_TENANT,
         GucContext::Suset,
         GucFlags::default(),
     );
     GucRegistry::define_enum_guc(
         c"fluxbase_tenant.schema_naming",
-        c"What new tenant schemas are named after.",
-        c"slug, or id where readers of pg_catalog must not see customers' slugs.",
+        c"Sets whether new tenant schemas are named after the slug or the id.",
+        c"Use id if roles that can read pg_catalog must not see the slugs of customers.",
         &SCHEMA_NAMING,
         GucContext::Suset,
         GucFlags::default(),
     );
     GucRegistry::define_int_guc(
         c"fluxbase_tenant.max_tenants",
-        c"Most tenants that may exist, deleted ones not counted; 0 for no limit.",
-        c"",
+        c"Sets the maximum number of tenants.",
+        c"Deleted tenants do not count. 0 means no limit.",
         &MAX_TENANTS,
         0,
         i32::MAX,
@@ -76,20 +85,20 @@ pub fn define() {
     );
     GucRegistry::define_int_guc(
         c"fluxbase_tenant.spare_tenants",
-        c"How many tenants are kept ready for tenant_create().",
-        c"A background worker makes up for each that is taken.",
+        c"Sets the number of spare tenants kept ready for tenant_create().",
+        c"A background worker replaces each spare tenant that is used.",
         &SPARE_TENANTS,
         0,
         MAX_SPARES,
         GucContext::Suset,
         GucFlags::default(),
     );
-    // SAFETY: called once from _PG_init with a static C string.
+    // SAFETY: called once, from _PG_init, with a static C string.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"fluxbase_tenant".as_ptr()) };
 }
 
-fn define_kept(name: &'static CStr, short: &'static CStr, setting: &'static Text) {
-    // SAFETY: identity_assigned is guarded, and does nothing with what it is given.
+fn define_internal(name: &'static CStr, short: &'static CStr, setting: &'static Text) {
+    // SAFETY: identity_assigned is guarded by pg_guard and does not use the pointers that it is passed.
     unsafe {
         let assigned = Some(identity_assigned as _);
         GucRegistry::define_string_guc_with_hooks(
@@ -98,7 +107,7 @@ fn define_kept(name: &'static CStr, short: &'static CStr, setting: &'static Text
             c"",
             setting,
             GucContext::Suset,
-            KEPT,
+            INTERNAL,
             None,
             assigned,
             None,
@@ -108,7 +117,7 @@ fn define_kept(name: &'static CStr, short: &'static CStr, setting: &'static Text
 
 fn define_source(name: &'static CStr, short: &'static CStr, long: &'static CStr, setting: &'static Text) {
     let (context, flags) = (GucContext::Suset, GucFlags::default());
-    // SAFETY: identity_assigned is guarded, and does nothing with what it is given.
+    // SAFETY: identity_assigned is guarded by pg_guard and does not use the pointers that it is passed.
     unsafe {
         let assigned = Some(identity_assigned as _);
         GucRegistry::define_string_guc_with_hooks(name, short, long, setting, context, flags, None, assigned, None);
@@ -118,12 +127,12 @@ fn define_source(name: &'static CStr, short: &'static CStr, long: &'static CStr,
 type Assigned = unsafe extern "C-unwind" fn(*const c_char, *mut c_void);
 
 fn define_uuid(name: &'static CStr, short: &'static CStr, setting: &'static Text, assigned: Assigned) {
-    // SAFETY: the hooks are guarded, and neither keep nor free what they are given.
+    // SAFETY: the hooks are guarded by pg_guard, and neither keep nor free the pointers that they are passed.
     unsafe {
         GucRegistry::define_string_guc_with_hooks(
             name,
             short,
-            c"Superusers and roles granted SET on it may set it.",
+            c"Superusers, and roles that have been granted SET on this setting, can set it.",
             setting,
             GucContext::Suset,
             GucFlags::default(),

@@ -1,4 +1,4 @@
-//! The hooks of the settings that say who is calling.
+//! The check and assign hooks of the settings that determine the caller.
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -9,7 +9,7 @@ use super::values::{tenant_id, user_id};
 use crate::model::ids;
 use crate::pg::guc;
 
-/// What an identity setting is set to.
+/// An assignment to one of the two identity settings, with the new value.
 #[derive(Clone, Copy)]
 pub enum Change {
     User(Option<pgrx::Uuid>),
@@ -17,8 +17,8 @@ pub enum Change {
 }
 
 impl Change {
-    /// Whether it is something else than what is set.
-    pub fn is_another(self) -> bool {
+    /// Reports whether the new value differs from the current one.
+    pub fn is_different(self) -> bool {
         match self {
             Change::User(user) => user_id().is_ok_and(|before| before != user),
             Change::Tenant(tenant) => tenant_id().is_ok_and(|before| before != tenant),
@@ -35,30 +35,30 @@ thread_local! {
     static IDENTITY_CHANGES: Cell<u64> = const { Cell::new(1) };
 }
 
-/// Called also where a value comes back at the end of a transaction or a function.
+/// PostgreSQL calls this also when it restores a value at the end of a transaction or function.
 #[pg_guard]
 pub(super) unsafe extern "C-unwind" fn identity_assigned(_value: *const c_char, _extra: *mut c_void) {
     IDENTITY_CHANGES.set(IDENTITY_CHANGES.get() + 1);
-    // Which schemas are searched depends on who is calling.
+    // The effective search_path depends on the caller: it omits tenant schemas that the caller cannot access.
     guc::find_search_path_again();
 }
 
 #[pg_guard]
 pub(super) unsafe extern "C-unwind" fn user_id_assigned(value: *const c_char, extra: *mut c_void) {
-    // SAFETY: as the server calls it.
+    // SAFETY: PostgreSQL passed these pointers to this assign hook.
     unsafe { assigned(Change::User, value, extra) };
 }
 
 #[pg_guard]
 pub(super) unsafe extern "C-unwind" fn tenant_id_assigned(value: *const c_char, extra: *mut c_void) {
-    // SAFETY: as the server calls it.
+    // SAFETY: PostgreSQL passed these pointers to this assign hook.
     unsafe { assigned(Change::Tenant, value, extra) };
 }
 
 /// # Safety
-/// What the server passes to assign hooks.
+/// `value` and `extra` must be the pointers that PostgreSQL passed to the assign hook.
 unsafe fn assigned(change: fn(Option<pgrx::Uuid>) -> Change, value: *const c_char, extra: *mut c_void) {
-    // SAFETY: by the caller's promise null or a C string.
+    // SAFETY: the caller guarantees that `value` is what PostgreSQL passes to assign hooks: null or a C string.
     let id = unsafe {
         identity_assigned(value, extra);
         if value.is_null() { None } else { ids::from_ascii(CStr::from_ptr(value).to_bytes()) }
@@ -68,47 +68,51 @@ unsafe fn assigned(change: fn(Option<pgrx::Uuid>) -> Change, value: *const c_cha
     }
 }
 
-/// Has `watcher` told whenever one of the two identity settings is set, also where a value comes back. It must not fail.
+/// Registers `watcher`, which is called before one of the two identity settings changes, including when PostgreSQL
+/// restores a value. It must not raise an error, because assign hooks must not fail.
 pub fn on_identity_change(watcher: Watcher) {
     WATCHER.set(Some(watcher));
 }
 
-/// Refuses at SET what `ids::parse` would refuse at every later statement. What was set before the library was loaded
-/// passes, to be refused by `ids::parse`: the server would replace it by no user at all.
+/// Rejects at SET a value that `ids::parse` would reject in every later statement. A value that was set before the library
+/// was loaded passes, so that `ids::parse` rejects it later: if this hook rejected it, PostgreSQL would replace it with the
+/// empty default, which means no user.
 #[pg_guard]
 pub(super) unsafe extern "C-unwind" fn check_uuid(
     value: *mut *mut c_char,
     _extra: *mut *mut c_void,
     _source: pg_sys::GucSource::Type,
 ) -> bool {
-    // SAFETY: the server passes the address of the new value, which is null or a C string.
+    // SAFETY: PostgreSQL passes the address of the new value, which is null or a C string.
     let value = unsafe { value.read() };
     if value.is_null() || LOADING.get() {
         return true;
     }
-    // SAFETY: not null, and a C string by the contract of check hooks.
+    // SAFETY: `value` is not null, and check hooks receive C strings.
     let valid = match unsafe { CStr::from_ptr(value) }.to_str() {
         Ok(value) => ids::parse(&"", value).is_ok(),
         Err(_) => false,
     };
     if !valid {
         let code: c_int = PgSqlErrorCode::ERRCODE_INVALID_TEXT_REPRESENTATION as c_int;
-        // SAFETY: meant to be called by check hooks before they return false; the string lives in the hook's context.
+        // SAFETY: PostgreSQL provides these for check hooks to use before they return false. The hint is allocated in the
+        // memory context in which the hook was called, and PostgreSQL reads it right after the hook returns.
         unsafe {
             pg_sys::GUC_check_errcode(code);
-            pg_sys::GUC_check_errhint_string =
-                pg_sys::pstrdup(c"Write a uuid as 8-4-4-4-12 hexadecimal digits, or leave it empty for none.".as_ptr());
+            pg_sys::GUC_check_errhint_string = pg_sys::pstrdup(
+                c"Write a uuid as 8-4-4-4-12 hexadecimal digits, or leave the value empty for none.".as_ptr(),
+            );
         }
     }
     valid
 }
 
-/// While the library defines the settings.
+/// Switches `check_uuid` off while the library defines the settings.
 pub(super) fn set_loading(loading: bool) {
     LOADING.set(loading);
 }
 
-/// Another number after each change of a setting that says who is calling.
+/// Returns a counter that advances at each assignment to a setting that determines the caller.
 pub fn identity_changes() -> u64 {
     IDENTITY_CHANGES.get()
 }

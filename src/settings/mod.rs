@@ -1,4 +1,4 @@
-//! Every setting of the extension.
+//! The extension's settings. All reads of them go through this module.
 
 mod define;
 mod identity;

@@ -1,4 +1,4 @@
-//! The values of the settings, and how they are read.
+//! The values of the settings, and functions that read them.
 
 use std::ffi::{CStr, CString};
 
@@ -9,14 +9,15 @@ use crate::model::ids;
 
 pub const USER_ID: &CStr = c"fluxbase_tenant.user_id";
 pub const TENANT_ID: &CStr = c"fluxbase_tenant.tenant_id";
-/// The tenant that `tenant_set_current` chose for a user, and the user. Without it a choice that outlives its user's SET LOCAL
-/// would turn the session into that tenant's service context, or be the next user's.
+/// The tenant that `tenant_set_current` chose and the user it was chosen for. Without this record, a choice that remains set
+/// after the user's SET LOCAL has ended would turn the session into that tenant's service context, or would apply to the
+/// next user.
 pub const CHOICE: &CStr = c"fluxbase_tenant.choice";
 
-/// The tenant that a sandbox works for, for parallel workers, which know the settings alone.
+/// The tenant whose sandbox is active. It is a setting because settings are the only state that parallel workers inherit.
 pub const SANDBOX: &CStr = c"fluxbase_tenant.sandbox";
 
-/// The search_path that `tenant_set_current` set, and the one that it found.
+/// The search_path that `tenant_set_current` set, and the one that it replaced.
 pub const PATHS: &CStr = c"fluxbase_tenant.search_paths";
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PostgresGucEnum)]
@@ -27,7 +28,7 @@ pub enum CreatePolicy {
     Authenticated,
 }
 
-/// Which tenant is current when none is named.
+/// Which tenant is current if the session names none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PostgresGucEnum)]
 pub enum DefaultTenant {
     #[name = c"oldest_membership"]
@@ -44,7 +45,7 @@ pub enum SchemaNaming {
     Id,
 }
 
-/// Spare tenants at most.
+/// The upper limit of `fluxbase_tenant.spare_tenants`.
 pub const MAX_SPARES: i32 = 10_000;
 
 pub(super) type Text = GucSetting<Option<CString>>;
@@ -81,7 +82,7 @@ pub fn schema_prefix() -> String {
     text(&SCHEMA_PREFIX)
 }
 
-/// 0 means no limit.
+/// Returns the maximum number of tenants. 0 means no limit.
 pub fn max_tenants() -> i64 {
     MAX_TENANTS.get().into()
 }
@@ -90,11 +91,12 @@ pub fn spare_tenants() -> i32 {
     SPARE_TENANTS.get()
 }
 
-/// Where else than from `fluxbase_tenant.user_id` the current user is read, as `setting` or `setting:claim`.
+/// Returns the source of the current user, as `setting` or `setting:claim`, or `None` if it is `fluxbase_tenant.user_id`.
 pub fn foreign_user_id_setting() -> Option<String> {
     foreign(&USER_ID_SETTING, USER_ID)
 }
 
+/// Returns the source of the current tenant, as `setting` or `setting:claim`, or `None` if it is `fluxbase_tenant.tenant_id`.
 pub fn foreign_tenant_id_setting() -> Option<String> {
     foreign(&TENANT_ID_SETTING, TENANT_ID)
 }
@@ -107,22 +109,22 @@ pub fn tenant_id_setting() -> String {
     text(&TENANT_ID_SETTING)
 }
 
-/// The user in `fluxbase_tenant.user_id` itself, wherever `user_id_setting` points.
+/// Returns the user in `fluxbase_tenant.user_id`, regardless of `user_id_setting`.
 pub fn user_id() -> Result<Option<pgrx::Uuid>> {
     with_bytes(&USER_ID_VALUE, |value| parse(USER_ID, value))
 }
 
-/// The tenant in `fluxbase_tenant.tenant_id` itself, wherever `tenant_id_setting` points.
+/// Returns the tenant in `fluxbase_tenant.tenant_id`, regardless of `tenant_id_setting`.
 pub fn tenant_id() -> Result<Option<pgrx::Uuid>> {
     with_bytes(&TENANT_ID_VALUE, |value| parse(TENANT_ID, value))
 }
 
-/// See `SANDBOX`.
+/// Returns the value of `SANDBOX`.
 pub fn sandbox() -> Option<pgrx::Uuid> {
     with_bytes(&SANDBOX_VALUE, ids::from_ascii)
 }
 
-/// What `tenant_set_current` chose, and for whom.
+/// The value of `CHOICE`: a tenant, and the user that `tenant_set_current` chose it for.
 #[derive(Clone, Copy)]
 pub struct Choice {
     pub tenant: pgrx::Uuid,
@@ -130,6 +132,7 @@ pub struct Choice {
 }
 
 impl Choice {
+    /// Returns the stored choice, or `None` if there is none.
     pub fn kept() -> Option<Self> {
         with_bytes(&CHOICE_VALUE, |value| {
             let (tenant, user) = value.split_at_checked(UUID_LENGTH)?;
@@ -137,22 +140,23 @@ impl Choice {
         })
     }
 
-    /// As the setting holds it.
+    /// Formats the choice as `CHOICE` stores it: both uuids, without a separator.
     pub fn text(self) -> String {
         ids::text(self.tenant) + &ids::text(self.user)
     }
 }
 
-/// As `ids::text` writes one.
+/// The length of a uuid as `ids::text` formats it.
 const UUID_LENGTH: usize = 36;
 
-/// A search_path that `tenant_set_current` set, and the one that it found.
+/// The value of `PATHS`: the search_path that `tenant_set_current` set, and the one that it replaced.
 pub struct Paths {
     pub set: String,
     pub before: String,
 }
 
 impl Paths {
+    /// Returns the stored paths, or `None` if there are none.
     pub fn kept() -> Option<Self> {
         let value = text(&PATHS_VALUE);
         let (length, paths) = value.split_once(' ')?;
@@ -160,7 +164,7 @@ impl Paths {
         Some(Paths { set: set.into(), before: before.into() })
     }
 
-    /// As the setting holds them.
+    /// Formats the paths as `PATHS` stores them: the length of the first, a space, and both paths.
     pub fn text(&self) -> String {
         format!("{} {}{}", self.set.len(), self.set, self.before)
     }
@@ -170,7 +174,7 @@ fn parse(name: &CStr, value: &[u8]) -> Result<Option<pgrx::Uuid>> {
     if value.is_empty() {
         return Ok(None);
     }
-    // What a place is called is put together only where there is something to say of it.
+    // Format the name of the place only if there is an error to report.
     match ids::from_ascii(value) {
         Some(id) => Ok(Some(id)),
         None => ids::parse(&format_args!("setting \"{}\"", name.to_string_lossy()), &String::from_utf8_lossy(value)),
@@ -185,9 +189,10 @@ fn text(setting: &'static Text) -> String {
     with_bytes(setting, |value| String::from_utf8_lossy(value).into_owned())
 }
 
-/// Reads in place: identity is read at the start of every query.
+/// Reads a setting without copying it, because identity is read at the start of every query.
 fn with_bytes<T>(setting: &'static Text, read: impl FnOnce(&[u8]) -> T) -> T {
-    // SAFETY: the server keeps null or a C string there, and changes it by SET alone, which does not run meanwhile.
+    // SAFETY: PostgreSQL keeps null or a C string in the variable. It changes the variable only when a setting is assigned,
+    // which `read` does not do.
     let value = unsafe {
         let value = setting.as_ptr().read();
         if value.is_null() { &[] } else { CStr::from_ptr(value).to_bytes() }
