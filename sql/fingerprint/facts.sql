@@ -1,7 +1,7 @@
 fact (object, parent, definition) AS (
     SELECT t.object, t.parent, t.definition FROM thing t
     UNION ALL
-    SELECT 'owner of ' || t.object, t.object, t.owner::regrole::text FROM thing t WHERE t.tells AND t.owner IS NOT NULL
+    SELECT 'owner of ' || t.object, t.object, t.owner::regrole::text FROM thing t WHERE t.has_own_owner AND t.owner IS NOT NULL
     UNION ALL
     -- Who owns it is told above; here the owner is the owner, whoever that is.
     SELECT format('grant on %s to %s', t.object, g.grantee), t.object,

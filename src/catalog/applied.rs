@@ -1,4 +1,4 @@
-//! Table `applied_migrations`: the ledger.
+//! Table `applied_migrations`: the ledger of the migrations that each tenant has applied.
 
 use pgrx::Uuid;
 
@@ -7,19 +7,21 @@ use super::migrations::{self, Migration};
 use crate::error::{Error, Result};
 use crate::pg::{any_row, query};
 
-/// How far one tenant has come.
+/// The migration status of one tenant, as `tenant_migration_status()` returns it.
 pub struct Progress {
     pub tenant_id: Uuid,
     pub slug: String,
     pub version: Option<String>,
     pub pending: i64,
-    /// The migration outside a transaction that stopped half way, or is under way.
+    /// The unfinished migration, if there is one.
     pub unfinished: Option<String>,
-    /// Of the last visit of tenant_migrate_all(), where it failed.
+    /// The error of the last visit of a fleet run, if that visit failed.
     pub last_error: Option<String>,
 }
 
-/// Again for a repeatable migration. The migration stays registered until the transaction ends.
+/// Records that a tenant has applied a migration, and replaces the entry of a repeatable migration that it had applied
+/// before. Locks the migration's row, so that the migration stays registered until the transaction ends. Raises
+/// conflict if it is no longer registered.
 pub fn record(catalog: &Catalog, tenant: Uuid, migration: &Migration, applied_by: Option<Uuid>) -> Result<()> {
     let recorded = query(
         catalog.scope(),
@@ -33,7 +35,7 @@ pub fn record(catalog: &Catalog, tenant: Uuid, migration: &Migration, applied_by
     if recorded.is_empty() { Err(migrations::removed(&migration.version)) } else { Ok(()) }
 }
 
-/// Every tenant that is not deleted, oldest first.
+/// Returns the status of every tenant that is not deleted, oldest first.
 pub fn progress(catalog: &Catalog) -> Result<Vec<Progress>> {
     query(
         catalog.scope(),
@@ -62,7 +64,7 @@ pub fn progress(catalog: &Catalog) -> Result<Vec<Progress>> {
     )
 }
 
-/// Whether the tenant has applied the migration as it is now.
+/// Reports whether the tenant has applied the migration with its current checksum.
 pub fn has(catalog: &Catalog, tenant: Uuid, migration: &Migration) -> Result<bool> {
     any_row(
         catalog.scope(),
@@ -71,24 +73,24 @@ pub fn has(catalog: &Catalog, tenant: Uuid, migration: &Migration) -> Result<boo
     )
 }
 
-/// A line of a tenant's ledger.
+/// An entry of a tenant's ledger.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Entry {
     pub version: String,
-    /// Of the text that was applied.
+    /// The checksum of the script that was applied.
     pub checksum: String,
-    /// Of the text that is registered.
+    /// The checksum of the script that is registered now.
     pub registered: String,
 }
 
 impl Entry {
-    /// Whether what was applied is what is registered.
+    /// Reports whether the applied script is the registered one.
     pub fn is_current(&self) -> bool {
         self.checksum == self.registered
     }
 }
 
-/// What a tenant has applied, in order.
+/// Returns a tenant's ledger, in the order of versions.
 pub fn ledger(catalog: &Catalog, tenant: Uuid) -> Result<Vec<Entry>> {
     query(
         catalog.scope(),
@@ -99,6 +101,7 @@ pub fn ledger(catalog: &Catalog, tenant: Uuid) -> Result<Vec<Entry>> {
     )
 }
 
+/// Deletes an entry of a tenant's ledger.
 pub fn remove(catalog: &Catalog, tenant: Uuid, version: &str) -> Result<()> {
     query(
         catalog.scope(),
@@ -109,6 +112,7 @@ pub fn remove(catalog: &Catalog, tenant: Uuid, version: &str) -> Result<()> {
     Ok(())
 }
 
+/// Returns the number of tenants, spare ones included, that have applied the version.
 pub fn tenants_with(catalog: &Catalog, version: &str) -> Result<i64> {
     let counts = query(
         catalog.scope(),
@@ -119,9 +123,9 @@ pub fn tenants_with(catalog: &Catalog, version: &str) -> Result<i64> {
     counts.into_iter().next().ok_or_else(|| Error::internal("count(*) returned no row"))
 }
 
-/// The newest version behind a sort key that tenants have applied, repeatable ones aside, and how many have applied one
-/// behind it.
-pub fn newest_behind(catalog: &Catalog, sort_key: &str) -> Result<Option<(String, i64)>> {
+/// Returns the highest applied version after the sort key, and the number of tenants that have applied any version
+/// after it. Repeatable migrations do not count. Returns `None` if no tenant has applied one.
+pub fn newest_after(catalog: &Catalog, sort_key: &str) -> Result<Option<(String, i64)>> {
     let found = query(
         catalog.scope(),
         "SELECT (array_agg(m.version ORDER BY m.sort_key DESC))[1], count(DISTINCT a.tenant_id)

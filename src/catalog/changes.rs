@@ -1,9 +1,10 @@
-//! Notices when the catalog changes: here or in another session, as soon as the server's invalidation messages say so.
+//! Detects changes of the catalog, in this session and in others, through PostgreSQL's invalidation messages.
 //!
-//! Whoever changes a table that answers about access depend on invalidates the relation cache entry of one of them: our own
-//! statements do, and a trigger does for others. That reaches this backend at its next command and the others when the change
-//! commits; a rollback does the same here. Caches remember the generation they were filled in, and forget all when it has
-//! passed.
+//! Caches of access decisions depend on a few catalog tables. A statement that changes one of them invalidates the
+//! relation cache entry of `WATCHED`: the extension's own statements call `announce`, and a trigger calls it for all
+//! other statements. This backend processes the message at its next command, and other backends after the commit. A
+//! rollback invalidates the entry in this backend again. Each cache records the generation in which it was filled and
+//! is emptied when the generation has advanced.
 
 use std::cell::Cell;
 use std::ffi::CStr;
@@ -13,9 +14,11 @@ use pgrx::prelude::*;
 use super::SCHEMA;
 use crate::pg::{caches, catalogs, guc};
 
-/// The table that stands for all: few statements use it, and an invalidation makes the server plan those again.
+/// The table whose relation cache entry is invalidated for a change of any of the tables. Few statements use this
+/// table, which matters because PostgreSQL replans all statements that use an invalidated table.
 const WATCHED: &CStr = c"instance_admins";
-/// Tables whose own invalidation counts too: somebody may have switched their triggers off, and on again.
+/// Tables whose own invalidation also counts as a change, because their triggers may have been disabled and enabled
+/// again, with unannounced changes in between.
 const DEPENDED_ON: [&CStr; 2] = [c"tenants", c"members"];
 
 thread_local! {
@@ -26,9 +29,10 @@ thread_local! {
     static DEPENDED_ON_OIDS: Cell<[pg_sys::Oid; 2]> = const { Cell::new([pg_sys::InvalidOid; 2]) };
 }
 
-/// Once per backend, from _PG_init: the server has room for few callbacks.
+/// Registers the invalidation callbacks. Called once per backend, from _PG_init: PostgreSQL has room for few callbacks,
+/// and they cannot be unregistered.
 pub fn install() {
-    // SAFETY: the callbacks live as long as the library, which is never unloaded.
+    // SAFETY: the callbacks are functions of the library, which is never unloaded.
     unsafe {
         pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), pg_sys::Datum::from(0usize));
         pg_sys::CacheRegisterSyscacheCallback(
@@ -44,7 +48,8 @@ pub fn install() {
     }
 }
 
-/// The number to compare what a cache was filled in; `None` where the extension is not installed in this database.
+/// Returns the current generation. A cache that was filled in another generation is stale. Returns `None` if the
+/// extension is not installed in this database.
 pub fn generation() -> Option<u64> {
     if WATCHED_OID.get() == pg_sys::InvalidOid && !find_watched() {
         return None;
@@ -52,26 +57,27 @@ pub fn generation() -> Option<u64> {
     Some(GENERATION.get())
 }
 
-/// The number to compare what a cache of relations was filled in: another one after each change of any relation.
+/// Returns a counter that advances at each change of any relation, for caches about relations.
 pub fn of_relations() -> u64 {
     RELATION_CHANGES.get()
 }
 
-/// The same for attributes of roles.
+/// Returns a counter that advances at each change of a role, for caches about roles.
 pub fn of_roles() -> u64 {
     ROLE_CHANGES.get()
 }
 
-/// Takes in what other sessions have committed so far.
+/// Processes pending invalidation messages, so that the counters reflect what other sessions have committed so far.
 pub fn catch_up() {
-    // SAFETY: may be called wherever catalogs may be read; without messages it compares two numbers.
+    // SAFETY: may be called wherever system catalogs may be read. If no message is pending, it only compares two
+    // numbers.
     unsafe { pg_sys::AcceptInvalidationMessages() };
 }
 
-/// Called by whoever changes one of the tables, and by their triggers.
+/// Announces a change of the catalog. Code that changes one of the tables calls it, and so do their triggers.
 pub fn announce() {
     if find_watched() {
-        // SAFETY: the oid of a relation.
+        // SAFETY: `find_watched` has just found this oid in the system catalogs.
         unsafe { pg_sys::CacheInvalidateRelcacheByRelid(WATCHED_OID.get()) };
     }
 }
@@ -89,7 +95,7 @@ fn find_watched() -> bool {
 fn advance() {
     GENERATION.set(GENERATION.get() + 1);
     RELATION_CHANGES.set(RELATION_CHANGES.get() + 1);
-    // Which schemas are searched depends on what the caller reaches.
+    // The effective search_path depends on which tenants the caller can access.
     guc::find_search_path_again();
     caches::forget_folded();
 }
@@ -98,7 +104,7 @@ fn advance() {
 unsafe extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
     RELATION_CHANGES.set(RELATION_CHANGES.get() + 1);
     if relation == pg_sys::InvalidOid || relation == WATCHED_OID.get() {
-        // The table itself may be a new one, after DROP and CREATE EXTENSION.
+        // Look the table up again: after DROP and CREATE EXTENSION it has another oid.
         WATCHED_OID.set(pg_sys::InvalidOid);
         advance();
     } else if DEPENDED_ON_OIDS.get().contains(&relation) {

@@ -1,22 +1,24 @@
-//! What the server's catalogs say about two schemas, one of which is to get the rows of the other. Names come back
-//! qualified and quoted.
+//! Queries on the system catalogs for `tenant_clone()`, which copies the rows of one tenant schema into another.
+//! Returned names are qualified and quoted.
 
 use super::Catalog;
 use crate::error::Result;
 use crate::pg::query;
 use crate::pg::sql::{Command, Ident, QualifiedName};
 
-/// A table that is copied, whole: of a partitioned one the root.
+/// A table to copy. A partitioned table is copied through its root.
 pub struct Copied {
     pub source: QualifiedName,
-    /// Before the source's name where it may have children, which are copied for themselves.
+    /// `ONLY` if the table may have inheritance children. These are copied separately.
     pub only: &'static str,
     pub target: QualifiedName,
-    /// Columns of the target are filled from those of the source, of partitions and children by themselves. Generated columns are
-    /// left to the target, and a value of a type of the source's own goes over as text. None where there are no columns.
+    /// The INSERT that copies the rows. It matches columns by name, omits generated columns of the target, and converts
+    /// a value through text if the types of the columns differ, as they do for types that the schemas define. `None` if
+    /// the tables have no column in common.
     pub insert: Option<Command>,
 }
 
+/// Returns the tables that exist in both schemas.
 pub fn tables(catalog: &Catalog, from: &str, to: &str) -> Result<Vec<Copied>> {
     query(
         catalog.scope(),
@@ -43,7 +45,7 @@ pub fn tables(catalog: &Catalog, from: &str, to: &str) -> Result<Vec<Copied>> {
     )
 }
 
-/// The first table, partition, column or sequence that one schema has and the other lacks.
+/// Returns a table, partition, column or sequence that exists in the schema `from` and not in `to`, if there is one.
 pub fn lacking(catalog: &Catalog, from: &str, to: &str) -> Result<Option<String>> {
     let rows = query(
         catalog.scope(),
@@ -63,14 +65,15 @@ pub fn lacking(catalog: &Catalog, from: &str, to: &str) -> Result<Option<String>
     Ok(rows.into_iter().next())
 }
 
-/// A trigger that fires whatever session_replication_role says.
+/// A trigger that fires if session_replication_role is `replica`.
 pub struct Trigger {
     pub table: QualifiedName,
     pub name: Ident,
-    /// The mode that makes it fire.
+    /// The keyword that enables it in ALTER TABLE: `ALWAYS` or `REPLICA`.
     pub mode: &'static str,
 }
 
+/// Returns the triggers in the schema that are enabled ALWAYS or REPLICA.
 pub fn always_firing_triggers(catalog: &Catalog, schema: &str) -> Result<Vec<Trigger>> {
     query(
         catalog.scope(),
@@ -85,7 +88,7 @@ pub fn always_firing_triggers(catalog: &Catalog, schema: &str) -> Result<Vec<Tri
     )
 }
 
-/// Sequences of the same name in both: source and target.
+/// Returns the sequences that exist in both schemas, as pairs of source and target.
 pub fn sequences(catalog: &Catalog, from: &str, to: &str) -> Result<Vec<(QualifiedName, QualifiedName)>> {
     query(
         catalog.scope(),
@@ -99,7 +102,7 @@ pub fn sequences(catalog: &Catalog, from: &str, to: &str) -> Result<Vec<(Qualifi
     )
 }
 
-/// Oldest first: one may read another.
+/// Returns the populated materialized views in the schema, oldest first, because a view may read an older one.
 pub fn materialized_views(catalog: &Catalog, schema: &str) -> Result<Vec<QualifiedName>> {
     query(
         catalog.scope(),

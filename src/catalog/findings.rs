@@ -1,12 +1,15 @@
-//! What is wrong with an installation, as far as catalogs and settings show it. One query, put together from sql/check/.
+//! The query behind `tenant_check()`, which finds problems of the installation in system catalogs, the extension's
+//! catalog and settings. It is assembled from the files in sql/check/.
 
 use super::{Catalog, relations};
 use crate::error::Result;
 use crate::pg::{guc, query};
 use crate::settings;
 
+/// A row of `tenant_check()`.
 pub struct Finding {
-    /// `error`: tenants are not kept apart. `warning`: they are, by what may change.
+    /// `error`: tenants are not isolated, or the catalog has lost data. `warning`: neither is so now, but it may become
+    /// so.
     pub severity: String,
     pub object: String,
     pub problem: String,
@@ -14,13 +17,13 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// What no catalog shows: whether the server still asks this library before it runs a query.
+    /// Returns the finding that PostgreSQL no longer calls the executor-start check, which no catalog shows.
     pub fn check_is_bypassed() -> Self {
         Finding {
             severity: "warning".into(),
             object: "library fluxbase_tenant".into(),
-            problem: "another library took ExecutorCheckPerms_hook and does not call the one before it".into(),
-            fix: "Load fluxbase_tenant last; until then policies are checked row by row, which is slower.".into(),
+            problem: "another library replaced ExecutorCheckPerms_hook and does not call the previous hook".into(),
+            fix: "Load fluxbase_tenant last. Until then, policies are evaluated for each row, which is slower.".into(),
         }
     }
 }
@@ -46,8 +49,9 @@ const FINDINGS: &str = concat!(
     ") SELECT severity, object, problem, fix FROM finding ORDER BY severity, object, problem"
 );
 
+/// Returns all findings, errors first.
 pub fn list(catalog: &Catalog) -> Result<Vec<Finding>> {
-    // To compile the query takes longer than to run it.
+    // JIT compilation of the query would take longer than its execution.
     let scope = guc::Scope::open();
     scope.set(c"jit", "off")?;
     query(

@@ -1,4 +1,5 @@
-//! What tenant schemas are made of, as the server's own catalogs say. One query, put together from sql/fingerprint/.
+//! Describes the contents of tenant schemas, for `drift`. The description comes from the system catalogs by one query,
+//! which is assembled from the files in sql/fingerprint/.
 
 use pgrx::datum::DatumWithOid;
 
@@ -6,10 +7,11 @@ use super::Catalog;
 use crate::error::{Error, Result};
 use crate::pg::{guc, query};
 
-/// What differs between tenants by nature gives way, in the lines of `$source`, to what is the same for all: the schema's
-/// name where it qualifies another is left out; else the name ($1), the owner role ($2) and the id ($3) are written as a
-/// control character and a letter. Names are matched whole, as the server quotes them and as they are.
-macro_rules! neutral {
+/// Normalizes the lines of `$source`, so that those of different tenants can be compared. The tenant's schema name is
+/// removed where it qualifies another name. Elsewhere, the schema name ($1), the owner role ($2) and the id ($3) are
+/// replaced by a control character and a letter. The schema name is matched as a whole word, both quoted as PostgreSQL
+/// quotes it and unquoted.
+macro_rules! normalized {
     ($($source:tt)*) => {
         concat!(
             r#"SELECT CASE WHEN strpos(b.line, $1) = 0 THEN b.line ELSE regexp_replace(b.line, name.bare, chr(1) || 's', 'g') END AS line
@@ -29,13 +31,13 @@ macro_rules! neutral {
     };
 }
 
-/// The lines that describe a schema: a query. In `thing`, `owner` is whose default privileges an absent acl stands for, and `tells`
-/// whether the owner is a fact of its own.
+/// The query that returns the lines that describe a schema. In its CTE `thing`, `owner` is the role whose default
+/// privileges apply if the acl is null, and `has_own_owner` reports whether the owner gets a line of its own.
 macro_rules! lines {
     () => {
         concat!(
             include_str!("../../sql/fingerprint/base.sql"),
-            ", thing (classid, objid, subid, object, parent, definition, owner, tells, acl, acltype) AS MATERIALIZED (\n",
+            ", thing (classid, objid, subid, object, parent, definition, owner, has_own_owner, acl, acltype) AS MATERIALIZED (\n",
             include_str!("../../sql/fingerprint/schema.sql"),
             "UNION ALL\n",
             include_str!("../../sql/fingerprint/relations.sql"),
@@ -53,12 +55,13 @@ macro_rules! lines {
     };
 }
 
-/// One thing in a schema. Names of other tenants' schemas, owners and ids do not occur.
+/// One line of a description: an object of the schema, or a property such as an object's owner. Normalized, so it
+/// contains no tenant's schema name, owner role or id.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Thing {
-    /// As in `table notes`, `column notes.body`, `owner of table notes`.
+    /// For example `table notes`, `column notes.body` or `owner of table notes`.
     pub object: String,
-    /// The object that it comes and goes with.
+    /// The object with which this one is created and dropped.
     pub parent: String,
     pub definition: String,
 }
@@ -77,7 +80,7 @@ impl Thing {
     }
 }
 
-/// What is called differently in each tenant.
+/// The names that differ between tenants.
 pub struct Names {
     pub schema: String,
     pub owner: String,
@@ -89,7 +92,7 @@ impl Names {
         [self.schema.as_str().into(), self.owner.as_str().into(), self.id.as_str().into()]
     }
 
-    /// The tenant's own names in place of the neutral ones.
+    /// Undoes the normalization: replaces the placeholders with the tenant's names.
     pub fn put_back(&self, text: &str) -> String {
         text.replace('\u{3}', ".")
             .replace("\u{1}s", &self.schema)
@@ -98,13 +101,13 @@ impl Names {
     }
 }
 
-/// Everything in a tenant's schema; nothing where the schema does not exist.
+/// Returns the description of a tenant's schema. It is empty if the schema does not exist.
 pub fn things(catalog: &Catalog, names: &Names) -> Result<Vec<Thing>> {
     let _settings = settings()?;
-    query(catalog.scope(), neutral!(lines!()), &names.args(), |row| row.need(1).map(Thing::parse))
+    query(catalog.scope(), normalized!(lines!()), &names.args(), |row| row.need(1).map(Thing::parse))
 }
 
-/// The same in few bytes: two that are equal stand for the same things. `None` where the schema does not exist.
+/// Returns a hash of the description of a tenant's schema, or `None` if the schema does not exist.
 pub fn hash(catalog: &Catalog, names: &Names) -> Result<Option<String>> {
     let _settings = settings()?;
     let rows = query(
@@ -112,7 +115,7 @@ pub fn hash(catalog: &Catalog, names: &Names) -> Result<Option<String>> {
         concat!(
             "SELECT encode(sha256(convert_to(string_agg(l.line, chr(4) ORDER BY l.line COLLATE \"C\"),
                                              getdatabaseencoding())), 'hex') FROM (",
-            neutral!(lines!()),
+            normalized!(lines!()),
             ") l"
         ),
         &names.args(),
@@ -121,17 +124,19 @@ pub fn hash(catalog: &Catalog, names: &Names) -> Result<Option<String>> {
     rows.into_iter().next().ok_or_else(|| Error::internal("an aggregate returned no row"))
 }
 
-/// Things as they read when these names are taken out of them as well. Where a table or an alias has a name that is some
-/// tenant's schema's too, that name is taken out of that tenant's things, and so must be of what they are compared with.
-pub fn also_neutral(catalog: &Catalog, names: &Names, things: &[Thing]) -> Result<Vec<Thing>> {
+/// Normalizes a description of another tenant's schema with this tenant's names, too. A table or an alias may happen to
+/// have the name of this tenant's schema. The normalization of this tenant's description replaces that name, so it must
+/// be replaced in the description it is compared with as well.
+pub fn normalize_with(catalog: &Catalog, names: &Names, things: &[Thing]) -> Result<Vec<Thing>> {
     let lines: Vec<String> = things.iter().map(Thing::line).collect();
     let [schema, owner, id] = names.args();
-    query(catalog.scope(), neutral!("SELECT unnest($4) AS line"), &[schema, owner, id, lines.into()], |row| {
+    query(catalog.scope(), normalized!("SELECT unnest($4) AS line"), &[schema, owner, id, lines.into()], |row| {
         row.need(1).map(Thing::parse)
     })
 }
 
-/// The query is long and its answer short: one plan for all tenants, along indexes, and no code compiled for it.
+/// Sets planner settings for the description query. Planning it takes long and its result is small, so one generic plan
+/// serves all tenants, and JIT compilation would cost more than it saves.
 fn settings() -> Result<guc::Scope> {
     let scope = guc::Scope::open();
     scope.set(c"plan_cache_mode", "force_generic_plan")?;

@@ -1,4 +1,4 @@
-//! Tables `fleet_runs` and `fleet_results`.
+//! Tables `fleet_runs` and `fleet_results`: the history of fleet runs and of their visits to tenants.
 
 use pgrx::Uuid;
 use pgrx::datum::{Interval, TimestampWithTimeZone};
@@ -7,7 +7,7 @@ use super::Catalog;
 use crate::error::Result;
 use crate::pg::{Row, any_row, query};
 
-/// A run as it starts.
+/// A fleet run to record when it starts.
 pub struct NewRun<'a> {
     pub id: Uuid,
     pub target: Option<&'a str>,
@@ -18,7 +18,7 @@ pub struct NewRun<'a> {
     pub started_by_role: &'a str,
 }
 
-/// What a run did to one tenant.
+/// The outcome of one visit of a fleet run, as `tenant_migrate_all()` returns it.
 pub struct TenantResult {
     pub tenant_id: Uuid,
     pub slug: String,
@@ -31,6 +31,7 @@ pub struct TenantResult {
     pub error: Option<String>,
 }
 
+/// The outcome of one visit, to record.
 pub struct NewResult<'a> {
     pub tenant_id: Uuid,
     pub status: &'a str,
@@ -43,7 +44,7 @@ pub struct NewResult<'a> {
     pub place: Option<&'a str>,
 }
 
-/// How far a run is that has not finished.
+/// The progress of a running fleet run, as `tenant_migration_progress()` returns it.
 pub struct Progress {
     pub run_id: Uuid,
     pub started_at: TimestampWithTimeZone,
@@ -86,7 +87,7 @@ pub fn finish_run(catalog: &Catalog, run: Uuid) -> Result<()> {
     Ok(())
 }
 
-/// A tenant that was deleted for good meanwhile leaves no row.
+/// Records the outcome of a visit. Records nothing if the tenant has been deleted permanently since.
 pub fn insert_visit(catalog: &Catalog, run: Uuid, visit: NewResult) -> Result<()> {
     query(
         catalog.scope(),
@@ -111,7 +112,7 @@ pub fn insert_visit(catalog: &Catalog, run: Uuid, visit: NewResult) -> Result<()
     Ok(())
 }
 
-/// In the order in which the tenants were finished.
+/// Returns the outcomes of a run's visits, in the order in which they ended.
 pub fn visits(catalog: &Catalog, run: Uuid) -> Result<Vec<TenantResult>> {
     query(
         catalog.scope(),
@@ -136,7 +137,8 @@ fn visit(row: &Row) -> Result<TenantResult> {
     })
 }
 
-/// Whether others may have to wait for this transaction: it has written something, or has a table in use that is not ours.
+/// Reports whether other transactions may have to wait for this one: whether it has a transaction id, or holds a lock
+/// on a table or index that is neither a system catalog nor the extension's.
 pub fn caller_is_waited_for(catalog: &Catalog) -> Result<bool> {
     any_row(
         catalog.scope(),
@@ -149,7 +151,8 @@ pub fn caller_is_waited_for(catalog: &Catalog) -> Result<bool> {
     )
 }
 
-/// Runs whose workers are alive: a run that a crash ended is not among them.
+/// Returns the progress of the runs that have not finished and have a live worker. This excludes runs that a crash
+/// ended.
 pub fn progress(catalog: &Catalog) -> Result<Vec<Progress>> {
     query(
         catalog.scope(),

@@ -1,4 +1,4 @@
-//! Table `instance_admins`.
+//! Table `instance_admins`: the users who are instance admins.
 
 use pgrx::Uuid;
 use pgrx::datum::TimestampWithTimeZone;
@@ -20,11 +20,12 @@ fn instance_admin(row: &Row) -> Result<InstanceAdmin> {
 
 const BY_USER: Index = Index { schema: c"fluxbase_tenant", table: c"instance_admins", index: c"instance_admins_pkey" };
 
-/// As committed now; runs no SQL.
+/// Reports whether the user is an instance admin, as committed now. Runs no SQL.
 pub fn contains(user: Uuid) -> Result<bool> {
     Ok(scan::committed(&BY_USER, &[Key::uuid(1, user)?], |_| Ok(()))?.is_some())
 }
 
+/// Returns all instance admins, oldest first.
 pub fn list(catalog: &Catalog) -> Result<Vec<InstanceAdmin>> {
     query(
         catalog.scope(),
@@ -34,7 +35,7 @@ pub fn list(catalog: &Catalog) -> Result<Vec<InstanceAdmin>> {
     )
 }
 
-/// Again: the row that is there.
+/// Adds the user and returns the row. If the user already is an instance admin, returns the existing row unchanged.
 pub fn grant(catalog: &Catalog, user: Uuid, granted_by: Option<Uuid>) -> Result<Option<InstanceAdmin>> {
     changes::announce();
     query(
@@ -48,6 +49,7 @@ pub fn grant(catalog: &Catalog, user: Uuid, granted_by: Option<Uuid>) -> Result<
     .map(|rows| rows.into_iter().next())
 }
 
+/// Deletes the user's row and returns it, or `None` if the user was not an instance admin.
 pub fn revoke(catalog: &Catalog, user: Uuid) -> Result<Option<InstanceAdmin>> {
     changes::announce();
     query(

@@ -1,4 +1,4 @@
-//! Table `members`.
+//! Table `members`: which user has which role in which tenant.
 
 use pgrx::Uuid;
 use pgrx::datum::TimestampWithTimeZone;
@@ -10,12 +10,12 @@ use crate::model::ids;
 use crate::pg::scan::{self, Index, Key};
 use crate::pg::{Row, query};
 
-/// One user's role in one tenant, as the functions return it.
+/// The membership of a user in a tenant, as the SQL functions return it.
 pub struct Assignment {
     pub id: Uuid,
     pub tenant_id: Uuid,
     pub user_id: Uuid,
-    /// From the user directory; none is set up yet, so always NULL.
+    /// Reserved for a user directory. There is none yet, so this is always `None`.
     pub email: Option<String>,
     pub role: Role,
     pub assigned_by: Option<Uuid>,
@@ -47,12 +47,13 @@ fn only(rows: Vec<Assignment>) -> Option<Assignment> {
 const BY_TENANT_AND_USER: Index =
     Index { schema: c"fluxbase_tenant", table: c"members", index: c"members_tenant_user_key" };
 
-/// As committed now; runs no SQL.
+/// Returns the role of a user in a tenant, as committed now. Runs no SQL.
 pub fn role(tenant: Uuid, user: Uuid) -> Result<Option<Role>> {
     let keys = [Key::uuid(2, tenant)?, Key::uuid(3, user)?];
     scan::committed(&BY_TENANT_AND_USER, &keys, |row| Role::parse(&row.need::<String>(4)?))
 }
 
+/// Returns the membership of a user in a tenant, if there is one.
 pub fn get(catalog: &Catalog, tenant: Uuid, user: Uuid) -> Result<Option<Assignment>> {
     query(
         catalog.scope(),
@@ -63,7 +64,7 @@ pub fn get(catalog: &Catalog, tenant: Uuid, user: Uuid) -> Result<Option<Assignm
     .map(only)
 }
 
-/// Oldest first; only those with `role` where one is given.
+/// Returns the memberships of a tenant, oldest first. If `role` is set, returns only those with that role.
 pub fn list(catalog: &Catalog, tenant: Uuid, role: Option<Role>) -> Result<Vec<Assignment>> {
     query(
         catalog.scope(),
@@ -78,7 +79,7 @@ pub fn list(catalog: &Catalog, tenant: Uuid, role: Option<Role>) -> Result<Vec<A
     )
 }
 
-/// Adds the user or changes the role; a row that already says so stays as it is.
+/// Adds the user or changes the role. If the user already has the role, the membership stays unchanged.
 pub fn assign(
     catalog: &Catalog,
     tenant: Uuid,
@@ -103,6 +104,7 @@ pub fn assign(
     .map(only)
 }
 
+/// Deletes a membership and returns it, or `None` if there was none.
 pub fn remove(catalog: &Catalog, tenant: Uuid, user: Uuid) -> Result<Option<Assignment>> {
     changes::announce();
     query(
@@ -117,8 +119,9 @@ pub fn remove(catalog: &Catalog, tenant: Uuid, user: Uuid) -> Result<Option<Assi
     .map(only)
 }
 
-/// Counts the admins and locks their rows. Counting what is locked, not what is seen, makes a REPEATABLE READ
-/// transaction fail to serialize instead of counting an admin who has left.
+/// Locks the rows of the tenant's admins and returns their number. It counts the locked rows, because a count of
+/// visible rows in a REPEATABLE READ transaction could include an admin who has been removed since. The lock raises a
+/// serialization failure instead.
 pub fn lock_admins(catalog: &Catalog, tenant: Uuid) -> Result<usize> {
     let admins = query(
         catalog.scope(),

@@ -1,4 +1,4 @@
-//! Table `migrations`.
+//! Table `migrations`: the registered migrations.
 
 use pgrx::Uuid;
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
@@ -48,7 +48,7 @@ fn migration(row: &Row) -> Result<Migration> {
     })
 }
 
-/// A migration's place in the order, without its text.
+/// A registered migration without its scripts.
 pub struct Registered {
     pub version: String,
     pub sort_key: String,
@@ -56,7 +56,7 @@ pub struct Registered {
     pub repeatable: bool,
 }
 
-/// In the order of versions.
+/// Returns all registered migrations without their scripts, in the order of versions.
 pub fn registered(catalog: &Catalog) -> Result<Vec<Registered>> {
     query(
         catalog.scope(),
@@ -73,6 +73,7 @@ pub fn registered(catalog: &Catalog) -> Result<Vec<Registered>> {
     )
 }
 
+/// Returns all registered migrations, in the order of versions.
 pub fn list(catalog: &Catalog) -> Result<Vec<Migration>> {
     query(
         catalog.scope(),
@@ -82,7 +83,8 @@ pub fn list(catalog: &Catalog) -> Result<Vec<Migration>> {
     )
 }
 
-/// Versions that differ only in how they are written are one version.
+/// Returns the migration with the sort key. Versions that differ only in spelling, such as `7` and `007`, have the same
+/// one.
 pub fn by_sort_key(catalog: &Catalog, sort_key: &str) -> Result<Option<Migration>> {
     query(
         catalog.scope(),
@@ -93,7 +95,8 @@ pub fn by_sort_key(catalog: &Catalog, sort_key: &str) -> Result<Option<Migration
     .map(|rows| rows.into_iter().next())
 }
 
-/// As `by_sort_key`, and makes others wait who would change it, and nobody who applies it.
+/// Like `by_sort_key`, but locks the row against changes by other transactions. Transactions that apply the migration
+/// do not wait.
 pub fn lock_for_change(catalog: &Catalog, sort_key: &str) -> Result<Option<Migration>> {
     query(
         catalog.scope(),
@@ -104,7 +107,8 @@ pub fn lock_for_change(catalog: &Catalog, sort_key: &str) -> Result<Option<Migra
     .map(|rows| rows.into_iter().next())
 }
 
-/// As `by_sort_key`, and waits for those who apply it, and makes them wait.
+/// Like `by_sort_key`, but locks the row exclusively: waits for transactions that apply the migration, and blocks new
+/// ones.
 pub fn lock(catalog: &Catalog, sort_key: &str) -> Result<Option<Migration>> {
     query(
         catalog.scope(),
@@ -120,15 +124,16 @@ pub fn delete(catalog: &Catalog, version: &str) -> Result<()> {
     Ok(())
 }
 
-/// Somebody took the migration back while it was being applied.
+/// Returns the error for a migration that another transaction removed while it was being applied.
 pub(super) fn removed(version: &str) -> Error {
     Error::conflict(
-        format!("migration version \"{version}\" was removed meanwhile"),
-        "Call the function again: see tenant_migration_list() for what is registered now.",
+        format!("migration version \"{version}\" was removed concurrently"),
+        "Call the function again. tenant_migration_list() shows which migrations are registered.",
     )
 }
 
-/// `None` where the version is there already, also by a transaction that committed while this one waited for it.
+/// Registers a migration. Returns `None` if the version already exists, including if a transaction that this one waited
+/// for has inserted it.
 pub fn insert(catalog: &Catalog, new: NewMigration) -> Result<Option<Migration>> {
     query(
         catalog.scope(),
@@ -144,7 +149,8 @@ pub fn insert(catalog: &Catalog, new: NewMigration) -> Result<Option<Migration>>
     .map(|rows| rows.into_iter().next())
 }
 
-/// Gives a repeatable migration another text.
+/// Replaces the script of a repeatable migration. Returns `None` if the version is not registered as a repeatable
+/// migration.
 pub fn replace(catalog: &Catalog, new: NewMigration) -> Result<Option<Migration>> {
     query(
         catalog.scope(),
@@ -175,7 +181,8 @@ impl NewMigration<'_> {
     }
 }
 
-/// What a tenant lacks, in order; up to the version with `up_to` as sort key, where one is given.
+/// Returns the migrations that a tenant has not applied, in the order of versions. If the sort key `up_to` is set,
+/// returns only those up to and including it.
 pub fn pending(catalog: &Catalog, tenant: Uuid, up_to: Option<&str>) -> Result<Vec<Migration>> {
     query(
         catalog.scope(),
@@ -192,7 +199,8 @@ pub fn pending(catalog: &Catalog, tenant: Uuid, up_to: Option<&str>) -> Result<V
     )
 }
 
-/// What a tenant has, in order; of those behind the version with `after` as sort key, where one is given.
+/// Returns the migrations that a tenant has applied, in the order of versions. If the sort key `after` is set, returns
+/// only those after it.
 pub fn applied(catalog: &Catalog, tenant: Uuid, after: Option<&str>) -> Result<Vec<Migration>> {
     query(
         catalog.scope(),

@@ -1,5 +1,5 @@
-//! The catalog: rows in, rows out. All SQL on the extension's own tables is in this folder, a file per table.
-//! Nothing here asks whether the caller may; `access` has done so.
+//! All SQL on the catalog, the extension's own tables, with one file per table. The functions here read and write rows.
+//! They do not check whether the caller is authorized: `access` has done that.
 
 pub mod applied;
 pub mod changes;
@@ -28,34 +28,37 @@ use pgrx::pg_sys;
 use crate::error::Result;
 use crate::pg::{Elevated, Snapshot};
 
-/// The schema of the extension's own tables.
+/// The schema of the catalog.
 pub const SCHEMA: &CStr = c"fluxbase_tenant";
 
-/// The right to run the extension's SQL, for the length of one function call.
+/// A scope in which the extension runs its own SQL with its own rights. It lasts no longer than one function call.
 pub struct Catalog(Elevated);
 
 impl Catalog {
-    /// For STABLE functions: sees what the calling statement sees.
+    /// Opens a scope for STABLE functions. Its queries see what the calling statement sees.
     pub fn read() -> Result<Self> {
         Elevated::open(Snapshot::Active).map(Catalog)
     }
 
-    /// For VOLATILE functions: sees what is committed, also after waiting for a lock.
+    /// Opens a scope for VOLATILE functions. Each query takes its snapshot as a statement of the transaction would, so
+    /// in a READ COMMITTED transaction it also sees what was committed while an earlier query waited for a lock.
     pub fn write() -> Result<Self> {
         Elevated::open(Snapshot::Transaction).map(Catalog)
     }
 
-    /// For answers that are kept: sees what is committed now whatever the transaction's isolation level, as the server's
-    /// own privilege checks do, and what this transaction did so far.
+    /// Opens a read-only scope for answers that are cached. At every isolation level, its queries see what is committed
+    /// now and what this transaction has done so far, as PostgreSQL's own privilege checks do.
     pub fn latest() -> Result<Self> {
         Elevated::open(Snapshot::Latest).map(Catalog)
     }
 
-    /// As `latest`, for what event triggers ask after each command.
+    /// Opens a scope as `latest` does, for the queries on system catalogs that event triggers run after each command.
+    /// Their cached plans must suit large catalogs.
     pub fn latest_after_command() -> Result<Self> {
         Elevated::open(Snapshot::Latest)?.with_plans_for_large_catalogs().map(Catalog)
     }
 
+    /// Returns the role that called the function.
     pub fn caller_role(&self) -> pg_sys::Oid {
         self.0.caller()
     }

@@ -1,4 +1,4 @@
-//! What the server's own catalogs say about relations. Names come back qualified and quoted.
+//! Queries on the system catalogs about relations. Returned names are qualified and quoted.
 
 use std::ffi::CString;
 
@@ -9,14 +9,15 @@ use crate::error::{Error, Result};
 use crate::pg::sql::{Command, Ident, QualifiedName, command};
 use crate::pg::{any_row, catalogs, locks, query, query_command};
 
+/// A locked table, with its owner.
 pub struct Table {
     pub locked: LockedTable,
     pub owner: pg_sys::Oid,
-    /// Where it is in a tenant's schema.
+    /// The tenant, if the table is in a tenant schema.
     pub tenant: Option<Uuid>,
 }
 
-/// Locked; `None` for what is not a table or partitioned table.
+/// Locks the relation and returns it, or `None` if it is not a plain or partitioned table, or is temporary.
 pub fn table(catalog: &Catalog, oid: pg_sys::Oid) -> Result<Option<Table>> {
     let Some(locked) = LockedTable::lock(oid) else {
         return Ok(None);
@@ -32,7 +33,8 @@ pub fn table(catalog: &Catalog, oid: pg_sys::Oid) -> Result<Option<Table>> {
     Ok(found.into_iter().next().map(|(owner, tenant)| Table { locked, owner, tenant }))
 }
 
-/// A table that can be neither renamed nor moved until the transaction ends. Its schema can be renamed.
+/// A table that cannot be renamed or moved to another schema until the transaction ends. Its schema can still be
+/// renamed.
 pub struct LockedTable {
     pub oid: pg_sys::Oid,
     pub schema: pg_sys::Oid,
@@ -41,7 +43,8 @@ pub struct LockedTable {
 }
 
 impl LockedTable {
-    /// By what the server's catalogs say under the lock, at every isolation level; `None` where it is gone.
+    /// Locks the table and reads its name after that, from the current system catalogs at every isolation level.
+    /// Returns `None` if the table no longer exists.
     pub fn lock(oid: pg_sys::Oid) -> Option<Self> {
         locks::lock_for_reading(oid);
         let schema = catalogs::relation_schema(oid);
@@ -51,7 +54,7 @@ impl LockedTable {
     }
 }
 
-/// The table itself and, of a partitioned one, all its partitions.
+/// Locks and returns the table and, if it is partitioned, all its partitions.
 pub fn partition_tree(catalog: &Catalog, oid: pg_sys::Oid) -> Result<Vec<LockedTable>> {
     let parts: Vec<pg_sys::Oid> = query(
         catalog.scope(),
@@ -64,7 +67,7 @@ pub fn partition_tree(catalog: &Catalog, oid: pg_sys::Oid) -> Result<Vec<LockedT
     Ok(tables.into_iter().filter_map(LockedTable::lock).collect())
 }
 
-/// What a view reads, and what the views among that read.
+/// Returns the relations that a view reads, directly or through other views.
 pub fn read_by_view(catalog: &Catalog, view: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
     query(
         catalog.scope(),
@@ -79,6 +82,7 @@ pub fn read_by_view(catalog: &Catalog, view: pg_sys::Oid) -> Result<Vec<pg_sys::
     )
 }
 
+/// Returns the type of a column, or `None` if the column does not exist.
 pub fn column_type(catalog: &Catalog, oid: pg_sys::Oid, column: &str) -> Result<Option<pg_sys::Oid>> {
     let types = query(
         catalog.scope(),
@@ -99,7 +103,7 @@ pub fn is_not_null(catalog: &Catalog, oid: pg_sys::Oid, column: &str) -> Result<
     )
 }
 
-/// Whether a plain index begins with the column.
+/// Reports whether a valid index without a predicate has the column as its first column.
 pub fn has_index_on(catalog: &Catalog, oid: pg_sys::Oid, column: &str) -> Result<bool> {
     any(
         catalog,
@@ -110,14 +114,15 @@ pub fn has_index_on(catalog: &Catalog, oid: pg_sys::Oid, column: &str) -> Result
     )
 }
 
-/// A column's default, as the server keeps it.
+/// A column default, with its expression tree as PostgreSQL stores it.
 pub struct Default {
     pub table: pg_sys::Oid,
     pub column: i16,
     pub expression: String,
 }
 
-/// Those that use a sequence, of the table and of its partitions and children: ALTER TABLE reaches these, too.
+/// Returns the defaults that use a sequence, of the table and of its partitions and inheritance children, because ALTER
+/// TABLE changes these, too.
 pub fn defaults_with_sequences(catalog: &Catalog, table: pg_sys::Oid) -> Result<Vec<Default>> {
     query(
         catalog.scope(),
@@ -133,16 +138,16 @@ pub fn defaults_with_sequences(catalog: &Catalog, table: pg_sys::Oid) -> Result<
     )
 }
 
-/// `fluxbase_tenant.nextval`.
+/// Returns the oid of `fluxbase_tenant.nextval`.
 pub fn guarded_nextval(catalog: &Catalog) -> Result<pg_sys::Oid> {
     let found: Vec<pg_sys::Oid> =
         query(catalog.scope(), "SELECT 'fluxbase_tenant.nextval(regclass)'::regprocedure::oid", &[], |row| {
             row.need(1)
         })?;
-    found.into_iter().next().ok_or_else(|| Error::internal("a query without a row"))
+    found.into_iter().next().ok_or_else(|| Error::internal("query returned no row"))
 }
 
-/// The column whose default is the current tenant.
+/// Returns the column whose default calls `tenant_current_id()`, if there is one.
 pub fn column_with_tenant_default(catalog: &Catalog, oid: pg_sys::Oid) -> Result<Option<Ident>> {
     let columns = query(
         catalog.scope(),
@@ -155,7 +160,7 @@ pub fn column_with_tenant_default(catalog: &Catalog, oid: pg_sys::Oid) -> Result
     Ok(columns.into_iter().next())
 }
 
-/// The extension's `tenant_current_id()`, whatever else has its name.
+/// Returns the extension's function `tenant_current_id()`, even if other schemas contain functions of that name.
 pub fn current_tenant_function(catalog: &Catalog) -> Result<pg_sys::Oid> {
     let found: Vec<pg_sys::Oid> = query(
         catalog.scope(),
@@ -166,17 +171,17 @@ pub fn current_tenant_function(catalog: &Catalog) -> Result<pg_sys::Oid> {
         &[],
         |row| row.need(1),
     )?;
-    found.into_iter().next().ok_or_else(|| Error::internal("a query without a row"))
+    found.into_iter().next().ok_or_else(|| Error::internal("query returned no row"))
 }
 
-/// A column of a table or of one of its partitions or children.
+/// A column of a table, or of one of its partitions or inheritance children.
 pub struct Column {
     pub table: pg_sys::Oid,
     pub number: i16,
     pub is_generated: bool,
 }
 
-/// The table's own, and those of its partitions and children.
+/// Returns the column of that name of the table and of its partitions and inheritance children.
 pub fn column_everywhere(catalog: &Catalog, table: pg_sys::Oid, column: &str) -> Result<Vec<Column>> {
     query(
         catalog.scope(),
@@ -189,7 +194,7 @@ pub fn column_everywhere(catalog: &Catalog, table: pg_sys::Oid, column: &str) ->
     )
 }
 
-/// Quoted.
+/// Returns the schema of the extension's functions, quoted.
 pub fn extension_schema(catalog: &Catalog) -> Result<String> {
     query(
         catalog.scope(),
@@ -202,7 +207,7 @@ pub fn extension_schema(catalog: &Catalog) -> Result<String> {
     .ok_or_else(|| Error::internal("the extension is not installed"))
 }
 
-/// Whether `tenant_isolation` is in force on the shared table, by this column.
+/// Reports whether `tenant_isolation` is in force on the shared table, with this tenant column.
 pub fn is_protected(catalog: &Catalog, table: pg_sys::Oid, column: &Ident) -> Result<bool> {
     any_row(
         catalog.scope(),
@@ -229,6 +234,7 @@ pub fn has_permissive_policy(catalog: &Catalog, table: pg_sys::Oid) -> Result<bo
     any_row(catalog.scope(), "SELECT 1 FROM pg_policy WHERE polrelid = $1 AND polpermissive LIMIT 1", &[table.into()])
 }
 
+/// Runs a query that returns one count.
 pub fn count(catalog: &Catalog, query: &Command) -> Result<i64> {
     query_command(catalog.scope(), query, |row| row.need(1))?
         .into_iter()
@@ -236,7 +242,7 @@ pub fn count(catalog: &Catalog, query: &Command) -> Result<i64> {
         .ok_or_else(|| Error::internal("count(*) returned no row"))
 }
 
-/// The tenants that rows of the table name in the column, whether or not there are such tenants.
+/// Returns the distinct ids in the tenant column of a table, including those of nonexistent tenants.
 pub fn named_tenants(catalog: &Catalog, table: &QualifiedName, column: &Ident) -> Result<Vec<Uuid>> {
     let query = command!("SELECT DISTINCT {} FROM {} WHERE {} IS NOT NULL", column, table, column);
     query_command(catalog.scope(), &query, |row| row.need(1))
@@ -246,13 +252,14 @@ fn any(catalog: &Catalog, sql: &'static str, oid: pg_sys::Oid, column: &str) -> 
     Ok(!query(catalog.scope(), sql, &[oid.into(), column.into()], |_| Ok(()))?.is_empty())
 }
 
-/// What the current DDL command of a tenant's owner role made that is not in the tenant's schema.
+/// Returns an object that the current DDL command of a tenant's owner role created outside the tenant schema, if there
+/// is one.
 pub fn created_elsewhere(catalog: &Catalog, tenant: Uuid) -> Result<Option<String>> {
     let found = query(
         catalog.scope(),
         "SELECT d.object_type || ' ' || d.object_identity FROM pg_event_trigger_ddl_commands() d
          WHERE d.classid IS NOT NULL AND NOT d.in_extension
-           -- Temporary objects are the sandbox's to refuse.
+           -- The sandbox rejects temporary objects.
            AND (d.schema_name NOT IN ((SELECT t.schema_name FROM fluxbase_tenant.tenants t WHERE t.id = $1), 'pg_temp')
                 OR d.object_type IN ('extension', 'schema', 'language', 'server', 'foreign-data wrapper')) LIMIT 1",
         &[tenant.into()],
@@ -261,7 +268,8 @@ pub fn created_elsewhere(catalog: &Catalog, tenant: Uuid) -> Result<Option<Strin
     Ok(found.into_iter().next())
 }
 
-/// The schemas of tenants, and of spares, that what the current DDL command made or changed depends on.
+/// Returns the tenant schemas, including those of spare tenants, on which the objects depend that the current DDL
+/// command created or changed.
 pub fn schemas_depended_on(catalog: &Catalog) -> Result<Vec<pg_sys::Oid>> {
     query(
         catalog.scope(),
@@ -297,7 +305,7 @@ pub fn schemas_depended_on(catalog: &Catalog) -> Result<Vec<pg_sys::Oid>> {
     )
 }
 
-/// Whether a function is that of a cast or an operator.
+/// Reports whether the function implements a cast or an operator.
 pub fn compares_or_casts(catalog: &Catalog, function: pg_sys::Oid) -> Result<bool> {
     any_row(
         catalog.scope(),
@@ -306,9 +314,10 @@ pub fn compares_or_casts(catalog: &Catalog, function: pg_sys::Oid) -> Result<boo
     )
 }
 
-/// What is a tenant's, the catalog's or a shared table, not this role's own, and names one of these in its privileges; or any table of
-/// others whose policy does.
-pub fn naming_a_role(catalog: &Catalog, named: &[pg_sys::Oid], role: pg_sys::Oid) -> Result<Option<String>> {
+/// Returns an object that refers to one of the roles `named` and that `role` does not own, if there is one. It
+/// considers the privileges on tenant schemas, the catalog, shared tables and objects in them, and the policies of any
+/// table.
+pub fn object_naming_roles(catalog: &Catalog, named: &[pg_sys::Oid], role: pg_sys::Oid) -> Result<Option<String>> {
     let found = query(
         catalog.scope(),
         "SELECT pg_describe_object(d.classid, d.objid, 0) FROM pg_shdepend d
@@ -332,8 +341,8 @@ pub fn naming_a_role(catalog: &Catalog, named: &[pg_sys::Oid], role: pg_sys::Oid
     Ok(found.into_iter().next())
 }
 
-/// The tables and materialized views in a tenant's schema, partitions by their parents.
-pub fn maintained_with(catalog: &Catalog, tenant: Uuid) -> Result<Vec<pg_sys::Oid>> {
+/// Returns the tables and materialized views in a tenant schema. Partitions are left out: their root represents them.
+pub fn tables_to_maintain(catalog: &Catalog, tenant: Uuid) -> Result<Vec<pg_sys::Oid>> {
     query(
         catalog.scope(),
         "SELECT c.oid FROM fluxbase_tenant.tenants t JOIN pg_namespace n ON n.nspname = t.schema_name

@@ -1,4 +1,4 @@
-//! Table `removals`: what is left to remove of tenants that were deleted.
+//! Table `removals`: what a background worker must still remove of deleted tenants.
 
 use pgrx::{Uuid, pg_sys};
 
@@ -6,19 +6,22 @@ use super::Catalog;
 use crate::error::Result;
 use crate::pg::{any_row, query};
 
-/// When the next attempt is due, after one that failed: 2 s, 4 s, 8 s, and so on up to 68 minutes.
+/// The time at which the next attempt is due. After a failed attempt, it is 2 s, 4 s, 8 s and so on later, up to 68
+/// minutes.
 macro_rules! due_at {
     () => {
         "coalesce(r.tried_at + make_interval(secs => power(2, least(r.attempts, 12))), '-infinity')"
     };
 }
 
+/// Rows of a deleted tenant in one shared table, or the tenant's owner role, which must be removed.
 pub struct Removal {
     pub tenant_id: Uuid,
-    /// `None`: the owner role.
+    /// The shared table, or `None` for the owner role and what remains of the tenant schema.
     pub table: Option<pg_sys::Oid>,
 }
 
+/// Adds a removal. Does nothing if it already exists.
 pub fn request(catalog: &Catalog, tenant: Uuid, table: Option<pg_sys::Oid>) -> Result<()> {
     query(
         catalog.scope(),
@@ -29,17 +32,20 @@ pub fn request(catalog: &Catalog, tenant: Uuid, table: Option<pg_sys::Oid>) -> R
     Ok(())
 }
 
+/// Reports whether any removal exists.
 pub fn any(catalog: &Catalog) -> Result<bool> {
     any_row(catalog.scope(), "SELECT 1 FROM fluxbase_tenant.removals LIMIT 1", &[])
 }
 
+/// Reports whether any removal of the tenant exists.
 pub fn any_of(catalog: &Catalog, tenant: Uuid) -> Result<bool> {
     any_row(catalog.scope(), "SELECT 1 FROM fluxbase_tenant.removals WHERE tenant_id = $1 LIMIT 1", &[tenant.into()])
 }
 
-/// What is due, marked as tried; what was tried least often goes first, so that nothing that never ends holds others up.
+/// Returns a removal that is due, and records an attempt at it. It picks the removal with the fewest attempts, so that
+/// one that never succeeds does not hold up the others.
 pub fn next(catalog: &Catalog) -> Result<Option<Removal>> {
-    // Of tables that a restored dump did not have, there is nothing to remove.
+    // A relation of 0 is a table that did not exist when a dump was restored, so there is nothing to remove.
     query(catalog.scope(), "DELETE FROM fluxbase_tenant.removals WHERE relation::oid = 0", &[], |_| Ok(()))?;
     let due = query(
         catalog.scope(),
@@ -57,7 +63,7 @@ pub fn next(catalog: &Catalog) -> Result<Option<Removal>> {
     Ok(due.into_iter().next())
 }
 
-/// Whether an attempt is due within a minute.
+/// Reports whether an attempt is due within a minute.
 pub fn is_due_soon(catalog: &Catalog) -> Result<bool> {
     any_row(
         catalog.scope(),
@@ -70,6 +76,7 @@ pub fn is_due_soon(catalog: &Catalog) -> Result<bool> {
     )
 }
 
+/// Deletes a removal that is complete.
 pub fn done(catalog: &Catalog, removal: &Removal) -> Result<()> {
     query(
         catalog.scope(),
@@ -81,7 +88,8 @@ pub fn done(catalog: &Catalog, removal: &Removal) -> Result<()> {
     Ok(())
 }
 
-/// Of a text that somebody's code chose, the beginning.
+/// Records why an attempt failed. The text is truncated to 1000 characters, because code of the table's owner may have
+/// produced it.
 pub fn failed(catalog: &Catalog, removal: &Removal, error: &str) -> Result<()> {
     query(
         catalog.scope(),
@@ -93,7 +101,7 @@ pub fn failed(catalog: &Catalog, removal: &Removal, error: &str) -> Result<()> {
     Ok(())
 }
 
-/// Those of one table, which is shared no longer.
+/// Deletes the removals of a table that is no longer a shared table.
 pub fn forget(catalog: &Catalog, table: pg_sys::Oid) -> Result<()> {
     query(
         catalog.scope(),

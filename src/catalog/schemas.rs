@@ -1,4 +1,4 @@
-//! Schemas of the database, in SQL on the server's catalogs.
+//! Queries on the schemas of the database.
 
 use pgrx::pg_sys;
 
@@ -6,10 +6,13 @@ use super::Catalog;
 use crate::error::Result;
 use crate::pg::{guc, query, roles};
 
-/// What is left of a search_path for code that runs as a role: schemas in which nobody else creates anything but superusers, or has left
-/// functions. For a superuser none: too much is found by name. Others may put
-/// functions there that fit a call better than the server's own. The temporary schemas of other sessions belong to a superuser by name
-/// alone, and the server's own is searched in any case.
+/// Returns the part of the search_path `path` that is safe for code that runs as `role`: the schemas in which no role
+/// except `role` and superusers can create objects or owns functions or operators. In any other schema, an untrusted
+/// role could place a function that matches a call better than the one in pg_catalog. For a superuser, no schema is
+/// safe enough: too many kinds of objects are looked up by name to check them all.
+///
+/// Schemas whose names begin with pg_ are excluded: the temporary schemas of other sessions are owned by a superuser
+/// although other roles create the objects in them, and PostgreSQL searches pg_catalog anyway.
 pub fn trusted_path(catalog: &Catalog, path: &str, role: pg_sys::Oid) -> Result<String> {
     if roles::is_superuser(role) {
         return Ok("pg_catalog, pg_temp".into());

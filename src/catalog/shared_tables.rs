@@ -1,4 +1,5 @@
-//! Table `shared_tables`, and what the server's catalogs say about the tables in it. Names come back qualified and quoted.
+//! Table `shared_tables`, and queries on the system catalogs about the tables in it. Returned names are qualified and
+//! quoted.
 
 use pgrx::pg_sys;
 
@@ -6,7 +7,8 @@ use super::Catalog;
 use crate::error::Result;
 use crate::pg::{Row, any_row, query};
 
-/// Common table expression `touched`: the table $1, its partitions and children, and the tables that refer to one of these.
+/// The CTE `touched`: the table $1, its partitions and inheritance children, and the tables that refer to one of these
+/// by a foreign key, recursively. `by_key` is true for tables that are reached through a foreign key.
 macro_rules! touched {
     () => {
         "touched (oid, by_key) AS (
@@ -21,20 +23,22 @@ macro_rules! touched {
     };
 }
 
-/// A table outside the tenant schemas whose every row belongs to a tenant; of a partitioned one the root.
+/// A table outside tenant schemas in which every row belongs to a tenant. A partitioned table is represented by its
+/// root.
 pub struct SharedTable {
     pub oid: pg_sys::Oid,
     pub tenant_column: String,
 }
 
-/// A table that holds rows itself: the shared table, or one of its partitions.
+/// A table that stores rows of a shared table: the shared table itself, or one of its partitions or inheritance
+/// children.
 pub struct Part {
     pub oid: pg_sys::Oid,
     pub name: String,
     pub owner: pg_sys::Oid,
-    /// The tenant column's number, which differs between partitions.
+    /// The attribute number of the tenant column, which may differ between partitions.
     pub column: i16,
-    /// A B-tree that begins with the column, or InvalidOid.
+    /// A B-tree index with the tenant column as its first column, or InvalidOid.
     pub index: pg_sys::Oid,
 }
 
@@ -43,14 +47,14 @@ fn part(row: &Row) -> Result<Part> {
     Ok(Part { oid: row.need(1)?, name: row.need(2)?, owner: row.need(3)?, column: row.need(4)?, index })
 }
 
-/// Whether the row is new or says something else than before.
+/// Adds a table or changes its tenant column. Returns whether anything changed.
 pub fn put(catalog: &Catalog, table: pg_sys::Oid, tenant_column: &str) -> Result<bool> {
     any_row(catalog.scope(), "INSERT INTO fluxbase_tenant.shared_tables AS s (relation, tenant_column) VALUES ($1::oid::fluxbase_tenant.relation, $2::text::name)
          ON CONFLICT (relation) WHERE relation::oid <> 0 DO UPDATE SET tenant_column = excluded.tenant_column
          WHERE s.tenant_column <> excluded.tenant_column RETURNING 1", &[table.into(), tenant_column.into()])
 }
 
-/// Whether it was there.
+/// Deletes a table from the list. Returns whether a row was deleted.
 pub fn remove(catalog: &Catalog, table: pg_sys::Oid) -> Result<bool> {
     any_row(
         catalog.scope(),
@@ -59,8 +63,10 @@ pub fn remove(catalog: &Catalog, table: pg_sys::Oid) -> Result<bool> {
     )
 }
 
-/// Those that are listed, and whose tenant column is a uuid, as it has to be. Where there is the policy it knows the column by
-/// its number, and so also after it was renamed. A policy alone makes no shared table: anybody may write one.
+/// Returns the shared tables: the listed tables that exist and have a tenant column of type uuid. If the table has the
+/// isolation policy, the policy determines the tenant column, because the policy refers to it by number and so survives
+/// a renaming of the column. A policy without an entry in the list does not count, because any table owner can create
+/// such a policy.
 pub fn list(catalog: &Catalog) -> Result<Vec<SharedTable>> {
     query(
         catalog.scope(),
@@ -75,7 +81,7 @@ pub fn list(catalog: &Catalog) -> Result<Vec<SharedTable>> {
     )
 }
 
-/// Whether it is listed, and there.
+/// Reports whether the table is listed and exists.
 pub fn contains(catalog: &Catalog, table: pg_sys::Oid) -> Result<bool> {
     any_row(
         catalog.scope(),
@@ -84,7 +90,7 @@ pub fn contains(catalog: &Catalog, table: pg_sys::Oid) -> Result<bool> {
     )
 }
 
-/// Whether a table has the policy of shared tables, as their partitions do too.
+/// Reports whether the table has the isolation policy of shared tables. Partitions of shared tables have it, too.
 pub fn is_protected(catalog: &Catalog, table: pg_sys::Oid) -> Result<bool> {
     any_row(
         catalog.scope(),
@@ -93,8 +99,8 @@ pub fn is_protected(catalog: &Catalog, table: pg_sys::Oid) -> Result<bool> {
     )
 }
 
-/// The tables that hold the rows of a shared table. A foreign table among them has rows elsewhere, a temporary one rows that
-/// only its session can see.
+/// Returns the tables that store the rows of a shared table. It includes foreign tables, and leaves out temporary
+/// tables, whose rows only their own session can see.
 pub fn parts(catalog: &Catalog, table: &SharedTable) -> Result<Vec<Part>> {
     query(
         catalog.scope(),
@@ -114,13 +120,16 @@ pub fn parts(catalog: &Catalog, table: &SharedTable) -> Result<Vec<Part>> {
     )
 }
 
-/// The tables that the deletion of rows locks: the table itself, its partitions, and, by foreign keys, what refers to them.
+/// A table that a deletion of rows locks.
 #[derive(PartialEq, Eq)]
 pub struct Touched {
     pub table: pg_sys::Oid,
+    /// Whether the deletion reaches it through a foreign key.
     pub by_key: bool,
 }
 
+/// Returns the tables that a deletion of rows locks: the table, its partitions and inheritance children, and the tables
+/// that refer to these by foreign keys. A table may be listed twice, once as reached by a foreign key.
 pub fn touched_by_delete(catalog: &Catalog, table: pg_sys::Oid) -> Result<Vec<Touched>> {
     query(
         catalog.scope(),
@@ -130,20 +139,22 @@ pub fn touched_by_delete(catalog: &Catalog, table: pg_sys::Oid) -> Result<Vec<To
     )
 }
 
-/// Whether all these tables are superusers' or that role's own. Others may do to theirs whatever takes long, at any time.
+/// Reports whether superusers or `role` own all the tables. Any other owner could slow down a deletion or block it at
+/// any time.
 pub fn are_trusted(catalog: &Catalog, tables: Vec<pg_sys::Oid>, role: pg_sys::Oid) -> Result<bool> {
-    let strange = query(
+    let untrusted = query(
         catalog.scope(),
         "SELECT 1 FROM pg_class c JOIN pg_roles o ON o.oid = c.relowner
          WHERE c.oid = ANY ($1) AND NOT o.rolsuper AND o.oid <> $2 LIMIT 1",
         &[tables.into(), role.into()],
         |_| Ok(()),
     )?;
-    Ok(strange.is_empty())
+    Ok(untrusted.is_empty())
 }
 
-/// Whether the deletion of rows of these tables, which no key refers to, may run code of somebody's: triggers, rules, foreign
-/// servers, and functions and operators in indexes and constraints.
+/// Reports whether a deletion of rows from these tables may run user-defined code: triggers, rules, foreign data
+/// wrappers, or functions and operators in indexes and constraints. The caller must have checked that no foreign key
+/// refers to the tables.
 pub fn delete_runs_code(catalog: &Catalog, tables: Vec<pg_sys::Oid>) -> Result<bool> {
     any_row(catalog.scope(), "SELECT 1 FROM pg_class c WHERE c.oid = ANY ($1) AND (c.relkind = 'f' OR c.relhasrules
              OR EXISTS (SELECT 1 FROM pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D' AND g.tgtype & 8 <> 0)
@@ -156,16 +167,22 @@ pub fn delete_runs_code(catalog: &Catalog, tables: Vec<pg_sys::Oid>) -> Result<b
          LIMIT 1", &[tables.into()])
 }
 
-/// A trigger of a table.
+/// A trigger on a table.
 pub struct Trigger {
     pub oid: pg_sys::Oid,
     pub table: pg_sys::Oid,
     pub name: String,
 }
 
-/// Triggers on these tables that use what is neither the owner's nor a superuser's, as function or in the condition, which of
-/// a partition's triggers the root's remembers, that a stranger's table handed down, or that may have a stranger's condition and arguments. GRANT ALL lets others hang theirs on a table, a partition gets those of its
-/// root, and AFTER triggers of what a key cascades to run, before PostgreSQL 18, as whoever deletes the first row.
+/// Returns the triggers on these tables that may run code of a role other than `owner` and superusers:
+/// - the function, or an object in the WHEN condition, belongs to another role. A trigger that a partition has from its
+///   root records these dependencies only on the root's trigger.
+/// - the trigger comes from a root table that another role owns.
+/// - the trigger has arguments or a WHEN condition, and another role may have created it.
+///
+/// Other roles can create triggers on a table if they were granted TRIGGER, as by GRANT ALL. Partitions get the
+/// triggers of their root. Before PostgreSQL 18, the AFTER triggers of tables that a foreign key cascades to run as the
+/// role that deletes the first row.
 pub fn triggers_of_other_roles(
     catalog: &Catalog,
     tables: Vec<pg_sys::Oid>,
@@ -196,8 +213,10 @@ pub fn triggers_of_other_roles(
     )
 }
 
-/// A table behind a key that neither that role nor a superuser owns and that may run code: a rule, which leads to tables of anybody's, or
-/// functions in defaults, constraints and indexes, and types.
+/// Returns the description of code in one of these tables that a foreign-key action may run as `role`, if there is any.
+/// It considers tables that neither `role` nor a superuser owns, and these kinds of code: rules, which can lead to any
+/// other table, user-defined functions and operators in defaults, constraints and indexes, and columns of user-defined
+/// types.
 pub fn code_of_other_roles(catalog: &Catalog, tables: Vec<pg_sys::Oid>, role: pg_sys::Oid) -> Result<Option<String>> {
     let found = query(
         catalog.scope(),
@@ -221,14 +240,14 @@ pub fn code_of_other_roles(catalog: &Catalog, tables: Vec<pg_sys::Oid>, role: pg
     Ok(found.into_iter().next())
 }
 
-/// A foreign key to a shared table that leaves out the tenant.
+/// A foreign key to a shared table that does not include the tenant column.
 pub struct LooseKey {
     pub name: String,
     pub table: String,
     pub fix: String,
 }
 
-/// Those of the table, and those that refer to it.
+/// Returns the loose keys of the table and those that refer to it.
 pub fn loose_keys(catalog: &Catalog, table: pg_sys::Oid) -> Result<Vec<LooseKey>> {
     query(
         catalog.scope(),
@@ -238,7 +257,8 @@ pub fn loose_keys(catalog: &Catalog, table: pg_sys::Oid) -> Result<Vec<LooseKey>
     )
 }
 
-/// Shared tables and their partitions in these schemas, as their policies tell.
+/// Returns the tables in these schemas that have the isolation policy of shared tables: shared tables and their
+/// partitions.
 pub fn in_schemas(catalog: &Catalog, schemas: &[pg_sys::Oid]) -> Result<Vec<pg_sys::Oid>> {
     query(
         catalog.scope(),

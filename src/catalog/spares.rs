@@ -1,4 +1,5 @@
-//! The rows of table `tenants` that are spares.
+//! The rows of table `tenants` that are spare tenants: created in advance, so that `tenant_create()` only has to rename
+//! one.
 
 use pgrx::Uuid;
 
@@ -7,7 +8,7 @@ use super::{Catalog, changes};
 use crate::error::Result;
 use crate::pg::query;
 
-/// One that nobody else is taking, locked; one that lacks no migration if there is one.
+/// Locks and returns a spare tenant that no other transaction has locked. Prefers one without pending migrations.
 pub fn take(catalog: &Catalog) -> Result<Option<Tenant>> {
     query(
         catalog.scope(),
@@ -23,7 +24,7 @@ pub fn take(catalog: &Catalog) -> Result<Option<Tenant>> {
     .map(|rows| rows.into_iter().next())
 }
 
-/// One that lacks a migration.
+/// Locks and returns a spare tenant that has pending migrations and that no other transaction has locked.
 pub fn take_stale(catalog: &Catalog) -> Result<Option<Tenant>> {
     query(
         catalog.scope(),
@@ -40,12 +41,14 @@ pub fn take_stale(catalog: &Catalog) -> Result<Option<Tenant>> {
     .map(|rows| rows.into_iter().next())
 }
 
+/// Returns the number of spare tenants.
 pub fn count(catalog: &Catalog) -> Result<i64> {
     let counts =
         query(catalog.scope(), "SELECT count(*) FROM fluxbase_tenant.tenants WHERE spare", &[], |row| row.need(1))?;
     Ok(counts.into_iter().next().unwrap_or(0))
 }
 
+/// Marks a tenant as spare or as a regular tenant.
 pub fn set_spare(catalog: &Catalog, id: Uuid, spare: bool) -> Result<()> {
     changes::announce();
     query(
@@ -57,6 +60,8 @@ pub fn set_spare(catalog: &Catalog, id: Uuid, spare: bool) -> Result<()> {
     Ok(())
 }
 
+/// Turns a spare tenant into a regular one with the name, slug, schema name and metadata of `new`. Returns `None` if
+/// the row is not a spare tenant.
 pub fn become_tenant(catalog: &Catalog, new: &NewTenant) -> Result<Option<Tenant>> {
     changes::announce();
     query(
@@ -73,6 +78,7 @@ pub fn become_tenant(catalog: &Catalog, new: &NewTenant) -> Result<Option<Tenant
     .map(|rows| rows.into_iter().next())
 }
 
+/// Returns the spare tenants that have applied the version.
 pub fn with_migration(catalog: &Catalog, version: &str) -> Result<Vec<Uuid>> {
     query(
         catalog.scope(),

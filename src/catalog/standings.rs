@@ -1,4 +1,4 @@
-//! What a user is to a tenant, as committed now; runs no SQL.
+//! Looks up the standing of a user in a tenant, as committed now. Runs no SQL.
 
 use pgrx::Uuid;
 
@@ -6,7 +6,11 @@ use super::{members, tenants};
 use crate::error::Result;
 use crate::model::Standing;
 
-/// Nothing is read of a tenant that the user is no member of: counters of rows would tell that it is there.
+/// Returns the standing of `user` in `tenant`, or `None` if the tenant does not exist or the user is not a member.
+/// Without a user, only the tenant's status is looked up.
+///
+/// If the user is not a member, the tenant's row is not read: the statistics counters of the table would reveal that it
+/// exists.
 pub fn get(user: Option<Uuid>, tenant: Uuid) -> Result<Option<Standing>> {
     let role = match user {
         None => None,

@@ -1,4 +1,4 @@
-//! Table `tenants`.
+//! Table `tenants`: tenants, including deleted and spare ones.
 
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::{Uuid, pg_sys};
@@ -9,6 +9,7 @@ use crate::model::{Status, ids};
 use crate::pg::scan::{self, Index, Key};
 use crate::pg::{Jsonb, Name, Row, catalogs, execute_on_latest, query, roles};
 
+/// A tenant, as the SQL functions return it.
 pub struct Tenant {
     pub id: Uuid,
     pub slug: String,
@@ -23,7 +24,7 @@ pub struct Tenant {
     pub deleted_at: Option<TimestampWithTimeZone>,
 }
 
-/// What a new row holds; the rest has defaults.
+/// The values of a new row. The other columns have defaults.
 pub struct NewTenant<'a> {
     pub id: Uuid,
     pub slug: &'a str,
@@ -32,7 +33,7 @@ pub struct NewTenant<'a> {
     pub metadata: Option<Jsonb>,
 }
 
-/// The columns of a tenant row, in the order of `tenant()`.
+/// The columns that `tenant()` reads, in its order.
 macro_rules! columns {
     () => {
         "t.id, t.slug, t.name, t.schema_name::text, t.status, t.is_default, t.metadata, t.schema_version, \
@@ -42,7 +43,7 @@ macro_rules! columns {
 
 pub(super) use columns;
 
-/// A statement that ends in the columns of the tenant row.
+/// Appends a RETURNING clause with the columns that `tenant()` reads.
 macro_rules! returning {
     ($statement:literal) => {
         concat!($statement, " RETURNING ", columns!())
@@ -69,7 +70,7 @@ pub(super) const BY_ID: Index = Index { schema: c"fluxbase_tenant", table: c"ten
 pub(super) const BY_SCHEMA_NAME: Index =
     Index { schema: c"fluxbase_tenant", table: c"tenants", index: c"tenants_schema_name_key" };
 
-/// As `tenant()`, where the columns are those of the table.
+/// Reads a tenant like `tenant()`, but from a row with the columns of the table itself.
 fn stored_tenant(row: &Row) -> Result<Tenant> {
     Ok(Tenant {
         id: row.need(1)?,
@@ -90,11 +91,12 @@ fn only(rows: Vec<Tenant>) -> Option<Tenant> {
     rows.into_iter().next()
 }
 
+/// Returns the tenant with the id, spare ones included.
 pub fn by_id(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>> {
     scan::by_id(catalog.scope(), &BY_ID, id, stored_tenant)
 }
 
-/// Those of the ids that are there.
+/// Returns those of the ids that belong to an existing tenant.
 pub fn existing(catalog: &Catalog, ids: &[Uuid]) -> Result<Vec<Uuid>> {
     query(
         catalog.scope(),
@@ -104,8 +106,8 @@ pub fn existing(catalog: &Catalog, ids: &[Uuid]) -> Result<Vec<Uuid>> {
     )
 }
 
-/// Locks the row until the end of the transaction: whoever changes a tenant or its members takes this lock first. Rows
-/// that refer to the tenant can still be inserted meanwhile.
+/// Locks the row until the end of the transaction and returns it. Code that changes a tenant or its members must
+/// acquire this lock first. Other transactions can still insert rows that refer to the tenant.
 pub fn lock(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>> {
     query(
         catalog.scope(),
@@ -116,7 +118,7 @@ pub fn lock(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>> {
     .map(only)
 }
 
-/// As `lock`, without waiting: `None` also where another transaction holds the row.
+/// Like `lock`, but does not wait: also returns `None` if another transaction has locked the row.
 pub fn try_lock(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>> {
     query(
         catalog.scope(),
@@ -127,7 +129,7 @@ pub fn try_lock(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>> {
     .map(only)
 }
 
-/// Deleted tenants have no slug to be found by.
+/// Returns the id of the tenant with the slug. Ignores deleted tenants, because their slugs may be reused.
 pub fn id_by_slug(catalog: &Catalog, slug: &str) -> Result<Option<Uuid>> {
     let found = query(
         catalog.scope(),
@@ -138,6 +140,7 @@ pub fn id_by_slug(catalog: &Catalog, slug: &str) -> Result<Option<Uuid>> {
     Ok(found.into_iter().next())
 }
 
+/// Returns all tenants that are neither deleted nor spare, oldest first.
 pub fn list(catalog: &Catalog) -> Result<Vec<Tenant>> {
     query(
         catalog.scope(),
@@ -151,6 +154,7 @@ pub fn list(catalog: &Catalog) -> Result<Vec<Tenant>> {
     )
 }
 
+/// Returns the soft-deleted tenants, longest deleted first.
 pub fn list_deleted(catalog: &Catalog) -> Result<Vec<Tenant>> {
     query(
         catalog.scope(),
@@ -164,7 +168,7 @@ pub fn list_deleted(catalog: &Catalog) -> Result<Vec<Tenant>> {
     )
 }
 
-/// What has been deleted for longer than `age`.
+/// Returns the tenants that were soft-deleted longer than `age` ago, longest deleted first.
 pub fn list_deleted_before(catalog: &Catalog, age: Interval) -> Result<Vec<Tenant>> {
     query(
         catalog.scope(),
@@ -178,7 +182,7 @@ pub fn list_deleted_before(catalog: &Catalog, age: Interval) -> Result<Vec<Tenan
     )
 }
 
-/// The tenants of a user that are not deleted, with the user's role, oldest membership first.
+/// Returns a user's tenants that are not deleted, each with the user's role, oldest membership first.
 pub fn list_of_user(catalog: &Catalog, user: Uuid) -> Result<Vec<(Tenant, String)>> {
     query(
         catalog.scope(),
@@ -193,8 +197,8 @@ pub fn list_of_user(catalog: &Catalog, user: Uuid) -> Result<Vec<(Tenant, String
     )
 }
 
-/// `None` where the slug, the id or the schema's name is taken, also by a transaction that committed while this one
-/// waited for it.
+/// Inserts a tenant. Returns `None` if the slug, the id or the schema name is in use, including if a transaction that
+/// this one waited for has inserted it.
 pub fn insert(catalog: &Catalog, new: NewTenant) -> Result<Option<Tenant>> {
     changes::announce();
     query(
@@ -210,6 +214,7 @@ pub fn insert(catalog: &Catalog, new: NewTenant) -> Result<Option<Tenant>> {
     .map(only)
 }
 
+/// Changes the name and the metadata. `None` leaves a value unchanged.
 pub fn update(catalog: &Catalog, id: Uuid, name: Option<&str>, metadata: Option<Jsonb>) -> Result<Option<Tenant>> {
     query(
         catalog.scope(),
@@ -259,7 +264,8 @@ pub fn mark_suspended(catalog: &Catalog, id: Uuid, suspended: bool) -> Result<Op
     .map(only)
 }
 
-/// Two statements, for the unique index would see two defaults half way through one.
+/// Makes a tenant the default one. This takes two statements: within a single one, the unique index could see two
+/// defaults.
 pub fn set_default(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>> {
     query(
         catalog.scope(),
@@ -279,8 +285,9 @@ pub fn set_default(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>> {
     .map(only)
 }
 
-/// With all that the catalog knows of it. The row goes first: whoever writes something about the tenant holds it. What has been
-/// written by then is seen at every isolation level.
+/// Deletes a tenant and all rows of the catalog that refer to it. It deletes the tenant's row first, which waits for
+/// transactions that have locked it to insert rows that refer to it. The other statements use the latest snapshot, so
+/// they see those rows at every isolation level.
 pub fn delete(catalog: &Catalog, id: Uuid) -> Result<()> {
     changes::announce();
     query(catalog.scope(), "DELETE FROM fluxbase_tenant.tenants WHERE id = $1", &[id.into()], |_| Ok(()))?;
@@ -299,13 +306,15 @@ pub fn id_exists(catalog: &Catalog, id: Uuid) -> Result<bool> {
     Ok(by_id(catalog, id)?.is_some())
 }
 
-/// Waits until no other transaction that did this is running.
+/// Waits for all other open transactions that have called this function, and makes later callers wait for this
+/// transaction.
 pub fn serialize(catalog: &Catalog) -> Result<()> {
     query(catalog.scope(), "UPDATE fluxbase_tenant.tenant_limit SET taken = taken + 1", &[], |_| Ok(()))?;
     Ok(())
 }
 
-/// The tenant whose schema this is, as committed now; runs no SQL. What is left of one that has been deleted is that one's still.
+/// Returns the tenant that owns the schema, as committed now. If the tenant has been deleted and its schema still
+/// exists, returns the deleted tenant's id, taken from the name of the owner role. Runs no SQL.
 pub fn of_schema(schema: pg_sys::Oid) -> Result<Option<Uuid>> {
     let Some(name) = catalogs::schema_name(schema) else {
         return Ok(None);
@@ -314,15 +323,17 @@ pub fn of_schema(schema: pg_sys::Oid) -> Result<Option<Uuid>> {
     Ok(tenant.or_else(|| ids::of_owner_role(&roles::name(catalogs::schema_owner(schema)))))
 }
 
-/// As committed now; runs no SQL.
+/// Returns the status of a tenant, as committed now. Runs no SQL.
 pub fn status(id: Uuid) -> Result<Option<Status>> {
     scan::committed(&BY_ID, &[Key::uuid(1, id)?], |row| Status::parse(&row.need::<String>(5)?))
 }
 
+/// Returns the ids of all tenants except spare ones.
 pub fn ids(catalog: &Catalog) -> Result<Vec<Uuid>> {
     query(catalog.scope(), "SELECT id FROM fluxbase_tenant.tenants WHERE NOT spare", &[], |row| row.need(1))
 }
 
+/// Returns the ids of the active tenants of which the user is a member.
 pub fn active_ids_of_user(catalog: &Catalog, user: Uuid) -> Result<Vec<Uuid>> {
     query(
         catalog.scope(),
@@ -333,7 +344,7 @@ pub fn active_ids_of_user(catalog: &Catalog, user: Uuid) -> Result<Vec<Uuid>> {
     )
 }
 
-/// The tenant that a slug or an id, as text, names; deleted ones by id alone.
+/// Returns the id of the tenant that a slug or an id, as text, identifies. Deleted tenants are found only by id.
 pub fn id_of(catalog: &Catalog, slug_or_id: &str) -> Result<Option<Uuid>> {
     let rows = query(
         catalog.scope(),

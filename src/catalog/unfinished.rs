@@ -1,4 +1,4 @@
-//! Table `unfinished_migrations`: how far those are that run outside a transaction.
+//! Table `unfinished_migrations`: the progress of nontransactional migrations that are running or were interrupted.
 
 use pgrx::Uuid;
 
@@ -12,10 +12,12 @@ pub struct Unfinished {
     pub version: String,
     pub statements: i32,
     pub statements_done: i32,
-    /// Whether an attempt at the next statement ended without a word, cancelled or crashed, or is still at it.
+    /// Whether an attempt at the next statement was canceled or crashed before it recorded its outcome, or is still
+    /// running.
     pub interrupted: bool,
 }
 
+/// Returns the unfinished migration of a tenant, if there is one.
 pub fn get(catalog: &Catalog, tenant: Uuid) -> Result<Option<Unfinished>> {
     let rows = query(
         catalog.scope(),
@@ -34,7 +36,8 @@ pub fn get(catalog: &Catalog, tenant: Uuid) -> Result<Option<Unfinished>> {
     Ok(rows.into_iter().next())
 }
 
-/// Begins, or goes on where an earlier attempt at the same text stopped.
+/// Records the start of an attempt. It keeps the progress of an earlier attempt at the same script. Raises conflict if
+/// the migration is no longer registered.
 pub fn begin(catalog: &Catalog, tenant: Uuid, migration: &Migration, statements: i32) -> Result<()> {
     let begun = query(
         catalog.scope(),
@@ -50,6 +53,7 @@ pub fn begin(catalog: &Catalog, tenant: Uuid, migration: &Migration, statements:
     if begun.is_empty() { Err(migrations::removed(&migration.version)) } else { Ok(()) }
 }
 
+/// Records how many statements are done.
 pub fn advance(catalog: &Catalog, tenant: Uuid, statements_done: i32) -> Result<()> {
     query(
         catalog.scope(),
@@ -60,7 +64,7 @@ pub fn advance(catalog: &Catalog, tenant: Uuid, statements_done: i32) -> Result<
     Ok(())
 }
 
-/// Without a sqlstate where it stays in doubt whether an attempt before this one did the statement.
+/// Records a failure. `sqlstate` is `None` if it remains uncertain whether an earlier attempt executed the statement.
 pub fn fail(catalog: &Catalog, tenant: Uuid, sqlstate: Option<&str>, error: &str) -> Result<()> {
     query(
         catalog.scope(),
@@ -72,6 +76,7 @@ pub fn fail(catalog: &Catalog, tenant: Uuid, sqlstate: Option<&str>, error: &str
     Ok(())
 }
 
+/// Deletes the record of a tenant whose migration is complete.
 pub fn end(catalog: &Catalog, tenant: Uuid) -> Result<()> {
     query(
         catalog.scope(),
@@ -82,7 +87,7 @@ pub fn end(catalog: &Catalog, tenant: Uuid) -> Result<()> {
     Ok(())
 }
 
-/// Forgets how far a migration came, of all tenants; how many there were.
+/// Deletes the records of a migration for all tenants. Returns how many tenants had one.
 pub fn forget(catalog: &Catalog, version: &str) -> Result<usize> {
     let rows = query(
         catalog.scope(),
@@ -93,7 +98,7 @@ pub fn forget(catalog: &Catalog, version: &str) -> Result<usize> {
     Ok(rows.len())
 }
 
-/// Tenants that began a migration and did not end it.
+/// Returns the tenants that have started the migration and not completed it.
 pub fn tenants_with(catalog: &Catalog, version: &str) -> Result<Vec<Uuid>> {
     query(
         catalog.scope(),
@@ -108,7 +113,8 @@ pub struct InvalidIndex {
     pub table: QualifiedName,
 }
 
-/// Indexes in the schema that CREATE INDEX CONCURRENTLY or its like left invalid when it stopped, or is still building.
+/// Returns the invalid indexes in the schema: those that an interrupted CREATE INDEX CONCURRENTLY or REINDEX
+/// CONCURRENTLY left behind, and those that are still being built.
 pub fn invalid_indexes(catalog: &Catalog, schema: &str) -> Result<Vec<InvalidIndex>> {
     query(
         catalog.scope(),

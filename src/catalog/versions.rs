@@ -1,4 +1,5 @@
-//! How far tenants have come, as their rows in table `tenants` count it, so that one query finds who lacks something.
+//! The columns `schema_version` and `applied` of table `tenants`. They summarize each tenant's ledger, so that one
+//! query finds the tenants with pending migrations.
 
 use pgrx::Uuid;
 
@@ -7,6 +8,7 @@ use super::tenants::{Tenant, columns, tenant};
 use crate::error::Result;
 use crate::pg::query;
 
+/// Recomputes both columns from the tenant's ledger.
 pub fn set_schema_version(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>> {
     query(
         catalog.scope(),
@@ -26,7 +28,8 @@ pub fn set_schema_version(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>>
     .map(|rows| rows.into_iter().next())
 }
 
-/// For a tenant that lacks nothing, though its row says so: a repeatable migration has got a text back that it had before.
+/// Recomputes `applied` for a tenant that has nothing pending although its row is behind. That happens if a repeatable
+/// migration gets an earlier script back, which the tenant has already applied.
 pub fn recount(catalog: &Catalog, id: Uuid) -> Result<()> {
     query(
         catalog.scope(),
@@ -41,14 +44,15 @@ pub fn recount(catalog: &Catalog, id: Uuid) -> Result<()> {
     Ok(())
 }
 
-/// Tenants that are not deleted and lack a migration, of those up to the sort key `up_to` where one is given; oldest
-/// first.
+/// Returns the tenants that have pending migrations, oldest first, without deleted and spare ones. If the sort key
+/// `up_to` is set, considers only migrations up to and including it.
 pub fn ids_with_pending(catalog: &Catalog, up_to: Option<&str>) -> Result<Vec<Uuid>> {
     query(
         catalog.scope(),
         "SELECT t.id FROM fluxbase_tenant.tenants t
          WHERE t.deleted_at IS NULL AND NOT t.spare AND t.applied < (SELECT sum(revision) FROM fluxbase_tenant.migrations)
-           -- Of tenants that lack a text that a repeatable migration no longer has, not all lack something.
+           -- If a repeatable migration has had several scripts, a lower sum does not prove that something is pending:
+           -- the tenant may have applied a script that the migration has got back.
            AND (($1 IS NULL AND NOT EXISTS (SELECT 1 FROM fluxbase_tenant.migrations WHERE revision > 1)) OR EXISTS (
                SELECT 1 FROM fluxbase_tenant.migrations m WHERE ($1 IS NULL OR m.sort_key <= $1) AND NOT EXISTS (
                    SELECT 1 FROM fluxbase_tenant.applied_migrations a

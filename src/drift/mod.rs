@@ -99,8 +99,8 @@ fn compare_in_detail(catalog: &Catalog, by_ledger: &mut ExpectedByLedger, tenant
     };
     let names = names(tenant);
     let found = fingerprints::things(catalog, &names)?;
-    let expected = fingerprints::also_neutral(catalog, &names, things)?;
-    let undetermined = fingerprints::also_neutral(catalog, &names, undetermined)?;
+    let expected = fingerprints::normalize_with(catalog, &names, things)?;
+    let undetermined = fingerprints::normalize_with(catalog, &names, undetermined)?;
     let ignored: HashSet<&str> = undetermined.iter().map(|thing| thing.object.as_str()).collect();
     let put_back = |text: &String| names.put_back(text);
     drift.extend(compare::differences(&expected, &found, &ignored).into_iter().map(|difference| Drift {

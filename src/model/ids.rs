@@ -6,8 +6,8 @@ use pgrx::Uuid;
 
 use crate::error::{Error, Result};
 
-/// Parses an id. Returns `None` for an empty string. Raises an error that names `place`, where the value was found, if it
-/// is not a uuid.
+/// Parses an id. Returns `None` for an empty string. Raises an error that names `place`, where the value was found, if
+/// it is not a uuid.
 pub fn parse(place: &dyn Display, value: &str) -> Result<Option<Uuid>> {
     if value.is_empty() {
         return Ok(None);

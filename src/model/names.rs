@@ -8,8 +8,8 @@ use crate::error::{Error, Result};
 const MAX_SLUG: usize = 63;
 const MAX_NAME: usize = 255;
 
-/// The name of a tenant in URLs. It matches `^[a-z]([a-z0-9-]*[a-z0-9])?$`, has at most 63 characters, and is not a valid
-/// uuid.
+/// The name of a tenant in URLs. It matches `^[a-z]([a-z0-9-]*[a-z0-9])?$`, has at most 63 characters, and is not a
+/// valid uuid.
 #[derive(Clone, Debug)]
 pub struct Slug(String);
 
@@ -32,8 +32,8 @@ impl Slug {
         Ok(Slug(text.into()))
     }
 
-    /// Returns a slug made from a name. The caller tries increasing values of `attempt`, from 0, until the slug is free:
-    /// attempts 1 to 19 append a number, and later attempts append the tenant's id.
+    /// Returns a slug made from a name. The caller tries increasing values of `attempt`, from 0, until the slug is
+    /// free: attempts 1 to 19 append a number, and later attempts append the tenant's id.
     pub fn from_name(name: &str, id: Uuid, attempt: u32) -> Self {
         let made = slug::slugify(name);
         let base = match made.chars().next() {

@@ -7,7 +7,8 @@ pub enum Status {
     Active,
     Suspended,
     Deleted,
-    /// Created in advance for tenant_create() and not assigned to a customer yet. SQL functions treat it as nonexistent.
+    /// Created in advance for tenant_create() and not assigned to a customer yet. SQL functions treat it as
+    /// nonexistent.
     Spare,
 }
 

@@ -144,7 +144,7 @@ fn protect_objects_naming(named: &[pg_sys::Oid]) -> Result<()> {
     if roles::is_superuser(role) || changes::generation().is_none() {
         return Ok(());
     }
-    match relations::naming_a_role(&Catalog::latest()?, named, role)? {
+    match relations::object_naming_roles(&Catalog::latest()?, named, role)? {
         None => Ok(()),
         Some(object) => Err(Error::forbidden(
             format!("DROP OWNED BY a role that is named in {object}"),

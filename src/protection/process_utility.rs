@@ -107,7 +107,7 @@ unsafe extern "C-unwind" fn utility(
 fn tables_of_the_tenant() -> Result<Vec<pg_sys::Oid>> {
     match owner_roles::tenant_of(roles::current()) {
         None => Ok(Vec::new()),
-        Some(tenant) => relations::maintained_with(&Catalog::latest()?, tenant),
+        Some(tenant) => relations::tables_to_maintain(&Catalog::latest()?, tenant),
     }
 }
 

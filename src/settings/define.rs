@@ -32,13 +32,13 @@ pub fn define() {
     define_source(
         c"fluxbase_tenant.user_id_setting",
         c"Names the setting from which the current user is read.",
-        c"The name of a setting, or setting:claim for a claim in a setting that contains JSON, such as request.jwt.claims:sub.",
+        c"The name of a setting, or setting:claim for a claim in a JSON setting, such as request.jwt.claims:sub.",
         &USER_ID_SETTING,
     );
     define_source(
         c"fluxbase_tenant.tenant_id_setting",
         c"Names the setting from which the current tenant is read if fluxbase_tenant.tenant_id is empty.",
-        c"The name of a setting, or setting:claim for a claim in a setting that contains JSON.",
+        c"The name of a setting, or setting:claim for a claim in a JSON setting.",
         &TENANT_ID_SETTING,
     );
     GucRegistry::define_string_guc(
@@ -52,7 +52,7 @@ pub fn define() {
     GucRegistry::define_enum_guc(
         c"fluxbase_tenant.create_policy",
         c"Sets who may create tenants.",
-        c"instance_admin allows instance admins only; authenticated also allows any current user, for self-service sign-up.",
+        c"instance_admin: only instance admins. authenticated: also any current user, for self-service sign-up.",
         &CREATE_POLICY,
         GucContext::Suset,
         GucFlags::default(),
@@ -60,7 +60,7 @@ pub fn define() {
     GucRegistry::define_enum_guc(
         c"fluxbase_tenant.default_tenant",
         c"Sets which tenant is current if the session names none.",
-        c"oldest_membership or none. An admin of a tenant may add any user to it, so use none if users do not trust each other.",
+        c"oldest_membership or none. Admins may add any user to their tenant: use none if users do not trust each other.",
         &DEFAULT_TENANT,
         GucContext::Suset,
         GucFlags::default(),

@@ -74,9 +74,9 @@ pub fn on_identity_change(watcher: Watcher) {
     WATCHER.set(Some(watcher));
 }
 
-/// Rejects at SET a value that `ids::parse` would reject in every later statement. A value that was set before the library
-/// was loaded passes, so that `ids::parse` rejects it later: if this hook rejected it, PostgreSQL would replace it with the
-/// empty default, which means no user.
+/// Rejects at SET a value that `ids::parse` would reject in every later statement. A value that was set before the
+/// library was loaded passes, so that `ids::parse` rejects it later: if this hook rejected it, PostgreSQL would replace
+/// it with the empty default, which means no user.
 #[pg_guard]
 pub(super) unsafe extern "C-unwind" fn check_uuid(
     value: *mut *mut c_char,
@@ -95,8 +95,8 @@ pub(super) unsafe extern "C-unwind" fn check_uuid(
     };
     if !valid {
         let code: c_int = PgSqlErrorCode::ERRCODE_INVALID_TEXT_REPRESENTATION as c_int;
-        // SAFETY: PostgreSQL provides these for check hooks to use before they return false. The hint is allocated in the
-        // memory context in which the hook was called, and PostgreSQL reads it right after the hook returns.
+        // SAFETY: PostgreSQL provides these for check hooks to use before they return false. The hint is allocated in
+        // the memory context in which the hook was called, and PostgreSQL reads it right after the hook returns.
         unsafe {
             pg_sys::GUC_check_errcode(code);
             pg_sys::GUC_check_errhint_string = pg_sys::pstrdup(

@@ -9,12 +9,13 @@ use crate::model::ids;
 
 pub const USER_ID: &CStr = c"fluxbase_tenant.user_id";
 pub const TENANT_ID: &CStr = c"fluxbase_tenant.tenant_id";
-/// The tenant that `tenant_set_current` chose and the user it was chosen for. Without this record, a choice that remains set
-/// after the user's SET LOCAL has ended would turn the session into that tenant's service context, or would apply to the
-/// next user.
+/// The tenant that `tenant_set_current` chose and the user it was chosen for. Without this record, a choice that
+/// remains set after the user's SET LOCAL has ended would turn the session into that tenant's service context, or would
+/// apply to the next user.
 pub const CHOICE: &CStr = c"fluxbase_tenant.choice";
 
-/// The tenant whose sandbox is active. It is a setting because settings are the only state that parallel workers inherit.
+/// The tenant whose sandbox is active. It is a setting because settings are the only state that parallel workers
+/// inherit.
 pub const SANDBOX: &CStr = c"fluxbase_tenant.sandbox";
 
 /// The search_path that `tenant_set_current` set, and the one that it replaced.
@@ -91,12 +92,14 @@ pub fn spare_tenants() -> i32 {
     SPARE_TENANTS.get()
 }
 
-/// Returns the source of the current user, as `setting` or `setting:claim`, or `None` if it is `fluxbase_tenant.user_id`.
+/// Returns the source of the current user, as `setting` or `setting:claim`, or `None` if it is
+/// `fluxbase_tenant.user_id`.
 pub fn foreign_user_id_setting() -> Option<String> {
     foreign(&USER_ID_SETTING, USER_ID)
 }
 
-/// Returns the source of the current tenant, as `setting` or `setting:claim`, or `None` if it is `fluxbase_tenant.tenant_id`.
+/// Returns the source of the current tenant, as `setting` or `setting:claim`, or `None` if it is
+/// `fluxbase_tenant.tenant_id`.
 pub fn foreign_tenant_id_setting() -> Option<String> {
     foreign(&TENANT_ID_SETTING, TENANT_ID)
 }
@@ -191,8 +194,8 @@ fn text(setting: &'static Text) -> String {
 
 /// Reads a setting without copying it, because identity is read at the start of every query.
 fn with_bytes<T>(setting: &'static Text, read: impl FnOnce(&[u8]) -> T) -> T {
-    // SAFETY: PostgreSQL keeps null or a C string in the variable. It changes the variable only when a setting is assigned,
-    // which `read` does not do.
+    // SAFETY: PostgreSQL keeps null or a C string in the variable. It changes the variable only when a setting is
+    // assigned, which `read` does not do.
     let value = unsafe {
         let value = setting.as_ptr().read();
         if value.is_null() { &[] } else { CStr::from_ptr(value).to_bytes() }

@@ -85,7 +85,7 @@ fn refuse_late_versions(catalog: &Catalog, files: &[&Migration], registered: &[R
     if registered.iter().all(|migration| migration.sort_key < first.version.sort_key) {
         return Ok(());
     }
-    let Some((newest, tenants)) = applied::newest_behind(catalog, &first.version.sort_key)? else {
+    let Some((newest, tenants)) = applied::newest_after(catalog, &first.version.sort_key)? else {
         return Ok(());
     };
     let they = if tenants == 1 { "1 tenant has".to_string() } else { format!("{tenants} tenants have") };
