@@ -1,11 +1,13 @@
--- The catalog: the extension's own tables. Every rule that a constraint can hold is a constraint, so that no code path
--- can leave a contradiction behind, with one exception: there are no foreign keys. A parallel pg_restore loads these tables
--- in any order, and a key would leave a whole table empty. What refers to a tenant or a migration is written while that row
--- is locked, and tenant_check() finds what refers to none.
--- Names are qualified throughout: nothing here depends on the search_path.
+-- The catalog: the extension's own tables. Constraints enforce every rule that a constraint can express, so that no
+-- code can store contradictory data. There is one exception: the tables have no foreign keys. A parallel pg_restore
+-- loads the tables in any order, and a foreign key that is violated during the load would leave a whole table empty.
+-- Instead, a row that refers to a tenant or a migration is inserted while the referenced row is locked, and
+-- tenant_check() finds rows that refer to a missing one.
+--
+-- All names are schema-qualified, so that nothing depends on the search_path.
 
 CREATE SCHEMA fluxbase_tenant;
-COMMENT ON SCHEMA fluxbase_tenant IS 'catalog of the fluxbase_tenant extension';
+COMMENT ON SCHEMA fluxbase_tenant IS 'catalog of the extension fluxbase_tenant';
 
 CREATE TABLE fluxbase_tenant.tenants (
     id             uuid PRIMARY KEY,
@@ -32,15 +34,20 @@ CREATE TABLE fluxbase_tenant.tenants (
     CONSTRAINT tenants_default_not_deleted_check CHECK (NOT is_default OR deleted_at IS NULL),
     CONSTRAINT tenants_spare_state_check CHECK (NOT (spare AND (is_default OR deleted_at IS NOT NULL OR suspended_at IS NOT NULL)))
 );
--- A soft-deleted tenant frees its slug.
+-- A soft-deleted tenant does not keep its slug.
 CREATE UNIQUE INDEX tenants_slug_key ON fluxbase_tenant.tenants (slug) WHERE deleted_at IS NULL;
 CREATE UNIQUE INDEX tenants_one_default ON fluxbase_tenant.tenants (is_default) WHERE is_default;
 CREATE INDEX tenants_spare ON fluxbase_tenant.tenants (id) WHERE spare;
-COMMENT ON TABLE fluxbase_tenant.tenants IS 'one row per customer; members see their own, instance admins all';
-COMMENT ON COLUMN fluxbase_tenant.tenants.status IS 'active, suspended, deleted or spare; follows from suspended_at, deleted_at and spare';
-COMMENT ON COLUMN fluxbase_tenant.tenants.spare IS 'made beforehand for tenant_create(), and no tenant yet';
-COMMENT ON COLUMN fluxbase_tenant.tenants.schema_version IS 'highest migration version applied to the tenant schema';
-COMMENT ON COLUMN fluxbase_tenant.tenants.applied IS 'sum of the revisions of what is applied: less than that of all migrations means pending';
+COMMENT ON TABLE fluxbase_tenant.tenants IS 'tenants; members see their own tenants, instance admins see all';
+COMMENT ON COLUMN fluxbase_tenant.tenants.status IS
+    'active, suspended, deleted or spare; computed from suspended_at, deleted_at and spare';
+COMMENT ON COLUMN fluxbase_tenant.tenants.spare IS
+    'true: created in advance for tenant_create(), not assigned to a customer yet';
+COMMENT ON COLUMN fluxbase_tenant.tenants.schema_version IS
+    'highest version that was applied to the tenant schema, not counting repeatable migrations';
+COMMENT ON COLUMN fluxbase_tenant.tenants.applied IS
+    'sum of the revisions of the applied migrations; migrations are pending if it is less than the sum of all '
+    'migrations';
 
 CREATE TABLE fluxbase_tenant.members (
     id          uuid PRIMARY KEY,
@@ -53,14 +60,15 @@ CREATE TABLE fluxbase_tenant.members (
 );
 CREATE INDEX members_user_idx ON fluxbase_tenant.members (user_id, tenant_id);
 COMMENT ON TABLE fluxbase_tenant.members IS 'which user has which role in which tenant';
-COMMENT ON COLUMN fluxbase_tenant.members.assigned_by IS 'user who gave the role; NULL: a back end without a user';
+COMMENT ON COLUMN fluxbase_tenant.members.assigned_by IS
+    'user who assigned the role; NULL: a session without a current user';
 
 CREATE TABLE fluxbase_tenant.instance_admins (
     user_id    uuid PRIMARY KEY,
     granted_by uuid,
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
-COMMENT ON TABLE fluxbase_tenant.instance_admins IS 'users who may do everything to every tenant';
+COMMENT ON TABLE fluxbase_tenant.instance_admins IS 'instance admins: users who may do everything to every tenant';
 
 CREATE TABLE fluxbase_tenant.migrations (
     version       text PRIMARY KEY CONSTRAINT migrations_version_check CHECK (version <> ''),
@@ -74,12 +82,17 @@ CREATE TABLE fluxbase_tenant.migrations (
     checksum      text NOT NULL CONSTRAINT migrations_checksum_check CHECK (checksum ~ '^[0-9a-f]{64}$'),
     created_at    timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
-COMMENT ON TABLE fluxbase_tenant.migrations IS 'scripts that make up every tenant schema';
-COMMENT ON COLUMN fluxbase_tenant.migrations.sort_key IS 'orders versions: numbers by value, then texts, then repeatable ones';
-COMMENT ON COLUMN fluxbase_tenant.migrations.transactional IS 'false: runs outside a transaction, statement by statement';
-COMMENT ON COLUMN fluxbase_tenant.migrations.repeatable IS 'true: may change, and is applied again when it has';
-COMMENT ON COLUMN fluxbase_tenant.migrations.revision IS 'how many texts a repeatable one has had';
-COMMENT ON COLUMN fluxbase_tenant.migrations.checksum IS 'SHA-256 of up and down with line endings folded to LF';
+COMMENT ON TABLE fluxbase_tenant.migrations IS 'registered migrations of the tenant schemas';
+COMMENT ON COLUMN fluxbase_tenant.migrations.sort_key IS
+    'order of versions: numbers by value, then texts, then repeatable migrations';
+COMMENT ON COLUMN fluxbase_tenant.migrations.transactional IS
+    'false: nontransactional, runs statement by statement, each in its own transactions';
+COMMENT ON COLUMN fluxbase_tenant.migrations.repeatable IS
+    'true: the scripts may change, and are applied again after each change';
+COMMENT ON COLUMN fluxbase_tenant.migrations.revision IS
+    'number of different scripts that a repeatable migration has had; 1 for other migrations';
+COMMENT ON COLUMN fluxbase_tenant.migrations.checksum IS
+    'SHA-256 of up and down, in hexadecimal, computed with line endings converted to LF';
 
 CREATE TABLE fluxbase_tenant.applied_migrations (
     tenant_id  uuid NOT NULL,
@@ -89,7 +102,7 @@ CREATE TABLE fluxbase_tenant.applied_migrations (
     applied_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     PRIMARY KEY (tenant_id, version)
 );
-COMMENT ON TABLE fluxbase_tenant.applied_migrations IS 'ledger: which migration was applied to which tenant';
+COMMENT ON TABLE fluxbase_tenant.applied_migrations IS 'ledger: which migrations each tenant has applied';
 
 CREATE TABLE fluxbase_tenant.unfinished_migrations (
     tenant_id       uuid PRIMARY KEY,
@@ -103,10 +116,14 @@ CREATE TABLE fluxbase_tenant.unfinished_migrations (
     updated_at      timestamptz NOT NULL DEFAULT pg_catalog.now(),
     CONSTRAINT unfinished_migrations_done_check CHECK (statements_done BETWEEN 0 AND statements)
 );
-COMMENT ON TABLE fluxbase_tenant.unfinished_migrations IS 'migrations outside a transaction that are under way or stopped half way';
-COMMENT ON COLUMN fluxbase_tenant.unfinished_migrations.statements_done IS 'the next run goes on behind these';
-COMMENT ON COLUMN fluxbase_tenant.unfinished_migrations.sqlstate IS 'NULL: an attempt at the next statement may have done it and not said so';
-COMMENT ON COLUMN fluxbase_tenant.unfinished_migrations.error IS 'NULL: under way, or ended by a crash or a cancel';
+COMMENT ON TABLE fluxbase_tenant.unfinished_migrations IS
+    'nontransactional migrations that are running or were interrupted';
+COMMENT ON COLUMN fluxbase_tenant.unfinished_migrations.statements_done IS
+    'number of statements that are done; the next attempt continues after them';
+COMMENT ON COLUMN fluxbase_tenant.unfinished_migrations.sqlstate IS
+    'SQLSTATE of the failure; NULL: the next statement may have been executed without a record of it';
+COMMENT ON COLUMN fluxbase_tenant.unfinished_migrations.error IS
+    'message of the failure; NULL: running, or ended by a crash or a cancellation';
 
 CREATE TABLE fluxbase_tenant.fleet_runs (
     id              uuid PRIMARY KEY,
@@ -119,9 +136,10 @@ CREATE TABLE fluxbase_tenant.fleet_runs (
     started_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     finished_at     timestamptz
 );
-COMMENT ON TABLE fluxbase_tenant.fleet_runs IS 'history of tenant_migrate_all()';
-COMMENT ON COLUMN fluxbase_tenant.fleet_runs.started_by IS 'user who called; NULL: a database role without a user';
-COMMENT ON COLUMN fluxbase_tenant.fleet_runs.finished_at IS 'NULL: under way, or ended by a crash';
+COMMENT ON TABLE fluxbase_tenant.fleet_runs IS 'history of the runs of tenant_migrate_all()';
+COMMENT ON COLUMN fluxbase_tenant.fleet_runs.started_by IS
+    'user who called tenant_migrate_all(); NULL: a session without a current user';
+COMMENT ON COLUMN fluxbase_tenant.fleet_runs.finished_at IS 'NULL: running, or ended by a crash';
 
 CREATE TABLE fluxbase_tenant.fleet_results (
     run_id       uuid NOT NULL,
@@ -139,11 +157,14 @@ CREATE TABLE fluxbase_tenant.fleet_results (
     PRIMARY KEY (run_id, tenant_id)
 );
 CREATE INDEX fleet_results_tenant_idx ON fluxbase_tenant.fleet_results (tenant_id, finished_at);
-COMMENT ON TABLE fluxbase_tenant.fleet_results IS 'what tenant_migrate_all() did to each tenant that it visited';
-COMMENT ON COLUMN fluxbase_tenant.fleet_results.place IS 'of a failure: the migration''s version and the position of the statement';
+COMMENT ON TABLE fluxbase_tenant.fleet_results IS
+    'outcome of each run of tenant_migrate_all() for each tenant that it visited';
+COMMENT ON COLUMN fluxbase_tenant.fleet_results.place IS
+    'where a failure occurred: the version of the migration and the position of the statement';
 
--- As regclass, but that a name which means nothing is no error: in a restore that lacks one table, whoever made it so, all rows of
--- the tables below would be lost. Such a name reads as 0.
+-- The type is like regclass, but reads the name of a nonexistent relation as 0 instead of raising an error. Otherwise,
+-- if a dump is restored without one of the tables named in shared_tables or removals, all rows of that catalog table
+-- would be lost.
 CREATE TYPE fluxbase_tenant.relation;
 CREATE FUNCTION fluxbase_tenant.relation_in(cstring) RETURNS fluxbase_tenant.relation STABLE STRICT PARALLEL SAFE
     LANGUAGE c AS 'MODULE_PATHNAME', 'relation_in_wrapper';
@@ -155,11 +176,13 @@ CREATE TYPE fluxbase_tenant.relation (
 CREATE CAST (fluxbase_tenant.relation AS pg_catalog.oid) WITHOUT FUNCTION AS IMPLICIT;
 CREATE CAST (fluxbase_tenant.relation AS pg_catalog.regclass) WITHOUT FUNCTION;
 CREATE CAST (pg_catalog.oid AS fluxbase_tenant.relation) WITHOUT FUNCTION;
-COMMENT ON FUNCTION fluxbase_tenant.relation_in(cstring) IS 'Input of the type relation: the relation of that name, 0 where there is none.';
+COMMENT ON FUNCTION fluxbase_tenant.relation_in(cstring) IS
+    'Input function of type relation. Returns the relation with the name, or 0 if there is none.';
 REVOKE ALL ON FUNCTION fluxbase_tenant.relation_in(cstring) FROM PUBLIC;
-COMMENT ON FUNCTION fluxbase_tenant.relation_out(fluxbase_tenant.relation) IS 'Output of the type relation: the name, as regclass prints it.';
+COMMENT ON FUNCTION fluxbase_tenant.relation_out(fluxbase_tenant.relation) IS
+    'Output function of type relation. Returns the name, as regclass prints it.';
 REVOKE ALL ON FUNCTION fluxbase_tenant.relation_out(fluxbase_tenant.relation) FROM PUBLIC;
-COMMENT ON TYPE fluxbase_tenant.relation IS 'a relation by its name; 0 where there is none of that name';
+COMMENT ON TYPE fluxbase_tenant.relation IS 'a relation, written as its name; 0 if there is no relation with the name';
 
 CREATE TABLE fluxbase_tenant.shared_tables (
     id            uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
@@ -168,11 +191,15 @@ CREATE TABLE fluxbase_tenant.shared_tables (
     protected_at  timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 CREATE UNIQUE INDEX shared_tables_key ON fluxbase_tenant.shared_tables (relation) WHERE relation::pg_catalog.oid <> 0::pg_catalog.oid;
-COMMENT ON COLUMN fluxbase_tenant.shared_tables.relation IS 'the table; 0 where a restored dump had none of its name';
-COMMENT ON TABLE fluxbase_tenant.shared_tables IS 'tables outside the tenant schemas that tenant_protect() protects; partitions follow their root';
-COMMENT ON COLUMN fluxbase_tenant.shared_tables.tenant_column IS 'holds the tenant of each row';
+COMMENT ON COLUMN fluxbase_tenant.shared_tables.relation IS 'the table; 0 if it did not exist when a dump was restored';
+COMMENT ON TABLE fluxbase_tenant.shared_tables IS
+    'shared tables: tables outside tenant schemas that tenant_protect() protects; a partitioned table is listed by '
+    'its root';
+COMMENT ON COLUMN fluxbase_tenant.shared_tables.tenant_column IS
+    'column that contains the id of the tenant of each row';
 
--- What is left to remove of deleted tenants. The tenant is gone, so nobody can reach it; a background worker removes it.
+-- What must still be removed of deleted tenants. It is not accessible, because the tenant no longer exists. A
+-- background worker removes it.
 CREATE TABLE fluxbase_tenant.removals (
     id           uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
     tenant_id    uuid NOT NULL,
@@ -184,22 +211,25 @@ CREATE TABLE fluxbase_tenant.removals (
 );
 CREATE UNIQUE INDEX removals_key ON fluxbase_tenant.removals (tenant_id, relation) NULLS NOT DISTINCT
     WHERE relation IS NULL OR relation::pg_catalog.oid <> 0::pg_catalog.oid;
-COMMENT ON TABLE fluxbase_tenant.removals IS 'what is left to remove of deleted tenants; a background worker does it';
-COMMENT ON COLUMN fluxbase_tenant.removals.relation IS 'shared table that may hold rows of the tenant; NULL: its owner role';
-COMMENT ON COLUMN fluxbase_tenant.removals.error IS 'why the last attempt failed; NULL: none has, yet';
+COMMENT ON TABLE fluxbase_tenant.removals IS 'what a background worker must still remove of deleted tenants';
+COMMENT ON COLUMN fluxbase_tenant.removals.relation IS
+    'shared table that may contain rows of the tenant; NULL: the tenant''s owner role and what remains of its schema';
+COMMENT ON COLUMN fluxbase_tenant.removals.error IS 'why the last attempt failed; NULL: not attempted yet';
 
--- One row that is locked by creators of tenants while fluxbase_tenant.max_tenants is set, and by who moves the default. It
--- is updated, not just locked, so that a REPEATABLE READ transaction with an older snapshot gets a serialization failure
--- instead of a stale answer.
+-- Serializes two things. Sessions that create tenants while fluxbase_tenant.max_tenants is set take a lock that is
+-- identified by this table. Transactions that change the default tenant update its only row. They update it instead of
+-- only locking it, so that a REPEATABLE READ transaction with an older snapshot gets a serialization failure and does
+-- not decide on stale data.
 CREATE TABLE fluxbase_tenant.tenant_limit (
     only_row boolean PRIMARY KEY DEFAULT true CONSTRAINT tenant_limit_one_row CHECK (only_row),
     taken    bigint NOT NULL DEFAULT 0
 );
 INSERT INTO fluxbase_tenant.tenant_limit DEFAULT VALUES;
-COMMENT ON TABLE fluxbase_tenant.tenant_limit IS 'serializes creators while fluxbase_tenant.max_tenants is set, and changes of the default tenant';
+COMMENT ON TABLE fluxbase_tenant.tenant_limit IS
+    'serializes the creation of tenants while fluxbase_tenant.max_tenants is set, and changes of the default tenant';
 
--- pg_dump keeps the rows; without this it would leave the tables to CREATE EXTENSION and lose them. tenant_limit holds
--- nothing worth keeping.
+-- Make pg_dump include the rows of these tables. By default, it dumps only CREATE EXTENSION and no data of an
+-- extension's tables. tenant_limit contains nothing to preserve.
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.tenants', '');
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.members', '');
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.instance_admins', '');
@@ -208,7 +238,7 @@ SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.applied_migrations',
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.unfinished_migrations', '');
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.fleet_runs', '');
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.fleet_results', '');
--- Not those of tables that were dropped: their oid would be somebody else's after a restore.
+-- Leave out rows for dropped tables: after a restore, another table may have the oid.
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.shared_tables',
     'WHERE EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid OPERATOR(pg_catalog.=) relation::pg_catalog.oid)');
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.removals',

@@ -3,14 +3,16 @@
 
 -- sql/catalog.sql
 
--- The catalog: the extension's own tables. Every rule that a constraint can hold is a constraint, so that no code path
--- can leave a contradiction behind, with one exception: there are no foreign keys. A parallel pg_restore loads these tables
--- in any order, and a key would leave a whole table empty. What refers to a tenant or a migration is written while that row
--- is locked, and tenant_check() finds what refers to none.
--- Names are qualified throughout: nothing here depends on the search_path.
+-- The catalog: the extension's own tables. Constraints enforce every rule that a constraint can express, so that no
+-- code can store contradictory data. There is one exception: the tables have no foreign keys. A parallel pg_restore
+-- loads the tables in any order, and a foreign key that is violated during the load would leave a whole table empty.
+-- Instead, a row that refers to a tenant or a migration is inserted while the referenced row is locked, and
+-- tenant_check() finds rows that refer to a missing one.
+--
+-- All names are schema-qualified, so that nothing depends on the search_path.
 
 CREATE SCHEMA fluxbase_tenant;
-COMMENT ON SCHEMA fluxbase_tenant IS 'catalog of the fluxbase_tenant extension';
+COMMENT ON SCHEMA fluxbase_tenant IS 'catalog of the extension fluxbase_tenant';
 
 CREATE TABLE fluxbase_tenant.tenants (
     id             uuid PRIMARY KEY,
@@ -37,15 +39,20 @@ CREATE TABLE fluxbase_tenant.tenants (
     CONSTRAINT tenants_default_not_deleted_check CHECK (NOT is_default OR deleted_at IS NULL),
     CONSTRAINT tenants_spare_state_check CHECK (NOT (spare AND (is_default OR deleted_at IS NOT NULL OR suspended_at IS NOT NULL)))
 );
--- A soft-deleted tenant frees its slug.
+-- A soft-deleted tenant does not keep its slug.
 CREATE UNIQUE INDEX tenants_slug_key ON fluxbase_tenant.tenants (slug) WHERE deleted_at IS NULL;
 CREATE UNIQUE INDEX tenants_one_default ON fluxbase_tenant.tenants (is_default) WHERE is_default;
 CREATE INDEX tenants_spare ON fluxbase_tenant.tenants (id) WHERE spare;
-COMMENT ON TABLE fluxbase_tenant.tenants IS 'one row per customer; members see their own, instance admins all';
-COMMENT ON COLUMN fluxbase_tenant.tenants.status IS 'active, suspended, deleted or spare; follows from suspended_at, deleted_at and spare';
-COMMENT ON COLUMN fluxbase_tenant.tenants.spare IS 'made beforehand for tenant_create(), and no tenant yet';
-COMMENT ON COLUMN fluxbase_tenant.tenants.schema_version IS 'highest migration version applied to the tenant schema';
-COMMENT ON COLUMN fluxbase_tenant.tenants.applied IS 'sum of the revisions of what is applied: less than that of all migrations means pending';
+COMMENT ON TABLE fluxbase_tenant.tenants IS 'tenants; members see their own tenants, instance admins see all';
+COMMENT ON COLUMN fluxbase_tenant.tenants.status IS
+    'active, suspended, deleted or spare; computed from suspended_at, deleted_at and spare';
+COMMENT ON COLUMN fluxbase_tenant.tenants.spare IS
+    'true: created in advance for tenant_create(), not assigned to a customer yet';
+COMMENT ON COLUMN fluxbase_tenant.tenants.schema_version IS
+    'highest version that was applied to the tenant schema, not counting repeatable migrations';
+COMMENT ON COLUMN fluxbase_tenant.tenants.applied IS
+    'sum of the revisions of the applied migrations; migrations are pending if it is less than the sum of all '
+    'migrations';
 
 CREATE TABLE fluxbase_tenant.members (
     id          uuid PRIMARY KEY,
@@ -58,14 +65,15 @@ CREATE TABLE fluxbase_tenant.members (
 );
 CREATE INDEX members_user_idx ON fluxbase_tenant.members (user_id, tenant_id);
 COMMENT ON TABLE fluxbase_tenant.members IS 'which user has which role in which tenant';
-COMMENT ON COLUMN fluxbase_tenant.members.assigned_by IS 'user who gave the role; NULL: a back end without a user';
+COMMENT ON COLUMN fluxbase_tenant.members.assigned_by IS
+    'user who assigned the role; NULL: a session without a current user';
 
 CREATE TABLE fluxbase_tenant.instance_admins (
     user_id    uuid PRIMARY KEY,
     granted_by uuid,
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
-COMMENT ON TABLE fluxbase_tenant.instance_admins IS 'users who may do everything to every tenant';
+COMMENT ON TABLE fluxbase_tenant.instance_admins IS 'instance admins: users who may do everything to every tenant';
 
 CREATE TABLE fluxbase_tenant.migrations (
     version       text PRIMARY KEY CONSTRAINT migrations_version_check CHECK (version <> ''),
@@ -79,12 +87,17 @@ CREATE TABLE fluxbase_tenant.migrations (
     checksum      text NOT NULL CONSTRAINT migrations_checksum_check CHECK (checksum ~ '^[0-9a-f]{64}$'),
     created_at    timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
-COMMENT ON TABLE fluxbase_tenant.migrations IS 'scripts that make up every tenant schema';
-COMMENT ON COLUMN fluxbase_tenant.migrations.sort_key IS 'orders versions: numbers by value, then texts, then repeatable ones';
-COMMENT ON COLUMN fluxbase_tenant.migrations.transactional IS 'false: runs outside a transaction, statement by statement';
-COMMENT ON COLUMN fluxbase_tenant.migrations.repeatable IS 'true: may change, and is applied again when it has';
-COMMENT ON COLUMN fluxbase_tenant.migrations.revision IS 'how many texts a repeatable one has had';
-COMMENT ON COLUMN fluxbase_tenant.migrations.checksum IS 'SHA-256 of up and down with line endings folded to LF';
+COMMENT ON TABLE fluxbase_tenant.migrations IS 'registered migrations of the tenant schemas';
+COMMENT ON COLUMN fluxbase_tenant.migrations.sort_key IS
+    'order of versions: numbers by value, then texts, then repeatable migrations';
+COMMENT ON COLUMN fluxbase_tenant.migrations.transactional IS
+    'false: nontransactional, runs statement by statement, each in its own transactions';
+COMMENT ON COLUMN fluxbase_tenant.migrations.repeatable IS
+    'true: the scripts may change, and are applied again after each change';
+COMMENT ON COLUMN fluxbase_tenant.migrations.revision IS
+    'number of different scripts that a repeatable migration has had; 1 for other migrations';
+COMMENT ON COLUMN fluxbase_tenant.migrations.checksum IS
+    'SHA-256 of up and down, in hexadecimal, computed with line endings converted to LF';
 
 CREATE TABLE fluxbase_tenant.applied_migrations (
     tenant_id  uuid NOT NULL,
@@ -94,7 +107,7 @@ CREATE TABLE fluxbase_tenant.applied_migrations (
     applied_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     PRIMARY KEY (tenant_id, version)
 );
-COMMENT ON TABLE fluxbase_tenant.applied_migrations IS 'ledger: which migration was applied to which tenant';
+COMMENT ON TABLE fluxbase_tenant.applied_migrations IS 'ledger: which migrations each tenant has applied';
 
 CREATE TABLE fluxbase_tenant.unfinished_migrations (
     tenant_id       uuid PRIMARY KEY,
@@ -108,10 +121,14 @@ CREATE TABLE fluxbase_tenant.unfinished_migrations (
     updated_at      timestamptz NOT NULL DEFAULT pg_catalog.now(),
     CONSTRAINT unfinished_migrations_done_check CHECK (statements_done BETWEEN 0 AND statements)
 );
-COMMENT ON TABLE fluxbase_tenant.unfinished_migrations IS 'migrations outside a transaction that are under way or stopped half way';
-COMMENT ON COLUMN fluxbase_tenant.unfinished_migrations.statements_done IS 'the next run goes on behind these';
-COMMENT ON COLUMN fluxbase_tenant.unfinished_migrations.sqlstate IS 'NULL: an attempt at the next statement may have done it and not said so';
-COMMENT ON COLUMN fluxbase_tenant.unfinished_migrations.error IS 'NULL: under way, or ended by a crash or a cancel';
+COMMENT ON TABLE fluxbase_tenant.unfinished_migrations IS
+    'nontransactional migrations that are running or were interrupted';
+COMMENT ON COLUMN fluxbase_tenant.unfinished_migrations.statements_done IS
+    'number of statements that are done; the next attempt continues after them';
+COMMENT ON COLUMN fluxbase_tenant.unfinished_migrations.sqlstate IS
+    'SQLSTATE of the failure; NULL: the next statement may have been executed without a record of it';
+COMMENT ON COLUMN fluxbase_tenant.unfinished_migrations.error IS
+    'message of the failure; NULL: running, or ended by a crash or a cancellation';
 
 CREATE TABLE fluxbase_tenant.fleet_runs (
     id              uuid PRIMARY KEY,
@@ -124,9 +141,10 @@ CREATE TABLE fluxbase_tenant.fleet_runs (
     started_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     finished_at     timestamptz
 );
-COMMENT ON TABLE fluxbase_tenant.fleet_runs IS 'history of tenant_migrate_all()';
-COMMENT ON COLUMN fluxbase_tenant.fleet_runs.started_by IS 'user who called; NULL: a database role without a user';
-COMMENT ON COLUMN fluxbase_tenant.fleet_runs.finished_at IS 'NULL: under way, or ended by a crash';
+COMMENT ON TABLE fluxbase_tenant.fleet_runs IS 'history of the runs of tenant_migrate_all()';
+COMMENT ON COLUMN fluxbase_tenant.fleet_runs.started_by IS
+    'user who called tenant_migrate_all(); NULL: a session without a current user';
+COMMENT ON COLUMN fluxbase_tenant.fleet_runs.finished_at IS 'NULL: running, or ended by a crash';
 
 CREATE TABLE fluxbase_tenant.fleet_results (
     run_id       uuid NOT NULL,
@@ -144,11 +162,14 @@ CREATE TABLE fluxbase_tenant.fleet_results (
     PRIMARY KEY (run_id, tenant_id)
 );
 CREATE INDEX fleet_results_tenant_idx ON fluxbase_tenant.fleet_results (tenant_id, finished_at);
-COMMENT ON TABLE fluxbase_tenant.fleet_results IS 'what tenant_migrate_all() did to each tenant that it visited';
-COMMENT ON COLUMN fluxbase_tenant.fleet_results.place IS 'of a failure: the migration''s version and the position of the statement';
+COMMENT ON TABLE fluxbase_tenant.fleet_results IS
+    'outcome of each run of tenant_migrate_all() for each tenant that it visited';
+COMMENT ON COLUMN fluxbase_tenant.fleet_results.place IS
+    'where a failure occurred: the version of the migration and the position of the statement';
 
--- As regclass, but that a name which means nothing is no error: in a restore that lacks one table, whoever made it so, all rows of
--- the tables below would be lost. Such a name reads as 0.
+-- The type is like regclass, but reads the name of a nonexistent relation as 0 instead of raising an error. Otherwise,
+-- if a dump is restored without one of the tables named in shared_tables or removals, all rows of that catalog table
+-- would be lost.
 CREATE TYPE fluxbase_tenant.relation;
 CREATE FUNCTION fluxbase_tenant.relation_in(cstring) RETURNS fluxbase_tenant.relation STABLE STRICT PARALLEL SAFE
     LANGUAGE c AS 'MODULE_PATHNAME', 'relation_in_wrapper';
@@ -160,11 +181,13 @@ CREATE TYPE fluxbase_tenant.relation (
 CREATE CAST (fluxbase_tenant.relation AS pg_catalog.oid) WITHOUT FUNCTION AS IMPLICIT;
 CREATE CAST (fluxbase_tenant.relation AS pg_catalog.regclass) WITHOUT FUNCTION;
 CREATE CAST (pg_catalog.oid AS fluxbase_tenant.relation) WITHOUT FUNCTION;
-COMMENT ON FUNCTION fluxbase_tenant.relation_in(cstring) IS 'Input of the type relation: the relation of that name, 0 where there is none.';
+COMMENT ON FUNCTION fluxbase_tenant.relation_in(cstring) IS
+    'Input function of type relation. Returns the relation with the name, or 0 if there is none.';
 REVOKE ALL ON FUNCTION fluxbase_tenant.relation_in(cstring) FROM PUBLIC;
-COMMENT ON FUNCTION fluxbase_tenant.relation_out(fluxbase_tenant.relation) IS 'Output of the type relation: the name, as regclass prints it.';
+COMMENT ON FUNCTION fluxbase_tenant.relation_out(fluxbase_tenant.relation) IS
+    'Output function of type relation. Returns the name, as regclass prints it.';
 REVOKE ALL ON FUNCTION fluxbase_tenant.relation_out(fluxbase_tenant.relation) FROM PUBLIC;
-COMMENT ON TYPE fluxbase_tenant.relation IS 'a relation by its name; 0 where there is none of that name';
+COMMENT ON TYPE fluxbase_tenant.relation IS 'a relation, written as its name; 0 if there is no relation with the name';
 
 CREATE TABLE fluxbase_tenant.shared_tables (
     id            uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
@@ -173,11 +196,15 @@ CREATE TABLE fluxbase_tenant.shared_tables (
     protected_at  timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 CREATE UNIQUE INDEX shared_tables_key ON fluxbase_tenant.shared_tables (relation) WHERE relation::pg_catalog.oid <> 0::pg_catalog.oid;
-COMMENT ON COLUMN fluxbase_tenant.shared_tables.relation IS 'the table; 0 where a restored dump had none of its name';
-COMMENT ON TABLE fluxbase_tenant.shared_tables IS 'tables outside the tenant schemas that tenant_protect() protects; partitions follow their root';
-COMMENT ON COLUMN fluxbase_tenant.shared_tables.tenant_column IS 'holds the tenant of each row';
+COMMENT ON COLUMN fluxbase_tenant.shared_tables.relation IS 'the table; 0 if it did not exist when a dump was restored';
+COMMENT ON TABLE fluxbase_tenant.shared_tables IS
+    'shared tables: tables outside tenant schemas that tenant_protect() protects; a partitioned table is listed by '
+    'its root';
+COMMENT ON COLUMN fluxbase_tenant.shared_tables.tenant_column IS
+    'column that contains the id of the tenant of each row';
 
--- What is left to remove of deleted tenants. The tenant is gone, so nobody can reach it; a background worker removes it.
+-- What must still be removed of deleted tenants. It is not accessible, because the tenant no longer exists. A
+-- background worker removes it.
 CREATE TABLE fluxbase_tenant.removals (
     id           uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
     tenant_id    uuid NOT NULL,
@@ -189,22 +216,25 @@ CREATE TABLE fluxbase_tenant.removals (
 );
 CREATE UNIQUE INDEX removals_key ON fluxbase_tenant.removals (tenant_id, relation) NULLS NOT DISTINCT
     WHERE relation IS NULL OR relation::pg_catalog.oid <> 0::pg_catalog.oid;
-COMMENT ON TABLE fluxbase_tenant.removals IS 'what is left to remove of deleted tenants; a background worker does it';
-COMMENT ON COLUMN fluxbase_tenant.removals.relation IS 'shared table that may hold rows of the tenant; NULL: its owner role';
-COMMENT ON COLUMN fluxbase_tenant.removals.error IS 'why the last attempt failed; NULL: none has, yet';
+COMMENT ON TABLE fluxbase_tenant.removals IS 'what a background worker must still remove of deleted tenants';
+COMMENT ON COLUMN fluxbase_tenant.removals.relation IS
+    'shared table that may contain rows of the tenant; NULL: the tenant''s owner role and what remains of its schema';
+COMMENT ON COLUMN fluxbase_tenant.removals.error IS 'why the last attempt failed; NULL: not attempted yet';
 
--- One row that is locked by creators of tenants while fluxbase_tenant.max_tenants is set, and by who moves the default. It
--- is updated, not just locked, so that a REPEATABLE READ transaction with an older snapshot gets a serialization failure
--- instead of a stale answer.
+-- Serializes two things. Sessions that create tenants while fluxbase_tenant.max_tenants is set take a lock that is
+-- identified by this table. Transactions that change the default tenant update its only row. They update it instead of
+-- only locking it, so that a REPEATABLE READ transaction with an older snapshot gets a serialization failure and does
+-- not decide on stale data.
 CREATE TABLE fluxbase_tenant.tenant_limit (
     only_row boolean PRIMARY KEY DEFAULT true CONSTRAINT tenant_limit_one_row CHECK (only_row),
     taken    bigint NOT NULL DEFAULT 0
 );
 INSERT INTO fluxbase_tenant.tenant_limit DEFAULT VALUES;
-COMMENT ON TABLE fluxbase_tenant.tenant_limit IS 'serializes creators while fluxbase_tenant.max_tenants is set, and changes of the default tenant';
+COMMENT ON TABLE fluxbase_tenant.tenant_limit IS
+    'serializes the creation of tenants while fluxbase_tenant.max_tenants is set, and changes of the default tenant';
 
--- pg_dump keeps the rows; without this it would leave the tables to CREATE EXTENSION and lose them. tenant_limit holds
--- nothing worth keeping.
+-- Make pg_dump include the rows of these tables. By default, it dumps only CREATE EXTENSION and no data of an
+-- extension's tables. tenant_limit contains nothing to preserve.
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.tenants', '');
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.members', '');
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.instance_admins', '');
@@ -213,7 +243,7 @@ SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.applied_migrations',
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.unfinished_migrations', '');
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.fleet_runs', '');
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.fleet_results', '');
--- Not those of tables that were dropped: their oid would be somebody else's after a restore.
+-- Leave out rows for dropped tables: after a restore, another table may have the oid.
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.shared_tables',
     'WHERE EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid OPERATOR(pg_catalog.=) relation::pg_catalog.oid)');
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.removals',
@@ -221,36 +251,40 @@ SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.removals',
 
 -- sql/types.sql
 
--- The rows that most functions return.
+-- The row types that most functions return.
 
 CREATE TYPE fluxbase_tenant.tenant AS (
     id uuid, slug text, name text, schema_name name, status text, is_default boolean, metadata jsonb, schema_version text,
     created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
 );
-COMMENT ON TYPE fluxbase_tenant.tenant IS 'a tenant, as functions return it';
+COMMENT ON TYPE fluxbase_tenant.tenant IS 'a tenant row, as the functions return it';
 
 CREATE TYPE fluxbase_tenant.member AS (
     id uuid, tenant_id uuid, user_id uuid, email text, role text, assigned_by uuid, created_at timestamptz
 );
-COMMENT ON TYPE fluxbase_tenant.member IS 'a user''s membership of a tenant, as functions return it';
+COMMENT ON TYPE fluxbase_tenant.member IS
+    'an assignment row: the membership of a user in a tenant, as the functions return it';
 
 CREATE TYPE fluxbase_tenant.instance_admin AS (user_id uuid, granted_by uuid, created_at timestamptz);
-COMMENT ON TYPE fluxbase_tenant.instance_admin IS 'a user who may do everything to every tenant, as functions return it';
+COMMENT ON TYPE fluxbase_tenant.instance_admin IS
+    'an instance admin: a user who may do everything to every tenant, as the functions return it';
 
 CREATE TYPE fluxbase_tenant.migration AS (
     version text, name text, up text, down text, transactional boolean, repeatable boolean, checksum text, created_at timestamptz
 );
-COMMENT ON TYPE fluxbase_tenant.migration IS 'a registered migration, as functions return it';
+COMMENT ON TYPE fluxbase_tenant.migration IS 'a registered migration, as the functions return it';
 
--- Nobody's table has a column of these: a new version of the extension may change them.
+-- Without USAGE, no role except superusers can create a table column of these types, so a new version of the extension
+-- can change them.
 REVOKE USAGE ON TYPE
     fluxbase_tenant.tenant, fluxbase_tenant.member, fluxbase_tenant.instance_admin, fluxbase_tenant.migration
     FROM PUBLIC;
 
 -- sql/roles.sql
 
--- The database roles: NOLOGIN groups, as PostgreSQL's predefined roles are. Roles and privileges on settings belong to the
--- cluster, so another database may have them already, or be making them: the lock lets one at a time do so.
+-- The database roles: NOLOGIN group roles, like PostgreSQL's predefined roles. Roles and privileges on settings are
+-- shared by all databases of the cluster, so CREATE EXTENSION in another database may have created them or may be
+-- creating them now. The lock lets only one session do this at a time.
 LOCK TABLE pg_catalog.pg_parameter_acl IN SHARE ROW EXCLUSIVE MODE;
 
 DO $$
@@ -271,14 +305,15 @@ GRANT SET ON PARAMETER fluxbase_tenant.user_id, fluxbase_tenant.tenant_id TO flu
 
 -- sql/functions/internal.sql
 
--- Functions of the catalog's schema: what policies, event triggers and triggers call.
+-- Functions in the catalog's schema, for internal use: policies, views, event triggers and triggers call them.
 
 CREATE FUNCTION fluxbase_tenant.accessible_support(internal)
     RETURNS internal
     IMMUTABLE STRICT PARALLEL SAFE
     LANGUAGE c AS 'MODULE_PATHNAME', 'accessible_support_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.accessible_support(internal) IS
-    'Planner support of accessible(): true where the caller is checked when the query starts.';
+    'Planner support function of accessible(): replaces the call with true if the executor-start check covers the '
+    'query.';
 REVOKE ALL ON FUNCTION fluxbase_tenant.accessible_support(internal) FROM PUBLIC;
 
 CREATE FUNCTION fluxbase_tenant.installed_support(internal)
@@ -286,7 +321,8 @@ CREATE FUNCTION fluxbase_tenant.installed_support(internal)
     IMMUTABLE STRICT PARALLEL SAFE
     LANGUAGE c AS 'MODULE_PATHNAME', 'installed_support_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.installed_support(internal) IS
-    'Planner support of installed(): true, without a call for each policy.';
+    'Planner support function of installed(): replaces the call with true, so that it is not executed for each '
+    'policy.';
 REVOKE ALL ON FUNCTION fluxbase_tenant.installed_support(internal) FROM PUBLIC;
 
 CREATE FUNCTION fluxbase_tenant.accessible(tenant_id uuid)
@@ -294,7 +330,8 @@ CREATE FUNCTION fluxbase_tenant.accessible(tenant_id uuid)
     STABLE STRICT PARALLEL SAFE COST 100 SUPPORT fluxbase_tenant.accessible_support
     LANGUAGE c AS 'MODULE_PATHNAME', 'accessible_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.accessible(uuid) IS
-    'Whether the caller reaches the tables of a tenant now; called by the policy tenant_isolation of every such table.';
+    'Reports whether the tables of a tenant are accessible to the caller now. The policy tenant_isolation of every '
+    'such table calls it.';
 REVOKE ALL ON FUNCTION fluxbase_tenant.accessible(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION fluxbase_tenant.accessible(uuid) TO fluxbase_tenant_user, fluxbase_tenant_owner;
 
@@ -303,7 +340,8 @@ CREATE FUNCTION fluxbase_tenant.installed()
     STABLE STRICT PARALLEL SAFE COST 1 SUPPORT fluxbase_tenant.installed_support
     LANGUAGE c AS 'MODULE_PATHNAME', 'installed_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.installed() IS
-    'True. The policy tenant_access calls it, so that DROP EXTENSION with CASCADE leaves no table open.';
+    'Returns true. The policy tenant_access calls it, so that DROP EXTENSION ... CASCADE drops that policy too and '
+    'leaves the tables inaccessible.';
 REVOKE ALL ON FUNCTION fluxbase_tenant.installed() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION fluxbase_tenant.installed() TO fluxbase_tenant_user, fluxbase_tenant_owner;
 
@@ -312,8 +350,9 @@ CREATE FUNCTION fluxbase_tenant.nextval(sequence regclass)
     VOLATILE STRICT PARALLEL UNSAFE
     LANGUAGE c AS 'MODULE_PATHNAME', 'nextval_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.nextval(regclass) IS
-    'nextval() for sequences of tenants within the caller''s reach, which are granted to nobody; serial columns of '
-    'tenants call it. Errors: forbidden.';
+    'Returns the next value of a sequence in an accessible tenant''s schema. No role is granted such sequences, so the '
+    'defaults of serial columns in tenant schemas call this function. For other sequences, requires the caller''s own '
+    'privileges, as pg_catalog.nextval() does. Raises forbidden (42501).';
 REVOKE ALL ON FUNCTION fluxbase_tenant.nextval(regclass) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION fluxbase_tenant.nextval(regclass) TO fluxbase_tenant_user, fluxbase_tenant_owner;
 
@@ -322,7 +361,8 @@ CREATE FUNCTION fluxbase_tenant.visible_tenant_ids()
     STABLE STRICT PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'visible_tenant_ids_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.visible_tenant_ids() IS
-    'The tenants whose catalog rows the caller sees; called by the catalog''s policies.';
+    'Returns the ids of the tenants whose catalog rows the caller may see. The policies of the catalog call it. '
+    'Instance admins see all rows, so it returns no ids for them.';
 REVOKE ALL ON FUNCTION fluxbase_tenant.visible_tenant_ids() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION fluxbase_tenant.visible_tenant_ids() TO fluxbase_tenant_user;
 
@@ -331,7 +371,8 @@ CREATE FUNCTION fluxbase_tenant.accessible_tenant_ids()
     STABLE STRICT PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'accessible_tenant_ids_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.accessible_tenant_ids() IS
-    'The tenants whose rows of shared tables the caller reaches now; called by the policies of such tables.';
+    'Returns the ids of the tenants whose rows in shared tables are accessible to the caller now. The policies of '
+    'shared tables call it.';
 REVOKE ALL ON FUNCTION fluxbase_tenant.accessible_tenant_ids() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION fluxbase_tenant.accessible_tenant_ids() TO fluxbase_tenant_user;
 
@@ -340,7 +381,7 @@ CREATE FUNCTION fluxbase_tenant.policy_tenant(condition pg_node_tree)
     STABLE STRICT PARALLEL SAFE COST 10
     LANGUAGE c AS 'MODULE_PATHNAME', 'policy_tenant_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.policy_tenant(pg_node_tree) IS
-    'The tenant in a policy''s condition that is a call of accessible() and nothing else; NULL for any other condition.';
+    'Returns the tenant in a policy condition that consists of a call of accessible(); NULL for any other condition.';
 REVOKE ALL ON FUNCTION fluxbase_tenant.policy_tenant(pg_node_tree) FROM PUBLIC;
 
 CREATE FUNCTION fluxbase_tenant.policy_column(condition pg_node_tree)
@@ -348,8 +389,8 @@ CREATE FUNCTION fluxbase_tenant.policy_column(condition pg_node_tree)
     STABLE STRICT PARALLEL SAFE COST 10
     LANGUAGE c AS 'MODULE_PATHNAME', 'policy_column_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.policy_column(pg_node_tree) IS
-    'The number of the tenant column in a policy''s condition that compares it with accessible_tenant_ids() and does '
-    'nothing else; NULL for any other condition.';
+    'Returns the attribute number of the tenant column in a policy condition that only compares it with '
+    'accessible_tenant_ids(); NULL for any other condition.';
 REVOKE ALL ON FUNCTION fluxbase_tenant.policy_column(pg_node_tree) FROM PUBLIC;
 
 CREATE FUNCTION fluxbase_tenant.before_command()
@@ -357,8 +398,9 @@ CREATE FUNCTION fluxbase_tenant.before_command()
     VOLATILE PARALLEL UNSAFE
     LANGUAGE c AS 'MODULE_PATHNAME', 'before_command_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.before_command() IS
-    'Event trigger function: refuses DROP OWNED BY the extension''s roles, and GRANT and REVOKE on objects of tenants '
-    'by others than their owner.';
+    'Event trigger function. Rejects DROP OWNED BY the extension''s roles, GRANT and REVOKE on objects of tenants and '
+    'of the catalog by roles that do not own them, and other commands that would lock such objects before PostgreSQL '
+    'checks privileges. Raises forbidden (42501).';
 REVOKE ALL ON FUNCTION fluxbase_tenant.before_command() FROM PUBLIC;
 
 CREATE FUNCTION fluxbase_tenant.after_command()
@@ -366,7 +408,8 @@ CREATE FUNCTION fluxbase_tenant.after_command()
     VOLATILE PARALLEL UNSAFE
     LANGUAGE c AS 'MODULE_PATHNAME', 'after_command_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.after_command() IS
-    'Event trigger function: gives relations of tenants their policies, and refuses to weaken them.';
+    'Event trigger function. Adds the policies to new relations in tenant schemas, and rejects commands that weaken '
+    'these policies. Raises forbidden (42501).';
 REVOKE ALL ON FUNCTION fluxbase_tenant.after_command() FROM PUBLIC;
 
 CREATE FUNCTION fluxbase_tenant.after_any_command()
@@ -374,7 +417,8 @@ CREATE FUNCTION fluxbase_tenant.after_any_command()
     VOLATILE PARALLEL UNSAFE
     LANGUAGE c AS 'MODULE_PATHNAME', 'after_any_command_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.after_any_command() IS
-    'Event trigger: refuses objects that hang on what is in the schema of a tenant out of the caller''s reach.';
+    'Event trigger function. Rejects objects that depend on an object in the schema of a tenant that is not '
+    'accessible to the caller. Raises forbidden (42501).';
 REVOKE ALL ON FUNCTION fluxbase_tenant.after_any_command() FROM PUBLIC;
 
 CREATE FUNCTION fluxbase_tenant.after_drop()
@@ -382,7 +426,7 @@ CREATE FUNCTION fluxbase_tenant.after_drop()
     VOLATILE PARALLEL UNSAFE
     LANGUAGE c AS 'MODULE_PATHNAME', 'after_drop_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.after_drop() IS
-    'Event trigger function: refuses to drop the policy tenant_isolation.';
+    'Event trigger function. Rejects DROP POLICY of the policy tenant_isolation. Raises forbidden (42501).';
 REVOKE ALL ON FUNCTION fluxbase_tenant.after_drop() FROM PUBLIC;
 
 CREATE FUNCTION fluxbase_tenant.catalog_changed()
@@ -390,20 +434,21 @@ CREATE FUNCTION fluxbase_tenant.catalog_changed()
     VOLATILE PARALLEL UNSAFE
     LANGUAGE c AS 'MODULE_PATHNAME', 'catalog_changed_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.catalog_changed() IS
-    'Trigger function: tells all sessions to forget what they know about access.';
+    'Trigger function of the catalog''s tables. Announces a change, so that all sessions clear their caches of access '
+    'decisions.';
 REVOKE ALL ON FUNCTION fluxbase_tenant.catalog_changed() FROM PUBLIC;
 
 -- sql/functions/session.sql
 
--- The session: current user, current tenant, and questions for policies of the application.
+-- Functions for the session: the current user and tenant, and access checks for policies of the application.
 
 CREATE FUNCTION @extschema@.tenant_current()
     RETURNS SETOF fluxbase_tenant.tenant
     STABLE STRICT PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_current_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_current() IS
-    'The tenant row of the current tenant; no row if there is none. Errors: not_found if it is set and not the '
-    'caller''s to see.';
+    'Returns the row of the current tenant; no row if there is no current tenant. Raises not_found (P0002) if the '
+    'current tenant is set and does not exist or the caller may not see it.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_current() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_current() TO fluxbase_tenant_user;
 
@@ -412,9 +457,11 @@ CREATE FUNCTION @extschema@.tenant_set_current(tenant text, is_local boolean DEF
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_set_current_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_set_current(text, boolean) IS
-    'Makes a tenant the current one, by slug or by id as text, and puts its schema first in search_path; is_local as in '
-    'set_config(). Members, service context, instance admins. Returns the tenant row. Errors: not_found, conflict if '
-    'suspended. Fluxbase: setTenant; Nile: withContext.';
+    'Makes a tenant, identified by slug or by id as text, the current one. Puts the tenant schema first in '
+    'search_path and pg_temp last. is_local is as in set_config(): true limits the effect to the transaction; the '
+    'default is false. Callable by members, instance admins and the tenant''s service context. Returns the tenant row. '
+    'Raises unauthenticated (28000) for an anonymous caller, not_found (P0002) if it does not exist or the caller may '
+    'not see it, conflict (55000) if it is suspended or deleted. Fluxbase: setTenant; Nile: withContext.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_set_current(text, boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_set_current(text, boolean) TO fluxbase_tenant_user;
 
@@ -423,9 +470,11 @@ CREATE FUNCTION @extschema@.tenant_set_current(tenant uuid, is_local boolean DEF
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_set_current_by_id_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_set_current(uuid, boolean) IS
-    'Makes a tenant the current one, by id, and puts its schema first in search_path; is_local as in set_config(). '
-    'Members, service context, instance admins. Returns the tenant row. Errors: not_found, conflict if suspended. '
-    'Fluxbase: setTenant; Nile: withContext.';
+    'Makes a tenant, identified by id, the current one. Puts the tenant schema first in search_path and pg_temp last. '
+    'is_local is as in set_config(): true limits the effect to the transaction; the default is false. Callable by '
+    'members, instance admins and the tenant''s service context. Returns the tenant row. Raises unauthenticated '
+    '(28000) for an anonymous caller, not_found (P0002) if it does not exist or the caller may not see it, conflict '
+    '(55000) if it is suspended or deleted. Fluxbase: setTenant; Nile: withContext.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_set_current(uuid, boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_set_current(uuid, boolean) TO fluxbase_tenant_user;
 
@@ -434,8 +483,8 @@ CREATE FUNCTION @extschema@.tenant_reset_current()
     VOLATILE STRICT PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_reset_current_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_reset_current() IS
-    'Undoes tenant_set_current(): no current tenant, and search_path as it was, unless somebody else changed it since. '
-    'Anyone.';
+    'Undoes tenant_set_current(): sets no current tenant and restores search_path, unless search_path was changed in '
+    'between. Callable by anyone.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_reset_current() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_reset_current() TO fluxbase_tenant_user;
 
@@ -444,8 +493,11 @@ CREATE FUNCTION @extschema@.tenant_current_id()
     STABLE STRICT PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_current_id_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_current_id() IS
-    'Id of the current tenant: the setting, else the claim, else the calling user''s oldest membership; NULL if there '
-    'is none. Errors: not_found if it is set and not the caller''s to see. Fluxbase: getTenantId.';
+    'Returns the id of the current tenant: fluxbase_tenant.tenant_id, else the setting that '
+    'fluxbase_tenant.tenant_id_setting names, else the tenant of the calling user''s oldest membership (unless '
+    'fluxbase_tenant.default_tenant is none); NULL if there is none. For column defaults and policies. Raises '
+    'not_found (P0002) if the current tenant is set and does not exist or the caller may not see it, 22P02 if the '
+    'setting is malformed. Fluxbase: getTenantId.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_current_id() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_current_id() TO fluxbase_tenant_user, fluxbase_tenant_owner;
 
@@ -454,8 +506,9 @@ CREATE FUNCTION @extschema@.tenant_current_user_id()
     STABLE STRICT PARALLEL SAFE COST 10
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_current_user_id_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_current_user_id() IS
-    'Id of the current user as set or claimed; NULL if there is none. Errors: 22P02 if the setting or claim holds no '
-    'uuid.';
+    'Returns the id of the current user, from fluxbase_tenant.user_id or from the setting that '
+    'fluxbase_tenant.user_id_setting names; NULL if there is none. For column defaults and policies. Raises 22P02 if '
+    'the setting is malformed.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_current_user_id() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_current_user_id() TO fluxbase_tenant_user, fluxbase_tenant_owner;
 
@@ -464,8 +517,8 @@ CREATE FUNCTION @extschema@.tenant_has_access(tenant_id uuid)
     STABLE STRICT PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_has_access_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_has_access(uuid) IS
-    'Whether the caller may reach a tenant''s data: as member of an active tenant, as its service context, or as '
-    'instance admin. Never an error for want of an identity. For policies of the application.';
+    'Reports whether the caller can access a tenant''s data: as a member of an active tenant, in the tenant''s service '
+    'context, or as an instance admin. Returns false for an anonymous caller. For policies of the application.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_has_access(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_has_access(uuid) TO fluxbase_tenant_user, fluxbase_tenant_owner;
 
@@ -474,8 +527,9 @@ CREATE FUNCTION @extschema@.tenant_has_role(tenant_id uuid, role text)
     STABLE STRICT PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_has_role_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_has_role(uuid, text) IS
-    'Whether the caller may reach a tenant''s data with at least the role: tenant_member or tenant_admin. Errors: '
-    'invalid_argument for another role. For policies of the application.';
+    'Reports whether the caller can access a tenant''s data with at least the role: tenant_member or tenant_admin. '
+    'Returns false for an anonymous caller. For policies of the application. Raises invalid_argument (22023) for any '
+    'other role.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_has_role(uuid, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_has_role(uuid, text) TO fluxbase_tenant_user, fluxbase_tenant_owner;
 
@@ -484,13 +538,14 @@ CREATE FUNCTION @extschema@.tenant_is_instance_admin()
     STABLE STRICT PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_is_instance_admin_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_is_instance_admin() IS
-    'Whether the caller may do everything to every tenant. For policies of the application.';
+    'Reports whether the caller is an instance admin, who may do everything to every tenant. For policies of the '
+    'application.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_is_instance_admin() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_is_instance_admin() TO fluxbase_tenant_user, fluxbase_tenant_owner;
 
 -- sql/functions/tenants.sql
 
--- Tenants: created, read, changed, deleted.
+-- Functions that create, read, change and delete tenants.
 
 CREATE FUNCTION @extschema@.tenant_clone(
     source uuid, slug text DEFAULT NULL, name text DEFAULT NULL, with_data boolean DEFAULT false
@@ -499,11 +554,14 @@ CREATE FUNCTION @extschema@.tenant_clone(
     VOLATILE PARALLEL UNSAFE COST 100000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_clone_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_clone(uuid, text, text, boolean) IS
-    'Creates a tenant like another one: its schema by the migrations in the source''s ledger, its metadata, and '
-    'with_data its rows and where its sequences are; writers of the source wait meanwhile. Without slug one is made '
-    'from name, without name it is the source''s. The calling user becomes tenant_admin. Instance admins. Returns the '
-    'new tenant row. Errors: not_found, forbidden, invalid_argument, conflict (23505 slug taken; 55000 source deleted, '
-    'or with something that no migration makes).';
+    'Creates a tenant as a copy of source: it applies the migrations in source''s ledger and copies the metadata. '
+    'with_data also copies the rows and the positions of sequences; the default is false. While it copies rows, '
+    'writers of source wait. slug is optional and by default made from name; the default for name is source''s name. '
+    'The calling user, if any, becomes tenant_admin. Callable by instance admins. Returns the new tenant row. Raises '
+    'unauthenticated (28000), forbidden (42501), not_found (P0002) if source does not exist, invalid_argument '
+    '(22023), conflict (23505 if the slug is taken; 55000 if the tenant limit is reached, if source is deleted or has '
+    'an unfinished migration, or if with_data is true and source has a table, column or sequence that none of its '
+    'migrations creates), and the error of a migration that fails.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_clone(uuid, text, text, boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_clone(uuid, text, text, boolean) TO fluxbase_tenant_user;
 
@@ -515,11 +573,14 @@ CREATE FUNCTION @extschema@.tenant_create(
     VOLATILE PARALLEL UNSAFE COST 100000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_create_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_create(text, text, jsonb, uuid, uuid) IS
-    'Creates a tenant: its row, schema, owner role, grants and all registered migrations, in the caller''s transaction. '
-    'Without slug one is made from name, which is required. The calling user or admin_user_id becomes tenant_admin. '
-    'Instance admins; under create_policy authenticated any user, who may choose neither id nor another admin. Returns '
-    'the new tenant row. Errors: invalid_argument, forbidden, conflict (23505 slug taken, 55000 limit reached or id in '
-    'use), and those of a migration. Fluxbase: tenant.create; Nile: tenants.create.';
+    'Creates a tenant in the caller''s transaction: its row, schema, owner role and grants. Applies all registered '
+    'migrations. Only name is required. The default slug is made from name, the default metadata is an empty object, '
+    'and the default id is a new UUIDv7. admin_user_id, or by default the calling user, becomes tenant_admin. '
+    'Callable by instance admins; if fluxbase_tenant.create_policy is authenticated, also by any user, who may pass '
+    'neither id nor another user as admin_user_id. Returns the new tenant row. Raises unauthenticated (28000), '
+    'forbidden (42501), invalid_argument (22023), conflict (23505 if the slug is taken; 55000 if the id is in use or '
+    'the tenant limit is reached), and the error of a migration that fails. Fluxbase: tenant.create; Nile: '
+    'tenants.create.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_create(text, text, jsonb, uuid, uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_create(text, text, jsonb, uuid, uuid) TO fluxbase_tenant_user;
 
@@ -528,8 +589,9 @@ CREATE FUNCTION @extschema@.tenant_get(tenant_id uuid DEFAULT NULL)
     STABLE PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_get_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_get(uuid) IS
-    'The tenant row of one tenant, by default the current one. Members and instance admins. Errors: not_found, also for '
-    'tenants that are not the caller''s to see. Fluxbase: tenant.get; Nile: tenants.get.';
+    'Returns the row of one tenant, by default of the current tenant. Callable by members and instance admins. Raises '
+    'unauthenticated (28000) for an anonymous caller, not_found (P0002) if it does not exist or the caller may not '
+    'see it. Fluxbase: tenant.get; Nile: tenants.get.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_get(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_get(uuid) TO fluxbase_tenant_user;
 
@@ -538,8 +600,9 @@ CREATE FUNCTION @extschema@.tenant_get_by_slug(slug text)
     STABLE PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_get_by_slug_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_get_by_slug(text) IS
-    'The tenant row of one tenant, by slug. Members and instance admins. Errors: not_found, also for tenants that are '
-    'not the caller''s to see.';
+    'Returns the row of the tenant with the slug. Callable by members and instance admins. Raises unauthenticated '
+    '(28000) for an anonymous caller, not_found (P0002) if it does not exist or the caller may not see it or is '
+    'deleted.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_get_by_slug(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_get_by_slug(text) TO fluxbase_tenant_user;
 
@@ -548,8 +611,8 @@ CREATE FUNCTION @extschema@.tenant_list()
     STABLE STRICT PARALLEL SAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_list_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_list() IS
-    'The tenant rows of all tenants that are not deleted, oldest first. Instance admins. Errors: forbidden. Fluxbase: '
-    'tenant.list.';
+    'Returns the rows of all tenants that are not deleted, oldest first. Callable by instance admins. Raises '
+    'unauthenticated (28000), forbidden (42501). Fluxbase: tenant.list.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_list() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_list() TO fluxbase_tenant_user;
 
@@ -558,8 +621,9 @@ CREATE FUNCTION @extschema@.tenant_set_default(tenant_id uuid)
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_set_default_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_set_default(uuid) IS
-    'Makes a tenant the default one, which cannot be deleted; the former default is none any more. Instance admins. '
-    'Returns the tenant row. Errors: not_found, forbidden, conflict if deleted.';
+    'Makes a tenant the default one, which cannot be deleted. The previous default tenant loses this status. Callable '
+    'by instance admins. Returns the tenant row. Raises unauthenticated (28000), forbidden (42501), not_found '
+    '(P0002), conflict (55000) if the tenant is deleted.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_set_default(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_set_default(uuid) TO fluxbase_tenant_user;
 
@@ -570,9 +634,11 @@ CREATE FUNCTION @extschema@.tenant_update(
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_update_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_update(uuid, text, jsonb) IS
-    'Changes name and metadata of a tenant, by default the current one; NULL leaves as it is, metadata is replaced '
-    'whole, the slug never changes. Tenant admins. Returns the tenant row. Errors: not_found, forbidden, '
-    'invalid_argument, conflict if suspended. Fluxbase: tenant.update; Nile: tenants.update.';
+    'Changes the name and the metadata of a tenant, by default of the current tenant. NULL leaves a value unchanged. '
+    'metadata is a JSON object and replaces the old one as a whole. The slug cannot be changed. Callable by tenant '
+    'admins. Returns the tenant row. Raises unauthenticated (28000), forbidden (42501), not_found (P0002) if it does '
+    'not exist or the caller may not see it, invalid_argument (22023), conflict (55000) if it is suspended or '
+    'deleted. Fluxbase: tenant.update; Nile: tenants.update.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_update(uuid, text, jsonb) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_update(uuid, text, jsonb) TO fluxbase_tenant_user;
 
@@ -584,9 +650,9 @@ CREATE FUNCTION @extschema@.tenant_list_mine()
     STABLE STRICT PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_list_mine_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_list_mine() IS
-    'The tenant rows of the calling user''s tenants that are not deleted, with my_role, oldest membership first; no '
-    'rows if there are none. Errors: unauthenticated without a current user. Fluxbase: tenant.listMine; Nile: '
-    'tenants.list.';
+    'Returns the rows of the calling user''s tenants that are not deleted, oldest membership first. my_role is the '
+    'user''s role: tenant_member or tenant_admin. Callable by any user. Raises unauthenticated (28000) if there is no '
+    'current user. Fluxbase: tenant.listMine; Nile: tenants.list.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_list_mine() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_list_mine() TO fluxbase_tenant_user;
 
@@ -595,10 +661,11 @@ CREATE FUNCTION @extschema@.tenant_delete(tenant_id uuid)
     VOLATILE PARALLEL UNSAFE COST 100000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_delete_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_delete(uuid) IS
-    'Deletes a tenant for good: schema, data, owner role, members. Rows of shared tables whose removal runs code or has '
-    'to wait are removed after the commit, by a background worker; until then nobody reaches them. Instance admins. '
-    'Returns the tenant row as it was. Errors: not_found, forbidden, conflict for the default tenant. Fluxbase: '
-    'tenant.delete.';
+    'Deletes a tenant permanently: its schema with all data, its owner role, its members and its rows in shared '
+    'tables. Rows of shared tables whose deletion would run code or wait for a lock are deleted after the commit by a '
+    'background worker. Until then, they are not accessible, because their tenant no longer exists. Callable by '
+    'instance admins. Returns the tenant row as it was. Raises unauthenticated (28000), forbidden (42501), not_found '
+    '(P0002), conflict (55000) for the default tenant. Fluxbase: tenant.delete.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_delete(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_delete(uuid) TO fluxbase_tenant_user;
 
@@ -607,7 +674,8 @@ CREATE FUNCTION @extschema@.tenant_list_deleted()
     STABLE STRICT PARALLEL SAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_list_deleted_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_list_deleted() IS
-    'The tenant rows of the soft-deleted tenants, longest deleted first. Instance admins. Errors: forbidden.';
+    'Returns the rows of the soft-deleted tenants, longest deleted first. Callable by instance admins. Raises '
+    'unauthenticated (28000), forbidden (42501).';
 REVOKE ALL ON FUNCTION @extschema@.tenant_list_deleted() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_list_deleted() TO fluxbase_tenant_user;
 
@@ -616,9 +684,11 @@ CREATE FUNCTION @extschema@.tenant_purge(older_than interval)
     VOLATILE PARALLEL UNSAFE COST 100000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_purge_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_purge(interval) IS
-    'Deletes for good what was soft-deleted longer ago than older_than, and tries again what is left of earlier '
-    'deletions, in background workers and a transaction for each tenant; in the caller''s transaction where that is a '
-    'block. Instance admins. Returns the tenant rows as they were. Errors: forbidden.';
+    'Deletes permanently all tenants that were soft-deleted longer than older_than ago, and retries the removal of '
+    'what earlier deletions left behind. It uses background workers, with one transaction for each tenant; inside a '
+    'transaction block, it uses the caller''s transaction. Skips tenants that another session keeps locked for 5 '
+    'seconds, with a WARNING. Callable by instance admins. Returns the rows of the deleted tenants as they were. '
+    'Raises unauthenticated (28000), forbidden (42501), invalid_argument (22023).';
 REVOKE ALL ON FUNCTION @extschema@.tenant_purge(interval) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_purge(interval) TO fluxbase_tenant_user;
 
@@ -627,8 +697,9 @@ CREATE FUNCTION @extschema@.tenant_restore(tenant_id uuid)
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_restore_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_restore(uuid) IS
-    'Undoes tenant_soft_delete(). Instance admins. Returns the tenant row. Errors: not_found, forbidden, conflict '
-    '(23505 if the slug was reused, 55000 if not deleted or the limit is reached).';
+    'Undoes tenant_soft_delete(). Callable by instance admins. Returns the tenant row. Raises unauthenticated '
+    '(28000), forbidden (42501), not_found (P0002), conflict (23505 if another tenant has the slug now; 55000 if the '
+    'tenant is not deleted or the tenant limit is reached).';
 REVOKE ALL ON FUNCTION @extschema@.tenant_restore(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_restore(uuid) TO fluxbase_tenant_user;
 
@@ -637,8 +708,9 @@ CREATE FUNCTION @extschema@.tenant_resume(tenant_id uuid)
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_resume_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_resume(uuid) IS
-    'Undoes tenant_suspend(); again: the same success. Instance admins. Returns the tenant row. Errors: not_found, '
-    'forbidden, conflict if deleted.';
+    'Undoes tenant_suspend(). Succeeds without effect if the tenant is not suspended. Callable by instance admins. '
+    'Returns the tenant row. Raises unauthenticated (28000), forbidden (42501), not_found (P0002), conflict (55000) '
+    'if the tenant is deleted.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_resume(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_resume(uuid) TO fluxbase_tenant_user;
 
@@ -647,9 +719,11 @@ CREATE FUNCTION @extschema@.tenant_soft_delete(tenant_id uuid DEFAULT NULL)
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_soft_delete_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_soft_delete(uuid) IS
-    'Marks a tenant as deleted and keeps its data; again: the same success. Without an argument the current tenant must '
-    'have been set, not just found by membership. Tenant admins. Returns the tenant row. Errors: not_found, forbidden, '
-    'conflict for the default tenant. Nile: tenants.delete.';
+    'Marks a tenant as deleted and keeps its data; the slug can be reused. Succeeds without effect if the tenant is '
+    'already soft-deleted. tenant_id is optional; the default is the current tenant, which must then be set '
+    'explicitly: the oldest membership does not count. Callable by tenant admins. Returns the tenant row. Raises '
+    'unauthenticated (28000), forbidden (42501), not_found (P0002) if it does not exist or the caller may not see it, '
+    'conflict (55000) for the default tenant. Nile: tenants.delete.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_soft_delete(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_soft_delete(uuid) TO fluxbase_tenant_user;
 
@@ -658,8 +732,9 @@ CREATE FUNCTION @extschema@.tenant_suspend(tenant_id uuid)
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_suspend_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_suspend(uuid) IS
-    'Keeps everybody but instance admins from a tenant''s data; again: the same success. Instance admins. Returns the '
-    'tenant row. Errors: not_found, forbidden, conflict if deleted.';
+    'Suspends a tenant: until tenant_resume(), only instance admins can access its data. Succeeds without effect if '
+    'the tenant is already suspended. Callable by instance admins. Returns the tenant row. Raises unauthenticated '
+    '(28000), forbidden (42501), not_found (P0002), conflict (55000) if the tenant is deleted.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_suspend(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_suspend(uuid) TO fluxbase_tenant_user;
 
@@ -668,24 +743,27 @@ CREATE FUNCTION @extschema@.tenant_repair(tenant_id uuid)
     VOLATILE PARALLEL UNSAFE COST 100000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_repair_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_repair(uuid) IS
-    'Puts back a tenant''s grants, ownership, owner role and policies, and the grants and policies of the catalog. '
-    'Instance admins. Returns a row for each thing repaired: object, problem. Errors: not_found, forbidden, conflict if '
-    'the schema is missing.';
+    'Restores a tenant''s grants, ownership, owner role and policies, and the grants and policies of the catalog. '
+    'Callable by instance admins. Returns a row for each repair: object and problem; no rows if nothing had to be '
+    'repaired. Raises unauthenticated (28000), forbidden (42501), not_found (P0002), conflict (55000) if the tenant '
+    'schema does not exist.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_repair(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_repair(uuid) TO fluxbase_tenant_user;
 
 -- sql/functions/members.sql
 
--- Members and admins of tenants.
+-- Functions for members and admins of tenants.
 
 CREATE FUNCTION @extschema@.tenant_add_member(tenant_id uuid, user_id uuid, role text DEFAULT 'tenant_member')
     RETURNS SETOF fluxbase_tenant.member
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_add_member_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_add_member(uuid, uuid, text) IS
-    'Adds a user to a tenant as tenant_member or tenant_admin, or changes the role there; again: the same row. Tenant '
-    'admins. Returns the assignment row. Errors: not_found, forbidden, invalid_argument, conflict if the last admin '
-    'would become a member. Fluxbase: tenant.addMember, tenant.updateMember; Nile: tenants.addMember.';
+    'Adds a user to a tenant as tenant_member (the default) or tenant_admin, or changes the user''s role. Succeeds '
+    'without effect if the user already has the role. Callable by tenant admins. Returns the assignment row. Raises '
+    'unauthenticated (28000), forbidden (42501), not_found (P0002) if the tenant does not exist or the caller may not '
+    'see it, invalid_argument (22023) for an unknown role, conflict (55000) if the tenant is suspended or deleted, or '
+    'would lose its last admin. Fluxbase: tenant.addMember, tenant.updateMember; Nile: tenants.addMember.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_add_member(uuid, uuid, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_add_member(uuid, uuid, text) TO fluxbase_tenant_user;
 
@@ -694,8 +772,10 @@ CREATE FUNCTION @extschema@.tenant_assign_admin(tenant_id uuid, user_id uuid)
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_assign_admin_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_assign_admin(uuid, uuid) IS
-    'Makes a user tenant_admin of a tenant; a member is promoted; again: the same row. Tenant admins. Returns the '
-    'assignment row. Errors: not_found, forbidden, conflict if suspended. Fluxbase: tenant.assignAdmin.';
+    'Makes a user tenant_admin of a tenant. Adds the user or promotes a member; succeeds without effect if the user '
+    'already is an admin. Callable by tenant admins. Returns the assignment row. Raises unauthenticated (28000), '
+    'forbidden (42501), not_found (P0002) if the tenant does not exist or the caller may not see it, conflict (55000) '
+    'if the tenant is suspended or deleted. Fluxbase: tenant.assignAdmin.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_assign_admin(uuid, uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_assign_admin(uuid, uuid) TO fluxbase_tenant_user;
 
@@ -704,9 +784,10 @@ CREATE FUNCTION @extschema@.tenant_leave(tenant_id uuid DEFAULT NULL)
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_leave_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_leave(uuid) IS
-    'Ends the calling user''s own membership. Without an argument the current tenant must have been set, not just found '
-    'by membership. Returns the assignment row as it was. Errors: unauthenticated, not_found, conflict for the last '
-    'admin. Nile: tenants.leaveTenant.';
+    'Ends the calling user''s own membership. tenant_id is optional; the default is the current tenant, which must '
+    'then be set explicitly: the oldest membership does not count. Callable by members. Returns the assignment row as '
+    'it was. Raises unauthenticated (28000), not_found (P0002) if the user is not a member, conflict (55000) for the '
+    'last admin. Nile: tenants.leaveTenant.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_leave(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_leave(uuid) TO fluxbase_tenant_user;
 
@@ -715,8 +796,9 @@ CREATE FUNCTION @extschema@.tenant_list_admins(tenant_id uuid DEFAULT NULL)
     STABLE PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_list_admins_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_list_admins(uuid) IS
-    'The assignment rows of the admins of a tenant, by default the current one, oldest first. Members. Errors: '
-    'not_found. Fluxbase: tenant.listAdmins.';
+    'Returns the assignment rows of the admins of a tenant, by default of the current tenant, oldest first. Callable '
+    'by members and instance admins. Raises unauthenticated (28000) for an anonymous caller, not_found (P0002) if it '
+    'does not exist or the caller may not see it. Fluxbase: tenant.listAdmins.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_list_admins(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_list_admins(uuid) TO fluxbase_tenant_user;
 
@@ -725,8 +807,9 @@ CREATE FUNCTION @extschema@.tenant_list_members(tenant_id uuid DEFAULT NULL)
     STABLE PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_list_members_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_list_members(uuid) IS
-    'The assignment rows of all members of a tenant, by default the current one, oldest first. Members. Errors: '
-    'not_found. Fluxbase: tenant.listMembers; Nile: tenants.users.';
+    'Returns the assignment rows of all members of a tenant, by default of the current tenant, oldest first. Callable '
+    'by members and instance admins. Raises unauthenticated (28000) for an anonymous caller, not_found (P0002) if it '
+    'does not exist or the caller may not see it. Fluxbase: tenant.listMembers; Nile: tenants.users.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_list_members(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_list_members(uuid) TO fluxbase_tenant_user;
 
@@ -735,8 +818,10 @@ CREATE FUNCTION @extschema@.tenant_remove_admin(tenant_id uuid, user_id uuid)
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_remove_admin_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_remove_admin(uuid, uuid) IS
-    'Ends the membership of a tenant_admin. Tenant admins. Returns the assignment row as it was. Errors: not_found, '
-    'also if the user is no admin there; forbidden; conflict for the last admin. Fluxbase: tenant.removeAdmin.';
+    'Ends the membership of a tenant admin. Callable by tenant admins. Returns the assignment row as it was. Raises '
+    'unauthenticated (28000), forbidden (42501), not_found (P0002) if the user is not an admin of the tenant, or if '
+    'the tenant does not exist or the caller may not see it, conflict (55000) for the last admin or if the tenant is '
+    'suspended or deleted. Fluxbase: tenant.removeAdmin.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_remove_admin(uuid, uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_remove_admin(uuid, uuid) TO fluxbase_tenant_user;
 
@@ -745,22 +830,25 @@ CREATE FUNCTION @extschema@.tenant_remove_member(tenant_id uuid, user_id uuid)
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_remove_member_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_remove_member(uuid, uuid) IS
-    'Ends a user''s membership, whatever the role. Tenant admins. Returns the assignment row as it was. Errors: '
-    'not_found, forbidden, conflict for the last admin. Fluxbase: tenant.removeMember; Nile: tenants.removeMember.';
+    'Ends a user''s membership, whatever the role. Callable by tenant admins. Returns the assignment row as it was. '
+    'Raises unauthenticated (28000), forbidden (42501), not_found (P0002) if the user is not a member, or if the '
+    'tenant does not exist or the caller may not see it, conflict (55000) for the last admin or if the tenant is '
+    'suspended or deleted. Fluxbase: tenant.removeMember; Nile: tenants.removeMember.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_remove_member(uuid, uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_remove_member(uuid, uuid) TO fluxbase_tenant_user;
 
 -- sql/functions/instance_admins.sql
 
--- Instance admins.
+-- Functions for instance admins.
 
 CREATE FUNCTION @extschema@.tenant_grant_instance_admin(user_id uuid)
     RETURNS SETOF fluxbase_tenant.instance_admin
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_grant_instance_admin_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_grant_instance_admin(uuid) IS
-    'Makes a user instance admin; again: the same row. Instance admins. Returns user_id, granted_by, created_at. '
-    'Errors: forbidden.';
+    'Makes a user an instance admin. Succeeds without effect if the user already is one. Callable by instance admins. '
+    'Returns user_id, granted_by and created_at. Raises unauthenticated (28000), forbidden (42501), invalid_argument '
+    '(22023) for NULL.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_grant_instance_admin(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_grant_instance_admin(uuid) TO fluxbase_tenant_user;
 
@@ -769,7 +857,8 @@ CREATE FUNCTION @extschema@.tenant_list_instance_admins()
     STABLE STRICT PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_list_instance_admins_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_list_instance_admins() IS
-    'The users who are instance admins, oldest first. Instance admins. Errors: forbidden.';
+    'Returns the users who are instance admins, oldest first. Callable by instance admins. Raises unauthenticated '
+    '(28000), forbidden (42501).';
 REVOKE ALL ON FUNCTION @extschema@.tenant_list_instance_admins() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_list_instance_admins() TO fluxbase_tenant_user;
 
@@ -778,13 +867,14 @@ CREATE FUNCTION @extschema@.tenant_revoke_instance_admin(user_id uuid)
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_revoke_instance_admin_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_revoke_instance_admin(uuid) IS
-    'Ends a user''s being instance admin. Instance admins. Returns the row as it was. Errors: not_found, forbidden.';
+    'Ends a user''s status as an instance admin. Callable by instance admins. Returns the row as it was. Raises '
+    'unauthenticated (28000), forbidden (42501), not_found (P0002) if the user is not an instance admin.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_revoke_instance_admin(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_revoke_instance_admin(uuid) TO fluxbase_tenant_user;
 
 -- sql/functions/migrations.sql
 
--- Migrations of one tenant's schema, and what differs from them.
+-- Functions that register migrations, apply them to one tenant and report drift.
 
 CREATE FUNCTION @extschema@.tenant_migration_add(
     version text, name text, up text, down text DEFAULT NULL, transactional boolean DEFAULT NULL
@@ -793,13 +883,14 @@ CREATE FUNCTION @extschema@.tenant_migration_add(
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_migration_add_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_migration_add(text, text, text, text, boolean) IS
-    'Registers a migration: version, name, the SQL in up, and in down what undoes it for tenant_rollback(). '
-    'transactional false: runs outside a transaction, statement by statement, in tenant_migrate_all(). Markers of goose '
-    'or dbmate in up divide it into up and down, and decide about transactional where it is left out. A version that '
-    'begins with R__ is repeatable: it may change, and is applied again when it has. The same again is a no-op. Changes '
-    'no tenant: see tenant_migrate(). Instance admins. Returns the migration row; checksum is SHA-256 in hexadecimal. '
-    'Errors: forbidden, invalid_argument, conflict for another text under a used version, 42601 for what does not '
-    'parse.';
+    'Registers a migration. up is its SQL, and down the SQL that undoes it for tenant_rollback(); down is optional. '
+    'transactional is true by default; false makes the migration nontransactional: tenant_migrate_all() runs it '
+    'statement by statement, each in its own transactions. Markers of goose or dbmate in up divide it into up and '
+    'down, and set transactional if it is not passed. A version that begins with R__ is repeatable: its SQL may '
+    'change, and is applied again after each change. Registering the same migration again has no effect. Changes no '
+    'tenant: see tenant_migrate(). Callable by instance admins. Returns the migration row; checksum is SHA-256 in '
+    'hexadecimal. Raises unauthenticated (28000), forbidden (42501), invalid_argument (22023), conflict (55000) if '
+    'the version is registered with other SQL, syntax_error (42601) if the SQL does not parse.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_migration_add(text, text, text, text, boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migration_add(text, text, text, text, boolean) TO fluxbase_tenant_user;
 
@@ -808,8 +899,8 @@ CREATE FUNCTION @extschema@.tenant_migration_list()
     STABLE STRICT PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_migration_list_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_migration_list() IS
-    'The registered migrations in the order of versions: numbers by value, then texts. Instance admins. Errors: '
-    'forbidden.';
+    'Returns the registered migrations in the order of versions: numbers by value, then texts, then repeatable '
+    'migrations. Callable by instance admins. Raises unauthenticated (28000), forbidden (42501).';
 REVOKE ALL ON FUNCTION @extschema@.tenant_migration_list() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migration_list() TO fluxbase_tenant_user;
 
@@ -818,8 +909,9 @@ CREATE FUNCTION @extschema@.tenant_migration_remove(version text)
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_migration_remove_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_migration_remove(text) IS
-    'Takes a migration back that no tenant has applied whole, and returns its row. Instance admins. Errors: forbidden, '
-    'not_found, conflict (applied to a tenant).';
+    'Removes a registered migration that no tenant has fully applied. Callable by instance admins. Returns the '
+    'migration row as it was. Raises unauthenticated (28000), forbidden (42501), not_found (P0002) if the version is '
+    'not registered, conflict (55000) if a tenant has applied it.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_migration_remove(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migration_remove(text) TO fluxbase_tenant_user;
 
@@ -828,10 +920,11 @@ CREATE FUNCTION @extschema@.tenant_migrate(tenant_id uuid, target text DEFAULT N
     VOLATILE PARALLEL UNSAFE COST 100000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_migrate_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_migrate(uuid, text) IS
-    'Applies what is pending to one tenant, up to and including target, in the caller''s transaction. status is '
-    'migrated, also if nothing was pending (applied = 0), or skipped for a soft-deleted tenant. Instance admins. '
-    'Errors: not_found, forbidden, invalid_argument for an unknown target, 25001 if one pending runs outside a '
-    'transaction, and the failing statement''s own with version and statement in CONTEXT. Fluxbase: tenant.migrate.';
+    'Applies the pending migrations to one tenant, up to and including target, in the caller''s transaction. target is '
+    'optional; the default is all. status is migrated, also if nothing was pending (applied is 0), or skipped for a '
+    'soft-deleted tenant. Callable by instance admins. Raises unauthenticated (28000), forbidden (42501), not_found '
+    '(P0002), invalid_argument (22023) for an unknown target, 25001 if a pending migration is nontransactional, and '
+    'the error of the failing statement, with the version and the statement in CONTEXT. Fluxbase: tenant.migrate.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_migrate(uuid, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migrate(uuid, text) TO fluxbase_tenant_user;
 
@@ -840,9 +933,10 @@ CREATE FUNCTION @extschema@.tenant_rollback(tenant_id uuid, target text)
     VOLATILE PARALLEL UNSAFE COST 100000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_rollback_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_rollback(uuid, text) IS
-    'Undoes what one tenant has applied behind target, newest first, by the down scripts, in the caller''s transaction; '
-    'target stays applied, 0 stands for none. Instance admins. Errors: not_found, forbidden, invalid_argument for an '
-    'unknown target, conflict if a down script is missing, and the failing statement''s own.';
+    'Undoes the migrations that a tenant has applied after target, newest first, by their down scripts, in the '
+    'caller''s transaction. target itself stays applied; 0 undoes all. Callable by instance admins. Raises '
+    'unauthenticated (28000), forbidden (42501), not_found (P0002), invalid_argument (22023) for an unknown target, '
+    'conflict (55000) if a down script is missing, and the error of the failing statement.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_rollback(uuid, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_rollback(uuid, text) TO fluxbase_tenant_user;
 
@@ -851,9 +945,10 @@ CREATE FUNCTION @extschema@.tenant_migration_status()
     STABLE STRICT PARALLEL SAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_migration_status_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_migration_status() IS
-    'How far each tenant that is not deleted has come, oldest first: version, how many migrations are pending, which of '
-    'those outside a transaction is under way or stopped half way, and why tenant_migrate_all() failed at its last '
-    'visit. Instance admins. Errors: forbidden.';
+    'Returns the migration status of each tenant that is not deleted, oldest first: version, the number of pending '
+    'migrations, the unfinished migration with the number of its statements done, and last_error, the error of the '
+    'last visit of tenant_migrate_all() if it failed. Callable by instance admins. Raises unauthenticated (28000), '
+    'forbidden (42501).';
 REVOKE ALL ON FUNCTION @extschema@.tenant_migration_status() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migration_status() TO fluxbase_tenant_user;
 
@@ -862,11 +957,13 @@ CREATE FUNCTION @extschema@.tenant_migrations_load(directory text)
     VOLATILE PARALLEL UNSAFE COST 100000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_migrations_load_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_migrations_load(text) IS
-    'Registers the .sql files of a directory on the server, in the caller''s transaction, all or none: named and marked '
-    'as golang-migrate, Flyway, dbmate or goose do, or VERSION_name.sql. Instance admins whose database role has the '
-    'privileges of pg_read_server_files. Returns a row for each migration in the order of versions, status added, '
-    'unchanged or changed (repeatable). Errors: forbidden, invalid_argument (directory, names, markers, duplicates, '
-    'missing numbers), conflict (changed file, missing file, out of order), 42601 for what does not parse.';
+    'Registers all .sql files of a directory on the server, in the caller''s transaction. On an error, it registers '
+    'none. The names and markers are those of golang-migrate, Flyway, dbmate or goose, or the name is '
+    'VERSION_name.sql. Changes no tenant: see tenant_migrate(). Callable by instance admins whose database role has '
+    'the privileges of pg_read_server_files. Returns a row for each migration in the order of versions; status is '
+    'added, unchanged, or changed (repeatable). Raises unauthenticated (28000), forbidden (42501), invalid_argument '
+    '(22023) for an unsuitable directory, name or marker, a duplicate version or a missing number, conflict (55000) '
+    'for a changed or missing file or a version out of order, syntax_error (42601) if the SQL does not parse.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_migrations_load(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migrations_load(text) TO fluxbase_tenant_user;
 
@@ -875,17 +972,18 @@ CREATE FUNCTION @extschema@.tenant_drift(tenant_id uuid DEFAULT NULL)
     VOLATILE PARALLEL UNSAFE COST 1000000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_drift_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_drift(uuid) IS
-    'What differs in a tenant''s schema from what its ledger says it should be, found by replaying the ledger into a '
-    'scratch schema that is rolled back; NULL: of all tenants that are not deleted. Returns a row for each thing: '
-    'object, problem (missing, unexpected, different, unfinished; locked where somebody else keeps a tenant of the '
-    'fleet from being compared), expected, found; no rows: no drift. Instance admins. Errors: forbidden, not_found, and '
-    'that of a migration that fails in an empty schema.';
+    'Reports how a tenant schema differs from its ledger, by applying the ledger to a scratch schema, which is rolled '
+    'back. tenant_id is optional; the default is all tenants that are not deleted. Returns a row for each difference: '
+    'object, problem, expected and found; no rows if there is no drift. problem is missing, unexpected or different; '
+    'for a migration also unfinished; and locked if, in a comparison of all tenants, another session kept the schema '
+    'locked for 2 seconds. Callable by instance admins. Raises unauthenticated (28000), forbidden (42501), not_found '
+    '(P0002), and the error of a migration that fails in an empty schema.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_drift(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_drift(uuid) TO fluxbase_tenant_user;
 
 -- sql/functions/fleet.sql
 
--- Migrations of all tenants, and spare tenants.
+-- Functions for migrations of the fleet and for spare tenants.
 
 CREATE FUNCTION @extschema@.tenant_migrate_all(
     target text DEFAULT NULL, parallel integer DEFAULT 2, tenants text[] DEFAULT NULL,
@@ -899,11 +997,15 @@ CREATE FUNCTION @extschema@.tenant_migrate_all(
     VOLATILE PARALLEL UNSAFE COST 1000000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_migrate_all_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_migrate_all(text, integer, text[], interval, integer, boolean, boolean) IS
-    'Applies what is pending, up to target, to all tenants that lack something or to those in tenants (slugs or ids), '
-    'in background workers, one transaction a tenant. Waits lock_timeout for a lock and tries again retries times. '
-    'stop_on_error: takes on no tenant after a failure; dry_run: rolls everything back. Instance admins, outside a '
-    'transaction block. Returns a row for each tenant visited. Errors: forbidden, invalid_argument, not_found, 25001 in '
-    'a transaction block, 53400 without a background worker.';
+    'Applies the pending migrations to all tenants in background workers, one transaction for each tenant. target is '
+    'the last version to apply; the default is all. parallel is the number of workers, from 1 to 64; the default is '
+    '2. tenants restricts the run to these slugs or ids; the default is all tenants with pending migrations. '
+    'lock_timeout limits the wait for each lock; the default is 5 seconds, and 0 means no limit. A tenant that is '
+    'locked is retried up to retries times, by default 3, at growing intervals. stop_on_error starts no further '
+    'tenant after a failure. dry_run rolls everything back. Callable by instance admins, outside a transaction block. '
+    'Returns a row for each visited tenant; status is migrated, failed, or skipped for a soft-deleted tenant. Raises '
+    'unauthenticated (28000), forbidden (42501), invalid_argument (22023), not_found (P0002) for an unknown tenant, '
+    '25001 in a transaction block, 53400 if no background worker can be started.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_migrate_all(text, integer, text[], interval, integer, boolean, boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migrate_all(text, integer, text[], interval, integer, boolean, boolean) TO fluxbase_tenant_user;
 
@@ -915,8 +1017,9 @@ CREATE FUNCTION @extschema@.tenant_migration_progress()
     VOLATILE STRICT PARALLEL RESTRICTED COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_migration_progress_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_migration_progress() IS
-    'How far each tenant_migrate_all() is that is under way, for \watch; rate in tenants per second. Instance admins. '
-    'Errors: forbidden.';
+    'Returns the progress of each run of tenant_migrate_all() that is under way, for use with \watch. total, done and '
+    'failed count tenants, per_second is in tenants per second, and eta is the estimated remaining time. Callable by '
+    'instance admins. Raises unauthenticated (28000), forbidden (42501).';
 REVOKE ALL ON FUNCTION @extschema@.tenant_migration_progress() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migration_progress() TO fluxbase_tenant_user;
 
@@ -925,15 +1028,17 @@ CREATE FUNCTION @extschema@.tenant_spares_fill(n integer DEFAULT NULL)
     VOLATILE PARALLEL UNSAFE COST 1000000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_spares_fill_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_spares_fill(integer) IS
-    'Makes, migrates or drops spare tenants until there are n, by default fluxbase_tenant.spare_tenants, in the '
-    'caller''s transaction. tenant_create() takes one and only renames it. Instance admins. Returns how many were made, '
-    'migrated and dropped. Errors: forbidden, invalid_argument.';
+    'Creates, migrates or drops spare tenants until there are n up-to-date ones, in the caller''s transaction. n is '
+    'optional; the default is fluxbase_tenant.spare_tenants. tenant_create() uses a spare tenant if there is one, and '
+    'only has to rename it. Callable by instance admins. Returns how many spare tenants were made, migrated and '
+    'dropped. Raises unauthenticated (28000), forbidden (42501), invalid_argument (22023) if n is not between 0 and '
+    '10000, and the error of a migration that fails.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_spares_fill(integer) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_spares_fill(integer) TO fluxbase_tenant_user;
 
 -- sql/functions/isolation.sql
 
--- Shared tables, and the audit of the installation.
+-- Functions for shared tables and for the audit of the installation.
 
 CREATE FUNCTION @extschema@.tenant_protect(
     relation regclass, tenant_column name DEFAULT 'tenant_id', existing_rows uuid DEFAULT NULL
@@ -942,11 +1047,14 @@ CREATE FUNCTION @extschema@.tenant_protect(
     VOLATILE PARALLEL UNSAFE COST 100000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_protect_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_protect(regclass, name, uuid) IS
-    'Makes a table outside the tenant schemas a shared one, each row of which belongs to a tenant: a column with the '
-    'current tenant as default, NOT NULL, index, and policies, on partitions too; rows go when their tenant is deleted. '
-    'Existing rows are given to existing_rows. Instance admins who own the table. Returns a row for each thing done, '
-    'none the second time. Errors: unauthenticated, forbidden, invalid_argument (no table, column not uuid), conflict '
-    '(rows without a tenant or of one that does not exist, table of a tenant), not_found.';
+    'Makes a table outside tenant schemas a shared table, in which each row belongs to a tenant. Adds what is '
+    'missing: the tenant column, of type uuid, NOT NULL and with the current tenant as default; an index; and '
+    'policies, also on partitions. When a tenant is deleted, its rows are deleted. The default for tenant_column is '
+    'tenant_id. existing_rows is the tenant of rows that have none; it is required if there are such rows. Callable '
+    'by instance admins who own the table. Returns a row for each change; no rows if the table is already protected. '
+    'Raises unauthenticated (28000), forbidden (42501), not_found (P0002) for the tenant existing_rows, '
+    'invalid_argument (22023) if relation is not a table or the column is not a plain uuid column, conflict (55000) '
+    'if rows have no tenant or one that does not exist, or the table is in a tenant schema.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_protect(regclass, name, uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_protect(regclass, name, uuid) TO fluxbase_tenant_user;
 
@@ -955,8 +1063,10 @@ CREATE FUNCTION @extschema@.tenant_unprotect(relation regclass)
     VOLATILE PARALLEL UNSAFE COST 100000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_unprotect_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_unprotect(regclass) IS
-    'Takes the policies and the default of tenant_protect() away; column and index stay. Instance admins who own the '
-    'table. Returns a row for each thing done. Errors: unauthenticated, forbidden, invalid_argument, conflict.';
+    'Removes the policies and the column default that tenant_protect() added. The column and its index stay. Callable '
+    'by instance admins who own the table. Returns a row for each change. Raises unauthenticated (28000), forbidden '
+    '(42501), invalid_argument (22023) if relation is not a table, conflict (55000) if the table is in a tenant '
+    'schema.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_unprotect(regclass) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_unprotect(regclass) TO fluxbase_tenant_user;
 
@@ -965,19 +1075,22 @@ CREATE FUNCTION @extschema@.tenant_check()
     STABLE STRICT PARALLEL UNSAFE COST 1000000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_check_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_check() IS
-    'Audits the installation: a row for each finding with severity (error: tenants are not kept apart, or the catalog '
-    'has lost something; warning: neither, by what may change), object, problem and fix, worst first; no rows: nothing '
-    'found. Waits for nobody. Instance admins. Errors: forbidden.';
+    'Audits the installation. Returns a row for each finding, errors first: severity, object, problem and fix; no '
+    'rows if there are no findings. error means that tenants are not isolated or the catalog has lost data; warning '
+    'means that this could happen. Waits for no lock. Callable by instance admins. Raises unauthenticated (28000), '
+    'forbidden (42501).';
 REVOKE ALL ON FUNCTION @extschema@.tenant_check() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_check() TO fluxbase_tenant_user;
 
 -- sql/views.sql
 
--- What the catalog and the tables of tenants must have, each said once: what creates it, checks it and repairs it reads it here.
+-- Views that define which policies and triggers the catalog and the tables of tenants must have. The code that creates,
+-- checks and repairs them reads these views, so that each definition exists only once.
 
--- The policies of the catalog, as the server prints their conditions: tenant_check() compares, tenant_repair() creates them
--- again. They are for every role, since policies TO a role go when a member of it says DROP OWNED BY that role.
--- Sub-selects, so that the caller's tenants are looked up once per query and not once per row.
+-- The policies of the catalog. tenant_check() compares them with the existing ones, and tenant_repair() creates missing
+-- ones again. The conditions are written exactly as PostgreSQL prints them. The policies apply to all roles, because a
+-- policy TO a role is dropped when a member of that role executes DROP OWNED BY the role. The conditions use
+-- sub-selects, so that the caller's tenants are looked up once per query and not once per row.
 CREATE VIEW fluxbase_tenant.catalog_policies AS
 SELECT pg_catalog.format('fluxbase_tenant.%I', t.relation)::pg_catalog.regclass AS relation,
        CASE WHEN t.tenant_column IS NULL THEN 'instance_admins_only' ELSE 'own_tenants' END::pg_catalog.name AS name,
@@ -991,14 +1104,17 @@ FROM (VALUES ('tenants', 'id'), ('members', 'tenant_id'), ('applied_migrations',
          AS t (relation, tenant_column),
      (SELECT extnamespace::pg_catalog.regnamespace AS schema FROM pg_catalog.pg_extension
       WHERE extname OPERATOR(pg_catalog.=) 'fluxbase_tenant'::pg_catalog.name) AS e;
-COMMENT ON VIEW fluxbase_tenant.catalog_policies IS 'the row-level security policies that the catalog must have';
+COMMENT ON VIEW fluxbase_tenant.catalog_policies IS
+    'row-level security policies that the tables of the catalog must have';
 
--- Which tables have the policy tenant_isolation, what it says, and whether it is in force. tenant_id is set on a tenant's
--- table, tenant_column (its attnum) on a shared one; both are NULL where the policy says something else.
+-- The tables that have a policy named tenant_isolation. tenant_id is set if the condition is that of a table in a
+-- tenant schema, and tenant_column (an attnum) if it is that of a shared table. Both are NULL for any other condition.
+-- in_force reports whether row-level security is enabled and forced and the policy is restrictive and applies to all
+-- commands and roles.
 CREATE VIEW fluxbase_tenant.isolation_policies AS
 SELECT c.oid AS relation, p.oid AS policy,
-       -- Anybody may write a policy of this name; one that is too long, or too deep for the stack, is not read. The length is known
-       -- without.
+       -- Any table owner can create a policy with this name. A condition that is too long, and therefore may be nested
+       -- too deeply for the stack, is not parsed.
        CASE WHEN pg_catalog.octet_length(p.polqual::pg_catalog.text) OPERATOR(pg_catalog.<) 10000
            THEN fluxbase_tenant.policy_tenant(p.polqual) END AS tenant_id,
        CASE WHEN pg_catalog.octet_length(p.polqual::pg_catalog.text) OPERATOR(pg_catalog.<) 10000
@@ -1007,20 +1123,25 @@ SELECT c.oid AS relation, p.oid AS policy,
            AND p.polroles OPERATOR(pg_catalog.=) '{0}'::pg_catalog.oid[] AND p.polwithcheck IS NULL AS in_force
 FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) p.polrelid
 WHERE p.polname OPERATOR(pg_catalog.=) 'tenant_isolation'::pg_catalog.name;
-COMMENT ON VIEW fluxbase_tenant.isolation_policies IS 'tables with the policy tenant_isolation, what it says, and whether it is in force';
+COMMENT ON VIEW fluxbase_tenant.isolation_policies IS
+    'tables with the policy tenant_isolation, the tenant or tenant column in its condition, and whether it is in force';
 
--- Foreign keys to shared tables that leave out the tenant. The server checks a key past the policies: a row of one tenant may
--- refer to another's, learn so that it is there, and keep it from being deleted, or be deleted with it.
--- To check the rows runs operators and casts of the tables' owners as whoever gives the command. So it is theirs to do, and the
--- key comes NOT VALID, which a partitioned table's cannot before PostgreSQL 18.
+-- Foreign keys to shared tables that do not include the tenant column. PostgreSQL checks foreign keys without applying
+-- policies, so a row of one tenant can refer to a row of another. That reveals that the other row exists, and the
+-- referring row blocks its deletion or is deleted with it.
+--
+-- The suggested fix adds the key NOT VALID, because validating it runs operators and casts of the tables' owners with
+-- the privileges of the role that executes the command. The owner of the table should therefore validate it. Before
+-- PostgreSQL 18, a foreign key of a partitioned table cannot be NOT VALID, so there the owner must execute the whole
+-- fix.
 CREATE VIEW fluxbase_tenant.loose_keys AS
 SELECT k.conrelid, k.confrelid, pg_catalog.quote_ident(k.conname) AS constraint_name, f.name AS referring, t.name AS referred,
        CASE WHEN own.relation IS NULL THEN
-                pg_catalog.format('Make %s a shared table with tenant_protect(), then put the tenant column into the key.', f.name)
+                pg_catalog.format('Make %s a shared table with tenant_protect(), then add the tenant column to the key.', f.name)
             WHEN f.owner_is_super AND t.owner_is_super THEN key.command
             WHEN f.is_partitioned THEN pg_catalog.format('As %I: %s', f.owner, key.command)
-            -- No name in the comment: one with a line break would end it.
-            ELSE pg_catalog.format('%s NOT VALID -- then let the owner of the table VALIDATE the constraint', key.command)
+            -- The generated SQL comment contains no name, because a name with a line break would end the comment.
+            ELSE pg_catalog.format('%s NOT VALID -- then have the owner of the table VALIDATE the constraint', key.command)
        END AS fix
 FROM fluxbase_tenant.shared_tables s
 JOIN pg_catalog.pg_constraint k ON k.confrelid OPERATOR(pg_catalog.=) s.relation::pg_catalog.oid
@@ -1054,11 +1175,13 @@ CROSS JOIN LATERAL (
                    WHEN 'n' THEN pg_catalog.format(' ON DELETE SET NULL (%s)', c.ours)
                    WHEN 'd' THEN pg_catalog.format(' ON DELETE SET DEFAULT (%s)', c.ours) ELSE '' END) AS command) key
 WHERE c.with_tenant IS NOT TRUE;
-COMMENT ON VIEW fluxbase_tenant.loose_keys IS 'foreign keys to shared tables that leave out the tenant, and the commands that put it in';
+COMMENT ON VIEW fluxbase_tenant.loose_keys IS
+    'foreign keys to shared tables that do not include the tenant column, and the commands that add it';
 
--- The triggers that tell the caches of all sessions of a change, as it commits; tenant_check() creates them again. For each row, since a
--- subscriber of logical replication fires no other triggers for changes of rows. Of a tenant no other column matters to the
--- caches, and a name or a version changes often.
+-- The triggers of the catalog that invalidate the caches of all sessions when a change commits. tenant_check() prints
+-- the commands that create them again. They are row-level triggers, because a subscriber of logical replication fires
+-- only those for changes of rows. On tenants, the triggers list the columns on which the caches depend, because other
+-- columns, such as name and schema_version, change often.
 CREATE VIEW fluxbase_tenant.catalog_triggers AS
 SELECT pg_catalog.format('fluxbase_tenant.%I', t.relation)::pg_catalog.regclass AS relation, w.name::pg_catalog.name AS name,
        pg_catalog.format('CREATE OR REPLACE TRIGGER %I AFTER %s ON fluxbase_tenant.%I FOR EACH %s '
@@ -1068,15 +1191,15 @@ FROM (VALUES ('tenants', 'id, schema_name, spare, suspended_at, deleted_at'), ('
 CROSS JOIN LATERAL (VALUES
     ('catalog_changed', pg_catalog.concat('INSERT OR UPDATE ', 'OF ' OPERATOR(pg_catalog.||) t.columns, ' OR DELETE'), 'ROW'),
     ('catalog_truncated', 'TRUNCATE', 'STATEMENT')) AS w (name, events, level);
-COMMENT ON VIEW fluxbase_tenant.catalog_triggers IS 'the triggers that the catalog must have, enabled always';
+COMMENT ON VIEW fluxbase_tenant.catalog_triggers IS
+    'triggers that the tables of the catalog must have, with ENABLE ALWAYS';
 
 -- sql/policies.sql
 
--- Who may see which rows of the catalog.
-
--- Catalog tables: rows of the own tenants, by policy; writes only through the functions.
+-- Grants and row-level security of the catalog. Policies show each caller the rows of the caller's own tenants. Only
+-- the extension's functions write to the catalog.
 GRANT USAGE ON SCHEMA @extschema@ TO fluxbase_tenant_user, fluxbase_tenant_owner;
--- Defaults of serial columns are written as their table's owner, and name fluxbase_tenant.nextval().
+-- The defaults of serial columns in tenant schemas call fluxbase_tenant.nextval(), so users and owner roles need USAGE.
 GRANT USAGE ON SCHEMA fluxbase_tenant TO fluxbase_tenant_user, fluxbase_tenant_owner;
 GRANT SELECT ON fluxbase_tenant.tenants, fluxbase_tenant.members, fluxbase_tenant.instance_admins,
     fluxbase_tenant.migrations, fluxbase_tenant.applied_migrations, fluxbase_tenant.unfinished_migrations,
@@ -1106,16 +1229,17 @@ $$;
 
 -- sql/triggers.sql
 
--- Event triggers, which protect objects of tenants from birth on, and the triggers of the catalog.
+-- The event triggers, which protect objects of tenants from the command that creates them, and the triggers of the
+-- catalog.
 
--- Before any command, whatever session_replication_role says: DROP OWNED BY a role of the extension, and GRANT on what is
--- a tenant's, are refused before anything is locked.
+-- Before every command, under every session_replication_role: rejects DROP OWNED BY a role of the extension, and GRANT
+-- and REVOKE on objects of tenants, before they lock anything.
 CREATE EVENT TRIGGER fluxbase_tenant_before_command ON ddl_command_start
     EXECUTE FUNCTION fluxbase_tenant.before_command();
 ALTER EVENT TRIGGER fluxbase_tenant_before_command ENABLE ALWAYS;
 
--- Relations of tenants are protected from the command that creates them on, and stay so, whatever
--- session_replication_role says.
+-- After commands that create or alter relations, under every session_replication_role: adds the policies to relations
+-- in tenant schemas, and rejects commands that weaken them.
 CREATE EVENT TRIGGER fluxbase_tenant_after_command ON ddl_command_end
     WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'ALTER TABLE', 'CREATE VIEW', 'ALTER VIEW',
                  'CREATE MATERIALIZED VIEW', 'ALTER MATERIALIZED VIEW', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE',
@@ -1127,19 +1251,21 @@ CREATE EVENT TRIGGER fluxbase_tenant_after_drop ON sql_drop
     EXECUTE FUNCTION fluxbase_tenant.after_drop();
 ALTER EVENT TRIGGER fluxbase_tenant_after_drop ENABLE ALWAYS;
 
--- After any command: no object of others hangs on what is in a tenant's schema.
+-- After every command: rejects objects that depend on objects in the schema of a tenant that is not accessible to the
+-- caller.
 CREATE EVENT TRIGGER fluxbase_tenant_after_any_command ON ddl_command_end
     EXECUTE FUNCTION fluxbase_tenant.after_any_command();
 ALTER EVENT TRIGGER fluxbase_tenant_after_any_command ENABLE ALWAYS;
 
 COMMENT ON EVENT TRIGGER fluxbase_tenant_before_command IS
-    'roles of the extension and objects of tenants keep their privileges, and are not locked by others';
+    'rejects commands that take privileges from roles of the extension or objects of tenants, or lock such objects '
+    'without privileges';
 COMMENT ON EVENT TRIGGER fluxbase_tenant_after_command IS
-    'row-level security and policies for every table that comes to be in a tenant schema';
+    'adds row-level security and policies to every table that is created in or moved to a tenant schema';
 COMMENT ON EVENT TRIGGER fluxbase_tenant_after_any_command IS
-    'no object of others hangs on what is in a tenant''s schema';
+    'rejects objects that depend on objects of a tenant that is not accessible to the caller';
 COMMENT ON EVENT TRIGGER fluxbase_tenant_after_drop IS
-    'the policy tenant_isolation goes with its table or not at all';
+    'rejects DROP POLICY for the policy tenant_isolation, which can only be dropped with its table';
 
 DO $$
 DECLARE

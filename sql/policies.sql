@@ -1,8 +1,7 @@
--- Who may see which rows of the catalog.
-
--- Catalog tables: rows of the own tenants, by policy; writes only through the functions.
+-- Grants and row-level security of the catalog. Policies show each caller the rows of the caller's own tenants. Only
+-- the extension's functions write to the catalog.
 GRANT USAGE ON SCHEMA @extschema@ TO fluxbase_tenant_user, fluxbase_tenant_owner;
--- Defaults of serial columns are written as their table's owner, and name fluxbase_tenant.nextval().
+-- The defaults of serial columns in tenant schemas call fluxbase_tenant.nextval(), so users and owner roles need USAGE.
 GRANT USAGE ON SCHEMA fluxbase_tenant TO fluxbase_tenant_user, fluxbase_tenant_owner;
 GRANT SELECT ON fluxbase_tenant.tenants, fluxbase_tenant.members, fluxbase_tenant.instance_admins,
     fluxbase_tenant.migrations, fluxbase_tenant.applied_migrations, fluxbase_tenant.unfinished_migrations,

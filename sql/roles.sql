@@ -1,5 +1,6 @@
--- The database roles: NOLOGIN groups, as PostgreSQL's predefined roles are. Roles and privileges on settings belong to the
--- cluster, so another database may have them already, or be making them: the lock lets one at a time do so.
+-- The database roles: NOLOGIN group roles, like PostgreSQL's predefined roles. Roles and privileges on settings are
+-- shared by all databases of the cluster, so CREATE EXTENSION in another database may have created them or may be
+-- creating them now. The lock lets only one session do this at a time.
 LOCK TABLE pg_catalog.pg_parameter_acl IN SHARE ROW EXCLUSIVE MODE;
 
 DO $$

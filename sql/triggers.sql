@@ -1,13 +1,14 @@
--- Event triggers, which protect objects of tenants from birth on, and the triggers of the catalog.
+-- The event triggers, which protect objects of tenants from the command that creates them, and the triggers of the
+-- catalog.
 
--- Before any command, whatever session_replication_role says: DROP OWNED BY a role of the extension, and GRANT on what is
--- a tenant's, are refused before anything is locked.
+-- Before every command, under every session_replication_role: rejects DROP OWNED BY a role of the extension, and GRANT
+-- and REVOKE on objects of tenants, before they lock anything.
 CREATE EVENT TRIGGER fluxbase_tenant_before_command ON ddl_command_start
     EXECUTE FUNCTION fluxbase_tenant.before_command();
 ALTER EVENT TRIGGER fluxbase_tenant_before_command ENABLE ALWAYS;
 
--- Relations of tenants are protected from the command that creates them on, and stay so, whatever
--- session_replication_role says.
+-- After commands that create or alter relations, under every session_replication_role: adds the policies to relations
+-- in tenant schemas, and rejects commands that weaken them.
 CREATE EVENT TRIGGER fluxbase_tenant_after_command ON ddl_command_end
     WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'ALTER TABLE', 'CREATE VIEW', 'ALTER VIEW',
                  'CREATE MATERIALIZED VIEW', 'ALTER MATERIALIZED VIEW', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE',
@@ -19,19 +20,21 @@ CREATE EVENT TRIGGER fluxbase_tenant_after_drop ON sql_drop
     EXECUTE FUNCTION fluxbase_tenant.after_drop();
 ALTER EVENT TRIGGER fluxbase_tenant_after_drop ENABLE ALWAYS;
 
--- After any command: no object of others hangs on what is in a tenant's schema.
+-- After every command: rejects objects that depend on objects in the schema of a tenant that is not accessible to the
+-- caller.
 CREATE EVENT TRIGGER fluxbase_tenant_after_any_command ON ddl_command_end
     EXECUTE FUNCTION fluxbase_tenant.after_any_command();
 ALTER EVENT TRIGGER fluxbase_tenant_after_any_command ENABLE ALWAYS;
 
 COMMENT ON EVENT TRIGGER fluxbase_tenant_before_command IS
-    'roles of the extension and objects of tenants keep their privileges, and are not locked by others';
+    'rejects commands that take privileges from roles of the extension or objects of tenants, or lock such objects '
+    'without privileges';
 COMMENT ON EVENT TRIGGER fluxbase_tenant_after_command IS
-    'row-level security and policies for every table that comes to be in a tenant schema';
+    'adds row-level security and policies to every table that is created in or moved to a tenant schema';
 COMMENT ON EVENT TRIGGER fluxbase_tenant_after_any_command IS
-    'no object of others hangs on what is in a tenant''s schema';
+    'rejects objects that depend on objects of a tenant that is not accessible to the caller';
 COMMENT ON EVENT TRIGGER fluxbase_tenant_after_drop IS
-    'the policy tenant_isolation goes with its table or not at all';
+    'rejects DROP POLICY for the policy tenant_isolation, which can only be dropped with its table';
 
 DO $$
 DECLARE

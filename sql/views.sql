@@ -1,8 +1,10 @@
--- What the catalog and the tables of tenants must have, each said once: what creates it, checks it and repairs it reads it here.
+-- Views that define which policies and triggers the catalog and the tables of tenants must have. The code that creates,
+-- checks and repairs them reads these views, so that each definition exists only once.
 
--- The policies of the catalog, as the server prints their conditions: tenant_check() compares, tenant_repair() creates them
--- again. They are for every role, since policies TO a role go when a member of it says DROP OWNED BY that role.
--- Sub-selects, so that the caller's tenants are looked up once per query and not once per row.
+-- The policies of the catalog. tenant_check() compares them with the existing ones, and tenant_repair() creates missing
+-- ones again. The conditions are written exactly as PostgreSQL prints them. The policies apply to all roles, because a
+-- policy TO a role is dropped when a member of that role executes DROP OWNED BY the role. The conditions use
+-- sub-selects, so that the caller's tenants are looked up once per query and not once per row.
 CREATE VIEW fluxbase_tenant.catalog_policies AS
 SELECT pg_catalog.format('fluxbase_tenant.%I', t.relation)::pg_catalog.regclass AS relation,
        CASE WHEN t.tenant_column IS NULL THEN 'instance_admins_only' ELSE 'own_tenants' END::pg_catalog.name AS name,
@@ -16,14 +18,17 @@ FROM (VALUES ('tenants', 'id'), ('members', 'tenant_id'), ('applied_migrations',
          AS t (relation, tenant_column),
      (SELECT extnamespace::pg_catalog.regnamespace AS schema FROM pg_catalog.pg_extension
       WHERE extname OPERATOR(pg_catalog.=) 'fluxbase_tenant'::pg_catalog.name) AS e;
-COMMENT ON VIEW fluxbase_tenant.catalog_policies IS 'the row-level security policies that the catalog must have';
+COMMENT ON VIEW fluxbase_tenant.catalog_policies IS
+    'row-level security policies that the tables of the catalog must have';
 
--- Which tables have the policy tenant_isolation, what it says, and whether it is in force. tenant_id is set on a tenant's
--- table, tenant_column (its attnum) on a shared one; both are NULL where the policy says something else.
+-- The tables that have a policy named tenant_isolation. tenant_id is set if the condition is that of a table in a
+-- tenant schema, and tenant_column (an attnum) if it is that of a shared table. Both are NULL for any other condition.
+-- in_force reports whether row-level security is enabled and forced and the policy is restrictive and applies to all
+-- commands and roles.
 CREATE VIEW fluxbase_tenant.isolation_policies AS
 SELECT c.oid AS relation, p.oid AS policy,
-       -- Anybody may write a policy of this name; one that is too long, or too deep for the stack, is not read. The length is known
-       -- without.
+       -- Any table owner can create a policy with this name. A condition that is too long, and therefore may be nested
+       -- too deeply for the stack, is not parsed.
        CASE WHEN pg_catalog.octet_length(p.polqual::pg_catalog.text) OPERATOR(pg_catalog.<) 10000
            THEN fluxbase_tenant.policy_tenant(p.polqual) END AS tenant_id,
        CASE WHEN pg_catalog.octet_length(p.polqual::pg_catalog.text) OPERATOR(pg_catalog.<) 10000
@@ -32,20 +37,25 @@ SELECT c.oid AS relation, p.oid AS policy,
            AND p.polroles OPERATOR(pg_catalog.=) '{0}'::pg_catalog.oid[] AND p.polwithcheck IS NULL AS in_force
 FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) p.polrelid
 WHERE p.polname OPERATOR(pg_catalog.=) 'tenant_isolation'::pg_catalog.name;
-COMMENT ON VIEW fluxbase_tenant.isolation_policies IS 'tables with the policy tenant_isolation, what it says, and whether it is in force';
+COMMENT ON VIEW fluxbase_tenant.isolation_policies IS
+    'tables with the policy tenant_isolation, the tenant or tenant column in its condition, and whether it is in force';
 
--- Foreign keys to shared tables that leave out the tenant. The server checks a key past the policies: a row of one tenant may
--- refer to another's, learn so that it is there, and keep it from being deleted, or be deleted with it.
--- To check the rows runs operators and casts of the tables' owners as whoever gives the command. So it is theirs to do, and the
--- key comes NOT VALID, which a partitioned table's cannot before PostgreSQL 18.
+-- Foreign keys to shared tables that do not include the tenant column. PostgreSQL checks foreign keys without applying
+-- policies, so a row of one tenant can refer to a row of another. That reveals that the other row exists, and the
+-- referring row blocks its deletion or is deleted with it.
+--
+-- The suggested fix adds the key NOT VALID, because validating it runs operators and casts of the tables' owners with
+-- the privileges of the role that executes the command. The owner of the table should therefore validate it. Before
+-- PostgreSQL 18, a foreign key of a partitioned table cannot be NOT VALID, so there the owner must execute the whole
+-- fix.
 CREATE VIEW fluxbase_tenant.loose_keys AS
 SELECT k.conrelid, k.confrelid, pg_catalog.quote_ident(k.conname) AS constraint_name, f.name AS referring, t.name AS referred,
        CASE WHEN own.relation IS NULL THEN
-                pg_catalog.format('Make %s a shared table with tenant_protect(), then put the tenant column into the key.', f.name)
+                pg_catalog.format('Make %s a shared table with tenant_protect(), then add the tenant column to the key.', f.name)
             WHEN f.owner_is_super AND t.owner_is_super THEN key.command
             WHEN f.is_partitioned THEN pg_catalog.format('As %I: %s', f.owner, key.command)
-            -- No name in the comment: one with a line break would end it.
-            ELSE pg_catalog.format('%s NOT VALID -- then let the owner of the table VALIDATE the constraint', key.command)
+            -- The generated SQL comment contains no name, because a name with a line break would end the comment.
+            ELSE pg_catalog.format('%s NOT VALID -- then have the owner of the table VALIDATE the constraint', key.command)
        END AS fix
 FROM fluxbase_tenant.shared_tables s
 JOIN pg_catalog.pg_constraint k ON k.confrelid OPERATOR(pg_catalog.=) s.relation::pg_catalog.oid
@@ -79,11 +89,13 @@ CROSS JOIN LATERAL (
                    WHEN 'n' THEN pg_catalog.format(' ON DELETE SET NULL (%s)', c.ours)
                    WHEN 'd' THEN pg_catalog.format(' ON DELETE SET DEFAULT (%s)', c.ours) ELSE '' END) AS command) key
 WHERE c.with_tenant IS NOT TRUE;
-COMMENT ON VIEW fluxbase_tenant.loose_keys IS 'foreign keys to shared tables that leave out the tenant, and the commands that put it in';
+COMMENT ON VIEW fluxbase_tenant.loose_keys IS
+    'foreign keys to shared tables that do not include the tenant column, and the commands that add it';
 
--- The triggers that tell the caches of all sessions of a change, as it commits; tenant_check() creates them again. For each row, since a
--- subscriber of logical replication fires no other triggers for changes of rows. Of a tenant no other column matters to the
--- caches, and a name or a version changes often.
+-- The triggers of the catalog that invalidate the caches of all sessions when a change commits. tenant_check() prints
+-- the commands that create them again. They are row-level triggers, because a subscriber of logical replication fires
+-- only those for changes of rows. On tenants, the triggers list the columns on which the caches depend, because other
+-- columns, such as name and schema_version, change often.
 CREATE VIEW fluxbase_tenant.catalog_triggers AS
 SELECT pg_catalog.format('fluxbase_tenant.%I', t.relation)::pg_catalog.regclass AS relation, w.name::pg_catalog.name AS name,
        pg_catalog.format('CREATE OR REPLACE TRIGGER %I AFTER %s ON fluxbase_tenant.%I FOR EACH %s '
@@ -93,4 +105,5 @@ FROM (VALUES ('tenants', 'id, schema_name, spare, suspended_at, deleted_at'), ('
 CROSS JOIN LATERAL (VALUES
     ('catalog_changed', pg_catalog.concat('INSERT OR UPDATE ', 'OF ' OPERATOR(pg_catalog.||) t.columns, ' OR DELETE'), 'ROW'),
     ('catalog_truncated', 'TRUNCATE', 'STATEMENT')) AS w (name, events, level);
-COMMENT ON VIEW fluxbase_tenant.catalog_triggers IS 'the triggers that the catalog must have, enabled always';
+COMMENT ON VIEW fluxbase_tenant.catalog_triggers IS
+    'triggers that the tables of the catalog must have, with ENABLE ALWAYS';

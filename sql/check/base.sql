@@ -1,7 +1,12 @@
--- The audit behind tenant_check(). $1 and $2: the settings that the current user and tenant are read from; $3: the schema of the
--- extension's functions, quoted, for whoever runs a fix may have others of these names first on the path.
--- severity 'error': tenants are not kept apart, or the catalog has lost something. 'warning': neither, by what may change.
--- It locks no table of others: pg_get_expr(), pg_partition_tree() and their like would wait for whoever is changing one.
+-- The audit behind tenant_check(). $1 and $2 are the settings from which the current user and tenant are read. $3 is
+-- the schema of the extension's functions, quoted. The printed fixes qualify functions with it, because the search_path
+-- of the role that executes a fix may find other functions with these names first.
+--
+-- Severity 'error' means that tenants are not isolated or that the catalog has lost data, 'warning' that this could
+-- happen.
+--
+-- The query locks no user tables. It avoids functions such as pg_get_expr() and pg_partition_tree() on them, which lock
+-- the relation and would wait for a transaction that is altering it.
 WITH RECURSIVE
 tenant AS (
     SELECT t.id, t.slug, t.schema_name, n.oid AS schema, n.nspowner, r.oid AS owner,
@@ -16,7 +21,7 @@ relation AS (
     FROM tenant t JOIN pg_class c ON c.relnamespace = t.schema
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
 ),
--- Tables that tenant_protect() protects: those that are listed, and those with its policy.
+-- Shared tables: those that are listed, and those that have the isolation policy of shared tables.
 shared AS (
     SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name, coalesce(p.in_force AND a.attnum IS NOT NULL, false) AS is_sound,
            s.relation IS NOT NULL OR c.relispartition AS is_listed, coalesce(a.attnum, b.attnum) AS tenant_column,
@@ -34,13 +39,14 @@ shared AS (
     LEFT JOIN pg_attribute b ON b.attrelid = c.oid AND b.attname = s.tenant_column
     WHERE NOT EXISTS (SELECT 1 FROM tenant t WHERE t.schema = c.relnamespace)
 ),
--- The partitions of shared tables, of every level. Of those that are listed: anybody may write the policy on tables of their own.
+-- The partitions of shared tables, on all levels. Only listed tables count, because any role can create the policy on
+-- its own tables.
 part (root, oid) AS (
     SELECT relation::oid, relation::oid FROM fluxbase_tenant.shared_tables
     UNION
     SELECT part.root, i.inhrelid FROM part JOIN pg_inherits i ON i.inhparent = part.oid
 ),
--- What reads tables of tenants and shared tables: views, and views of views.
+-- Tables of tenants and shared tables, and the views that read them directly or through other views.
 guarded (oid, name) AS (
     SELECT oid, name FROM relation WHERE relkind IN ('r', 'p', 'm', 'f') UNION SELECT oid, name FROM shared
     UNION
@@ -52,7 +58,7 @@ preload AS (
     SELECT concat_ws(',', current_setting('shared_preload_libraries'), current_setting('session_preload_libraries'))
            ~ '\mfluxbase_tenant\M' AS preloaded
 ),
--- Roles that sessions log in as, and that may use the extension.
+-- Application roles: login roles that have been granted a role of the extension.
 application AS (
     SELECT r.oid, r.rolname, r.rolsuper, r.rolbypassrls FROM pg_roles r
     WHERE r.rolcanlogin AND EXISTS (

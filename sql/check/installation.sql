@@ -1,22 +1,22 @@
 -- The installation
 SELECT 'error', 'event trigger ' || wanted, CASE WHEN e.oid IS NULL THEN 'is missing'
            WHEN e.evtenabled IN ('D', 'R') THEN 'is disabled' ELSE 'is not enabled under every session_replication_role' END,
-       CASE WHEN e.oid IS NULL THEN 'Create the extension in a copy of the database, and compare.'
+       CASE WHEN e.oid IS NULL THEN 'Create the event trigger as it is defined in a database with a new installation of the extension.'
             ELSE format('ALTER EVENT TRIGGER %I ENABLE ALWAYS', wanted) END
 FROM unnest('{fluxbase_tenant_before_command,fluxbase_tenant_after_command,fluxbase_tenant_after_drop,fluxbase_tenant_after_any_command}'::text[]) AS wanted
 LEFT JOIN pg_event_trigger e ON e.evtname = wanted::name WHERE e.evtenabled IS DISTINCT FROM 'A'
 UNION ALL
 SELECT 'error', format('trigger %s on %s', w.name, w.relation), CASE WHEN t.tgenabled = 'O' THEN 'is not enabled under every session_replication_role' ELSE 'is missing or disabled' END
-           || ': sessions do not learn of changes',
+           || ': sessions do not notice changes of the catalog',
        CASE WHEN t.oid IS NULL THEN w.command || '; ' ELSE '' END || format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', w.relation, w.name)
 FROM fluxbase_tenant.catalog_triggers w LEFT JOIN pg_trigger t ON t.tgrelid = w.relation AND t.tgname = w.name
 WHERE t.tgenabled IS DISTINCT FROM 'A'
 UNION ALL
-SELECT 'error', 'table ' || c.oid::regclass, 'row-level security of the catalog is switched off',
+SELECT 'error', 'table ' || c.oid::regclass, 'row-level security is disabled',
        format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', c.oid::regclass)
 FROM pg_class c WHERE c.relnamespace = 'fluxbase_tenant'::regnamespace AND c.relkind = 'r' AND NOT c.relrowsecurity
 UNION ALL
-SELECT 'warning', 'library fluxbase_tenant', 'is not preloaded: LOCK TABLE, and functions of other tenants, are refused only '
-       'in sessions that have used the extension',
+SELECT 'warning', 'library fluxbase_tenant', 'is not preloaded: only sessions that have used the extension reject LOCK TABLE on tables '
+       'of other tenants and calls of their functions',
        'ALTER DATABASE ' || quote_ident(current_database()) || ' SET session_preload_libraries = ''fluxbase_tenant'''
 FROM preload WHERE NOT preloaded

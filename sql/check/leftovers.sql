@@ -1,11 +1,11 @@
--- What nobody needs any more
-SELECT 'warning', 'schema ' || quote_ident(n.nspname), 'belongs to an owner role and to no tenant', format('DROP SCHEMA %I CASCADE', n.nspname)
+-- Objects that are no longer needed
+SELECT 'warning', 'schema ' || quote_ident(n.nspname), 'is owned by an owner role but belongs to no tenant', format('DROP SCHEMA %I CASCADE', n.nspname)
 FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner
 WHERE r.rolname ~ '^fluxbase_tenant_[0-9a-f]{32}$' AND NOT EXISTS (SELECT 1 FROM tenant t WHERE t.schema_name = n.nspname)
 UNION ALL
 SELECT 'warning', 'role ' || r.rolname, 'is the owner role of no tenant', format('DROP ROLE %I', r.rolname)
 FROM pg_roles r WHERE r.rolname ~ '^fluxbase_tenant_[0-9a-f]{32}$' AND NOT EXISTS (SELECT 1 FROM tenant t WHERE t.owner = r.oid)
-  -- A tenant of another database, or one whose removal is under way.
+  -- Skip the owner role of a tenant of another database, and one whose removal is pending.
   AND NOT EXISTS (SELECT 1 FROM fluxbase_tenant.removals l
                   WHERE l.relation IS NULL AND r.rolname = 'fluxbase_tenant_' || replace(l.tenant_id::text, '-', ''))
   AND NOT EXISTS (SELECT 1 FROM pg_shdepend d WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.oid)

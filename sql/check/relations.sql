@@ -9,31 +9,31 @@ FROM relation WHERE relkind = 'v'
   AND NOT coalesce(reloptions && '{security_invoker=true,security_invoker=on,security_invoker=1}', false)
 UNION ALL
 SELECT 'warning', CASE relkind WHEN 'm' THEN 'materialized view ' ELSE 'foreign table ' END || name,
-       'row-level security does not cover it: members reach it only in sessions that have loaded the library',
+       'row-level security does not apply to it: it is accessible only in sessions that have loaded the library',
        'Keep fluxbase_tenant in session_preload_libraries, or use a table.'
 FROM relation, preload WHERE relkind IN ('m', 'f') AND NOT preloaded
 UNION ALL
 SELECT DISTINCT 'error', CASE relkind WHEN 'm' THEN 'materialized view ' ELSE 'foreign table ' END || name,
        'is granted to ' || CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END
-       || ', who may read its statistics', format('SELECT %s.tenant_repair(%L::uuid)', $3, tenant)
+       || ', which can read its statistics', format('SELECT %s.tenant_repair(%L::uuid)', $3, tenant)
 FROM relation, aclexplode(relacl) a WHERE relkind IN ('m', 'f') AND a.grantee <> relowner
 UNION ALL
 SELECT CASE WHEN o.rolsuper THEN 'warning' ELSE 'error' END, 'extension ' || quote_ident(e.extname),
-       'is in a tenant''s schema, ' || quote_ident(t.schema_name) || ', and belongs to ' || o.rolname
-       || ': tenant_delete() takes it from all tenants',
+       'is in the tenant schema ' || quote_ident(t.schema_name) || ' and is owned by ' || o.rolname
+       || ': tenant_delete() drops it for all tenants',
        CASE WHEN e.extrelocatable THEN format('ALTER EXTENSION %I SET SCHEMA public', e.extname)
             ELSE 'Drop it, and create it in another schema.' END
 FROM tenant t JOIN pg_extension e ON e.extnamespace = t.schema JOIN pg_roles o ON o.oid = e.extowner
 UNION ALL
-SELECT CASE WHEN preloaded THEN 'warning' ELSE 'error' END, 'table ' || r.name, 'is read through ' || i.inhparent::regclass
-       || ' without its policies; only the check at the start of queries covers it',
+SELECT CASE WHEN preloaded THEN 'warning' ELSE 'error' END, 'table ' || r.name, 'can be read through ' || i.inhparent::regclass
+       || ' without its policies: only the executor-start check covers it',
        'Keep fluxbase_tenant in session_preload_libraries, or detach it from its parent.'
 FROM preload, relation r JOIN pg_inherits i ON i.inhrelid = r.oid AND r.relkind IN ('r', 'p', 'f')
 WHERE NOT EXISTS (SELECT 1 FROM relation p WHERE p.oid = i.inhparent AND p.tenant = r.tenant)
 UNION ALL
 SELECT CASE WHEN preloaded AND a.privilege_type = 'TRUNCATE' THEN 'warning' ELSE 'error' END, 'table ' || r.name,
-       'row-level security does not apply to ' || a.privilege_type || ', which '
-       || CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END || ' may do',
+       'row-level security does not apply to ' || a.privilege_type || ', which is granted to '
+       || CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END,
        format('REVOKE %s ON %s FROM %s', a.privilege_type, r.name, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END)
 FROM preload, relation r, aclexplode(r.relacl) a
 WHERE r.relkind IN ('r', 'p', 'f') AND a.grantee <> r.relowner AND a.privilege_type IN ('TRUNCATE', 'TRIGGER')

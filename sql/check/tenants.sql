@@ -9,7 +9,7 @@ UNION ALL
 SELECT 'error', 'schema ' || quote_ident(schema_name), 'is owned by ' || nspowner::regrole, format('SELECT %s.tenant_repair(%L::uuid)', $3, id)
 FROM tenant WHERE schema IS NOT NULL AND nspowner IS DISTINCT FROM owner
 UNION ALL
-SELECT 'error', 'role ' || r.rolname, 'owner role of a tenant has attributes beyond an owner''s', format('SELECT %s.tenant_repair(%L::uuid)', $3, t.id)
+SELECT 'error', 'role ' || r.rolname, 'owner role of a tenant has attributes that an owner role must not have', format('SELECT %s.tenant_repair(%L::uuid)', $3, t.id)
 FROM tenant t JOIN pg_roles r ON r.oid = t.owner
 WHERE r.rolcanlogin OR r.rolsuper OR r.rolbypassrls OR r.rolcreatedb OR r.rolcreaterole OR r.rolreplication
 UNION ALL

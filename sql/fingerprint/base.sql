@@ -1,8 +1,9 @@
 WITH
--- What a schema ($1) is made of: a line for each thing, with its name, the thing it goes with, and its definition, and
--- chr(2) between them. A dot that stands behind no schema's name is chr(3). All is found by way of pg_depend and indexes on
--- oids, in a database of any size. What says nothing about how the schema was made is left out: oids, positions of columns,
--- last values, statistics.
+-- The description of the schema $1: a line for each thing in it. A line consists of the thing's name, the name of its
+-- parent (the thing with which it is created and dropped) and its definition, separated by chr(2). A dot that does not
+-- follow a schema name is written as chr(3). The query finds everything through pg_depend and indexes on oids, so that
+-- it is fast in databases of any size. It leaves out properties that do not depend on how the schema was created: oids,
+-- column positions, sequence values, statistics.
 space AS MATERIALIZED (
     SELECT n.oid, n.nspowner, n.nspacl, 'schema ' || $1::text AS object FROM pg_namespace n WHERE n.nspname = $1::text::name
 ),

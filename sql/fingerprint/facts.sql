@@ -3,7 +3,8 @@ fact (object, parent, definition) AS (
     UNION ALL
     SELECT 'owner of ' || t.object, t.object, t.owner::regrole::text FROM thing t WHERE t.has_own_owner AND t.owner IS NOT NULL
     UNION ALL
-    -- Who owns it is told above; here the owner is the owner, whoever that is.
+    -- The lines above show the owner. Here, the owner is called 'its owner', so that a different owner does not change
+    -- the grants.
     SELECT format('grant on %s to %s', t.object, g.grantee), t.object,
            string_agg(DISTINCT a.privilege_type || CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END, ', ')
     FROM thing t, aclexplode(coalesce(t.acl, acldefault(t.acltype, t.owner))) a,

@@ -1,4 +1,4 @@
--- Functions, but for those that come and go with a range type
+-- Functions, except those that are created with a range type
 SELECT 'pg_proc'::regclass, p.oid, 0,
        format('%s %I(%s)', CASE p.prokind WHEN 'p' THEN 'procedure' WHEN 'a' THEN 'aggregate' ELSE 'function' END, p.proname,
               oidvectortypes(p.proargtypes)), s.object,

@@ -1,4 +1,4 @@
--- What is rare: operators and classes of them, collations, conversions, text search
+-- Rare objects: operators, operator classes and families, collations, conversions, text search objects
 SELECT h.classid, h.objid, 0, format('%s %s', i.type, i.identity), s.object, concat_ws(' ', upper(i.type),
            (SELECT concat_ws(' ', o.oprcode::regprocedure, 'COMMUTATOR ' || nullif(o.oprcom, 0)::regoperator, 'NEGATOR ' || nullif(o.oprnegate, 0)::regoperator,
                 o.oprrest, o.oprjoin, CASE WHEN o.oprcanhash THEN 'HASHES' END, CASE WHEN o.oprcanmerge THEN 'MERGES' END)

@@ -41,7 +41,7 @@ SELECT 'pg_class'::regclass, r.oid, a.attnum, concat('column ', r.name, chr(3), 
            format_type(a.atttypid, a.atttypmod),
            CASE WHEN a.attcollation <> t.typcollation THEN 'COLLATE ' || a.attcollation::regcollation END,
            CASE WHEN a.attnotnull THEN 'NOT NULL' END,
-           -- PostgreSQL 18 has a constraint for it, whose name is nobody's concern.
+           -- PostgreSQL 18 represents NOT NULL as a constraint. Its name is irrelevant, but not these properties.
            (SELECT CASE WHEN k.connoinherit THEN 'NO INHERIT ' ELSE '' END || CASE WHEN k.convalidated THEN '' ELSE 'NOT VALID' END
             FROM pg_constraint k WHERE k.conrelid = r.oid AND k.contype = 'n' AND k.conkey = ARRAY[a.attnum]
               AND (k.connoinherit OR NOT k.convalidated)),
@@ -51,7 +51,7 @@ SELECT 'pg_class'::regclass, r.oid, a.attnum, concat('column ', r.name, chr(3), 
                             CASE a.attgenerated WHEN 's' THEN 'STORED' ELSE 'VIRTUAL' END) END,
            CASE WHEN a.attstorage <> t.typstorage THEN 'STORAGE ' || a.attstorage::text END,
            'COMPRESSION ' || nullif(a.attcompression::text, ''), 'STATISTICS ' || nullif(a.attstattarget, -1),
-           -- Some servers stamp columns with a version of their own, as pg_attver.
+           -- Some PostgreSQL variants store internal options, such as pg_attver, in columns.
            (SELECT 'WITH (' || string_agg(o, ', ' ORDER BY o) || ')' FROM unnest(a.attoptions) o WHERE o !~ '^pg_'),
            'OPTIONS ' || a.attfdwoptions::text),
        r.relowner, false, a.attacl, CASE WHEN a.attacl IS NOT NULL THEN 'c'::"char" END

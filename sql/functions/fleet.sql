@@ -1,4 +1,4 @@
--- Migrations of all tenants, and spare tenants.
+-- Functions for migrations of the fleet and for spare tenants.
 
 CREATE FUNCTION @extschema@.tenant_migrate_all(
     target text DEFAULT NULL, parallel integer DEFAULT 2, tenants text[] DEFAULT NULL,
@@ -12,11 +12,15 @@ CREATE FUNCTION @extschema@.tenant_migrate_all(
     VOLATILE PARALLEL UNSAFE COST 1000000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_migrate_all_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_migrate_all(text, integer, text[], interval, integer, boolean, boolean) IS
-    'Applies what is pending, up to target, to all tenants that lack something or to those in tenants (slugs or ids), '
-    'in background workers, one transaction a tenant. Waits lock_timeout for a lock and tries again retries times. '
-    'stop_on_error: takes on no tenant after a failure; dry_run: rolls everything back. Instance admins, outside a '
-    'transaction block. Returns a row for each tenant visited. Errors: forbidden, invalid_argument, not_found, 25001 in '
-    'a transaction block, 53400 without a background worker.';
+    'Applies the pending migrations to all tenants in background workers, one transaction for each tenant. target is '
+    'the last version to apply; the default is all. parallel is the number of workers, from 1 to 64; the default is '
+    '2. tenants restricts the run to these slugs or ids; the default is all tenants with pending migrations. '
+    'lock_timeout limits the wait for each lock; the default is 5 seconds, and 0 means no limit. A tenant that is '
+    'locked is retried up to retries times, by default 3, at growing intervals. stop_on_error starts no further '
+    'tenant after a failure. dry_run rolls everything back. Callable by instance admins, outside a transaction block. '
+    'Returns a row for each visited tenant; status is migrated, failed, or skipped for a soft-deleted tenant. Raises '
+    'unauthenticated (28000), forbidden (42501), invalid_argument (22023), not_found (P0002) for an unknown tenant, '
+    '25001 in a transaction block, 53400 if no background worker can be started.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_migrate_all(text, integer, text[], interval, integer, boolean, boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migrate_all(text, integer, text[], interval, integer, boolean, boolean) TO fluxbase_tenant_user;
 
@@ -28,8 +32,9 @@ CREATE FUNCTION @extschema@.tenant_migration_progress()
     VOLATILE STRICT PARALLEL RESTRICTED COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_migration_progress_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_migration_progress() IS
-    'How far each tenant_migrate_all() is that is under way, for \watch; rate in tenants per second. Instance admins. '
-    'Errors: forbidden.';
+    'Returns the progress of each run of tenant_migrate_all() that is under way, for use with \watch. total, done and '
+    'failed count tenants, per_second is in tenants per second, and eta is the estimated remaining time. Callable by '
+    'instance admins. Raises unauthenticated (28000), forbidden (42501).';
 REVOKE ALL ON FUNCTION @extschema@.tenant_migration_progress() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migration_progress() TO fluxbase_tenant_user;
 
@@ -38,8 +43,10 @@ CREATE FUNCTION @extschema@.tenant_spares_fill(n integer DEFAULT NULL)
     VOLATILE PARALLEL UNSAFE COST 1000000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_spares_fill_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_spares_fill(integer) IS
-    'Makes, migrates or drops spare tenants until there are n, by default fluxbase_tenant.spare_tenants, in the '
-    'caller''s transaction. tenant_create() takes one and only renames it. Instance admins. Returns how many were made, '
-    'migrated and dropped. Errors: forbidden, invalid_argument.';
+    'Creates, migrates or drops spare tenants until there are n up-to-date ones, in the caller''s transaction. n is '
+    'optional; the default is fluxbase_tenant.spare_tenants. tenant_create() uses a spare tenant if there is one, and '
+    'only has to rename it. Callable by instance admins. Returns how many spare tenants were made, migrated and '
+    'dropped. Raises unauthenticated (28000), forbidden (42501), invalid_argument (22023) if n is not between 0 and '
+    '10000, and the error of a migration that fails.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_spares_fill(integer) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_spares_fill(integer) TO fluxbase_tenant_user;

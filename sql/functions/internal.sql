@@ -1,11 +1,12 @@
--- Functions of the catalog's schema: what policies, event triggers and triggers call.
+-- Functions in the catalog's schema, for internal use: policies, views, event triggers and triggers call them.
 
 CREATE FUNCTION fluxbase_tenant.accessible_support(internal)
     RETURNS internal
     IMMUTABLE STRICT PARALLEL SAFE
     LANGUAGE c AS 'MODULE_PATHNAME', 'accessible_support_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.accessible_support(internal) IS
-    'Planner support of accessible(): true where the caller is checked when the query starts.';
+    'Planner support function of accessible(): replaces the call with true if the executor-start check covers the '
+    'query.';
 REVOKE ALL ON FUNCTION fluxbase_tenant.accessible_support(internal) FROM PUBLIC;
 
 CREATE FUNCTION fluxbase_tenant.installed_support(internal)
@@ -13,7 +14,8 @@ CREATE FUNCTION fluxbase_tenant.installed_support(internal)
     IMMUTABLE STRICT PARALLEL SAFE
     LANGUAGE c AS 'MODULE_PATHNAME', 'installed_support_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.installed_support(internal) IS
-    'Planner support of installed(): true, without a call for each policy.';
+    'Planner support function of installed(): replaces the call with true, so that it is not executed for each '
+    'policy.';
 REVOKE ALL ON FUNCTION fluxbase_tenant.installed_support(internal) FROM PUBLIC;
 
 CREATE FUNCTION fluxbase_tenant.accessible(tenant_id uuid)
@@ -21,7 +23,8 @@ CREATE FUNCTION fluxbase_tenant.accessible(tenant_id uuid)
     STABLE STRICT PARALLEL SAFE COST 100 SUPPORT fluxbase_tenant.accessible_support
     LANGUAGE c AS 'MODULE_PATHNAME', 'accessible_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.accessible(uuid) IS
-    'Whether the caller reaches the tables of a tenant now; called by the policy tenant_isolation of every such table.';
+    'Reports whether the tables of a tenant are accessible to the caller now. The policy tenant_isolation of every '
+    'such table calls it.';
 REVOKE ALL ON FUNCTION fluxbase_tenant.accessible(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION fluxbase_tenant.accessible(uuid) TO fluxbase_tenant_user, fluxbase_tenant_owner;
 
@@ -30,7 +33,8 @@ CREATE FUNCTION fluxbase_tenant.installed()
     STABLE STRICT PARALLEL SAFE COST 1 SUPPORT fluxbase_tenant.installed_support
     LANGUAGE c AS 'MODULE_PATHNAME', 'installed_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.installed() IS
-    'True. The policy tenant_access calls it, so that DROP EXTENSION with CASCADE leaves no table open.';
+    'Returns true. The policy tenant_access calls it, so that DROP EXTENSION ... CASCADE drops that policy too and '
+    'leaves the tables inaccessible.';
 REVOKE ALL ON FUNCTION fluxbase_tenant.installed() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION fluxbase_tenant.installed() TO fluxbase_tenant_user, fluxbase_tenant_owner;
 
@@ -39,8 +43,9 @@ CREATE FUNCTION fluxbase_tenant.nextval(sequence regclass)
     VOLATILE STRICT PARALLEL UNSAFE
     LANGUAGE c AS 'MODULE_PATHNAME', 'nextval_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.nextval(regclass) IS
-    'nextval() for sequences of tenants within the caller''s reach, which are granted to nobody; serial columns of '
-    'tenants call it. Errors: forbidden.';
+    'Returns the next value of a sequence in an accessible tenant''s schema. No role is granted such sequences, so the '
+    'defaults of serial columns in tenant schemas call this function. For other sequences, requires the caller''s own '
+    'privileges, as pg_catalog.nextval() does. Raises forbidden (42501).';
 REVOKE ALL ON FUNCTION fluxbase_tenant.nextval(regclass) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION fluxbase_tenant.nextval(regclass) TO fluxbase_tenant_user, fluxbase_tenant_owner;
 
@@ -49,7 +54,8 @@ CREATE FUNCTION fluxbase_tenant.visible_tenant_ids()
     STABLE STRICT PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'visible_tenant_ids_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.visible_tenant_ids() IS
-    'The tenants whose catalog rows the caller sees; called by the catalog''s policies.';
+    'Returns the ids of the tenants whose catalog rows the caller may see. The policies of the catalog call it. '
+    'Instance admins see all rows, so it returns no ids for them.';
 REVOKE ALL ON FUNCTION fluxbase_tenant.visible_tenant_ids() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION fluxbase_tenant.visible_tenant_ids() TO fluxbase_tenant_user;
 
@@ -58,7 +64,8 @@ CREATE FUNCTION fluxbase_tenant.accessible_tenant_ids()
     STABLE STRICT PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'accessible_tenant_ids_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.accessible_tenant_ids() IS
-    'The tenants whose rows of shared tables the caller reaches now; called by the policies of such tables.';
+    'Returns the ids of the tenants whose rows in shared tables are accessible to the caller now. The policies of '
+    'shared tables call it.';
 REVOKE ALL ON FUNCTION fluxbase_tenant.accessible_tenant_ids() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION fluxbase_tenant.accessible_tenant_ids() TO fluxbase_tenant_user;
 
@@ -67,7 +74,7 @@ CREATE FUNCTION fluxbase_tenant.policy_tenant(condition pg_node_tree)
     STABLE STRICT PARALLEL SAFE COST 10
     LANGUAGE c AS 'MODULE_PATHNAME', 'policy_tenant_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.policy_tenant(pg_node_tree) IS
-    'The tenant in a policy''s condition that is a call of accessible() and nothing else; NULL for any other condition.';
+    'Returns the tenant in a policy condition that consists of a call of accessible(); NULL for any other condition.';
 REVOKE ALL ON FUNCTION fluxbase_tenant.policy_tenant(pg_node_tree) FROM PUBLIC;
 
 CREATE FUNCTION fluxbase_tenant.policy_column(condition pg_node_tree)
@@ -75,8 +82,8 @@ CREATE FUNCTION fluxbase_tenant.policy_column(condition pg_node_tree)
     STABLE STRICT PARALLEL SAFE COST 10
     LANGUAGE c AS 'MODULE_PATHNAME', 'policy_column_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.policy_column(pg_node_tree) IS
-    'The number of the tenant column in a policy''s condition that compares it with accessible_tenant_ids() and does '
-    'nothing else; NULL for any other condition.';
+    'Returns the attribute number of the tenant column in a policy condition that only compares it with '
+    'accessible_tenant_ids(); NULL for any other condition.';
 REVOKE ALL ON FUNCTION fluxbase_tenant.policy_column(pg_node_tree) FROM PUBLIC;
 
 CREATE FUNCTION fluxbase_tenant.before_command()
@@ -84,8 +91,9 @@ CREATE FUNCTION fluxbase_tenant.before_command()
     VOLATILE PARALLEL UNSAFE
     LANGUAGE c AS 'MODULE_PATHNAME', 'before_command_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.before_command() IS
-    'Event trigger function: refuses DROP OWNED BY the extension''s roles, and GRANT and REVOKE on objects of tenants '
-    'by others than their owner.';
+    'Event trigger function. Rejects DROP OWNED BY the extension''s roles, GRANT and REVOKE on objects of tenants and '
+    'of the catalog by roles that do not own them, and other commands that would lock such objects before PostgreSQL '
+    'checks privileges. Raises forbidden (42501).';
 REVOKE ALL ON FUNCTION fluxbase_tenant.before_command() FROM PUBLIC;
 
 CREATE FUNCTION fluxbase_tenant.after_command()
@@ -93,7 +101,8 @@ CREATE FUNCTION fluxbase_tenant.after_command()
     VOLATILE PARALLEL UNSAFE
     LANGUAGE c AS 'MODULE_PATHNAME', 'after_command_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.after_command() IS
-    'Event trigger function: gives relations of tenants their policies, and refuses to weaken them.';
+    'Event trigger function. Adds the policies to new relations in tenant schemas, and rejects commands that weaken '
+    'these policies. Raises forbidden (42501).';
 REVOKE ALL ON FUNCTION fluxbase_tenant.after_command() FROM PUBLIC;
 
 CREATE FUNCTION fluxbase_tenant.after_any_command()
@@ -101,7 +110,8 @@ CREATE FUNCTION fluxbase_tenant.after_any_command()
     VOLATILE PARALLEL UNSAFE
     LANGUAGE c AS 'MODULE_PATHNAME', 'after_any_command_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.after_any_command() IS
-    'Event trigger: refuses objects that hang on what is in the schema of a tenant out of the caller''s reach.';
+    'Event trigger function. Rejects objects that depend on an object in the schema of a tenant that is not '
+    'accessible to the caller. Raises forbidden (42501).';
 REVOKE ALL ON FUNCTION fluxbase_tenant.after_any_command() FROM PUBLIC;
 
 CREATE FUNCTION fluxbase_tenant.after_drop()
@@ -109,7 +119,7 @@ CREATE FUNCTION fluxbase_tenant.after_drop()
     VOLATILE PARALLEL UNSAFE
     LANGUAGE c AS 'MODULE_PATHNAME', 'after_drop_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.after_drop() IS
-    'Event trigger function: refuses to drop the policy tenant_isolation.';
+    'Event trigger function. Rejects DROP POLICY of the policy tenant_isolation. Raises forbidden (42501).';
 REVOKE ALL ON FUNCTION fluxbase_tenant.after_drop() FROM PUBLIC;
 
 CREATE FUNCTION fluxbase_tenant.catalog_changed()
@@ -117,5 +127,6 @@ CREATE FUNCTION fluxbase_tenant.catalog_changed()
     VOLATILE PARALLEL UNSAFE
     LANGUAGE c AS 'MODULE_PATHNAME', 'catalog_changed_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.catalog_changed() IS
-    'Trigger function: tells all sessions to forget what they know about access.';
+    'Trigger function of the catalog''s tables. Announces a change, so that all sessions clear their caches of access '
+    'decisions.';
 REVOKE ALL ON FUNCTION fluxbase_tenant.catalog_changed() FROM PUBLIC;

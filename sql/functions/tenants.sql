@@ -1,4 +1,4 @@
--- Tenants: created, read, changed, deleted.
+-- Functions that create, read, change and delete tenants.
 
 CREATE FUNCTION @extschema@.tenant_clone(
     source uuid, slug text DEFAULT NULL, name text DEFAULT NULL, with_data boolean DEFAULT false
@@ -7,11 +7,14 @@ CREATE FUNCTION @extschema@.tenant_clone(
     VOLATILE PARALLEL UNSAFE COST 100000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_clone_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_clone(uuid, text, text, boolean) IS
-    'Creates a tenant like another one: its schema by the migrations in the source''s ledger, its metadata, and '
-    'with_data its rows and where its sequences are; writers of the source wait meanwhile. Without slug one is made '
-    'from name, without name it is the source''s. The calling user becomes tenant_admin. Instance admins. Returns the '
-    'new tenant row. Errors: not_found, forbidden, invalid_argument, conflict (23505 slug taken; 55000 source deleted, '
-    'or with something that no migration makes).';
+    'Creates a tenant as a copy of source: it applies the migrations in source''s ledger and copies the metadata. '
+    'with_data also copies the rows and the positions of sequences; the default is false. While it copies rows, '
+    'writers of source wait. slug is optional and by default made from name; the default for name is source''s name. '
+    'The calling user, if any, becomes tenant_admin. Callable by instance admins. Returns the new tenant row. Raises '
+    'unauthenticated (28000), forbidden (42501), not_found (P0002) if source does not exist, invalid_argument '
+    '(22023), conflict (23505 if the slug is taken; 55000 if the tenant limit is reached, if source is deleted or has '
+    'an unfinished migration, or if with_data is true and source has a table, column or sequence that none of its '
+    'migrations creates), and the error of a migration that fails.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_clone(uuid, text, text, boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_clone(uuid, text, text, boolean) TO fluxbase_tenant_user;
 
@@ -23,11 +26,14 @@ CREATE FUNCTION @extschema@.tenant_create(
     VOLATILE PARALLEL UNSAFE COST 100000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_create_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_create(text, text, jsonb, uuid, uuid) IS
-    'Creates a tenant: its row, schema, owner role, grants and all registered migrations, in the caller''s transaction. '
-    'Without slug one is made from name, which is required. The calling user or admin_user_id becomes tenant_admin. '
-    'Instance admins; under create_policy authenticated any user, who may choose neither id nor another admin. Returns '
-    'the new tenant row. Errors: invalid_argument, forbidden, conflict (23505 slug taken, 55000 limit reached or id in '
-    'use), and those of a migration. Fluxbase: tenant.create; Nile: tenants.create.';
+    'Creates a tenant in the caller''s transaction: its row, schema, owner role and grants. Applies all registered '
+    'migrations. Only name is required. The default slug is made from name, the default metadata is an empty object, '
+    'and the default id is a new UUIDv7. admin_user_id, or by default the calling user, becomes tenant_admin. '
+    'Callable by instance admins; if fluxbase_tenant.create_policy is authenticated, also by any user, who may pass '
+    'neither id nor another user as admin_user_id. Returns the new tenant row. Raises unauthenticated (28000), '
+    'forbidden (42501), invalid_argument (22023), conflict (23505 if the slug is taken; 55000 if the id is in use or '
+    'the tenant limit is reached), and the error of a migration that fails. Fluxbase: tenant.create; Nile: '
+    'tenants.create.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_create(text, text, jsonb, uuid, uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_create(text, text, jsonb, uuid, uuid) TO fluxbase_tenant_user;
 
@@ -36,8 +42,9 @@ CREATE FUNCTION @extschema@.tenant_get(tenant_id uuid DEFAULT NULL)
     STABLE PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_get_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_get(uuid) IS
-    'The tenant row of one tenant, by default the current one. Members and instance admins. Errors: not_found, also for '
-    'tenants that are not the caller''s to see. Fluxbase: tenant.get; Nile: tenants.get.';
+    'Returns the row of one tenant, by default of the current tenant. Callable by members and instance admins. Raises '
+    'unauthenticated (28000) for an anonymous caller, not_found (P0002) if it does not exist or the caller may not '
+    'see it. Fluxbase: tenant.get; Nile: tenants.get.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_get(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_get(uuid) TO fluxbase_tenant_user;
 
@@ -46,8 +53,9 @@ CREATE FUNCTION @extschema@.tenant_get_by_slug(slug text)
     STABLE PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_get_by_slug_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_get_by_slug(text) IS
-    'The tenant row of one tenant, by slug. Members and instance admins. Errors: not_found, also for tenants that are '
-    'not the caller''s to see.';
+    'Returns the row of the tenant with the slug. Callable by members and instance admins. Raises unauthenticated '
+    '(28000) for an anonymous caller, not_found (P0002) if it does not exist or the caller may not see it or is '
+    'deleted.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_get_by_slug(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_get_by_slug(text) TO fluxbase_tenant_user;
 
@@ -56,8 +64,8 @@ CREATE FUNCTION @extschema@.tenant_list()
     STABLE STRICT PARALLEL SAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_list_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_list() IS
-    'The tenant rows of all tenants that are not deleted, oldest first. Instance admins. Errors: forbidden. Fluxbase: '
-    'tenant.list.';
+    'Returns the rows of all tenants that are not deleted, oldest first. Callable by instance admins. Raises '
+    'unauthenticated (28000), forbidden (42501). Fluxbase: tenant.list.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_list() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_list() TO fluxbase_tenant_user;
 
@@ -66,8 +74,9 @@ CREATE FUNCTION @extschema@.tenant_set_default(tenant_id uuid)
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_set_default_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_set_default(uuid) IS
-    'Makes a tenant the default one, which cannot be deleted; the former default is none any more. Instance admins. '
-    'Returns the tenant row. Errors: not_found, forbidden, conflict if deleted.';
+    'Makes a tenant the default one, which cannot be deleted. The previous default tenant loses this status. Callable '
+    'by instance admins. Returns the tenant row. Raises unauthenticated (28000), forbidden (42501), not_found '
+    '(P0002), conflict (55000) if the tenant is deleted.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_set_default(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_set_default(uuid) TO fluxbase_tenant_user;
 
@@ -78,9 +87,11 @@ CREATE FUNCTION @extschema@.tenant_update(
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_update_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_update(uuid, text, jsonb) IS
-    'Changes name and metadata of a tenant, by default the current one; NULL leaves as it is, metadata is replaced '
-    'whole, the slug never changes. Tenant admins. Returns the tenant row. Errors: not_found, forbidden, '
-    'invalid_argument, conflict if suspended. Fluxbase: tenant.update; Nile: tenants.update.';
+    'Changes the name and the metadata of a tenant, by default of the current tenant. NULL leaves a value unchanged. '
+    'metadata is a JSON object and replaces the old one as a whole. The slug cannot be changed. Callable by tenant '
+    'admins. Returns the tenant row. Raises unauthenticated (28000), forbidden (42501), not_found (P0002) if it does '
+    'not exist or the caller may not see it, invalid_argument (22023), conflict (55000) if it is suspended or '
+    'deleted. Fluxbase: tenant.update; Nile: tenants.update.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_update(uuid, text, jsonb) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_update(uuid, text, jsonb) TO fluxbase_tenant_user;
 
@@ -92,9 +103,9 @@ CREATE FUNCTION @extschema@.tenant_list_mine()
     STABLE STRICT PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_list_mine_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_list_mine() IS
-    'The tenant rows of the calling user''s tenants that are not deleted, with my_role, oldest membership first; no '
-    'rows if there are none. Errors: unauthenticated without a current user. Fluxbase: tenant.listMine; Nile: '
-    'tenants.list.';
+    'Returns the rows of the calling user''s tenants that are not deleted, oldest membership first. my_role is the '
+    'user''s role: tenant_member or tenant_admin. Callable by any user. Raises unauthenticated (28000) if there is no '
+    'current user. Fluxbase: tenant.listMine; Nile: tenants.list.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_list_mine() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_list_mine() TO fluxbase_tenant_user;
 
@@ -103,10 +114,11 @@ CREATE FUNCTION @extschema@.tenant_delete(tenant_id uuid)
     VOLATILE PARALLEL UNSAFE COST 100000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_delete_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_delete(uuid) IS
-    'Deletes a tenant for good: schema, data, owner role, members. Rows of shared tables whose removal runs code or has '
-    'to wait are removed after the commit, by a background worker; until then nobody reaches them. Instance admins. '
-    'Returns the tenant row as it was. Errors: not_found, forbidden, conflict for the default tenant. Fluxbase: '
-    'tenant.delete.';
+    'Deletes a tenant permanently: its schema with all data, its owner role, its members and its rows in shared '
+    'tables. Rows of shared tables whose deletion would run code or wait for a lock are deleted after the commit by a '
+    'background worker. Until then, they are not accessible, because their tenant no longer exists. Callable by '
+    'instance admins. Returns the tenant row as it was. Raises unauthenticated (28000), forbidden (42501), not_found '
+    '(P0002), conflict (55000) for the default tenant. Fluxbase: tenant.delete.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_delete(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_delete(uuid) TO fluxbase_tenant_user;
 
@@ -115,7 +127,8 @@ CREATE FUNCTION @extschema@.tenant_list_deleted()
     STABLE STRICT PARALLEL SAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_list_deleted_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_list_deleted() IS
-    'The tenant rows of the soft-deleted tenants, longest deleted first. Instance admins. Errors: forbidden.';
+    'Returns the rows of the soft-deleted tenants, longest deleted first. Callable by instance admins. Raises '
+    'unauthenticated (28000), forbidden (42501).';
 REVOKE ALL ON FUNCTION @extschema@.tenant_list_deleted() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_list_deleted() TO fluxbase_tenant_user;
 
@@ -124,9 +137,11 @@ CREATE FUNCTION @extschema@.tenant_purge(older_than interval)
     VOLATILE PARALLEL UNSAFE COST 100000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_purge_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_purge(interval) IS
-    'Deletes for good what was soft-deleted longer ago than older_than, and tries again what is left of earlier '
-    'deletions, in background workers and a transaction for each tenant; in the caller''s transaction where that is a '
-    'block. Instance admins. Returns the tenant rows as they were. Errors: forbidden.';
+    'Deletes permanently all tenants that were soft-deleted longer than older_than ago, and retries the removal of '
+    'what earlier deletions left behind. It uses background workers, with one transaction for each tenant; inside a '
+    'transaction block, it uses the caller''s transaction. Skips tenants that another session keeps locked for 5 '
+    'seconds, with a WARNING. Callable by instance admins. Returns the rows of the deleted tenants as they were. '
+    'Raises unauthenticated (28000), forbidden (42501), invalid_argument (22023).';
 REVOKE ALL ON FUNCTION @extschema@.tenant_purge(interval) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_purge(interval) TO fluxbase_tenant_user;
 
@@ -135,8 +150,9 @@ CREATE FUNCTION @extschema@.tenant_restore(tenant_id uuid)
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_restore_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_restore(uuid) IS
-    'Undoes tenant_soft_delete(). Instance admins. Returns the tenant row. Errors: not_found, forbidden, conflict '
-    '(23505 if the slug was reused, 55000 if not deleted or the limit is reached).';
+    'Undoes tenant_soft_delete(). Callable by instance admins. Returns the tenant row. Raises unauthenticated '
+    '(28000), forbidden (42501), not_found (P0002), conflict (23505 if another tenant has the slug now; 55000 if the '
+    'tenant is not deleted or the tenant limit is reached).';
 REVOKE ALL ON FUNCTION @extschema@.tenant_restore(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_restore(uuid) TO fluxbase_tenant_user;
 
@@ -145,8 +161,9 @@ CREATE FUNCTION @extschema@.tenant_resume(tenant_id uuid)
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_resume_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_resume(uuid) IS
-    'Undoes tenant_suspend(); again: the same success. Instance admins. Returns the tenant row. Errors: not_found, '
-    'forbidden, conflict if deleted.';
+    'Undoes tenant_suspend(). Succeeds without effect if the tenant is not suspended. Callable by instance admins. '
+    'Returns the tenant row. Raises unauthenticated (28000), forbidden (42501), not_found (P0002), conflict (55000) '
+    'if the tenant is deleted.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_resume(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_resume(uuid) TO fluxbase_tenant_user;
 
@@ -155,9 +172,11 @@ CREATE FUNCTION @extschema@.tenant_soft_delete(tenant_id uuid DEFAULT NULL)
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_soft_delete_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_soft_delete(uuid) IS
-    'Marks a tenant as deleted and keeps its data; again: the same success. Without an argument the current tenant must '
-    'have been set, not just found by membership. Tenant admins. Returns the tenant row. Errors: not_found, forbidden, '
-    'conflict for the default tenant. Nile: tenants.delete.';
+    'Marks a tenant as deleted and keeps its data; the slug can be reused. Succeeds without effect if the tenant is '
+    'already soft-deleted. tenant_id is optional; the default is the current tenant, which must then be set '
+    'explicitly: the oldest membership does not count. Callable by tenant admins. Returns the tenant row. Raises '
+    'unauthenticated (28000), forbidden (42501), not_found (P0002) if it does not exist or the caller may not see it, '
+    'conflict (55000) for the default tenant. Nile: tenants.delete.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_soft_delete(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_soft_delete(uuid) TO fluxbase_tenant_user;
 
@@ -166,8 +185,9 @@ CREATE FUNCTION @extschema@.tenant_suspend(tenant_id uuid)
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_suspend_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_suspend(uuid) IS
-    'Keeps everybody but instance admins from a tenant''s data; again: the same success. Instance admins. Returns the '
-    'tenant row. Errors: not_found, forbidden, conflict if deleted.';
+    'Suspends a tenant: until tenant_resume(), only instance admins can access its data. Succeeds without effect if '
+    'the tenant is already suspended. Callable by instance admins. Returns the tenant row. Raises unauthenticated '
+    '(28000), forbidden (42501), not_found (P0002), conflict (55000) if the tenant is deleted.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_suspend(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_suspend(uuid) TO fluxbase_tenant_user;
 
@@ -176,8 +196,9 @@ CREATE FUNCTION @extschema@.tenant_repair(tenant_id uuid)
     VOLATILE PARALLEL UNSAFE COST 100000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_repair_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_repair(uuid) IS
-    'Puts back a tenant''s grants, ownership, owner role and policies, and the grants and policies of the catalog. '
-    'Instance admins. Returns a row for each thing repaired: object, problem. Errors: not_found, forbidden, conflict if '
-    'the schema is missing.';
+    'Restores a tenant''s grants, ownership, owner role and policies, and the grants and policies of the catalog. '
+    'Callable by instance admins. Returns a row for each repair: object and problem; no rows if nothing had to be '
+    'repaired. Raises unauthenticated (28000), forbidden (42501), not_found (P0002), conflict (55000) if the tenant '
+    'schema does not exist.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_repair(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_repair(uuid) TO fluxbase_tenant_user;
