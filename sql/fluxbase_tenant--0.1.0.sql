@@ -460,8 +460,9 @@ COMMENT ON FUNCTION @extschema@.tenant_set_current(text, boolean) IS
     'Makes a tenant, identified by slug or by id as text, the current one. Puts the tenant schema first in '
     'search_path and pg_temp last. is_local is as in set_config(): true limits the effect to the transaction; the '
     'default is false. Callable by members, instance admins and the tenant''s service context. Returns the tenant row. '
-    'Raises unauthenticated (28000) for an anonymous caller, not_found (P0002) if it does not exist or the caller may '
-    'not see it, conflict (55000) if it is suspended or deleted. Fluxbase: setTenant; Nile: withContext.';
+    'Raises unauthenticated (28000) for an anonymous caller, not_found (P0002) if the tenant does not exist or the '
+    'caller may not see it, and conflict (55000) if the tenant is suspended or deleted. Fluxbase: setTenant; Nile: '
+    'withContext.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_set_current(text, boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_set_current(text, boolean) TO fluxbase_tenant_user;
 
@@ -473,8 +474,8 @@ COMMENT ON FUNCTION @extschema@.tenant_set_current(uuid, boolean) IS
     'Makes a tenant, identified by id, the current one. Puts the tenant schema first in search_path and pg_temp last. '
     'is_local is as in set_config(): true limits the effect to the transaction; the default is false. Callable by '
     'members, instance admins and the tenant''s service context. Returns the tenant row. Raises unauthenticated '
-    '(28000) for an anonymous caller, not_found (P0002) if it does not exist or the caller may not see it, conflict '
-    '(55000) if it is suspended or deleted. Fluxbase: setTenant; Nile: withContext.';
+    '(28000) for an anonymous caller, not_found (P0002) if the tenant does not exist or the caller may not see it, '
+    'and conflict (55000) if the tenant is suspended or deleted. Fluxbase: setTenant; Nile: withContext.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_set_current(uuid, boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_set_current(uuid, boolean) TO fluxbase_tenant_user;
 
@@ -496,7 +497,7 @@ COMMENT ON FUNCTION @extschema@.tenant_current_id() IS
     'Returns the id of the current tenant: fluxbase_tenant.tenant_id, else the setting that '
     'fluxbase_tenant.tenant_id_setting names, else the tenant of the calling user''s oldest membership (unless '
     'fluxbase_tenant.default_tenant is none); NULL if there is none. For column defaults and policies. Raises '
-    'not_found (P0002) if the current tenant is set and does not exist or the caller may not see it, 22P02 if the '
+    'not_found (P0002) if the current tenant is set and does not exist or the caller may not see it, and 22P02 if the '
     'setting is malformed. Fluxbase: getTenantId.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_current_id() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_current_id() TO fluxbase_tenant_user, fluxbase_tenant_owner;
@@ -590,8 +591,8 @@ CREATE FUNCTION @extschema@.tenant_get(tenant_id uuid DEFAULT NULL)
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_get_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_get(uuid) IS
     'Returns the row of one tenant, by default of the current tenant. Callable by members and instance admins. Raises '
-    'unauthenticated (28000) for an anonymous caller, not_found (P0002) if it does not exist or the caller may not '
-    'see it. Fluxbase: tenant.get; Nile: tenants.get.';
+    'unauthenticated (28000) for an anonymous caller and not_found (P0002) if the tenant does not exist, the caller '
+    'may not see it, or there is no current tenant. Fluxbase: tenant.get; Nile: tenants.get.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_get(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_get(uuid) TO fluxbase_tenant_user;
 
@@ -601,8 +602,8 @@ CREATE FUNCTION @extschema@.tenant_get_by_slug(slug text)
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_get_by_slug_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_get_by_slug(text) IS
     'Returns the row of the tenant with the slug. Callable by members and instance admins. Raises unauthenticated '
-    '(28000) for an anonymous caller, not_found (P0002) if it does not exist or the caller may not see it or is '
-    'deleted.';
+    '(28000) for an anonymous caller and not_found (P0002) if there is no such tenant, it is deleted, or the caller '
+    'may not see it.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_get_by_slug(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_get_by_slug(text) TO fluxbase_tenant_user;
 
@@ -612,7 +613,7 @@ CREATE FUNCTION @extschema@.tenant_list()
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_list_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_list() IS
     'Returns the rows of all tenants that are not deleted, oldest first. Callable by instance admins. Raises '
-    'unauthenticated (28000), forbidden (42501). Fluxbase: tenant.list.';
+    'unauthenticated (28000) and forbidden (42501). Fluxbase: tenant.list.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_list() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_list() TO fluxbase_tenant_user;
 
@@ -623,7 +624,7 @@ CREATE FUNCTION @extschema@.tenant_set_default(tenant_id uuid)
 COMMENT ON FUNCTION @extschema@.tenant_set_default(uuid) IS
     'Makes a tenant the default one, which cannot be deleted. The previous default tenant loses this status. Callable '
     'by instance admins. Returns the tenant row. Raises unauthenticated (28000), forbidden (42501), not_found '
-    '(P0002), conflict (55000) if the tenant is deleted.';
+    '(P0002), and conflict (55000) if the tenant is deleted.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_set_default(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_set_default(uuid) TO fluxbase_tenant_user;
 
@@ -636,9 +637,9 @@ CREATE FUNCTION @extschema@.tenant_update(
 COMMENT ON FUNCTION @extschema@.tenant_update(uuid, text, jsonb) IS
     'Changes the name and the metadata of a tenant, by default of the current tenant. NULL leaves a value unchanged. '
     'metadata is a JSON object and replaces the old one as a whole. The slug cannot be changed. Callable by tenant '
-    'admins. Returns the tenant row. Raises unauthenticated (28000), forbidden (42501), not_found (P0002) if it does '
-    'not exist or the caller may not see it, invalid_argument (22023), conflict (55000) if it is suspended or '
-    'deleted. Fluxbase: tenant.update; Nile: tenants.update.';
+    'admins. Returns the tenant row. Raises unauthenticated (28000), forbidden (42501), not_found (P0002) if the '
+    'tenant does not exist, the caller may not see it, or there is no current tenant, invalid_argument (22023), and '
+    'conflict (55000) if the tenant is suspended or deleted. Fluxbase: tenant.update; Nile: tenants.update.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_update(uuid, text, jsonb) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_update(uuid, text, jsonb) TO fluxbase_tenant_user;
 
@@ -665,7 +666,7 @@ COMMENT ON FUNCTION @extschema@.tenant_delete(uuid) IS
     'tables. Rows of shared tables whose deletion would run code or wait for a lock are deleted after the commit by a '
     'background worker. Until then, they are not accessible, because their tenant no longer exists. Callable by '
     'instance admins. Returns the tenant row as it was. Raises unauthenticated (28000), forbidden (42501), not_found '
-    '(P0002), conflict (55000) for the default tenant. Fluxbase: tenant.delete.';
+    '(P0002), and conflict (55000) for the default tenant. Fluxbase: tenant.delete.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_delete(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_delete(uuid) TO fluxbase_tenant_user;
 
@@ -675,7 +676,7 @@ CREATE FUNCTION @extschema@.tenant_list_deleted()
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_list_deleted_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_list_deleted() IS
     'Returns the rows of the soft-deleted tenants, longest deleted first. Callable by instance admins. Raises '
-    'unauthenticated (28000), forbidden (42501).';
+    'unauthenticated (28000) and forbidden (42501).';
 REVOKE ALL ON FUNCTION @extschema@.tenant_list_deleted() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_list_deleted() TO fluxbase_tenant_user;
 
@@ -688,7 +689,7 @@ COMMENT ON FUNCTION @extschema@.tenant_purge(interval) IS
     'what earlier deletions left behind. It uses background workers, with one transaction for each tenant; inside a '
     'transaction block, it uses the caller''s transaction. Skips tenants that another session keeps locked for 5 '
     'seconds, with a WARNING. Callable by instance admins. Returns the rows of the deleted tenants as they were. '
-    'Raises unauthenticated (28000), forbidden (42501), invalid_argument (22023).';
+    'Raises unauthenticated (28000), forbidden (42501), and invalid_argument (22023).';
 REVOKE ALL ON FUNCTION @extschema@.tenant_purge(interval) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_purge(interval) TO fluxbase_tenant_user;
 
@@ -698,8 +699,8 @@ CREATE FUNCTION @extschema@.tenant_restore(tenant_id uuid)
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_restore_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_restore(uuid) IS
     'Undoes tenant_soft_delete(). Callable by instance admins. Returns the tenant row. Raises unauthenticated '
-    '(28000), forbidden (42501), not_found (P0002), conflict (23505 if another tenant has the slug now; 55000 if the '
-    'tenant is not deleted or the tenant limit is reached).';
+    '(28000), forbidden (42501), not_found (P0002), and conflict (23505 if another tenant has the slug now; 55000 if '
+    'the tenant is not deleted or the tenant limit is reached).';
 REVOKE ALL ON FUNCTION @extschema@.tenant_restore(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_restore(uuid) TO fluxbase_tenant_user;
 
@@ -709,8 +710,8 @@ CREATE FUNCTION @extschema@.tenant_resume(tenant_id uuid)
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_resume_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_resume(uuid) IS
     'Undoes tenant_suspend(). Succeeds without effect if the tenant is not suspended. Callable by instance admins. '
-    'Returns the tenant row. Raises unauthenticated (28000), forbidden (42501), not_found (P0002), conflict (55000) '
-    'if the tenant is deleted.';
+    'Returns the tenant row. Raises unauthenticated (28000), forbidden (42501), not_found (P0002), and conflict '
+    '(55000) if the tenant is deleted.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_resume(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_resume(uuid) TO fluxbase_tenant_user;
 
@@ -722,8 +723,8 @@ COMMENT ON FUNCTION @extschema@.tenant_soft_delete(uuid) IS
     'Marks a tenant as deleted and keeps its data; the slug can be reused. Succeeds without effect if the tenant is '
     'already soft-deleted. tenant_id is optional; the default is the current tenant, which must then be set '
     'explicitly: the oldest membership does not count. Callable by tenant admins. Returns the tenant row. Raises '
-    'unauthenticated (28000), forbidden (42501), not_found (P0002) if it does not exist or the caller may not see it, '
-    'conflict (55000) for the default tenant. Nile: tenants.delete.';
+    'unauthenticated (28000), forbidden (42501), not_found (P0002) if the tenant does not exist, the caller may not '
+    'see it, or there is no current tenant, and conflict (55000) for the default tenant. Nile: tenants.delete.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_soft_delete(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_soft_delete(uuid) TO fluxbase_tenant_user;
 
@@ -734,7 +735,7 @@ CREATE FUNCTION @extschema@.tenant_suspend(tenant_id uuid)
 COMMENT ON FUNCTION @extschema@.tenant_suspend(uuid) IS
     'Suspends a tenant: until tenant_resume(), only instance admins can access its data. Succeeds without effect if '
     'the tenant is already suspended. Callable by instance admins. Returns the tenant row. Raises unauthenticated '
-    '(28000), forbidden (42501), not_found (P0002), conflict (55000) if the tenant is deleted.';
+    '(28000), forbidden (42501), not_found (P0002), and conflict (55000) if the tenant is deleted.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_suspend(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_suspend(uuid) TO fluxbase_tenant_user;
 
@@ -745,8 +746,8 @@ CREATE FUNCTION @extschema@.tenant_repair(tenant_id uuid)
 COMMENT ON FUNCTION @extschema@.tenant_repair(uuid) IS
     'Restores a tenant''s grants, ownership, owner role and policies, and the grants and policies of the catalog. '
     'Callable by instance admins. Returns a row for each repair: object and problem; no rows if nothing had to be '
-    'repaired. Raises unauthenticated (28000), forbidden (42501), not_found (P0002), conflict (55000) if the tenant '
-    'schema does not exist.';
+    'repaired. Raises unauthenticated (28000), forbidden (42501), not_found (P0002), and conflict (55000) if the '
+    'tenant schema does not exist.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_repair(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_repair(uuid) TO fluxbase_tenant_user;
 
@@ -762,8 +763,8 @@ COMMENT ON FUNCTION @extschema@.tenant_add_member(uuid, uuid, text) IS
     'Adds a user to a tenant as tenant_member (the default) or tenant_admin, or changes the user''s role. Succeeds '
     'without effect if the user already has the role. Callable by tenant admins. Returns the assignment row. Raises '
     'unauthenticated (28000), forbidden (42501), not_found (P0002) if the tenant does not exist or the caller may not '
-    'see it, invalid_argument (22023) for an unknown role, conflict (55000) if the tenant is suspended or deleted, or '
-    'would lose its last admin. Fluxbase: tenant.addMember, tenant.updateMember; Nile: tenants.addMember.';
+    'see it, invalid_argument (22023) for an unknown role, and conflict (55000) if the tenant is suspended or '
+    'deleted, or would lose its last admin. Fluxbase: tenant.addMember, tenant.updateMember; Nile: tenants.addMember.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_add_member(uuid, uuid, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_add_member(uuid, uuid, text) TO fluxbase_tenant_user;
 
@@ -774,8 +775,8 @@ CREATE FUNCTION @extschema@.tenant_assign_admin(tenant_id uuid, user_id uuid)
 COMMENT ON FUNCTION @extschema@.tenant_assign_admin(uuid, uuid) IS
     'Makes a user tenant_admin of a tenant. Adds the user or promotes a member; succeeds without effect if the user '
     'already is an admin. Callable by tenant admins. Returns the assignment row. Raises unauthenticated (28000), '
-    'forbidden (42501), not_found (P0002) if the tenant does not exist or the caller may not see it, conflict (55000) '
-    'if the tenant is suspended or deleted. Fluxbase: tenant.assignAdmin.';
+    'forbidden (42501), not_found (P0002) if the tenant does not exist or the caller may not see it, and conflict '
+    '(55000) if the tenant is suspended or deleted. Fluxbase: tenant.assignAdmin.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_assign_admin(uuid, uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_assign_admin(uuid, uuid) TO fluxbase_tenant_user;
 
@@ -786,8 +787,8 @@ CREATE FUNCTION @extschema@.tenant_leave(tenant_id uuid DEFAULT NULL)
 COMMENT ON FUNCTION @extschema@.tenant_leave(uuid) IS
     'Ends the calling user''s own membership. tenant_id is optional; the default is the current tenant, which must '
     'then be set explicitly: the oldest membership does not count. Callable by members. Returns the assignment row as '
-    'it was. Raises unauthenticated (28000), not_found (P0002) if the user is not a member, conflict (55000) for the '
-    'last admin. Nile: tenants.leaveTenant.';
+    'it was. Raises unauthenticated (28000), not_found (P0002) if the user is not a member or no current tenant is '
+    'set, and conflict (55000) for the last admin. Nile: tenants.leaveTenant.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_leave(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_leave(uuid) TO fluxbase_tenant_user;
 
@@ -797,8 +798,9 @@ CREATE FUNCTION @extschema@.tenant_list_admins(tenant_id uuid DEFAULT NULL)
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_list_admins_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_list_admins(uuid) IS
     'Returns the assignment rows of the admins of a tenant, by default of the current tenant, oldest first. Callable '
-    'by members and instance admins. Raises unauthenticated (28000) for an anonymous caller, not_found (P0002) if it '
-    'does not exist or the caller may not see it. Fluxbase: tenant.listAdmins.';
+    'by members and instance admins. Raises unauthenticated (28000) for an anonymous caller and not_found (P0002) if '
+    'the tenant does not exist, the caller may not see it, or there is no current tenant. Fluxbase: '
+    'tenant.listAdmins.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_list_admins(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_list_admins(uuid) TO fluxbase_tenant_user;
 
@@ -808,8 +810,9 @@ CREATE FUNCTION @extschema@.tenant_list_members(tenant_id uuid DEFAULT NULL)
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_list_members_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_list_members(uuid) IS
     'Returns the assignment rows of all members of a tenant, by default of the current tenant, oldest first. Callable '
-    'by members and instance admins. Raises unauthenticated (28000) for an anonymous caller, not_found (P0002) if it '
-    'does not exist or the caller may not see it. Fluxbase: tenant.listMembers; Nile: tenants.users.';
+    'by members and instance admins. Raises unauthenticated (28000) for an anonymous caller and not_found (P0002) if '
+    'the tenant does not exist, the caller may not see it, or there is no current tenant. Fluxbase: '
+    'tenant.listMembers; Nile: tenants.users.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_list_members(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_list_members(uuid) TO fluxbase_tenant_user;
 
@@ -820,8 +823,8 @@ CREATE FUNCTION @extschema@.tenant_remove_admin(tenant_id uuid, user_id uuid)
 COMMENT ON FUNCTION @extschema@.tenant_remove_admin(uuid, uuid) IS
     'Ends the membership of a tenant admin. Callable by tenant admins. Returns the assignment row as it was. Raises '
     'unauthenticated (28000), forbidden (42501), not_found (P0002) if the user is not an admin of the tenant, or if '
-    'the tenant does not exist or the caller may not see it, conflict (55000) for the last admin or if the tenant is '
-    'suspended or deleted. Fluxbase: tenant.removeAdmin.';
+    'the tenant does not exist or the caller may not see it, and conflict (55000) for the last admin or if the tenant '
+    'is suspended or deleted. Fluxbase: tenant.removeAdmin.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_remove_admin(uuid, uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_remove_admin(uuid, uuid) TO fluxbase_tenant_user;
 
@@ -832,7 +835,7 @@ CREATE FUNCTION @extschema@.tenant_remove_member(tenant_id uuid, user_id uuid)
 COMMENT ON FUNCTION @extschema@.tenant_remove_member(uuid, uuid) IS
     'Ends a user''s membership, whatever the role. Callable by tenant admins. Returns the assignment row as it was. '
     'Raises unauthenticated (28000), forbidden (42501), not_found (P0002) if the user is not a member, or if the '
-    'tenant does not exist or the caller may not see it, conflict (55000) for the last admin or if the tenant is '
+    'tenant does not exist or the caller may not see it, and conflict (55000) for the last admin or if the tenant is '
     'suspended or deleted. Fluxbase: tenant.removeMember; Nile: tenants.removeMember.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_remove_member(uuid, uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_remove_member(uuid, uuid) TO fluxbase_tenant_user;
@@ -847,8 +850,8 @@ CREATE FUNCTION @extschema@.tenant_grant_instance_admin(user_id uuid)
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_grant_instance_admin_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_grant_instance_admin(uuid) IS
     'Makes a user an instance admin. Succeeds without effect if the user already is one. Callable by instance admins. '
-    'Returns user_id, granted_by and created_at. Raises unauthenticated (28000), forbidden (42501), invalid_argument '
-    '(22023) for NULL.';
+    'Returns user_id, granted_by and created_at. Raises unauthenticated (28000), forbidden (42501), and '
+    'invalid_argument (22023) for NULL.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_grant_instance_admin(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_grant_instance_admin(uuid) TO fluxbase_tenant_user;
 
@@ -858,7 +861,7 @@ CREATE FUNCTION @extschema@.tenant_list_instance_admins()
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_list_instance_admins_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_list_instance_admins() IS
     'Returns the users who are instance admins, oldest first. Callable by instance admins. Raises unauthenticated '
-    '(28000), forbidden (42501).';
+    '(28000) and forbidden (42501).';
 REVOKE ALL ON FUNCTION @extschema@.tenant_list_instance_admins() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_list_instance_admins() TO fluxbase_tenant_user;
 
@@ -868,7 +871,7 @@ CREATE FUNCTION @extschema@.tenant_revoke_instance_admin(user_id uuid)
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_revoke_instance_admin_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_revoke_instance_admin(uuid) IS
     'Ends a user''s status as an instance admin. Callable by instance admins. Returns the row as it was. Raises '
-    'unauthenticated (28000), forbidden (42501), not_found (P0002) if the user is not an instance admin.';
+    'unauthenticated (28000), forbidden (42501), and not_found (P0002) if the user is not an instance admin.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_revoke_instance_admin(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_revoke_instance_admin(uuid) TO fluxbase_tenant_user;
 
@@ -890,7 +893,7 @@ COMMENT ON FUNCTION @extschema@.tenant_migration_add(text, text, text, text, boo
     'change, and is applied again after each change. Registering the same migration again has no effect. Changes no '
     'tenant: see tenant_migrate(). Callable by instance admins. Returns the migration row; checksum is SHA-256 in '
     'hexadecimal. Raises unauthenticated (28000), forbidden (42501), invalid_argument (22023), conflict (55000) if '
-    'the version is registered with other SQL, syntax_error (42601) if the SQL does not parse.';
+    'the version is registered with other SQL, and syntax_error (42601) if the SQL does not parse.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_migration_add(text, text, text, text, boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migration_add(text, text, text, text, boolean) TO fluxbase_tenant_user;
 
@@ -900,7 +903,7 @@ CREATE FUNCTION @extschema@.tenant_migration_list()
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_migration_list_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_migration_list() IS
     'Returns the registered migrations in the order of versions: numbers by value, then texts, then repeatable '
-    'migrations. Callable by instance admins. Raises unauthenticated (28000), forbidden (42501).';
+    'migrations. Callable by instance admins. Raises unauthenticated (28000) and forbidden (42501).';
 REVOKE ALL ON FUNCTION @extschema@.tenant_migration_list() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migration_list() TO fluxbase_tenant_user;
 
@@ -911,7 +914,7 @@ CREATE FUNCTION @extschema@.tenant_migration_remove(version text)
 COMMENT ON FUNCTION @extschema@.tenant_migration_remove(text) IS
     'Removes a registered migration that no tenant has fully applied. Callable by instance admins. Returns the '
     'migration row as it was. Raises unauthenticated (28000), forbidden (42501), not_found (P0002) if the version is '
-    'not registered, conflict (55000) if a tenant has applied it.';
+    'not registered, and conflict (55000) if a tenant has applied it.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_migration_remove(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migration_remove(text) TO fluxbase_tenant_user;
 
@@ -947,7 +950,7 @@ CREATE FUNCTION @extschema@.tenant_migration_status()
 COMMENT ON FUNCTION @extschema@.tenant_migration_status() IS
     'Returns the migration status of each tenant that is not deleted, oldest first: version, the number of pending '
     'migrations, the unfinished migration with the number of its statements done, and last_error, the error of the '
-    'last visit of tenant_migrate_all() if it failed. Callable by instance admins. Raises unauthenticated (28000), '
+    'last visit of tenant_migrate_all() if it failed. Callable by instance admins. Raises unauthenticated (28000) and '
     'forbidden (42501).';
 REVOKE ALL ON FUNCTION @extschema@.tenant_migration_status() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migration_status() TO fluxbase_tenant_user;
@@ -963,7 +966,7 @@ COMMENT ON FUNCTION @extschema@.tenant_migrations_load(text) IS
     'the privileges of pg_read_server_files. Returns a row for each migration in the order of versions; status is '
     'added, unchanged, or changed (repeatable). Raises unauthenticated (28000), forbidden (42501), invalid_argument '
     '(22023) for an unsuitable directory, name or marker, a duplicate version or a missing number, conflict (55000) '
-    'for a changed or missing file or a version out of order, syntax_error (42601) if the SQL does not parse.';
+    'for a changed or missing file or a version out of order, and syntax_error (42601) if the SQL does not parse.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_migrations_load(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migrations_load(text) TO fluxbase_tenant_user;
 
@@ -1005,7 +1008,7 @@ COMMENT ON FUNCTION @extschema@.tenant_migrate_all(text, integer, text[], interv
     'tenant after a failure. dry_run rolls everything back. Callable by instance admins, outside a transaction block. '
     'Returns a row for each visited tenant; status is migrated, failed, or skipped for a soft-deleted tenant. Raises '
     'unauthenticated (28000), forbidden (42501), invalid_argument (22023), not_found (P0002) for an unknown tenant, '
-    '25001 in a transaction block, 53400 if no background worker can be started.';
+    '25001 in a transaction block, and 53400 if no background worker can be started.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_migrate_all(text, integer, text[], interval, integer, boolean, boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migrate_all(text, integer, text[], interval, integer, boolean, boolean) TO fluxbase_tenant_user;
 
@@ -1019,7 +1022,7 @@ CREATE FUNCTION @extschema@.tenant_migration_progress()
 COMMENT ON FUNCTION @extschema@.tenant_migration_progress() IS
     'Returns the progress of each run of tenant_migrate_all() that is under way, for use with \watch. total, done and '
     'failed count tenants, per_second is in tenants per second, and eta is the estimated remaining time. Callable by '
-    'instance admins. Raises unauthenticated (28000), forbidden (42501).';
+    'instance admins. Raises unauthenticated (28000) and forbidden (42501).';
 REVOKE ALL ON FUNCTION @extschema@.tenant_migration_progress() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migration_progress() TO fluxbase_tenant_user;
 
@@ -1053,8 +1056,8 @@ COMMENT ON FUNCTION @extschema@.tenant_protect(regclass, name, uuid) IS
     'tenant_id. existing_rows is the tenant of rows that have none; it is required if there are such rows. Callable '
     'by instance admins who own the table. Returns a row for each change; no rows if the table is already protected. '
     'Raises unauthenticated (28000), forbidden (42501), not_found (P0002) for the tenant existing_rows, '
-    'invalid_argument (22023) if relation is not a table or the column is not a plain uuid column, conflict (55000) '
-    'if rows have no tenant or one that does not exist, or the table is in a tenant schema.';
+    'invalid_argument (22023) if relation is not a table or the column is not a plain uuid column, and conflict '
+    '(55000) if rows have no tenant or one that does not exist, or the table is in a tenant schema.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_protect(regclass, name, uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_protect(regclass, name, uuid) TO fluxbase_tenant_user;
 
@@ -1065,7 +1068,7 @@ CREATE FUNCTION @extschema@.tenant_unprotect(relation regclass)
 COMMENT ON FUNCTION @extschema@.tenant_unprotect(regclass) IS
     'Removes the policies and the column default that tenant_protect() added. The column and its index stay. Callable '
     'by instance admins who own the table. Returns a row for each change. Raises unauthenticated (28000), forbidden '
-    '(42501), invalid_argument (22023) if relation is not a table, conflict (55000) if the table is in a tenant '
+    '(42501), invalid_argument (22023) if relation is not a table, and conflict (55000) if the table is in a tenant '
     'schema.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_unprotect(regclass) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_unprotect(regclass) TO fluxbase_tenant_user;
@@ -1077,15 +1080,16 @@ CREATE FUNCTION @extschema@.tenant_check()
 COMMENT ON FUNCTION @extschema@.tenant_check() IS
     'Audits the installation. Returns a row for each finding, errors first: severity, object, problem and fix; no '
     'rows if there are no findings. error means that tenants are not isolated or the catalog has lost data; warning '
-    'means that this could happen. Waits for no lock. Callable by instance admins. Raises unauthenticated (28000), '
+    'means that this could happen. Waits for no lock. Callable by instance admins. Raises unauthenticated (28000) and '
     'forbidden (42501).';
 REVOKE ALL ON FUNCTION @extschema@.tenant_check() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_check() TO fluxbase_tenant_user;
 
 -- sql/views.sql
 
--- Views that define which policies and triggers the catalog and the tables of tenants must have. The code that creates,
--- checks and repairs them reads these views, so that each definition exists only once.
+-- Views that define which policies and triggers the catalog and the tables of tenants must have, and which foreign keys
+-- of shared tables are unsafe. The code that creates, checks and repairs them reads these views, so that each definition
+-- exists only once.
 
 -- The policies of the catalog. tenant_check() compares them with the existing ones, and tenant_repair() creates missing
 -- ones again. The conditions are written exactly as PostgreSQL prints them. The policies apply to all roles, because a

@@ -28,8 +28,8 @@ SELECT 'error', format('migration version "%s"', a.version), format('is in the l
 FROM fluxbase_tenant.applied_migrations a
 WHERE NOT EXISTS (SELECT 1 FROM fluxbase_tenant.migrations m WHERE m.version = a.version) GROUP BY a.version
 UNION ALL
-SELECT 'error', 'tenant ' || t.slug, format('has %s migrations in its ledger, but its row counts %s%s', coalesce(l.applied, 0), t.applied,
-       CASE WHEN coalesce(l.applied, 0) = t.applied THEN ', with another schema_version' ELSE '' END),
+SELECT 'error', 'tenant ' || t.slug, format('has %s migrations in its ledger and %s in its row%s', coalesce(l.applied, 0), t.applied,
+       CASE WHEN coalesce(l.applied, 0) = t.applied THEN ', but another schema_version' ELSE '' END),
        'Restore fluxbase_tenant.applied_migrations from a backup: the next migration would repeat the migrations that are missing there.'
 FROM fluxbase_tenant.tenants t
 LEFT JOIN (SELECT a.tenant_id, sum(m.revision) FILTER (WHERE a.checksum = m.checksum OR NOT m.repeatable) AS applied,

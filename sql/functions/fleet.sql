@@ -20,7 +20,7 @@ COMMENT ON FUNCTION @extschema@.tenant_migrate_all(text, integer, text[], interv
     'tenant after a failure. dry_run rolls everything back. Callable by instance admins, outside a transaction block. '
     'Returns a row for each visited tenant; status is migrated, failed, or skipped for a soft-deleted tenant. Raises '
     'unauthenticated (28000), forbidden (42501), invalid_argument (22023), not_found (P0002) for an unknown tenant, '
-    '25001 in a transaction block, 53400 if no background worker can be started.';
+    '25001 in a transaction block, and 53400 if no background worker can be started.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_migrate_all(text, integer, text[], interval, integer, boolean, boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migrate_all(text, integer, text[], interval, integer, boolean, boolean) TO fluxbase_tenant_user;
 
@@ -34,7 +34,7 @@ CREATE FUNCTION @extschema@.tenant_migration_progress()
 COMMENT ON FUNCTION @extschema@.tenant_migration_progress() IS
     'Returns the progress of each run of tenant_migrate_all() that is under way, for use with \watch. total, done and '
     'failed count tenants, per_second is in tenants per second, and eta is the estimated remaining time. Callable by '
-    'instance admins. Raises unauthenticated (28000), forbidden (42501).';
+    'instance admins. Raises unauthenticated (28000) and forbidden (42501).';
 REVOKE ALL ON FUNCTION @extschema@.tenant_migration_progress() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migration_progress() TO fluxbase_tenant_user;
 

@@ -13,8 +13,8 @@ COMMENT ON FUNCTION @extschema@.tenant_protect(regclass, name, uuid) IS
     'tenant_id. existing_rows is the tenant of rows that have none; it is required if there are such rows. Callable '
     'by instance admins who own the table. Returns a row for each change; no rows if the table is already protected. '
     'Raises unauthenticated (28000), forbidden (42501), not_found (P0002) for the tenant existing_rows, '
-    'invalid_argument (22023) if relation is not a table or the column is not a plain uuid column, conflict (55000) '
-    'if rows have no tenant or one that does not exist, or the table is in a tenant schema.';
+    'invalid_argument (22023) if relation is not a table or the column is not a plain uuid column, and conflict '
+    '(55000) if rows have no tenant or one that does not exist, or the table is in a tenant schema.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_protect(regclass, name, uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_protect(regclass, name, uuid) TO fluxbase_tenant_user;
 
@@ -25,7 +25,7 @@ CREATE FUNCTION @extschema@.tenant_unprotect(relation regclass)
 COMMENT ON FUNCTION @extschema@.tenant_unprotect(regclass) IS
     'Removes the policies and the column default that tenant_protect() added. The column and its index stay. Callable '
     'by instance admins who own the table. Returns a row for each change. Raises unauthenticated (28000), forbidden '
-    '(42501), invalid_argument (22023) if relation is not a table, conflict (55000) if the table is in a tenant '
+    '(42501), invalid_argument (22023) if relation is not a table, and conflict (55000) if the table is in a tenant '
     'schema.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_unprotect(regclass) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_unprotect(regclass) TO fluxbase_tenant_user;
@@ -37,7 +37,7 @@ CREATE FUNCTION @extschema@.tenant_check()
 COMMENT ON FUNCTION @extschema@.tenant_check() IS
     'Audits the installation. Returns a row for each finding, errors first: severity, object, problem and fix; no '
     'rows if there are no findings. error means that tenants are not isolated or the catalog has lost data; warning '
-    'means that this could happen. Waits for no lock. Callable by instance admins. Raises unauthenticated (28000), '
+    'means that this could happen. Waits for no lock. Callable by instance admins. Raises unauthenticated (28000) and '
     'forbidden (42501).';
 REVOKE ALL ON FUNCTION @extschema@.tenant_check() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_check() TO fluxbase_tenant_user;

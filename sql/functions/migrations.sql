@@ -14,7 +14,7 @@ COMMENT ON FUNCTION @extschema@.tenant_migration_add(text, text, text, text, boo
     'change, and is applied again after each change. Registering the same migration again has no effect. Changes no '
     'tenant: see tenant_migrate(). Callable by instance admins. Returns the migration row; checksum is SHA-256 in '
     'hexadecimal. Raises unauthenticated (28000), forbidden (42501), invalid_argument (22023), conflict (55000) if '
-    'the version is registered with other SQL, syntax_error (42601) if the SQL does not parse.';
+    'the version is registered with other SQL, and syntax_error (42601) if the SQL does not parse.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_migration_add(text, text, text, text, boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migration_add(text, text, text, text, boolean) TO fluxbase_tenant_user;
 
@@ -24,7 +24,7 @@ CREATE FUNCTION @extschema@.tenant_migration_list()
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_migration_list_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_migration_list() IS
     'Returns the registered migrations in the order of versions: numbers by value, then texts, then repeatable '
-    'migrations. Callable by instance admins. Raises unauthenticated (28000), forbidden (42501).';
+    'migrations. Callable by instance admins. Raises unauthenticated (28000) and forbidden (42501).';
 REVOKE ALL ON FUNCTION @extschema@.tenant_migration_list() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migration_list() TO fluxbase_tenant_user;
 
@@ -35,7 +35,7 @@ CREATE FUNCTION @extschema@.tenant_migration_remove(version text)
 COMMENT ON FUNCTION @extschema@.tenant_migration_remove(text) IS
     'Removes a registered migration that no tenant has fully applied. Callable by instance admins. Returns the '
     'migration row as it was. Raises unauthenticated (28000), forbidden (42501), not_found (P0002) if the version is '
-    'not registered, conflict (55000) if a tenant has applied it.';
+    'not registered, and conflict (55000) if a tenant has applied it.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_migration_remove(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migration_remove(text) TO fluxbase_tenant_user;
 
@@ -71,7 +71,7 @@ CREATE FUNCTION @extschema@.tenant_migration_status()
 COMMENT ON FUNCTION @extschema@.tenant_migration_status() IS
     'Returns the migration status of each tenant that is not deleted, oldest first: version, the number of pending '
     'migrations, the unfinished migration with the number of its statements done, and last_error, the error of the '
-    'last visit of tenant_migrate_all() if it failed. Callable by instance admins. Raises unauthenticated (28000), '
+    'last visit of tenant_migrate_all() if it failed. Callable by instance admins. Raises unauthenticated (28000) and '
     'forbidden (42501).';
 REVOKE ALL ON FUNCTION @extschema@.tenant_migration_status() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migration_status() TO fluxbase_tenant_user;
@@ -87,7 +87,7 @@ COMMENT ON FUNCTION @extschema@.tenant_migrations_load(text) IS
     'the privileges of pg_read_server_files. Returns a row for each migration in the order of versions; status is '
     'added, unchanged, or changed (repeatable). Raises unauthenticated (28000), forbidden (42501), invalid_argument '
     '(22023) for an unsuitable directory, name or marker, a duplicate version or a missing number, conflict (55000) '
-    'for a changed or missing file or a version out of order, syntax_error (42601) if the SQL does not parse.';
+    'for a changed or missing file or a version out of order, and syntax_error (42601) if the SQL does not parse.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_migrations_load(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migrations_load(text) TO fluxbase_tenant_user;
 

@@ -43,8 +43,8 @@ CREATE FUNCTION @extschema@.tenant_get(tenant_id uuid DEFAULT NULL)
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_get_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_get(uuid) IS
     'Returns the row of one tenant, by default of the current tenant. Callable by members and instance admins. Raises '
-    'unauthenticated (28000) for an anonymous caller, not_found (P0002) if it does not exist or the caller may not '
-    'see it. Fluxbase: tenant.get; Nile: tenants.get.';
+    'unauthenticated (28000) for an anonymous caller and not_found (P0002) if the tenant does not exist, the caller '
+    'may not see it, or there is no current tenant. Fluxbase: tenant.get; Nile: tenants.get.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_get(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_get(uuid) TO fluxbase_tenant_user;
 
@@ -54,8 +54,8 @@ CREATE FUNCTION @extschema@.tenant_get_by_slug(slug text)
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_get_by_slug_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_get_by_slug(text) IS
     'Returns the row of the tenant with the slug. Callable by members and instance admins. Raises unauthenticated '
-    '(28000) for an anonymous caller, not_found (P0002) if it does not exist or the caller may not see it or is '
-    'deleted.';
+    '(28000) for an anonymous caller and not_found (P0002) if there is no such tenant, it is deleted, or the caller '
+    'may not see it.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_get_by_slug(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_get_by_slug(text) TO fluxbase_tenant_user;
 
@@ -65,7 +65,7 @@ CREATE FUNCTION @extschema@.tenant_list()
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_list_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_list() IS
     'Returns the rows of all tenants that are not deleted, oldest first. Callable by instance admins. Raises '
-    'unauthenticated (28000), forbidden (42501). Fluxbase: tenant.list.';
+    'unauthenticated (28000) and forbidden (42501). Fluxbase: tenant.list.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_list() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_list() TO fluxbase_tenant_user;
 
@@ -76,7 +76,7 @@ CREATE FUNCTION @extschema@.tenant_set_default(tenant_id uuid)
 COMMENT ON FUNCTION @extschema@.tenant_set_default(uuid) IS
     'Makes a tenant the default one, which cannot be deleted. The previous default tenant loses this status. Callable '
     'by instance admins. Returns the tenant row. Raises unauthenticated (28000), forbidden (42501), not_found '
-    '(P0002), conflict (55000) if the tenant is deleted.';
+    '(P0002), and conflict (55000) if the tenant is deleted.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_set_default(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_set_default(uuid) TO fluxbase_tenant_user;
 
@@ -89,9 +89,9 @@ CREATE FUNCTION @extschema@.tenant_update(
 COMMENT ON FUNCTION @extschema@.tenant_update(uuid, text, jsonb) IS
     'Changes the name and the metadata of a tenant, by default of the current tenant. NULL leaves a value unchanged. '
     'metadata is a JSON object and replaces the old one as a whole. The slug cannot be changed. Callable by tenant '
-    'admins. Returns the tenant row. Raises unauthenticated (28000), forbidden (42501), not_found (P0002) if it does '
-    'not exist or the caller may not see it, invalid_argument (22023), conflict (55000) if it is suspended or '
-    'deleted. Fluxbase: tenant.update; Nile: tenants.update.';
+    'admins. Returns the tenant row. Raises unauthenticated (28000), forbidden (42501), not_found (P0002) if the '
+    'tenant does not exist, the caller may not see it, or there is no current tenant, invalid_argument (22023), and '
+    'conflict (55000) if the tenant is suspended or deleted. Fluxbase: tenant.update; Nile: tenants.update.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_update(uuid, text, jsonb) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_update(uuid, text, jsonb) TO fluxbase_tenant_user;
 
@@ -118,7 +118,7 @@ COMMENT ON FUNCTION @extschema@.tenant_delete(uuid) IS
     'tables. Rows of shared tables whose deletion would run code or wait for a lock are deleted after the commit by a '
     'background worker. Until then, they are not accessible, because their tenant no longer exists. Callable by '
     'instance admins. Returns the tenant row as it was. Raises unauthenticated (28000), forbidden (42501), not_found '
-    '(P0002), conflict (55000) for the default tenant. Fluxbase: tenant.delete.';
+    '(P0002), and conflict (55000) for the default tenant. Fluxbase: tenant.delete.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_delete(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_delete(uuid) TO fluxbase_tenant_user;
 
@@ -128,7 +128,7 @@ CREATE FUNCTION @extschema@.tenant_list_deleted()
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_list_deleted_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_list_deleted() IS
     'Returns the rows of the soft-deleted tenants, longest deleted first. Callable by instance admins. Raises '
-    'unauthenticated (28000), forbidden (42501).';
+    'unauthenticated (28000) and forbidden (42501).';
 REVOKE ALL ON FUNCTION @extschema@.tenant_list_deleted() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_list_deleted() TO fluxbase_tenant_user;
 
@@ -141,7 +141,7 @@ COMMENT ON FUNCTION @extschema@.tenant_purge(interval) IS
     'what earlier deletions left behind. It uses background workers, with one transaction for each tenant; inside a '
     'transaction block, it uses the caller''s transaction. Skips tenants that another session keeps locked for 5 '
     'seconds, with a WARNING. Callable by instance admins. Returns the rows of the deleted tenants as they were. '
-    'Raises unauthenticated (28000), forbidden (42501), invalid_argument (22023).';
+    'Raises unauthenticated (28000), forbidden (42501), and invalid_argument (22023).';
 REVOKE ALL ON FUNCTION @extschema@.tenant_purge(interval) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_purge(interval) TO fluxbase_tenant_user;
 
@@ -151,8 +151,8 @@ CREATE FUNCTION @extschema@.tenant_restore(tenant_id uuid)
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_restore_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_restore(uuid) IS
     'Undoes tenant_soft_delete(). Callable by instance admins. Returns the tenant row. Raises unauthenticated '
-    '(28000), forbidden (42501), not_found (P0002), conflict (23505 if another tenant has the slug now; 55000 if the '
-    'tenant is not deleted or the tenant limit is reached).';
+    '(28000), forbidden (42501), not_found (P0002), and conflict (23505 if another tenant has the slug now; 55000 if '
+    'the tenant is not deleted or the tenant limit is reached).';
 REVOKE ALL ON FUNCTION @extschema@.tenant_restore(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_restore(uuid) TO fluxbase_tenant_user;
 
@@ -162,8 +162,8 @@ CREATE FUNCTION @extschema@.tenant_resume(tenant_id uuid)
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_resume_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_resume(uuid) IS
     'Undoes tenant_suspend(). Succeeds without effect if the tenant is not suspended. Callable by instance admins. '
-    'Returns the tenant row. Raises unauthenticated (28000), forbidden (42501), not_found (P0002), conflict (55000) '
-    'if the tenant is deleted.';
+    'Returns the tenant row. Raises unauthenticated (28000), forbidden (42501), not_found (P0002), and conflict '
+    '(55000) if the tenant is deleted.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_resume(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_resume(uuid) TO fluxbase_tenant_user;
 
@@ -175,8 +175,8 @@ COMMENT ON FUNCTION @extschema@.tenant_soft_delete(uuid) IS
     'Marks a tenant as deleted and keeps its data; the slug can be reused. Succeeds without effect if the tenant is '
     'already soft-deleted. tenant_id is optional; the default is the current tenant, which must then be set '
     'explicitly: the oldest membership does not count. Callable by tenant admins. Returns the tenant row. Raises '
-    'unauthenticated (28000), forbidden (42501), not_found (P0002) if it does not exist or the caller may not see it, '
-    'conflict (55000) for the default tenant. Nile: tenants.delete.';
+    'unauthenticated (28000), forbidden (42501), not_found (P0002) if the tenant does not exist, the caller may not '
+    'see it, or there is no current tenant, and conflict (55000) for the default tenant. Nile: tenants.delete.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_soft_delete(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_soft_delete(uuid) TO fluxbase_tenant_user;
 
@@ -187,7 +187,7 @@ CREATE FUNCTION @extschema@.tenant_suspend(tenant_id uuid)
 COMMENT ON FUNCTION @extschema@.tenant_suspend(uuid) IS
     'Suspends a tenant: until tenant_resume(), only instance admins can access its data. Succeeds without effect if '
     'the tenant is already suspended. Callable by instance admins. Returns the tenant row. Raises unauthenticated '
-    '(28000), forbidden (42501), not_found (P0002), conflict (55000) if the tenant is deleted.';
+    '(28000), forbidden (42501), not_found (P0002), and conflict (55000) if the tenant is deleted.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_suspend(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_suspend(uuid) TO fluxbase_tenant_user;
 
@@ -198,7 +198,7 @@ CREATE FUNCTION @extschema@.tenant_repair(tenant_id uuid)
 COMMENT ON FUNCTION @extschema@.tenant_repair(uuid) IS
     'Restores a tenant''s grants, ownership, owner role and policies, and the grants and policies of the catalog. '
     'Callable by instance admins. Returns a row for each repair: object and problem; no rows if nothing had to be '
-    'repaired. Raises unauthenticated (28000), forbidden (42501), not_found (P0002), conflict (55000) if the tenant '
-    'schema does not exist.';
+    'repaired. Raises unauthenticated (28000), forbidden (42501), not_found (P0002), and conflict (55000) if the '
+    'tenant schema does not exist.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_repair(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_repair(uuid) TO fluxbase_tenant_user;
