@@ -12,15 +12,16 @@ CREATE FUNCTION @extschema@.tenant_migrate_all(
     VOLATILE PARALLEL UNSAFE COST 1000000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_migrate_all_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_migrate_all(text, integer, text[], interval, integer, boolean, boolean) IS
-    'Applies the pending migrations to all tenants in background workers, one transaction for each tenant. target is '
-    'the last version to apply; the default is all. parallel is the number of workers, from 1 to 64; the default is '
-    '2. tenants restricts the run to these slugs or ids; the default is all tenants with pending migrations. '
-    'lock_timeout limits the wait for each lock; the default is 5 seconds, and 0 means no limit. A tenant that is '
-    'locked is retried up to retries times, by default 3, at growing intervals. stop_on_error starts no further '
-    'tenant after a failure. dry_run rolls everything back. Callable by instance admins, outside a transaction block. '
-    'Returns a row for each visited tenant; status is migrated, failed, or skipped for a soft-deleted tenant. Raises '
-    'unauthenticated (28000), forbidden (42501), invalid_argument (22023), not_found (P0002) for an unknown tenant, '
-    '25001 in a transaction block, and 53400 if no background worker can be started.';
+    'Applies the pending migrations to all tenants in background workers, one transaction for each tenant; '
+    'nontransactional migrations run in their own transactions. target is the last version to apply; the default is '
+    'all. parallel is the number of workers, from 1 to 64; the default is 2. tenants restricts the run to these slugs '
+    'or ids; the default is all tenants with pending migrations. lock_timeout limits the wait for each lock; the '
+    'default is 5 seconds, and 0 means no limit. A tenant that is locked is retried up to retries times, by default '
+    '3, at growing intervals. stop_on_error starts no further tenant after a failure. dry_run rolls everything back. '
+    'Callable by instance admins, outside a transaction block. Returns a row for each visited tenant; status is '
+    'migrated, failed, or skipped for a soft-deleted tenant. Raises unauthenticated (28000), forbidden (42501), '
+    'invalid_argument (22023), not_found (P0002) for an unknown tenant, 25001 in a transaction block, and 53400 if no '
+    'background worker can be started.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_migrate_all(text, integer, text[], interval, integer, boolean, boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migrate_all(text, integer, text[], interval, integer, boolean, boolean) TO fluxbase_tenant_user;
 

@@ -8,8 +8,7 @@ use crate::settings;
 
 /// A row of `tenant_check()`.
 pub struct Finding {
-    /// `error`: tenants are not isolated, or the catalog has lost data. `warning`: neither is so now, but it may become
-    /// so.
+    /// `error`: tenants are not isolated, or the catalog has lost data. `warning`: one of these could happen.
     pub severity: String,
     pub object: String,
     pub problem: String,

@@ -55,8 +55,8 @@ macro_rules! lines {
     };
 }
 
-/// One line of a description: an object of the schema, or a property such as an object's owner. Normalized, so it
-/// contains no tenant's schema name, owner role or id.
+/// One line of a description: an object of the schema, or a property such as an object's owner. It is normalized, so it
+/// does not contain the tenant's schema name, owner role or id.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Thing {
     /// For example `table notes`, `column notes.body` or `owner of table notes`.
@@ -135,8 +135,8 @@ pub fn normalize_with(catalog: &Catalog, names: &Names, things: &[Thing]) -> Res
     })
 }
 
-/// Sets planner settings for the description query. Planning it takes long and its result is small, so one generic plan
-/// serves all tenants, and JIT compilation would cost more than it saves.
+/// Sets planner settings for the description query. Planning it takes long, so one generic plan, which uses indexes,
+/// serves all tenants. Its result is small, so JIT compilation would cost more than it saves.
 fn settings() -> Result<guc::Scope> {
     let scope = guc::Scope::open();
     scope.set(c"plan_cache_mode", "force_generic_plan")?;

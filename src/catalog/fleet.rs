@@ -58,6 +58,7 @@ pub struct Progress {
     pub bar: String,
 }
 
+/// Records the start of a run.
 pub fn insert_run(catalog: &Catalog, run: NewRun) -> Result<()> {
     query(
         catalog.scope(),
@@ -77,6 +78,7 @@ pub fn insert_run(catalog: &Catalog, run: NewRun) -> Result<()> {
     Ok(())
 }
 
+/// Records the end of a run.
 pub fn finish_run(catalog: &Catalog, run: Uuid) -> Result<()> {
     query(
         catalog.scope(),

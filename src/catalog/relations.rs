@@ -306,7 +306,7 @@ pub fn schemas_depended_on(catalog: &Catalog) -> Result<Vec<pg_sys::Oid>> {
 }
 
 /// Reports whether the function implements a cast or an operator.
-pub fn compares_or_casts(catalog: &Catalog, function: pg_sys::Oid) -> Result<bool> {
+pub fn implements_cast_or_operator(catalog: &Catalog, function: pg_sys::Oid) -> Result<bool> {
     any_row(
         catalog.scope(),
         "SELECT 1 FROM pg_cast WHERE castfunc = $1 UNION ALL SELECT 1 FROM pg_operator WHERE oprcode = $1 LIMIT 1",
@@ -315,8 +315,8 @@ pub fn compares_or_casts(catalog: &Catalog, function: pg_sys::Oid) -> Result<boo
 }
 
 /// Returns an object that refers to one of the roles `named` and that `role` does not own, if there is one. It
-/// considers the privileges on tenant schemas, the catalog, shared tables and objects in them, and the policies of any
-/// table.
+/// considers the privileges on the catalog, on tenant schemas and the objects in them, and on shared tables, and the
+/// policies of any table.
 pub fn object_naming_roles(catalog: &Catalog, named: &[pg_sys::Oid], role: pg_sys::Oid) -> Result<Option<String>> {
     let found = query(
         catalog.scope(),

@@ -32,10 +32,10 @@ pub fn slug(slug: &str) -> Result<bool> {
     scan::is_taken(&BY_SLUG, &[Key::text(2, slug)?])
 }
 
-/// Reports whether the name cannot be used for a new tenant schema. That is so if any schema has the name, or an open
-/// transaction is creating one, and if the name is reserved for a role: a schema named like a role is on that role's
-/// default search_path ("$user"). Names of superusers are always reserved. Names of other roles are reserved only if
-/// schema names have no prefix, because then the user who chooses a slug chooses the whole name.
+/// Reports whether the name is unavailable for a new tenant schema. It is unavailable if a schema has the name, if an
+/// open transaction is creating one, or if the name is reserved for a role: a schema named like a role is on that
+/// role's default search_path ("$user"). Names of superusers are always reserved. Names of other roles are reserved
+/// only if schema names have no prefix, because then the user who chooses a slug chooses the whole name.
 pub fn schema(schema: &str) -> Result<bool> {
     let name = CString::new(schema).map_err(|_| Error::internal("schema name contains a zero byte"))?;
     let is_slug = settings::schema_prefix().is_empty();

@@ -195,7 +195,7 @@ pub fn is_untrusted_in_foreign_key_action(function: pg_sys::Oid) -> Result<bool>
     let owner = catalogs::function_owner(function);
     Ok(owner != roles::current()
         && !roles::is_superuser(owner)
-        && catalog::relations::compares_or_casts(&Catalog::latest()?, function)?)
+        && catalog::relations::implements_cast_or_operator(&Catalog::latest()?, function)?)
 }
 
 /// Reports whether a SECURITY DEFINER function may not be called. It already runs as its owner. Its caller is the owner
