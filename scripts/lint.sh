@@ -10,6 +10,8 @@ for tool in rustfmt clippy; do
 done
 scripts/setup.sh lint
 
+say "words"
+scripts/words.sh
 say "cargo fmt"
 cargo fmt --all --check
 say "cargo clippy, the suite"

@@ -10,7 +10,7 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 target=sql/fluxbase_tenant--$version.sql
 
 script() {
-    echo "-- What CREATE EXTENSION fluxbase_tenant runs. Made of the files in sql/ by \`make schema\`: change these."
+    echo "-- Run by CREATE EXTENSION fluxbase_tenant. Generated from the files in sql/ by \`make schema\`: edit those."
     echo '\echo Use "CREATE EXTENSION fluxbase_tenant" to load this file. \quit'
     grep --only-matching 'sql/[a-z_/]*\.sql' src/lib.rs | while read -r file; do
         printf '\n-- %s\n\n' "$file"

@@ -1,4 +1,4 @@
--- What CREATE EXTENSION fluxbase_tenant runs. Made of the files in sql/ by `make schema`: change these.
+-- Run by CREATE EXTENSION fluxbase_tenant. Generated from the files in sql/ by `make schema`: edit those.
 \echo Use "CREATE EXTENSION fluxbase_tenant" to load this file. \quit
 
 -- sql/catalog.sql

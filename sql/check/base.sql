@@ -1,4 +1,4 @@
--- The audit behind tenant_check(). $1 and $2 are the settings from which the current user and tenant are read. $3 is
+-- The audit of tenant_check(). $1 and $2 are the settings from which the current user and tenant are read. $3 is
 -- the schema of the extension's functions, quoted. The printed fixes qualify functions with it, because the search_path
 -- of the role that executes a fix may find other functions with these names first.
 --

@@ -1,4 +1,4 @@
-//! The query behind `tenant_check()`, which finds problems of the installation in system catalogs, the extension's
+//! The query of `tenant_check()`, which finds problems of the installation in system catalogs, the extension's
 //! catalog and settings. It is assembled from the files in sql/check/.
 
 use super::{Catalog, relations};

@@ -341,7 +341,7 @@ pub fn object_naming_roles(catalog: &Catalog, named: &[pg_sys::Oid], role: pg_sy
     Ok(found.into_iter().next())
 }
 
-/// Returns the tables and materialized views in a tenant schema. Partitions are left out: their root represents them.
+/// Returns the tables and materialized views in a tenant schema. Partitions are omitted: their root represents them.
 pub fn tables_to_maintain(catalog: &Catalog, tenant: Uuid) -> Result<Vec<pg_sys::Oid>> {
     query(
         catalog.scope(),

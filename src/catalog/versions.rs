@@ -28,7 +28,7 @@ pub fn set_schema_version(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>>
     .map(|rows| rows.into_iter().next())
 }
 
-/// Recomputes `applied` for a tenant that has nothing pending although its row is behind. That happens if a repeatable
+/// Recomputes `applied` for a tenant that has nothing pending although its row lags behind. That happens if a repeatable
 /// migration gets an earlier script back, which the tenant has already applied.
 pub fn recount(catalog: &Catalog, id: Uuid) -> Result<()> {
     query(

@@ -25,8 +25,8 @@ struct Extension {
     schema: pg_sys::Oid,
 }
 
-/// Lifts the policies of tenants' tables if the executor-start check is in force, and puts the catalog's tables behind
-/// the catalog barrier. Raises an error for a tenant's table that the caller cannot access. Decides by what other
+/// Lifts the policies of tenants' tables if the executor-start check is in force, and adds
+/// the catalog barrier to the catalog's tables. Raises an error for a tenant's table that the caller cannot access. Decides by what other
 /// transactions had committed when invalidation messages were last processed.
 ///
 /// # Safety

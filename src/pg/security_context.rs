@@ -51,7 +51,7 @@ impl SecurityContext {
     }
 
     /// Returns this context for another role, as a security-restricted operation: code cannot change the role, or leave
-    /// anything behind in the session.
+    /// any state in the session.
     pub fn restricted_to(self, role: pg_sys::Oid) -> Self {
         let restrictions = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
         SecurityContext { role, flags: self.flags | restrictions as i32 }

@@ -88,8 +88,8 @@ fn copy_out(db: &Db) {
     }
 }
 
-/// PostgreSQL refuses COPY FROM on tables with policies. The workaround with a temporary table works only for the own
-/// tenant.
+/// PostgreSQL refuses COPY FROM on tables with policies. The workaround with a temporary table works only for the
+/// session's own tenant.
 fn copy_in(db: &Db) {
     let scene = Scene::set(db);
     let mut client = scene.thief();

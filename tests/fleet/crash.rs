@@ -151,9 +151,9 @@ fn finish(db: &Db, when: &str) {
     db.assert_all_is_done();
     let mut client = db.superuser();
     assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM tenant_migration_progress()", &[]), 0);
-    let behind = "SELECT count(*) FROM fluxbase_tenant.tenants
+    let lagging = "SELECT count(*) FROM fluxbase_tenant.tenants
                   WHERE applied <> (SELECT count(*) FROM fluxbase_tenant.migrations)";
-    assert_eq!(one::<i64>(&mut client, behind, &[]), 0, "{when}");
+    assert_eq!(one::<i64>(&mut client, lagging, &[]), 0, "{when}");
     let indexes = "SELECT count(*) FROM pg_indexes WHERE schemaname LIKE 'tenant\\_%'";
     assert_eq!(one::<i64>(&mut client, indexes, &[]), 0, "{when}: every index was dropped again");
 }
