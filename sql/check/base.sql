@@ -24,7 +24,7 @@ relation AS (
 -- Shared tables: those that are listed, and those that have the isolation policy of shared tables.
 shared AS (
     SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name, coalesce(p.in_force AND a.attnum IS NOT NULL, false) AS is_sound,
-           s.relation IS NOT NULL OR c.relispartition AS is_listed, coalesce(a.attnum, b.attnum) AS tenant_column,
+           s.relation IS NOT NULL OR EXISTS (SELECT 1 FROM pg_inherits i WHERE i.inhrelid = c.oid) AS is_listed, coalesce(a.attnum, b.attnum) AS tenant_column,
            format('SELECT %s.tenant_protect(%L::regclass, %L::name)', $3, format('%I.%I', n.nspname, c.relname),
                   coalesce(a.attname, s.tenant_column, 'tenant_id')) AS protect
     FROM (SELECT relation::oid AS oid FROM fluxbase_tenant.shared_tables

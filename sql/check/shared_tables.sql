@@ -16,9 +16,20 @@ FROM shared s JOIN pg_class c ON c.oid = s.oid,
      LATERAL (SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS grantee
               FROM aclexplode(c.relacl) a WHERE a.privilege_type = 'TRIGGER' AND a.grantee <> c.relowner) g
 UNION ALL
-SELECT 'error', 'table ' || part.oid::regclass, 'is a partition of a shared table but lacks the policy tenant_isolation', s.protect
+SELECT 'error', 'table ' || part.oid::regclass, 'is a partition or child of a shared table but lacks the policy tenant_isolation', s.protect
 FROM shared s JOIN part ON part.root = s.oid AND part.oid <> s.oid JOIN pg_class c ON c.oid = part.oid AND c.relkind IN ('r', 'p')
 WHERE NOT EXISTS (SELECT 1 FROM pg_policy o WHERE o.polrelid = part.oid AND o.polname = 'tenant_isolation')
+UNION ALL
+SELECT 'error', 'table ' || s.name, 'can be read through its parent ' || p.oid::regclass || ', which has no isolation policy',
+       format('SELECT %s.tenant_protect(%L::regclass)', $3, p.oid::regclass)
+FROM shared s JOIN pg_inherits i ON i.inhrelid = s.oid JOIN pg_class p ON p.oid = i.inhparent
+WHERE s.is_listed AND NOT EXISTS (SELECT 1 FROM fluxbase_tenant.isolation_policies o WHERE o.relation = p.oid AND o.in_force)
+UNION ALL
+SELECT 'error', 'foreign table ' || c.oid::regclass, format('is a partition or child of a shared table, but has no policies and is granted to %s', g.grantee),
+       format('REVOKE ALL ON %s FROM %s', c.oid::regclass, g.grantee)
+FROM part JOIN pg_class c ON c.oid = part.oid AND c.relkind = 'f',
+     LATERAL (SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS grantee
+              FROM aclexplode(c.relacl) a WHERE a.grantee <> c.relowner) g
 UNION ALL
 SELECT 'warning', 'index ' || i.indexrelid::regclass, 'is unique across tenants: a violation reveals that another tenant has the value',
        'Add the tenant column to the key.'

@@ -84,6 +84,7 @@ pub fn standing(user: Option<Uuid>, tenant: Uuid) -> Result<Option<Standing>> {
             cache.standings.insert(key, *answer);
         },
     )
+    .map(Option::flatten)
 }
 
 /// Reports whether the user is an instance admin.
@@ -95,6 +96,7 @@ pub fn is_instance_admin(user: Uuid) -> Result<bool> {
             cache.instance_admins.insert(user, *answer);
         },
     )
+    .map(Option::unwrap_or_default)
 }
 
 /// Returns the ids of the active tenants that the user is a member of.
@@ -106,45 +108,49 @@ pub fn active_tenants(user: Uuid) -> Result<Rc<[Uuid]>> {
             cache.active_tenants.insert(user, answer.clone());
         },
     )
+    .map(Option::unwrap_or_default)
 }
 
-/// Returns the cached answer, or loads it and caches it if possible. Does not hold a borrow of the cache while
+/// Returns the cached answer, or loads it and caches it if possible. Returns `None` if the extension is not installed in
+/// this database. Does not hold a borrow of the cache while
 /// PostgreSQL runs code, because an invalidation message can arrive at any time.
 fn cached<T>(
     find: impl Fn(&Cache) -> Option<T>,
     load: impl Fn() -> Result<T>,
     keep: impl Fn(&mut Cache, &T),
-) -> Result<T> {
-    let before = changes::generation();
+) -> Result<Option<T>> {
+    let Some(before) = changes::generation() else {
+        return Ok(None);
+    };
     let found = CACHE.with_borrow_mut(|cache| {
         cache.forget_unless(before);
         find(cache)
     });
     if let Some(answer) = found {
-        return Ok(answer);
+        return Ok(Some(answer));
     }
     let answer = load()?;
     // Do not cache the answer if the catalog has changed while it was loaded: the change may be newer than the answer.
     // Do not cache it in parallel mode either: a parallel worker reads with the leader's snapshot, which may be older
     // than the latest.
     let in_parallel_mode = backend::is_in_parallel_mode();
-    if before.is_some() && changes::generation() == before && !in_parallel_mode {
+    if changes::generation() == Some(before) && !in_parallel_mode {
         CACHE.with_borrow_mut(|cache| {
             cache.forget_unless(before);
             keep(cache, &answer);
         });
     }
-    Ok(answer)
+    Ok(Some(answer))
 }
 
 impl Cache {
-    fn forget_unless(&mut self, generation: Option<u64>) {
+    fn forget_unless(&mut self, generation: u64) {
         let full = [self.standings.len(), self.instance_admins.len(), self.active_tenants.len()].contains(&CAPACITY);
-        if generation != Some(self.generation) || full {
+        if generation != self.generation || full {
             self.standings.clear();
             self.instance_admins.clear();
             self.active_tenants.clear();
-            self.generation = generation.unwrap_or(0);
+            self.generation = generation;
         }
     }
 }

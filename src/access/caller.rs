@@ -72,6 +72,10 @@ impl Caller {
         if roles::is_superuser(role) || acts_as_admin {
             return Ok(Caller::InstanceAdmin { user: None });
         }
+        // The tenant of an instance admin's session is not a service context for another role's code.
+        if is_admin(roles::outer()) {
+            return Ok(Caller::Anonymous);
+        }
         Ok(match service_tenant()? {
             Some(tenant) => Caller::Service(tenant),
             None => Caller::Anonymous,
@@ -154,7 +158,7 @@ fn was_chosen_for_another_user(tenant: Uuid) -> Result<bool> {
     let Some(choice) = Choice::kept().filter(|choice| choice.tenant == tenant) else {
         return Ok(false);
     };
-    let Some(user) = user()?.filter(|user| *user != choice.user) else {
+    let Some(user) = user()?.filter(|user| Some(*user) != choice.user) else {
         return Ok(false);
     };
     let is_another =
@@ -186,10 +190,11 @@ fn warn_of_ignored_choice() {
     }
 }
 
-/// Returns the tenant of a session without a user. A tenant that `tenant_set_current` chose for a user does not count:
-/// the user, set with SET LOCAL, may be unset before the choice is.
+/// Returns the tenant of a session without a user. A tenant that `tenant_set_current` chose for a user or an instance
+/// admin does not count: the user, set with SET LOCAL, may be unset before the choice is, and the instance admin may
+/// switch to another role.
 fn service_tenant() -> Result<Option<Uuid>> {
     let tenant = tenant()?;
-    let is_chosen_for_a_user = |tenant: &Uuid| Choice::kept().is_some_and(|choice| choice.tenant == *tenant);
-    Ok(tenant.filter(|tenant| !is_chosen_for_a_user(tenant)))
+    let is_chosen = |tenant: &Uuid| Choice::kept().is_some_and(|choice| choice.tenant == *tenant);
+    Ok(tenant.filter(|tenant| !is_chosen(tenant)))
 }

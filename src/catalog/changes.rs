@@ -11,7 +11,7 @@ use std::ffi::CStr;
 
 use pgrx::prelude::*;
 
-use super::SCHEMA;
+use super::{EXTENSION, SCHEMA};
 use crate::pg::{caches, catalogs, guc};
 
 /// The table whose relation cache entry is invalidated for a change of any of the tables. Few statements use this
@@ -82,8 +82,14 @@ pub fn announce() {
     }
 }
 
+/// Reports whether the extension is installed in this database. Only then is the schema named like the catalog the
+/// catalog: in another database, any role that can create a schema could have created it.
+pub fn is_installed() -> bool {
+    WATCHED_OID.get() != pg_sys::InvalidOid || catalogs::extension_exists(EXTENSION)
+}
+
 fn find_watched() -> bool {
-    let Some(schema) = catalogs::schema_by_name(SCHEMA) else {
+    let Some(schema) = catalogs::schema_by_name(SCHEMA).filter(|_| catalogs::extension_exists(EXTENSION)) else {
         return false;
     };
     DEPENDED_ON_OIDS.set(DEPENDED_ON.map(|table| catalogs::relation_in(schema, table)));

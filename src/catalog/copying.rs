@@ -12,35 +12,52 @@ pub struct Copied {
     /// `ONLY` if the table may have inheritance children. These are copied separately.
     pub only: &'static str,
     pub target: QualifiedName,
-    /// The INSERT that copies the rows. It matches columns by name, omits generated columns of the target, and converts
-    /// a value through text if the types of the columns differ, as they do for types that the schemas define. `None` if
-    /// the tables have no column in common.
-    pub insert: Option<Command>,
+    /// `None` if the tables have no column in common.
+    pub rows: Option<RowCopy>,
 }
 
-/// Returns the tables that exist in both schemas.
-pub fn tables(catalog: &Catalog, from: &str, to: &str) -> Result<Vec<Copied>> {
+/// The commands that copy the rows of one table through a temporary table, so that the role that reads the source and
+/// the role that writes to the target need no privileges on each other's tables. They match columns by name, omit
+/// generated columns of the target, and convert a value through text if the types of the columns differ, as they do for
+/// types that the schemas define.
+pub struct RowCopy {
+    pub create: Command,
+    pub read: Command,
+    pub write: Command,
+}
+
+/// Returns the tables that exist in both schemas. `temporary` is the name of the temporary table.
+pub fn tables(catalog: &Catalog, from: &str, to: &str, temporary: &Ident) -> Result<Vec<Copied>> {
     query(
         catalog.scope(),
-        "SELECT format('%I.%I', $1, s.relname), format('%I.%I', $2, t.relname),
-                format('INSERT INTO %I.%I (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM %s%I.%I', $2, t.relname,
-                       string_agg(quote_ident(b.attname), ', ' ORDER BY a.attnum),
-                       string_agg(CASE WHEN a.atttypid = b.atttypid THEN quote_ident(a.attname)
-                                       ELSE format('%I::text::%s', a.attname, format_type(b.atttypid, b.atttypmod)) END,
+        "SELECT format('%I.%I', $1, s.relname), format('%I.%I', $2, t.relname), s.relkind = 'r', count(b.attname) > 0,
+                format('CREATE TEMPORARY TABLE %s (%s)', $3, string_agg(format('c%s %s', a.attnum,
+                       CASE WHEN a.atttypid = b.atttypid THEN format_type(a.atttypid, a.atttypmod) ELSE 'text' END),
+                       ', ' ORDER BY a.attnum)),
+                format('INSERT INTO pg_temp.%s SELECT %s FROM %s%I.%I', $3,
+                       string_agg(quote_ident(a.attname) || CASE WHEN a.atttypid = b.atttypid THEN '' ELSE '::text' END,
                                   ', ' ORDER BY a.attnum),
                        CASE s.relkind WHEN 'r' THEN 'ONLY ' ELSE '' END, $1, s.relname),
-                count(b.attname) > 0, s.relkind = 'r'
+                format('INSERT INTO %I.%I (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM pg_temp.%s', $2, t.relname,
+                       string_agg(quote_ident(b.attname), ', ' ORDER BY a.attnum),
+                       string_agg('c' || a.attnum || CASE WHEN a.atttypid = b.atttypid THEN ''
+                                                          ELSE '::' || format_type(b.atttypid, b.atttypmod) END,
+                                  ', ' ORDER BY a.attnum), $3)
          FROM pg_namespace f JOIN pg_class s ON s.relnamespace = f.oid AND s.relkind IN ('r', 'p') AND NOT s.relispartition
          JOIN pg_namespace g ON g.nspname = $2::text::name
          JOIN pg_class t ON t.relnamespace = g.oid AND t.relname = s.relname
          LEFT JOIN (pg_attribute a JOIN pg_attribute b ON b.attname = a.attname AND b.attnum > 0 AND b.attgenerated = '')
                 ON a.attrelid = s.oid AND b.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped
          WHERE f.nspname = $1::text::name GROUP BY s.relname, s.relkind, t.relname ORDER BY s.relname",
-        &[from.into(), to.into()],
+        &[from.into(), to.into(), temporary.to_string().into()],
         |row| {
-            let insert = if row.need(4)? { Some(row.need(3)?) } else { None };
-            let only = if row.need(5)? { "ONLY " } else { "" };
-            Ok(Copied { source: row.need(1)?, only, target: row.need(2)?, insert })
+            let rows = if row.need(4)? {
+                Some(RowCopy { create: row.need(5)?, read: row.need(6)?, write: row.need(7)? })
+            } else {
+                None
+            };
+            let only = if row.need(3)? { "ONLY " } else { "" };
+            Ok(Copied { source: row.need(1)?, only, target: row.need(2)?, rows })
         },
     )
 }

@@ -25,9 +25,11 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pg::{Elevated, Snapshot};
 
+/// The extension's name.
+pub const EXTENSION: &CStr = c"fluxbase_tenant";
 /// The schema of the catalog.
 pub const SCHEMA: &CStr = c"fluxbase_tenant";
 
@@ -37,25 +39,25 @@ pub struct Catalog(Elevated);
 impl Catalog {
     /// Opens a scope for STABLE functions. Its queries see what the calling statement sees.
     pub fn read() -> Result<Self> {
-        Elevated::open(Snapshot::Active).map(Catalog)
+        open(Snapshot::Active).map(Catalog)
     }
 
     /// Opens a scope for VOLATILE functions. Each query takes its snapshot as a statement of the transaction would, so
     /// in a READ COMMITTED transaction it also sees what was committed while an earlier query waited for a lock.
     pub fn write() -> Result<Self> {
-        Elevated::open(Snapshot::Transaction).map(Catalog)
+        open(Snapshot::Transaction).map(Catalog)
     }
 
     /// Opens a read-only scope for answers that are cached. At every isolation level, its queries see what is committed
     /// now and what this transaction has done so far, as PostgreSQL's own privilege checks do.
     pub fn latest() -> Result<Self> {
-        Elevated::open(Snapshot::Latest).map(Catalog)
+        open(Snapshot::Latest).map(Catalog)
     }
 
     /// Opens a scope as `latest` does, for the queries on system catalogs that event triggers run after each command.
     /// Their cached plans must suit large catalogs.
     pub fn latest_after_command() -> Result<Self> {
-        Elevated::open(Snapshot::Latest)?.with_plans_for_large_catalogs().map(Catalog)
+        open(Snapshot::Latest)?.with_plans_for_large_catalogs().map(Catalog)
     }
 
     /// Returns the role that called the function.
@@ -66,4 +68,13 @@ impl Catalog {
     pub fn scope(&self) -> &Elevated {
         &self.0
     }
+}
+
+/// Opens a scope with the extension's rights. Refuses to in a database without the extension, where tables named like
+/// the catalog's would be another role's.
+fn open(snapshot: Snapshot) -> Result<Elevated> {
+    if !changes::is_installed() {
+        return Err(Error::internal("the extension is not installed in this database"));
+    }
+    Elevated::open(snapshot)
 }

@@ -54,17 +54,37 @@ impl LockedTable {
     }
 }
 
-/// Locks and returns the table and, if it is partitioned, all its partitions.
-pub fn partition_tree(catalog: &Catalog, oid: pg_sys::Oid) -> Result<Vec<LockedTable>> {
-    let parts: Vec<pg_sys::Oid> = query(
+/// Locks and returns the table, its partitions and its inheritance children, on all levels. Temporary children belong to
+/// one session and are omitted.
+pub fn descendants(catalog: &Catalog, oid: pg_sys::Oid) -> Result<Vec<LockedTable>> {
+    let tables: Vec<pg_sys::Oid> = query(
         catalog.scope(),
-        "SELECT c.oid FROM pg_partition_tree($1::regclass) p JOIN pg_class c ON c.oid = p.relid
-         WHERE c.relkind IN ('r', 'p') ORDER BY p.level, c.relname",
+        "WITH RECURSIVE part (oid, level) AS (
+             SELECT $1, 0 UNION SELECT i.inhrelid, part.level + 1 FROM part JOIN pg_inherits i ON i.inhparent = part.oid)
+         SELECT c.oid FROM part JOIN pg_class c ON c.oid = part.oid
+         WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' GROUP BY c.oid, c.relname ORDER BY min(part.level), c.relname",
         &[oid.into()],
         |row| row.need(1),
     )?;
-    let tables = if parts.is_empty() { vec![oid] } else { parts };
     Ok(tables.into_iter().filter_map(LockedTable::lock).collect())
+}
+
+/// Returns the name of a parent of the table that has no isolation policy, if there is one. A query on the parent does
+/// not evaluate the policies of the table.
+pub fn unprotected_parent(catalog: &Catalog, oid: pg_sys::Oid) -> Result<Option<QualifiedName>> {
+    let parents = query(
+        catalog.scope(),
+        "WITH RECURSIVE up (oid) AS (
+             SELECT inhparent FROM pg_inherits WHERE inhrelid = $1
+             UNION SELECT i.inhparent FROM up JOIN pg_inherits i ON i.inhrelid = up.oid)
+         SELECT format('%I.%I', n.nspname, c.relname) FROM up JOIN pg_class c ON c.oid = up.oid
+         JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE NOT EXISTS (SELECT 1 FROM fluxbase_tenant.isolation_policies p WHERE p.relation = c.oid AND p.in_force)
+         ORDER BY 1 LIMIT 1",
+        &[oid.into()],
+        |row| row.need(1),
+    )?;
+    Ok(parents.into_iter().next())
 }
 
 /// Returns the relations that a view reads, directly or through other views.

@@ -11,7 +11,7 @@ use pgrx::Uuid;
 use pgrx::prelude::*;
 
 use super::at_commit::{self, Kind};
-use super::table_owner::{LOCK_TIMEOUT, Paths, TableOwner};
+use super::table_owner::{LOCK_TIMEOUT, Paths, TRANSACTION_LIMIT, TableOwner};
 use super::transaction::{Attempted, Failure, command, hold_for_session, release_held, transaction};
 use crate::catalog::removals::{self, Removal};
 use crate::catalog::shared_tables::{self, Part, SharedTable};
@@ -21,7 +21,7 @@ use crate::pg::dependencies::Object;
 use crate::pg::guc::{self, Lifetime};
 use crate::pg::locks::{self, ObjectLock};
 use crate::pg::rows::{Rows, Triggers};
-use crate::pg::{pause, roles};
+use crate::pg::{Deadline, pause, roles};
 use crate::{schema, tenants};
 
 /// Argument of a worker that succeeds another one, which may still hold the lock.
@@ -158,7 +158,9 @@ fn attempt(removal: &Removal) -> Attempted<()> {
 
 /// Drops the external dependents in batches, so that neither their number nor the depth of their dependencies matters.
 fn drop_dependents_in_batches(tenant: Uuid) -> Attempted<()> {
+    let budget = Budget::begin();
     let external_dependents = transaction(|| {
+        let _deadline = Deadline::after(TRANSACTION_LIMIT);
         guc::set(c"lock_timeout", LOCK_TIMEOUT, Lifetime::Transaction)?;
         let external_dependents = schema::external_dependents(&Catalog::write()?, tenant)?;
         schema::leave_extensions(&external_dependents)?;
@@ -166,11 +168,11 @@ fn drop_dependents_in_batches(tenant: Uuid) -> Attempted<()> {
     })?;
     let drop = |batch: &[Object]| {
         transaction(|| {
+            let _deadline = Deadline::after(TRANSACTION_LIMIT);
             guc::set(c"lock_timeout", LOCK_TIMEOUT, Lifetime::Transaction)?;
             schema::drop_dependents(&Catalog::write()?, tenant, batch)
         })
     };
-    let budget = Budget::begin();
     let is_in_time = || budget.check().is_ok();
     for batch in external_dependents.chunks(DROP_BATCH).take_while(|_| is_in_time()) {
         if drop(batch).is_err() {

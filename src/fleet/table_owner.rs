@@ -20,7 +20,7 @@ use crate::pg::{Deadline, context, locks, roles};
 
 pub const LOCK_TIMEOUT: &str = "5s";
 /// Time limit of one transaction.
-const TRANSACTION_LIMIT: Duration = Duration::from_secs(60);
+pub const TRANSACTION_LIMIT: Duration = Duration::from_secs(60);
 const PLACE: &str = "removing the rows of a deleted tenant";
 
 pub struct TableOwner {

@@ -139,7 +139,7 @@ pub fn access_to(relation: pg_sys::Oid) -> Result<RelationAccess> {
 
 /// Reports whether the role may use tenants' relations on which no privilege is granted: it is a member of
 /// fluxbase_tenant_user or owns the relation. Replaces PostgreSQL's privilege check, which
-/// `lift_policies::skip_privilege_checks` disables.
+/// `lift_policies::skip_select_checks` disables.
 fn may_use_tenant_relations(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     roles::is_member(role, c"fluxbase_tenant_user") || roles::owns_relation(relation, role)
 }

@@ -45,18 +45,18 @@ pub unsafe fn lift_policies(query: *mut pg_sys::Query, is_checked_at_start: bool
     }
 }
 
-/// Skips PostgreSQL's privilege checks on tenants' materialized views and foreign tables. No privilege on them is
+/// Skips PostgreSQL's checks of SELECT on tenants' materialized views and foreign tables. No privilege on them is
 /// granted to any role, so that what needs only a privilege, such as their statistics, is not accessible. The
 /// executor-start check determines whether the caller can access them, as for every relation.
 ///
 /// # Safety
 /// `plan` is a plan that has not been executed yet.
-pub unsafe fn skip_privilege_checks(plan: *mut pg_sys::PlannedStmt) -> Result<()> {
+pub unsafe fn skip_select_checks(plan: *mut pg_sys::PlannedStmt) -> Result<()> {
     // SAFETY: by the caller's promise.
     unsafe {
         for entry in range_table::entries_without_policies(plan) {
             if tenant_of::tenant_of_relation((*entry).relid)?.is_some() {
-                range_table::skip_privilege_check(plan, entry);
+                range_table::skip_select_check(plan, entry);
             }
         }
     }

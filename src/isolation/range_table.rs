@@ -15,7 +15,7 @@ pub struct Use {
     /// Whether a view or a rule uses the relation, so that `role` is the owner of the view or rule.
     pub is_by_view: bool,
     /// Whether the relation is a materialized view or a foreign table, to which policies cannot apply. If it belongs to
-    /// a tenant, PostgreSQL checks no privilege on it: see `lift_policies::skip_privilege_checks`.
+    /// a tenant, PostgreSQL checks no privilege on it: see `lift_policies::skip_select_checks`.
     pub cannot_have_policies: bool,
 }
 
@@ -68,22 +68,22 @@ pub unsafe fn entries_without_policies(
     unsafe { lists::nodes::<pg_sys::RangeTblEntry>((*plan).rtable).filter(|entry| cannot_have_policies(*entry)) }
 }
 
-/// Makes PostgreSQL check no privilege on an entry's relation.
+/// Makes PostgreSQL check no privilege to read an entry's relation. The other privileges are still checked.
 ///
 /// # Safety
 /// `entry` is an entry of the range table of `plan`, which has not been executed yet.
-pub unsafe fn skip_privilege_check(plan: *mut pg_sys::PlannedStmt, entry: *mut pg_sys::RangeTblEntry) {
+pub unsafe fn skip_select_check(plan: *mut pg_sys::PlannedStmt, entry: *mut pg_sys::RangeTblEntry) {
     // SAFETY: by the caller's promise.
     #[cfg(feature = "pg15")]
     unsafe {
         let _ = plan;
-        (*entry).requiredPerms = 0;
+        (*entry).requiredPerms &= !pg_sys::AclMode::from(pg_sys::ACL_SELECT);
     }
     // SAFETY: as above.
     #[cfg(not(feature = "pg15"))]
     unsafe {
         if let Some(permission) = permission_of(entry, (*plan).permInfos) {
-            (*permission).requiredPerms = 0;
+            (*permission).requiredPerms &= !pg_sys::AclMode::from(pg_sys::ACL_SELECT);
         }
     }
 }

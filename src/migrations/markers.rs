@@ -133,7 +133,7 @@ pub fn split(text: &str) -> Result<Option<Marked<'_>>> {
         }
         _ => {
             return Err(Error::invalid(
-                format!("markers of {} must be one up and at most one down after it", tool.name()),
+                format!("a migration must have one up marker of {} and at most one down marker after it", tool.name()),
                 format!("Begin the migration with \"{}\".", tool.up()),
             ));
         }

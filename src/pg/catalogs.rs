@@ -3,6 +3,7 @@
 use std::ffi::{CStr, CString};
 
 use pgrx::PgRelation;
+use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::prelude::*;
 
 use super::lists;
@@ -17,6 +18,12 @@ pub fn schema_by_name(name: &CStr) -> Option<pg_sys::Oid> {
     // SAFETY: a lookup by C string, with missing_ok.
     let schema = unsafe { pg_sys::get_namespace_oid(name.as_ptr(), true) };
     (schema != pg_sys::InvalidOid).then_some(schema)
+}
+
+/// Reports whether an extension is installed in this database.
+pub fn extension_exists(name: &CStr) -> bool {
+    // SAFETY: a lookup by C string, with missing_ok.
+    unsafe { pg_sys::get_extension_oid(name.as_ptr(), true) != pg_sys::InvalidOid }
 }
 
 /// Returns the name of a schema, or `None` if the schema does not exist.
@@ -148,6 +155,17 @@ pub fn has_policies(relation: pg_sys::Oid) -> bool {
 pub fn has_forced_policies(relation: pg_sys::Oid) -> bool {
     let forced = |form: &pg_sys::FormData_pg_class| form.relrowsecurity && form.relforcerowsecurity;
     read_row(pg_sys::SysCacheIdentifier::RELOID, relation, forced).unwrap_or(false)
+}
+
+/// Reports whether a relation is a partition or an inheritance child.
+pub fn has_parents(relation: pg_sys::Oid) -> bool {
+    // SAFETY: scans pg_inherits by OID.
+    unsafe { pg_guard_ffi_boundary(|| has_superclass(relation)) }
+}
+
+// SAFETY: the declaration matches PostgreSQL's. pgrx's bindings do not include it.
+unsafe extern "C-unwind" {
+    fn has_superclass(relation: pg_sys::Oid) -> bool;
 }
 
 /// Reports whether a relation has, or once had, partitions or child tables.

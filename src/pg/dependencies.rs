@@ -82,7 +82,8 @@ impl Object {
     }
 
     fn is_itself_of_extension(self) -> Result<bool> {
-        Ok(self.dependencies()?.iter().any(|dependency| dependency.kind == OF_EXTENSION))
+        // A column belongs to an extension with its table.
+        Ok((Object { column: 0, ..self }).dependencies()?.iter().any(|dependency| dependency.kind == OF_EXTENSION))
     }
 
     /// Locks the object until the end of the transaction, so that no other transaction changes its dependencies. CREATE
@@ -111,22 +112,20 @@ impl Object {
         Ok(false)
     }
 
+    /// Returns what the object depends on. For a table, does not include what its columns depend on: a table may have
+    /// many columns, and the same rows would be read for each.
     fn dependencies(self) -> Result<Vec<Dependency>> {
-        rows(DEPENDER_INDEX, [(1, self.class), (2, self.oid)])
+        rows(DEPENDER_INDEX, 1, self, Some(self.column))
     }
 
+    /// Returns what depends on the object. For a table, includes what depends on its columns.
     fn dependents(self) -> Result<Vec<Dependency>> {
-        let mut found = rows(REFERENCE_INDEX, [(4, self.class), (5, self.oid)])?;
-        found.retain(|dependency| self.column == 0 || dependency.referred.column == self.column);
-        Ok(found)
+        rows(REFERENCE_INDEX, 4, self, (self.column != 0).then_some(self.column))
     }
 
     /// Returns the object that this one is a part of, or this one.
     fn whole(mut self) -> Result<Self> {
-        while let Some(part) = self
-            .dependencies()?
-            .into_iter()
-            .find(|dependency| PART_KINDS.contains(&dependency.kind) && dependency.depender.column == self.column)
+        while let Some(part) = self.dependencies()?.into_iter().find(|dependency| PART_KINDS.contains(&dependency.kind))
         {
             self = part.referred;
         }
@@ -264,14 +263,21 @@ fn dependents_first(objects: &HashSet<Object>, dependents_of: &HashMap<Object, V
     order
 }
 
-fn rows(index: u32, keys: [(i16, pg_sys::Oid); 2]) -> Result<Vec<Dependency>> {
-    let mut conditions = keys.map(|(column, oid)| {
+/// Reads the rows of pg_depend in which the object is named, in the columns that begin with the number `first`. Without
+/// `column`, the rows of all its columns are included.
+fn rows(index: u32, first: i16, object: Object, column: Option<i32>) -> Result<Vec<Dependency>> {
+    let condition = |number: i16, function: u32, value: pg_sys::Datum| {
         let mut condition = pg_sys::ScanKeyData::default();
         let equal = pg_sys::BTEqualStrategyNumber as u16;
         // SAFETY: initializes the structure passed, with a built-in function.
-        unsafe { pg_sys::ScanKeyInit(&mut condition, column, equal, pg_sys::F_OIDEQ.into(), oid.into()) };
+        unsafe { pg_sys::ScanKeyInit(&mut condition, number, equal, function.into(), value) };
         condition
-    });
+    };
+    let mut conditions = vec![
+        condition(first, pg_sys::F_OIDEQ, object.class.into()),
+        condition(first + 1, pg_sys::F_OIDEQ, object.oid.into()),
+    ];
+    conditions.extend(column.map(|column| condition(first + 2, pg_sys::F_INT4EQ, column.into())));
     check_for_interrupts!();
     let mut found = Vec::new();
     // SAFETY: a system catalog and its index. Everything opened is closed below or, after an error, by the end of the
@@ -279,8 +285,8 @@ fn rows(index: u32, keys: [(i16, pg_sys::Oid); 2]) -> Result<Vec<Dependency>> {
     unsafe {
         let lock = pg_sys::AccessShareLock as i32;
         let table = pg_sys::table_open(PG_DEPEND.into(), lock);
-        let (index, keys) = (index.into(), conditions.as_mut_ptr());
-        let scan = pg_sys::systable_beginscan(table, index, true, std::ptr::null_mut(), 2, keys);
+        let (number, keys) = (conditions.len() as i32, conditions.as_mut_ptr());
+        let scan = pg_sys::systable_beginscan(table, index.into(), true, std::ptr::null_mut(), number, keys);
         loop {
             let tuple = pg_sys::systable_getnext(scan);
             if tuple.is_null() {

@@ -226,7 +226,7 @@ impl ObjectLock {
 
     /// Releases the lock on a role that GRANT of this role has just acquired until the end of the transaction, in
     /// PostgreSQL 16 and later. The lock keeps concurrent grants from creating a cycle of memberships. The extension
-    /// grants the role only to a role that it is creating, which cannot be part of a cycle.
+    /// grants the role only to owner roles, which have no members and so cannot be part of a cycle.
     pub fn release_after_grant(role: pg_sys::Oid) {
         // A role belongs to no database.
         let lock = ObjectLock::of(pg_sys::InvalidOid, pg_sys::AuthIdRelationId, role, 0);

@@ -62,13 +62,15 @@ impl Literal {
 /// A list, separated by commas.
 pub struct List<T>(pub Vec<T>);
 
-/// What a command can be assembled from: quoted names and constants, uuids, and text from the source code.
+/// What a command can be assembled from: quoted names and constants, uuids, numbers, booleans, and text from the source code.
 pub trait Part: Display {}
 
 impl Part for Ident {}
 impl Part for QualifiedName {}
 impl Part for Literal {}
 impl Part for Uuid {}
+impl Part for i64 {}
+impl Part for bool {}
 impl Part for &'static str {}
 impl<T: Part> Part for List<T> {}
 impl<T: Part> Part for &T {}

@@ -4,8 +4,9 @@
 
 use pgrx::Uuid;
 
-use crate::access::owner_roles;
-use crate::catalog::{Catalog, relations};
+use super::grants;
+use crate::access::{self, owner_roles};
+use crate::catalog::{Catalog, relations, tenants};
 use crate::error::{Error, Result};
 use crate::isolation::check;
 use crate::pg::roles;
@@ -17,11 +18,20 @@ pub fn after_any_command(may_be_outside: bool) -> Result<()> {
     if roles::is_superuser(role) {
         return Ok(());
     }
-    match owner_roles::tenant_of(role) {
-        Some(tenant) if may_be_outside => refuse_outside_schema(tenant),
-        Some(_) => Ok(()),
-        None => refuse_inaccessible(),
+    let Some(tenant) = owner_roles::tenant_of(role) else {
+        return refuse_inaccessible();
+    };
+    if may_be_outside {
+        refuse_outside_schema(tenant)?;
     }
+    // The grants of a migration are checked at its end.
+    if access::is_sandboxed() { Ok(()) } else { refuse_grants(tenant) }
+}
+
+/// Refuses grants of an owner role, in a SECURITY DEFINER function for example, that policies do not restrict.
+fn refuse_grants(tenant: Uuid) -> Result<()> {
+    let catalog = Catalog::latest_after_command()?;
+    tenants::by_id(&catalog, tenant)?.map_or(Ok(()), |tenant| grants::refuse_beyond_policies(&catalog, &tenant))
 }
 
 /// Refuses objects of an owner role outside its tenant's schema. They would be dropped with the tenant, although other

@@ -37,7 +37,7 @@ struct Relation {
 pub enum Command {
     /// Alters a relation without moving it to another schema.
     AltersInPlace,
-    /// Alters a relation in place and attaches a partition to a table.
+    /// Alters a relation in place, and attaches a partition to it or makes it an inheritance child.
     Attaches,
     /// Moves a relation to another schema.
     Moves,
@@ -145,7 +145,7 @@ fn objects(catalog: &Catalog) -> Result<Objects> {
                 objects.stray = Some(object);
             }
             objects.partitions |=
-                catalogs::is_partition(object) || catalogs::relation_kind(object) == pg_sys::RELKIND_PARTITIONED_TABLE;
+                catalogs::has_parents(object) || catalogs::relation_kind(object) == pg_sys::RELKIND_PARTITIONED_TABLE;
         } else {
             // A policy, whose table `changed_relations` looks up, or a schema.
             objects.of_tenants = true;
@@ -288,25 +288,26 @@ fn moved_out(catalog: &Catalog) -> Result<Vec<String>> {
     )
 }
 
-/// Returns the partitions of shared tables that the command created or attached and that lack policies, with their
-/// tenant column. A query that names a partition does not evaluate its parent's policies.
+/// Returns the partitions and inheritance children of shared tables that the command created or attached and that lack
+/// policies, with their tenant column. A query that names one of these does not evaluate its parent's policies.
 fn unprotected_partitions(catalog: &Catalog) -> Result<Vec<(pg_sys::Oid, Ident)>> {
     query(
         catalog.scope(),
-        "SELECT DISTINCT part.oid, a.attname
-         FROM pg_event_trigger_ddl_commands() d
-         JOIN pg_class c ON c.oid = d.objid AND (c.relispartition OR c.relkind = 'p')
-         CROSS JOIN LATERAL (SELECT pg_partition_root(c.oid) AS oid) root
-         JOIN pg_policy p ON p.polrelid = root.oid AND p.polname = 'tenant_isolation'
-         JOIN pg_depend f ON f.classid = 'pg_policy'::regclass AND f.objid = p.oid AND f.refclassid = 'pg_proc'::regclass
-                         AND f.refobjid = 'fluxbase_tenant.accessible_tenant_ids()'::regprocedure
-         JOIN pg_depend k ON k.classid = 'pg_policy'::regclass AND k.objid = p.oid AND k.refclassid = 'pg_class'::regclass
-                         AND k.refobjid = root.oid AND k.refobjsubid > 0
-         JOIN pg_attribute a ON a.attrelid = root.oid AND a.attnum = k.refobjsubid
-         CROSS JOIN LATERAL pg_partition_tree(root.oid) tree
-         JOIN pg_class part ON part.oid = tree.relid AND part.relkind IN ('r', 'p')
-         WHERE d.classid = 'pg_class'::regclass AND NOT EXISTS (
-             SELECT 1 FROM pg_policy o WHERE o.polrelid = part.oid AND o.polname = 'tenant_isolation')",
+        "WITH RECURSIVE up (oid) AS (
+             SELECT objid FROM pg_event_trigger_ddl_commands() WHERE classid = 'pg_class'::regclass
+             UNION SELECT i.inhparent FROM up JOIN pg_inherits i ON i.inhrelid = up.oid),
+         down (oid, attname) AS (
+             SELECT up.oid, a.attname
+             FROM up JOIN pg_policy p ON p.polrelid = up.oid AND p.polname = 'tenant_isolation'
+             JOIN pg_depend f ON f.classid = 'pg_policy'::regclass AND f.objid = p.oid AND f.refclassid = 'pg_proc'::regclass
+                             AND f.refobjid = 'fluxbase_tenant.accessible_tenant_ids()'::regprocedure
+             JOIN pg_depend k ON k.classid = 'pg_policy'::regclass AND k.objid = p.oid AND k.refclassid = 'pg_class'::regclass
+                             AND k.refobjid = up.oid AND k.refobjsubid > 0
+             JOIN pg_attribute a ON a.attrelid = up.oid AND a.attnum = k.refobjsubid
+             UNION SELECT i.inhrelid, down.attname FROM down JOIN pg_inherits i ON i.inhparent = down.oid)
+         SELECT DISTINCT part.oid, down.attname
+         FROM down JOIN pg_class part ON part.oid = down.oid AND part.relkind IN ('r', 'p') AND part.relpersistence <> 't'
+         WHERE NOT EXISTS (SELECT 1 FROM pg_policy o WHERE o.polrelid = part.oid AND o.polname = 'tenant_isolation')",
         &[],
         |row| Ok((row.need(1)?, row.need(2)?)),
     )

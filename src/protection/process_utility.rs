@@ -95,8 +95,8 @@ unsafe extern "C-unwind" fn utility(
                 completion,
             ),
         }
-        // Check again: a name may refer to another relation than before LOCK waited.
-        if pgrx::is_a(command, pg_sys::NodeTag::T_LockStmt) {
+        // Check again: a name may refer to another relation than before the command waited.
+        if matches!((*command).type_, pg_sys::NodeTag::T_LockStmt | pg_sys::NodeTag::T_ReindexStmt) {
             permit_command(command);
         }
         held_cursors::recheck().unwrap_or_raise();
@@ -112,13 +112,18 @@ fn tables_of_the_tenant() -> Result<Vec<pg_sys::Oid>> {
 }
 
 /// Raises an error if the command names a table that is not accessible, or locks another role's shared table in a mode
-/// that blocks other sessions.
+/// that blocks other sessions. A role that may maintain the table could otherwise keep it locked in an open transaction.
 ///
 /// # Safety
 /// `command` is a utility statement.
 unsafe fn permit_command(command: *mut pg_sys::Node) {
     // SAFETY: by the caller's promise.
-    let (tables, is_exclusive) = unsafe { (commands::tables_named_by(command), commands::takes_strong_lock(command)) };
+    let (tables, is_exclusive, rebuilt) = unsafe {
+        (commands::tables_named_by(command), commands::takes_strong_lock(command), commands::table_rebuilt_by(command))
+    };
+    if let Some(table) = rebuilt {
+        require_owner_of_shared_table(table);
+    }
     if tables.is_empty() {
         return;
     }

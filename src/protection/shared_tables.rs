@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::isolation::Pinned;
 use crate::pg::sandbox::Sandbox;
 use crate::pg::sql::{Command, Ident, command};
-use crate::pg::{defaults, roles};
+use crate::pg::{defaults, locks, roles};
 
 /// One step of what `protect` or `unprotect` did.
 pub struct Step {
@@ -30,6 +30,12 @@ pub fn protect(
     existing_rows: Option<Uuid>,
 ) -> Result<Vec<Step>> {
     let table = owned_table(catalog, permit, relation, "protect this table")?;
+    if let Some(parent) = relations::unprotected_parent(catalog, relation)? {
+        return Err(Error::conflict(
+            format!("table {} is a partition or child of table {parent}", table.locked.name),
+            format!("Protect table {parent}, through which the rows can be read, too."),
+        ));
+    }
     let mut work = Work { catalog, table: &table, column: Ident::new(column), steps: Vec::new() };
     if existing_rows.is_some() {
         authorize::<See>(catalog, existing_rows, "assign rows to this tenant")?;
@@ -52,7 +58,7 @@ pub fn unprotect(catalog: &Catalog, permit: &InstancePermit, relation: pg_sys::O
     let mut steps = Vec::new();
     let is_listed = shared_tables::remove(catalog, relation)?;
     removals::forget(catalog, relation)?;
-    let parts = relations::partition_tree(catalog, relation)?;
+    let parts = relations::descendants(catalog, relation)?;
     for part in &parts {
         if policies::unprotect_shared(catalog, part)? {
             steps.push(Step { object: format!("table {}", part.name), done: "policies dropped" });
@@ -185,6 +191,17 @@ impl Work<'_> {
             return Ok(());
         }
         let tenant = existing_rows.ok_or_else(|| rows_without_tenant(rows))?;
+        let tables: Vec<_> =
+            relations::descendants(self.catalog, self.table.locked.oid)?.iter().map(|part| part.oid).collect();
+        // CREATE TRIGGER waits for these locks.
+        tables.iter().copied().for_each(locks::lock_for_writing);
+        let triggers = shared_tables::triggers_of_other_roles(&Catalog::latest()?, tables, self.table.owner)?;
+        if let Some(trigger) = triggers.first() {
+            return Err(Error::conflict(
+                format!("trigger {} would run with the privileges of the table's owner", trigger.name),
+                "Drop the trigger, or fill the column first.",
+            ));
+        }
         let fill = command!("UPDATE {} SET {} = '{}' WHERE {} IS NULL", table, column, tenant, column);
         self.run(&fill, self.column_object(), "existing rows assigned to the tenant")
     }
@@ -226,11 +243,11 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Adds policies to the table and its partitions. A query that names a partition does not evaluate its parent's
-    /// policies.
+    /// Adds policies to the table, its partitions and its children. A query that names one of these does not evaluate
+    /// its parent's policies.
     fn add_policies(&mut self) -> Result<()> {
         let _own = OwnDdl::begin();
-        for part in relations::partition_tree(self.catalog, self.table.locked.oid)? {
+        for part in relations::descendants(self.catalog, self.table.locked.oid)? {
             if policies::protect_shared(self.catalog, &part, &self.column)? {
                 self.steps.push(Step { object: format!("table {}", part.name), done: "policies added" });
             }

@@ -1,23 +1,28 @@
 //! Copies the rows of one tenant's tables into the tables of another tenant, which were created by the same migrations.
 
+use std::ffi::CStr;
+
+use pgrx::{Uuid, pg_sys};
+
 use super::provision::owner_role_oid;
 use crate::access::SandboxIdentity;
 use crate::catalog::Catalog;
 use crate::catalog::copying::{self, Copied};
 use crate::catalog::tenants::Tenant;
 use crate::error::{Error, Result};
-use crate::model::owner_role;
-use crate::pg::execute;
+use crate::model::{ids, owner_role};
 use crate::pg::sandbox::Sandbox;
 use crate::pg::sql::{Command, Ident, List, Literal, QualifiedName, command};
+use crate::pg::{execute, query_command};
 use crate::protection::OwnDdl;
 
 const PLACE: &str = "copying the rows of a tenant";
+const ROW_SECURITY: &[(&CStr, &str)] = &[(c"row_security", "on")];
 
-/// Copies the rows and the positions of sequences, while transactions that write to the source wait. Code that is
-/// evaluated for the rows, such as a CHECK, runs with the privileges of the new tenant's owner role, which can read the
-/// source until the end of the copy. Triggers do not fire and foreign keys are not checked, because the rows satisfy
-/// them already.
+/// Copies the rows and the positions of sequences, while transactions that write to the source wait. The source is read
+/// as its owner role and the target is written to as its own, so that code which PostgreSQL evaluates for the rows, such
+/// as a cast or a CHECK, can access only its own tenant. Triggers do not fire and foreign keys are not checked, because
+/// the rows satisfy them already.
 pub fn copy_rows(catalog: &Catalog, source: &Tenant, target: &Tenant) -> Result<()> {
     let (from, to) = (source.schema_name.as_str(), target.schema_name.as_str());
     if let Some(lacking) = copying::lacking(catalog, from, to)? {
@@ -26,77 +31,102 @@ pub fn copy_rows(catalog: &Catalog, source: &Tenant, target: &Tenant) -> Result<
             "Register a migration that creates it, or clone without data; tenant_drift() shows the differences.",
         ));
     }
-    let tables = copying::tables(catalog, from, to)?;
-    let owner = owner_role_oid(target)?.ok_or_else(|| Error::internal("a new tenant without an owner role"))?;
-    let (reader, read) = (Ident::new(owner_role(target.id)), Ident::new(owner_role(source.id)));
+    let temporary = Ident::new(format!("rows_of_{}", ids::hex(target.id)));
+    let tables = copying::tables(catalog, from, to, &temporary)?;
+    let (source, target) = (Side::of(source)?, Side::of(target)?);
     let triggers = copying::always_firing_triggers(catalog, to)?;
     let disabled = triggers.iter().map(|one| command!("ALTER TABLE {} DISABLE TRIGGER {}", &one.table, &one.name));
-    alter(owner, target, disabled)?;
-    {
-        let _own = OwnDdl::begin();
-        execute(catalog.scope(), &command!("GRANT {} TO {}", &read, &reader))?;
+    target.alter(disabled)?;
+    for Copied { source, only, .. } in &tables {
+        execute(catalog.scope(), &command!("LOCK TABLE {}{} IN SHARE MODE", only, source))?;
     }
     if !tables.is_empty() {
-        for Copied { source, only, .. } in &tables {
-            execute(catalog.scope(), &command!("LOCK TABLE {}{} IN SHARE MODE", only, source))?;
-        }
-        insert(owner, target, &tables)?;
+        // Migrations may have inserted rows.
+        let targets = List(tables.iter().map(|table| &table.target).collect());
+        target.write(&command!("TRUNCATE {}", targets))?;
     }
-    set_sequences(owner, target, &copying::sequences(catalog, from, to)?)?;
-    {
+    for rows in tables.iter().filter_map(|table| table.rows.as_ref()) {
         let _own = OwnDdl::begin();
-        execute(catalog.scope(), &command!("REVOKE {} FROM {}", &read, &reader))?;
+        execute(catalog.scope(), &rows.create)?;
+        execute(catalog.scope(), &command!("GRANT INSERT ON pg_temp.{} TO {}", &temporary, &source.role))?;
+        execute(catalog.scope(), &command!("GRANT SELECT ON pg_temp.{} TO {}", &temporary, &target.role))?;
+        source.read(&rows.read)?;
+        target.write(&rows.write)?;
+        execute(catalog.scope(), &command!("DROP TABLE pg_temp.{}", &temporary))?;
+    }
+    for (from, to) in copying::sequences(catalog, from, to)? {
+        if let Some((value, is_called)) = source.position(catalog, &from)? {
+            target.set_position(&to, value, is_called)?;
+        }
     }
     let restored =
         triggers.iter().map(|one| command!("ALTER TABLE {} ENABLE {} TRIGGER {}", &one.table, one.mode, &one.name));
-    alter(owner, target, restored)?;
-    refresh(catalog, owner, target)
+    target.alter(restored)?;
+    target.refresh(catalog, to)
 }
 
-/// Runs the commands as the owner role. For a partitioned table PostgreSQL visits the partitions and evaluates constant
-/// expressions in the partition key, which must not run as a superuser.
-fn alter(owner: pgrx::pg_sys::Oid, target: &Tenant, mut commands: impl Iterator<Item = Command>) -> Result<()> {
-    let _identity = SandboxIdentity::assume(target.id)?;
-    let sandbox = Sandbox::enter_unforced(owner, &[(c"row_security", "on")])?;
-    commands.try_for_each(|command| sandbox.run(command.as_str(), PLACE))
+/// One of the two tenants. Its commands run as its owner role, in a sandbox with its identity.
+struct Side {
+    tenant: Uuid,
+    owner: pg_sys::Oid,
+    role: Ident,
 }
 
-fn insert(owner: pgrx::pg_sys::Oid, target: &Tenant, tables: &[Copied]) -> Result<()> {
-    let _identity = SandboxIdentity::assume(target.id)?;
-    // session_replication_role suppresses triggers, also those of foreign keys. The owner role is not allowed to set
-    // it, so it is set before the switch to that role.
-    let sandbox = Sandbox::enter_unforced(owner, &[(c"row_security", "on"), (c"session_replication_role", "replica")])?;
-    // Migrations may have inserted rows.
-    let targets = List(tables.iter().map(|table| &table.target).collect());
-    sandbox.run(command!("TRUNCATE {}", targets).as_str(), PLACE)?;
-    tables.iter().filter_map(|table| table.insert.as_ref()).try_for_each(|insert| sandbox.run(insert.as_str(), PLACE))
-}
-
-/// Sets the sequences to the positions of the source's. Runs as the owner role, because the source is read by name, and
-/// a view may have taken that name since it was looked up.
-fn set_sequences(
-    owner: pgrx::pg_sys::Oid,
-    target: &Tenant,
-    sequences: &[(QualifiedName, QualifiedName)],
-) -> Result<()> {
-    let _identity = SandboxIdentity::assume(target.id)?;
-    let sandbox = Sandbox::enter_unforced(owner, &[(c"row_security", "on")])?;
-    sequences.iter().try_for_each(|(source, target)| {
-        let target = Literal::new(target.as_str());
-        let command = command!("SELECT setval({}::regclass, last_value, is_called) FROM {}", target, source);
-        sandbox.run(command.as_str(), PLACE)
-    })
-}
-
-fn refresh(catalog: &Catalog, owner: pgrx::pg_sys::Oid, target: &Tenant) -> Result<()> {
-    let views = copying::materialized_views(catalog, &target.schema_name)?;
-    if views.is_empty() {
-        return Ok(());
+impl Side {
+    fn of(tenant: &Tenant) -> Result<Self> {
+        let owner = owner_role_oid(tenant)?.ok_or_else(|| Error::internal("a tenant without an owner role"))?;
+        Ok(Side { tenant: tenant.id, owner, role: Ident::new(owner_role(tenant.id)) })
     }
-    let _identity = SandboxIdentity::assume(target.id)?;
-    let sandbox = Sandbox::enter(owner, &[(c"row_security", "on")])?;
-    views
-        .iter()
-        .map(|view| command!("REFRESH MATERIALIZED VIEW {}", view))
-        .try_for_each(|command| sandbox.run(command.as_str(), PLACE))
+
+    /// Runs `act` with the policies of the tenant's tables unforced.
+    fn act<T>(&self, settings: &[(&CStr, &str)], act: impl FnOnce(&Sandbox) -> Result<T>) -> Result<T> {
+        let _identity = SandboxIdentity::assume(self.tenant)?;
+        act(&Sandbox::enter_unforced(self.owner, settings)?)
+    }
+
+    /// For a partitioned table PostgreSQL visits the partitions and evaluates constant expressions in the partition
+    /// key, which must not run as a superuser.
+    fn alter(&self, mut commands: impl Iterator<Item = Command>) -> Result<()> {
+        self.act(ROW_SECURITY, |sandbox| commands.try_for_each(|command| sandbox.run(command.as_str(), PLACE)))
+    }
+
+    fn read(&self, command: &Command) -> Result<()> {
+        self.act(ROW_SECURITY, |sandbox| sandbox.run(command.as_str(), PLACE))
+    }
+
+    /// Suppresses triggers, also those of foreign keys. The owner role is not allowed to set session_replication_role,
+    /// so it is set before the switch to that role.
+    fn write(&self, command: &Command) -> Result<()> {
+        let settings = [(c"row_security", "on"), (c"session_replication_role", "replica")];
+        self.act(&settings, |sandbox| sandbox.run(command.as_str(), PLACE))
+    }
+
+    /// Reads a sequence by name. If another transaction has replaced it by a view since it was looked up, that view
+    /// runs as the owner role.
+    fn position(&self, catalog: &Catalog, sequence: &QualifiedName) -> Result<Option<(i64, bool)>> {
+        let query = command!("SELECT last_value, is_called FROM {}", sequence);
+        let rows =
+            self.act(ROW_SECURITY, |_| query_command(catalog.scope(), &query, |row| Ok((row.need(1)?, row.need(2)?))))?;
+        Ok(rows.into_iter().next())
+    }
+
+    fn set_position(&self, sequence: &QualifiedName, value: i64, is_called: bool) -> Result<()> {
+        let sequence = Literal::new(sequence.as_str());
+        let command = command!("SELECT pg_catalog.setval({}::regclass, {}, {})", sequence, value, is_called);
+        self.act(ROW_SECURITY, |sandbox| sandbox.run(command.as_str(), PLACE))
+    }
+
+    /// Refreshes the materialized views. Policies are forced, as for every REFRESH.
+    fn refresh(&self, catalog: &Catalog, schema: &str) -> Result<()> {
+        let views = copying::materialized_views(catalog, schema)?;
+        if views.is_empty() {
+            return Ok(());
+        }
+        let _identity = SandboxIdentity::assume(self.tenant)?;
+        let sandbox = Sandbox::enter(self.owner, ROW_SECURITY)?;
+        views
+            .iter()
+            .map(|view| command!("REFRESH MATERIALIZED VIEW {}", view))
+            .try_for_each(|command| sandbox.run(command.as_str(), PLACE))
+    }
 }

@@ -34,9 +34,14 @@ pub fn create(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
 pub fn create_owner_role(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
     let role = Ident::new(owner_role(tenant.id));
     execute(catalog.scope(), &command!("CREATE ROLE {} NOLOGIN IN ROLE fluxbase_tenant_owner", role))?;
+    release_group()
+}
+
+/// Releases the lock on the group of the owner roles that adding one of them has acquired. Otherwise every other
+/// transaction that creates a tenant would wait for this one to end.
+pub(super) fn release_group() -> Result<()> {
     let group = roles::by_name(c"fluxbase_tenant_owner")
         .ok_or_else(|| Error::internal("role fluxbase_tenant_owner does not exist"))?;
-    // Otherwise every other transaction that creates a tenant would wait for this one to end.
     ObjectLock::release_after_grant(group);
     Ok(())
 }

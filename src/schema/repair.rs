@@ -55,6 +55,9 @@ pub fn repair(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Repaired>> {
 
 pub(super) fn apply(catalog: &Catalog, finding: Finding) -> Result<Repaired> {
     execute(catalog.scope(), &finding.command)?;
+    if finding.command.as_str().starts_with("GRANT fluxbase_tenant_owner TO ") {
+        provision::release_group()?;
+    }
     Ok(finding.problem)
 }
 

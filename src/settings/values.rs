@@ -11,7 +11,8 @@ pub const USER_ID: &CStr = c"fluxbase_tenant.user_id";
 pub const TENANT_ID: &CStr = c"fluxbase_tenant.tenant_id";
 /// The tenant that `tenant_set_current` chose and the user it was chosen for. Without this record, a choice that
 /// remains set after the user's SET LOCAL has ended would turn the session into that tenant's service context, or would
-/// apply to the next user.
+/// apply to the next user. The same holds for a choice of an instance admin without a user, who may switch to another
+/// role.
 pub const CHOICE: &CStr = c"fluxbase_tenant.choice";
 
 /// The tenant whose sandbox is active. It is a setting because settings are the only state that parallel workers
@@ -127,11 +128,12 @@ pub fn sandbox() -> Option<pgrx::Uuid> {
     with_bytes(&SANDBOX_VALUE, ids::from_ascii)
 }
 
-/// The value of `CHOICE`: a tenant, and the user that `tenant_set_current` chose it for.
+/// The value of `CHOICE`: a tenant, and the user that `tenant_set_current` chose it for. `None` for an instance admin
+/// without a user.
 #[derive(Clone, Copy)]
 pub struct Choice {
     pub tenant: pgrx::Uuid,
-    pub user: pgrx::Uuid,
+    pub user: Option<pgrx::Uuid>,
 }
 
 impl Choice {
@@ -139,13 +141,13 @@ impl Choice {
     pub fn kept() -> Option<Self> {
         with_bytes(&CHOICE_VALUE, |value| {
             let (tenant, user) = value.split_at_checked(UUID_LENGTH)?;
-            Some(Choice { tenant: ids::from_ascii(tenant)?, user: ids::from_ascii(user)? })
+            Some(Choice { tenant: ids::from_ascii(tenant)?, user: ids::from_ascii(user) })
         })
     }
 
-    /// Formats the choice as `CHOICE` stores it: both uuids, without a separator.
+    /// Formats the choice as `CHOICE` stores it: the uuids, without a separator.
     pub fn text(self) -> String {
-        ids::text(self.tenant) + &ids::text(self.user)
+        ids::text(self.tenant) + &self.user.map(ids::text).unwrap_or_default()
     }
 }
 

@@ -4,7 +4,7 @@ use pgrx::Uuid;
 use pgrx::spi::quote_identifier;
 
 use super::lifecycle::find_by_slug;
-use crate::access::{Permit, See, authorize, require_data_access};
+use crate::access::{Caller, Permit, See, authorize, require_data_access};
 use crate::catalog::Catalog;
 use crate::catalog::tenants::Tenant;
 use crate::error::Result;
@@ -33,7 +33,11 @@ fn set_current(find: impl FnOnce(&Catalog) -> Result<Permit<See>>, lifetime: Lif
     let caller = permit.caller();
     let tenant = permit.into_tenant();
     require_data_access(caller, &tenant)?;
-    let choice = caller.user().map(|user| Choice { tenant: tenant.id, user }.text()).unwrap_or_default();
+    let choice = match caller {
+        // The choice of a service context is its tenant.
+        Caller::Service(_) | Caller::Anonymous => String::new(),
+        Caller::User(_) | Caller::InstanceAdmin { .. } => Choice { tenant: tenant.id, user: caller.user() }.text(),
+    };
     let paths = Paths { set: path_of(&tenant.schema_name, &before)?, before };
     guc::set(CHOICE, &choice, lifetime)?;
     guc::set(TENANT_ID, &ids::text(tenant.id), lifetime)?;

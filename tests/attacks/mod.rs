@@ -1,8 +1,10 @@
 //! Attacks. Each one is refused to the attacker, and the same action succeeds for a caller who may do it.
 
+mod admin_sessions;
 mod before_planning;
 mod catalog;
 mod channels;
+mod clone;
 mod deletion;
 mod deletion_races;
 mod forged_identity;
@@ -15,6 +17,7 @@ mod names;
 mod nontransactional;
 mod nontransactional_commands;
 mod oracles;
+mod other_databases;
 mod outsiders;
 mod planted_code;
 mod pools;
@@ -24,15 +27,18 @@ mod removal;
 mod renaming;
 mod roles;
 mod shared_locks;
+mod shared_table_parts;
 mod shared_tables;
 mod superuser;
 mod unchained_hook;
 mod waiting;
 
 crate::files![
+    admin_sessions,
     before_planning,
     catalog,
     channels,
+    clone,
     deletion,
     deletion_races,
     forged_identity,
@@ -45,6 +51,7 @@ crate::files![
     nontransactional,
     nontransactional_commands,
     oracles,
+    other_databases,
     outsiders,
     planted_code,
     pools,
@@ -54,6 +61,7 @@ crate::files![
     renaming,
     roles,
     shared_locks,
+    shared_table_parts,
     shared_tables,
     superuser,
     unchained_hook,

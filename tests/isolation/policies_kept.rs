@@ -170,7 +170,7 @@ fn superusers_are_warned_and_repair_restores_the_policy(db: &Db) {
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{statement}: {stderr}");
         assert!(
-            stderr.contains("WARNING:  row-level security on tenant_acme.notes no longer"),
+            stderr.contains("WARNING:  row-level security on table tenant_acme.notes no longer"),
             "{statement}: {stderr}"
         );
         let repaired: Vec<String> =

@@ -174,7 +174,7 @@ fn relations_that_policies_do_not_cover(db: &Db) {
     for (severity, privilege, role) in
         [("warning", "TRUNCATE", "fluxbase_tenant_user"), ("error", "TRIGGER", "app_user")]
     {
-        let problem = format!("row-level security does not apply to {privilege}, which {role} may do");
+        let problem = format!("row-level security does not apply to {privilege}, which is granted to {role}");
         let seed = format!("GRANT {privilege} ON tenant_acme.notes TO {role}");
         soil.assert_repaired(&seed, &[(severity, "table tenant_acme.notes", &problem)]);
     }
@@ -233,7 +233,11 @@ fn shared_tables_that_lost_their_protection(db: &Db) {
     soil.assert_repaired("ALTER TABLE part NO FORCE ROW LEVEL SECURITY", &[("error", "table public.part", lost)]);
     soil.assert_repaired(
         &format!("{DISABLE_TRIGGER} CREATE TABLE bare PARTITION OF split FOR VALUES IN (2) {ENABLE_TRIGGER}"),
-        &[("error", "table public.bare", "is a partition of a shared table but lacks the policy tenant_isolation")],
+        &[(
+            "error",
+            "table public.bare",
+            "is a partition or child of a shared table but lacks the policy tenant_isolation",
+        )],
     );
     soil.assert_advised(
         "CREATE UNIQUE INDEX tells ON jobs (n)",
@@ -306,7 +310,7 @@ fn identity_settings_that_anyone_can_set(db: &Db) {
     let mut soil = Installation::in_cluster(&new_cluster(db));
     for (setting, purpose) in [("user_id_setting", "current user"), ("tenant_id_setting", "current tenant")] {
         let problem = format!(
-            "gives the {purpose} and may be set by anyone who can run SQL, who are: app_admin, app_server, app_user"
+            "determines the {purpose} and can be set by every role that can run SQL: app_admin, app_server, app_user"
         );
         for (source, named) in [("nile.some_id", "nile.some_id"), ("request.jwt.claims:sub", "request.jwt.claims")] {
             soil.assert_advised(
@@ -367,7 +371,7 @@ fn library_not_preloaded(db: &Db) {
     let missing = [(
         "warning",
         "library fluxbase_tenant",
-        "is not preloaded: only sessions that have used the extension reject LOCK TABLE on tables of other tenants and calls of their functions",
+        "is not preloaded: only sessions that have used the extension reject LOCK TABLE, and calls of functions of other tenants",
     )];
     soil.assert_repaired("ALTER DATABASE {d} SET session_preload_libraries = 'plpgsql'", &missing);
     let summary = "CREATE MATERIALIZED VIEW tenant_acme.summary AS SELECT 1 AS n;

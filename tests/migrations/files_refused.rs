@@ -158,10 +158,10 @@ fn two_files_of_one_version(db: &Db) {
 
 fn down_without_up(db: &Db) {
     refused(db, &[("1_a.up.sql", ONE), ("2_b.down.sql", ONE)], "invalid_argument")
-        .message("file \"2_b.down.sql\" undoes version \"2\", which has no up script")
+        .message("file \"2_b.down.sql\" reverts version \"2\", which has no up script")
         .hint_has(".up.sql");
     refused(db, &[("V1__a.sql", ONE), ("U1.1__b.sql", ONE)], "invalid_argument")
-        .message("file \"U1.1__b.sql\" undoes version \"1.1\", which has no up script")
+        .message("file \"U1.1__b.sql\" reverts version \"1.1\", which has no up script")
         .hint_has("with V");
 }
 

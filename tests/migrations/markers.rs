@@ -83,10 +83,10 @@ fn misplaced_markers_are_refused(db: &Db) {
         "-- +goose StatementBegin\nSELECT 1;\n-- +goose StatementEnd",
         "-- +goose NO TRANSACTION\nSELECT 1",
     ] {
-        refused(db, text).message_has("the markers of goose are not one up").hint_has("-- +goose Up");
+        refused(db, text).message_has("one up marker of goose").hint_has("-- +goose Up");
         if !text.contains("Statement") && !text.contains("NO") {
             let text = text.replace("+goose Up", "migrate:up").replace("+goose Down", "migrate:down");
-            refused(db, &text).message_has("the markers of dbmate are not one up").hint_has("-- migrate:up");
+            refused(db, &text).message_has("one up marker of dbmate").hint_has("-- migrate:up");
         }
     }
     refused(db, "-- +goose Up\n-- migrate:down").message("markers of goose and of dbmate in one migration");

@@ -144,7 +144,7 @@ fn tenant_migrate_refuses_before_anything_runs(db: &Db) {
     for target in [None, Some("3")] {
         let refused = admin.query("SELECT * FROM tenant_migrate($1, $2)", &[&id, &target]);
         expect_error(refused, "25001")
-            .message("migration version \"3\" runs outside a transaction")
+            .message("nontransactional migration version \"3\" cannot run inside a transaction")
             .hint_has("tenant_migrate_all(tenants => '{t1}')");
     }
     assert_eq!(db.migration_status(), ["t1 1 2"]);

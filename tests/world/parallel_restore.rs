@@ -158,17 +158,17 @@ fn lost_rows_are_reported(db: &Db) {
         (
             "DELETE FROM fluxbase_tenant.applied_migrations",
             "tenant t1",
-            "has 0 migrations in its ledger, but its row counts 2",
+            "has 0 migrations in its ledger and 2 in its row",
         ),
         (
             "DELETE FROM fluxbase_tenant.applied_migrations WHERE version = '2'",
             "tenant t2",
-            "has 1 migrations in its ledger, but its row counts 2",
+            "has 1 migrations in its ledger and 2 in its row",
         ),
         (
             "UPDATE fluxbase_tenant.tenants SET schema_version = '1'",
             "tenant t3",
-            "has 2 migrations in its ledger, but its row counts 2, with another schema_version",
+            "has 2 migrations in its ledger and 2 in its row, but another schema_version",
         ),
         (
             "DELETE FROM fluxbase_tenant.shared_tables",

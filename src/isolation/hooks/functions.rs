@@ -8,8 +8,8 @@ use pgrx::prelude::*;
 
 use super::chain::PREVIOUS;
 use crate::isolation::refusal::{Raise, refuse};
-use crate::isolation::{check, inlined_functions, running_functions, tenant_of};
-use crate::pg::{catalogs, roles};
+use crate::isolation::{check, held_cursors, inlined_functions, running_functions, tenant_of};
+use crate::pg::{caches, catalogs, roles};
 
 pub unsafe extern "C-unwind" fn needs_hook(function: pg_sys::Oid) -> bool {
     // SAFETY: calls the previous hook with its own argument.
@@ -62,6 +62,12 @@ extern "C-unwind" fn before_call(function: pg_sys::Oid) {
     };
     if is_refused.unwrap_or_raise() {
         refuse("function", check::function_name(function));
+    }
+    if definer.is_some() {
+        // The function runs as its owner from here on. It can fetch from a stored cursor, or use a kept plan, without
+        // passing another hook.
+        held_cursors::recheck().unwrap_or_raise();
+        caches::forget_folded();
     }
     DEFINER.set(definer);
 }

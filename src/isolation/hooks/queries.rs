@@ -97,7 +97,8 @@ pub unsafe extern "C-unwind" fn plan(
         } else {
             call_planner(query, text, options, params)
         };
-        if caches::reads() != before {
+        // A function that is called in planning may evaluate an expression that is folded already, and so read nothing.
+        if caches::reads() != before || caches::have_folded() {
             caches::note_folded(plan);
         }
         if range_table::entries_without_policies(plan).next().is_some() {
@@ -170,7 +171,7 @@ unsafe extern "C-unwind" fn reads_catalog(plan: *mut pg_sys::PlannedStmt) -> boo
 unsafe extern "C-unwind" fn after_planning(plan: *mut pg_sys::PlannedStmt) {
     if hook_probe::in_force() {
         // SAFETY: by the caller's promise. The plan has not been executed yet.
-        unsafe { lift_policies::skip_privilege_checks(plan) }.unwrap_or_raise();
+        unsafe { lift_policies::skip_select_checks(plan) }.unwrap_or_raise();
     }
 }
 
@@ -199,6 +200,10 @@ pub unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, fl
         }
         if !(*(*query).plannedstmt).relationOids.is_null() {
             caches::count_read();
+        }
+        if security_definers::any_running() {
+            // The plan may have been made before: see `plan`.
+            (*(*query).plannedstmt).parallelModeNeeded = false;
         }
         PREVIOUS.executor_start.unwrap_or(standard_ExecutorStart)(query, flags);
         held_cursors::forget_suspended(query);

@@ -29,16 +29,17 @@ pub unsafe fn is_harmless(statement: *mut pg_sys::AlterTableStmt) -> bool {
     }
 }
 
-/// Reports whether an ALTER TABLE attaches a partition.
+/// Reports whether an ALTER TABLE attaches a partition or adds a parent.
 ///
 /// # Safety
 /// `statement` must come from the parser.
 pub unsafe fn attaches(statement: *mut pg_sys::AlterTableStmt) -> bool {
+    use pg_sys::AlterTableType as Kind;
     // SAFETY: guaranteed by the caller.
     unsafe {
         PgList::<pg_sys::AlterTableCmd>::from_pg((*statement).cmds)
             .iter_ptr()
-            .any(|command| (*command).subtype == pg_sys::AlterTableType::AT_AttachPartition)
+            .any(|command| matches!((*command).subtype, Kind::AT_AttachPartition | Kind::AT_AddInherit))
     }
 }
 

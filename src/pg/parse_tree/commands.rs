@@ -1,11 +1,11 @@
-//! Reads commands for which no event trigger fires: LOCK, TRUNCATE, VACUUM, ANALYZE, and EXPLAIN ANALYZE of a command
-//! that creates a relation.
+//! Reads commands for which no event trigger fires: LOCK, TRUNCATE, VACUUM, ANALYZE, CLUSTER, and EXPLAIN ANALYZE of a
+//! command that creates a relation. Also reads REINDEX, for which it fires too late.
 
 use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
-use crate::pg::{lists, nodes};
+use crate::pg::{catalogs, lists, nodes};
 
 /// Returns the tables that a LOCK or TRUNCATE names. These commands run no plan, so the executor-start check does not
 /// see them.
@@ -23,6 +23,24 @@ pub unsafe fn tables_named_by(statement: *mut pg_sys::Node) -> Vec<pg_sys::Oid> 
             Vec::new()
         }
     }
+}
+
+/// Returns the table that a REINDEX or CLUSTER of a single relation locks exclusively.
+///
+/// # Safety
+/// `statement` must be a utility statement.
+pub unsafe fn table_rebuilt_by(statement: *mut pg_sys::Node) -> Option<pg_sys::Oid> {
+    // SAFETY: a node's tag determines its type.
+    let name = unsafe {
+        match (*statement).type_ {
+            pg_sys::NodeTag::T_ReindexStmt => (*statement.cast::<pg_sys::ReindexStmt>()).relation,
+            pg_sys::NodeTag::T_ClusterStmt => (*statement.cast::<pg_sys::ClusterStmt>()).relation,
+            _ => return None,
+        }
+    };
+    // SAFETY: the parser's name, or null for a command without one.
+    let relation = (!name.is_null()).then(|| unsafe { resolve(name) }).filter(|oid| *oid != pg_sys::InvalidOid)?;
+    Some(catalogs::table_of(relation))
 }
 
 /// Reports whether the command is a LOCK in a mode that conflicts with readers, with writers or with itself.
@@ -121,19 +139,21 @@ pub unsafe fn explained_creation(statement: *mut pg_sys::Node) -> Option<Explain
 /// # Safety
 /// `names` must be a list of RangeVar.
 unsafe fn named(names: *mut pg_sys::List) -> Vec<pg_sys::Oid> {
-    // SAFETY: guaranteed by the caller. NoLock and missing_ok, because the command itself reports a missing relation.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         lists::nodes::<pg_sys::RangeVar>(names)
-            .map(|name| {
-                pg_sys::RangeVarGetRelidExtended(
-                    name,
-                    pg_sys::NoLock as i32,
-                    pg_sys::RVROption::RVR_MISSING_OK,
-                    None,
-                    std::ptr::null_mut(),
-                )
-            })
+            .map(|name| resolve(name))
             .filter(|relation| *relation != pg_sys::InvalidOid)
             .collect()
     }
+}
+
+/// Resolves a name without a lock. Returns InvalidOid for a missing relation, which the command itself reports.
+///
+/// # Safety
+/// `name` must come from the parser.
+unsafe fn resolve(name: *mut pg_sys::RangeVar) -> pg_sys::Oid {
+    let (no_lock, no_argument) = (pg_sys::NoLock as i32, std::ptr::null_mut());
+    // SAFETY: guaranteed by the caller.
+    unsafe { pg_sys::RangeVarGetRelidExtended(name, no_lock, pg_sys::RVROption::RVR_MISSING_OK, None, no_argument) }
 }
