@@ -15,6 +15,7 @@ cases![
     code_planted_for_an_administrator,
     deferred_triggers,
     grants_that_policies_do_not_cover,
+    grants_by_definer_functions,
     files_and_programs_of_the_server,
     other_sessions,
     identity_in_parallel_workers,
@@ -318,4 +319,27 @@ fn views_and_functions_left_by_a_script(db: &Db) {
     for stranger in ["own()", "own_notes"] {
         expect_error(owner.query(&format!("SELECT * FROM tenant_thief.{stranger}"), &[]), "42501");
     }
+}
+
+/// A SECURITY DEFINER function of a migration grants when a member calls it.
+fn grants_by_definer_functions(db: &Db) {
+    let scene = Scene::set(db);
+    db.migrate(
+        scene.victim,
+        "CREATE MATERIALIZED VIEW sums AS SELECT body FROM notes;
+         CREATE FUNCTION give(grant_it text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS
+         $f$ BEGIN EXECUTE grant_it; END $f$",
+    );
+    let mut member = scene.owner();
+    for grant in [
+        "GRANT ALL ON SEQUENCE notes_id_seq TO PUBLIC",
+        "GRANT ALL ON notes TO PUBLIC",
+        "GRANT SELECT ON sums TO PUBLIC",
+        "DO $$ BEGIN GRANT TRUNCATE ON notes TO PUBLIC; END $$",
+        "ALTER DEFAULT PRIVILEGES GRANT TRUNCATE ON TABLES TO PUBLIC; CREATE TABLE more (n int)",
+    ] {
+        expect_error(member.query("SELECT tenant_victim.give($1)", &[&grant]), "42501");
+    }
+    member.query("SELECT tenant_victim.give('GRANT SELECT ON notes TO app_outsider')", &[]).unwrap();
+    scene.victim_is_unharmed();
 }

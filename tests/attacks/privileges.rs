@@ -12,6 +12,7 @@ cases![
     bypassrls_roles_without_the_extension,
     views_and_functions_of_an_admin_role,
     code_that_runs_for_an_admin,
+    members_only_read_foreign_tables,
 ];
 
 const SUMMARY: &str = "CREATE TABLE people AS SELECT i AS id, (ARRAY['alice@', 'bob@'])[1 + i % 2] AS email FROM generate_series(1, 100) i;
@@ -198,4 +199,39 @@ fn code_that_runs_for_an_admin(db: &Db) {
         run(&mut db.superuser(), command);
         assert_eq!(scene.other_roles_of_spies(), [], "{command}");
     }
+}
+
+/// No role is granted any privilege on foreign tables. Members can read them, and write to them only if they are granted
+/// that.
+fn members_only_read_foreign_tables(db: &Db) {
+    let scene = Scene::set(db);
+    run(
+        &mut db.superuser(),
+        &format!(
+            "CREATE EXTENSION postgres_fdw; CREATE TABLE price_list (product text, price int); INSERT INTO price_list VALUES ('bread', 3);
+             CREATE SERVER central FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '{}', dbname '{}');
+             CREATE USER MAPPING FOR PUBLIC SERVER central OPTIONS (user 'postgres', password_required 'false');
+             GRANT USAGE ON FOREIGN SERVER central TO fluxbase_tenant_owner",
+            db.socket_dir().display(),
+            db.name()
+        ),
+    );
+    db.configure("session_preload_libraries", "fluxbase_tenant");
+    db.add_migration(
+        "2",
+        "CREATE FOREIGN TABLE prices (product text, price int) SERVER central OPTIONS (schema_name 'public', table_name 'price_list')",
+    );
+    run(&mut db.admin(), &format!("SELECT tenant_migrate('{}')", scene.thief));
+    let mut thief = scene.thief();
+    for write in [
+        "UPDATE tenant_thief.prices SET price = 0",
+        "DELETE FROM tenant_thief.prices",
+        "INSERT INTO tenant_thief.prices VALUES ('stone', 1)",
+        "WITH w AS (UPDATE tenant_thief.prices SET price = 0 RETURNING 1) SELECT count(*) FROM w",
+    ] {
+        expect_error(thief.batch_execute(write), "42501");
+    }
+    assert_eq!(one::<i32>(&mut thief, "SELECT price FROM tenant_thief.prices", &[]), 3);
+    run(&mut db.superuser(), "GRANT UPDATE ON tenant_thief.prices TO fluxbase_tenant_user");
+    assert_eq!(thief.execute("UPDATE tenant_thief.prices SET price = 4", &[]).unwrap(), 1);
 }

@@ -17,6 +17,7 @@ cases![
     limit_of_tenants,
     changed_repeatable_migration,
     migration_removed_while_applied,
+    owner_role_added_to_its_group_by_repair,
 ];
 
 /// One side of a pair: a tenant in each state that a call needs, and users of the first tenant.
@@ -313,4 +314,17 @@ fn migration_removed_while_applied(db: &Db) {
         run(&mut holder, "ROLLBACK");
         run(&mut client, "SELECT tenant_migration_remove('2')");
     }
+}
+
+/// From PostgreSQL 16 on, GRANT of a role locks it until the transaction ends, and every tenant_create() grants the group.
+fn owner_role_added_to_its_group_by_repair(db: &Db) {
+    let tenant = db.new_tenant("acme", new_user());
+    run(&mut db.superuser(), &format!("REVOKE fluxbase_tenant_owner FROM {}", Db::owner_role(tenant)));
+    let mut repairing = db.superuser();
+    run(&mut repairing, "BEGIN");
+    let problem: String = one(&mut repairing, "SELECT problem FROM tenant_repair($1)", &[&tenant]);
+    assert_eq!(problem, "is not a member of fluxbase_tenant_owner");
+    run(&mut without_waiting(db), "SELECT tenant_create('other', 'Other')");
+    run(&mut repairing, "COMMIT");
+    assert_eq!(repairing.query("SELECT * FROM tenant_repair($1)", &[&tenant]).unwrap().len(), 0);
 }

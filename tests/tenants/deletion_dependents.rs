@@ -9,6 +9,7 @@ use crate::support::scene::Scene;
 cases![
     chains_of_views,
     views_of_many_columns,
+    columns_of_wide_tables,
     views_in_an_extension,
     objects_that_no_longer_depend_on_the_tenant,
     objects_that_the_server_cannot_drop,
@@ -216,4 +217,21 @@ fn sequences_locked_by_another_session(db: &Db) {
     assert_eq!(one::<i64>(&mut db.admin(), "SELECT count(*) FROM tenant_list() WHERE slug = 'victim'", &[]), 0);
     run(&mut thief, "ROLLBACK");
     until("the schema is dropped", || db.traces(scene.victim, "tenant_victim") == 0);
+}
+
+/// Each column of the tenant's row type depends on the tenant. The worker must not read all columns of a table for each.
+fn columns_of_wide_tables(db: &Db) {
+    let scene = Scene::set(db);
+    run(
+        &mut scene.thief(),
+        "DO $$ BEGIN FOR i IN 1..4 LOOP
+             EXECUTE format('CREATE TABLE lair.t%s (kept int, %s)', i,
+                            (SELECT string_agg('c' || n || ' tenant_thief.notes', ',') FROM generate_series(1, 1500) n));
+         END LOOP; END $$",
+    );
+    run(&mut db.admin(), &format!("SELECT tenant_delete('{}')", scene.thief));
+    until("the tenant is gone", || db.traces(scene.thief, "tenant_thief") == 0);
+    let columns =
+        "SELECT count(*) FROM pg_attribute WHERE attrelid = 'lair.t1'::regclass AND attnum > 0 AND NOT attisdropped";
+    assert_eq!(one::<i64>(&mut db.superuser(), columns, &[]), 1);
 }
