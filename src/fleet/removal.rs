@@ -29,7 +29,7 @@ const SUCCESSOR: u32 = 1;
 /// Maximum number of rows that one transaction deletes.
 const BATCH: u64 = 10_000;
 /// Time budget of one removal. When it is spent, the worker moves on to the next removal.
-const TIME_BUDGET: Duration = Duration::from_secs(120);
+const TIME_BUDGET: Duration = Duration::from_secs(30);
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum number of objects that one transaction drops.
 const DROP_BATCH: usize = 200;
