@@ -33,12 +33,18 @@ fn files_below(folder: &str, extension: &str) -> Vec<String> {
     found
 }
 
+/// Returns the pages of the documentation.
+fn pages() -> Vec<String> {
+    let mut pages = files_below("docs", "md");
+    let others = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "tests/README.md"];
+    pages.extend(others.map(String::from));
+    pages
+}
+
 /// Returns the texts between backticks in the documentation, with the page that contains them.
 fn quoted_in_docs() -> Vec<(String, String)> {
-    let mut pages = files_below("docs", "md");
-    pages.extend(["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "tests/README.md"].map(String::from));
     let mut quoted = Vec::new();
-    for page in pages {
+    for page in pages() {
         for line in read(&page).lines() {
             quoted.extend(line.split('`').skip(1).step_by(2).map(|text| (page.clone(), text.to_string())));
         }
@@ -121,4 +127,36 @@ fn every_file_of_the_suite_is_declared() {
             assert!(declared.contains(&format!("mod {module};")), "{file} is not in tests/{folder}/mod.rs");
         }
     }
+}
+
+/// The anchor that a Markdown heading gets.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.flat_map(char::to_lowercase).map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+#[test]
+fn links_lead_to_files_and_headings() {
+    let mut wrong = Vec::new();
+    for page in pages() {
+        let folder = Path::new(&page).parent().expect("a folder").to_path_buf();
+        let text: String = read(&page).split('`').step_by(2).collect();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") {
+                continue;
+            }
+            let (path, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = if path.is_empty() { page.clone() } else { folder.join(path).to_string_lossy().into_owned() };
+            let is_there = root().join(&target).exists();
+            let has_heading = || {
+                read(&target)
+                    .lines()
+                    .any(|line| line.starts_with('#') && anchor(line.trim_start_matches(['#', ' '])) == heading)
+            };
+            if !is_there || (!heading.is_empty() && !has_heading()) {
+                wrong.push(format!("{page}: {link}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
