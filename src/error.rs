@@ -24,7 +24,7 @@ pub enum Error {
     Invalid { message: String, hint: String },
     /// Another tenant has the slug.
     SlugTaken { slug: String },
-    /// The tenant cannot be restored because another tenant has been given its slug since it was deleted.
+    /// The tenant cannot be restored because another tenant got its slug after it was deleted.
     SlugReused { slug: String },
     /// The current state does not allow the action: for example, the tenant limit is reached, the user is the last
     /// admin, or the tenant is the default one or has the wrong status.

@@ -30,8 +30,8 @@ thread_local! {
     static CACHE: RefCell<Cache> = RefCell::default();
 }
 
-/// The last answer to "can the caller access this tenant?". Most sessions ask it again for each query, about the same
-/// tenant.
+/// The last answer to "can the caller access this tenant?". Most sessions need the answer for each query, about the
+/// same tenant.
 #[derive(Clone, Copy)]
 struct Verdict {
     at: Moment,
@@ -111,9 +111,9 @@ pub fn active_tenants(user: Uuid) -> Result<Rc<[Uuid]>> {
     .map(Option::unwrap_or_default)
 }
 
-/// Returns the cached answer, or loads it and caches it if possible. Returns `None` if the extension is not installed in
-/// this database. Does not hold a borrow of the cache while
-/// PostgreSQL runs code, because an invalidation message can arrive at any time.
+/// Returns the cached answer, or loads it and caches it if possible. Returns `None` if the extension is not installed
+/// in this database. Does not hold a borrow of the cache while PostgreSQL runs code, because an invalidation message
+/// can arrive at any time.
 fn cached<T>(
     find: impl Fn(&Cache) -> Option<T>,
     load: impl Fn() -> Result<T>,

@@ -34,12 +34,13 @@ impl Caller {
         Caller::of(catalog.caller_role())
     }
 
-    /// Returns the caller, given the database role whose privileges count.
+    /// Returns the caller if the privileges of this database role count.
     pub fn of(role: pg_sys::Oid) -> Result<Self> {
         Caller::of_code(role, security_context::calling_role())
     }
 
-    /// Returns the caller, given the database role whose privileges count and the role as which the running code runs.
+    /// Returns the caller if the privileges of the database role `role` count and the running code runs as the role
+    /// `code`.
     pub fn of_code(role: pg_sys::Oid, code: pg_sys::Oid) -> Result<Self> {
         if let Some(tenant) = sandboxed_tenant() {
             return Ok(if is_code_of(tenant) { Caller::Service(tenant) } else { Caller::Anonymous });
@@ -111,9 +112,10 @@ fn is_admin(role: pg_sys::Oid) -> bool {
 }
 
 /// Reports whether `role`, whose privileges count, acts as an instance admin: both it and the session's role must be
-/// members of fluxbase_tenant_admin. So a view or a SECURITY DEFINER function of such a role does not make its user an
-/// instance admin, and another role's code that an instance admin's command runs does not act as one. Always false in
-/// code called in maintenance: a superuser counts as a member, and may be maintaining the caller's table.
+/// members of fluxbase_tenant_admin. So a view or a SECURITY DEFINER function of such a role does not make the role
+/// that uses it an instance admin, and another role's code that an instance admin's command runs does not act as an
+/// instance admin. Always false in code called in maintenance: a superuser counts as a member, and may be maintaining
+/// the caller's table.
 fn acts_as_admin(role: pg_sys::Oid) -> bool {
     !security_context::is_called_in_maintenance()
         && is_admin(role)

@@ -1,5 +1,5 @@
-//! Identity and authorization: who is calling, and what the caller may do. The modules above take their answers, as
-//! permits or booleans, from here, and never decide by themselves.
+//! Identity and authorization: who is calling, and what the caller may do. The modules above get permits or booleans
+//! from this module, and never decide themselves.
 
 mod cache;
 mod caller;

@@ -101,12 +101,12 @@ pub fn authorize_create(catalog: &Catalog, id: Option<Uuid>, admin_user_id: Opti
         Caller::InstanceAdmin { .. } => Ok(CreatePermit::new(caller, id, admin_user_id)),
         Caller::User(user) if settings::create_policy() == CreatePolicy::Authenticated => {
             if id.is_some() {
-                return Err(Error::forbidden("choose the id of a new tenant", "Leave out id."));
+                return Err(Error::forbidden("choose the id of a new tenant", "Omit id."));
             }
             if admin_user_id.is_some_and(|admin| admin != user) {
                 return Err(Error::forbidden(
                     "create a tenant for another user",
-                    "Leave out admin_user_id, then add the user with tenant_assign_admin().",
+                    "Omit admin_user_id, then add the user with tenant_assign_admin().",
                 ));
             }
             Ok(CreatePermit::new(caller, id, admin_user_id))
@@ -172,7 +172,7 @@ pub fn is_accessible(database_role: pg_sys::Oid, tenant_id: Uuid) -> Result<bool
     is_accessible_to_code(database_role, security_context::calling_role(), tenant_id)
 }
 
-/// Like `is_accessible`, for code that runs as the role `code`.
+/// Reports the same as `is_accessible`, for code that runs as the role `code`.
 pub fn is_accessible_to_code(database_role: pg_sys::Oid, code: pg_sys::Oid, tenant_id: Uuid) -> Result<bool> {
     match owner_roles::tenant_of(database_role) {
         None => {}

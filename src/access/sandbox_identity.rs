@@ -32,7 +32,7 @@ thread_local! {
 }
 
 /// While this value lives, the caller is the tenant's service context, whatever the settings say. So a migration's SQL
-/// does not act as the user who called for it.
+/// does not act as the user who started the migration.
 pub struct SandboxIdentity {
     previous: Option<Uuid>,
     _settings: Option<guc::Scope>,

@@ -12,14 +12,14 @@ use crate::pg::roles;
 use crate::protection::event_triggers::{self, Command};
 use crate::protection::{before_command, dependents, policy_conditions, sequences};
 
-/// The planner support function of accessible().
+/// Simplifies a call of accessible() while a query is planned.
 #[pg_extern(sql = false)]
 fn accessible_support(request: Internal) -> Result<Internal> {
     // SAFETY: the planner passes a node.
     planner_answer(request, |node| unsafe { planner_support::simplify_accessible(node) })
 }
 
-/// The planner support function of installed().
+/// Simplifies a call of installed() while a query is planned.
 #[pg_extern(sql = false)]
 fn installed_support(request: Internal) -> Result<Internal> {
     // SAFETY: the planner passes a node.
@@ -84,7 +84,7 @@ fn policy_column(condition: &str) -> Result<Option<i16>> {
     answer(|| policy_conditions::column(condition))
 }
 
-/// Event trigger function: see `before_command`.
+/// Checks a command before it runs. Called by an event trigger: see `before_command`.
 #[pg_extern(sql = false)]
 fn before_command(fcinfo: pg_sys::FunctionCallInfo) -> Result<()> {
     // SAFETY: PostgreSQL calls this as an event trigger function.
@@ -92,7 +92,7 @@ fn before_command(fcinfo: pg_sys::FunctionCallInfo) -> Result<()> {
     statement.map_or(Ok(()), |statement| answer(|| before_command::permit(&statement)))
 }
 
-/// Event trigger function: see `event_triggers`.
+/// Protects the relations that a command created or changed. Called by an event trigger: see `event_triggers`.
 #[pg_extern(sql = false)]
 fn after_command(fcinfo: pg_sys::FunctionCallInfo) -> Result<()> {
     // SAFETY: PostgreSQL calls this as an event trigger function.
@@ -106,7 +106,8 @@ fn after_command(fcinfo: pg_sys::FunctionCallInfo) -> Result<()> {
     answer(|| event_triggers::after_command(command))
 }
 
-/// Event trigger function: see `dependents`.
+/// Checks the dependencies of the objects that a command created or changed. Called by an event trigger: see
+/// `dependents`.
 #[pg_extern(sql = false)]
 fn after_any_command(fcinfo: pg_sys::FunctionCallInfo) -> Result<()> {
     // SAFETY: PostgreSQL calls this as an event trigger function.
@@ -114,13 +115,13 @@ fn after_any_command(fcinfo: pg_sys::FunctionCallInfo) -> Result<()> {
     answer(|| dependents::after_any_command(may_be_elsewhere))
 }
 
-/// Event trigger function: see `event_triggers`.
+/// Refuses to drop the policy tenant_isolation. Called by an event trigger: see `event_triggers`.
 #[pg_extern(sql = false)]
 fn after_drop(_fcinfo: pg_sys::FunctionCallInfo) -> Result<()> {
     answer(event_triggers::after_drop)
 }
 
-/// Trigger function of the catalog's tables: invalidates the caches of all sessions.
+/// Invalidates the caches of all sessions. Called by the triggers of the catalog's tables.
 #[pg_extern(sql = false)]
 fn catalog_changed(fcinfo: pg_sys::FunctionCallInfo) {
     // SAFETY: the function manager passes a valid call.

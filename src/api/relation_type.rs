@@ -6,8 +6,8 @@ use pgrx::prelude::*;
 
 use crate::pg::parse_tree;
 
-/// Returns the oid of the relation with this name, as regclass does, or 0 if there is none. Returns a number, because
-/// pgrx turns the oid 0 into NULL.
+/// Returns the OID of the relation with this name, as regclass does, or 0 if there is none. Returns a number, because
+/// pgrx turns the OID 0 into NULL.
 #[pg_extern(sql = false)]
 fn relation_in(name: &CStr) -> i64 {
     if name == c"-" {

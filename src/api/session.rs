@@ -13,7 +13,7 @@ use crate::pg::roles;
 use crate::tenants::current;
 
 returns_tenants! {
-    /// Makes a tenant the current one, by slug or by id as text, and its schema the first in search_path.
+    /// Makes a tenant the current one, by slug or by id as text. Puts its schema first in search_path.
     #[pg_extern(sql = false)]
     fn tenant_set_current(tenant: Option<String>, is_local: Option<bool>) {
         let lifetime = Lifetime::from_is_local(required("is_local", is_local)?);

@@ -10,7 +10,7 @@ use crate::catalog::{self, Catalog};
 use crate::{fleet, tenants};
 
 returns_tenants! {
-    /// Permanently deletes a tenant with its schema, data, owner role and members.
+    /// Deletes a tenant permanently, with its schema, data, owner role and members.
     #[pg_extern(sql = false)]
     fn tenant_delete(tenant_id: Option<Uuid>) {
         let catalog = Catalog::write()?;
@@ -60,13 +60,13 @@ returns_tenants! {
         tenants::set_suspended(&catalog, permit, false).map(Some)
     }
 
-    /// Permanently deletes the tenants that were soft-deleted longer ago than `older_than`.
+    /// Deletes permanently the tenants that were soft-deleted longer ago than `older_than`.
     #[pg_extern(sql = false)]
     fn tenant_purge(older_than: Option<Interval>) {
         let older_than = required("older_than", older_than)?;
         let permit = authorize_instance(&Catalog::write()?, "purge tenants")?;
         let purged = fleet::purge(&permit, older_than)?;
-        // Also for what earlier deletions have left.
+        // This also retries what earlier deletions left behind.
         fleet::remove_after_commit(&Catalog::latest()?)?;
         Ok(purged)
     }

@@ -77,13 +77,13 @@ pub fn catch_up() {
 /// Announces a change of the catalog. Code that changes one of the tables calls it, and so do their triggers.
 pub fn announce() {
     if find_watched() {
-        // SAFETY: `find_watched` has just found this oid in the system catalogs.
+        // SAFETY: `find_watched` has just found this OID in the system catalogs.
         unsafe { pg_sys::CacheInvalidateRelcacheByRelid(WATCHED_OID.get()) };
     }
 }
 
-/// Reports whether the extension is installed in this database. Only then is the schema named like the catalog the
-/// catalog: in another database, any role that can create a schema could have created it.
+/// Reports whether the extension is installed in this database. Only then is the schema `fluxbase_tenant` the catalog:
+/// in another database, any role that can create a schema could have created a schema of that name.
 pub fn is_installed() -> bool {
     WATCHED_OID.get() != pg_sys::InvalidOid || catalogs::extension_exists(EXTENSION)
 }
@@ -110,7 +110,7 @@ fn advance() {
 unsafe extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
     RELATION_CHANGES.set(RELATION_CHANGES.get() + 1);
     if relation == pg_sys::InvalidOid || relation == WATCHED_OID.get() {
-        // Look the table up again: after DROP and CREATE EXTENSION it has another oid.
+        // Look the table up again: after DROP and CREATE EXTENSION it has another OID.
         WATCHED_OID.set(pg_sys::InvalidOid);
         advance();
     } else if DEPENDED_ON_OIDS.get().contains(&relation) {

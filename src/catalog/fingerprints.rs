@@ -32,7 +32,7 @@ macro_rules! normalized {
 }
 
 /// The query that returns the lines that describe a schema. In its CTE `thing`, `owner` is the role whose default
-/// privileges apply if the acl is null, and `has_own_owner` reports whether the owner gets a line of its own.
+/// privileges apply if the ACL is null, and `has_own_owner` reports whether the owner gets a line of its own.
 macro_rules! lines {
     () => {
         concat!(

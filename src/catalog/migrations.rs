@@ -95,8 +95,8 @@ pub fn by_sort_key(catalog: &Catalog, sort_key: &str) -> Result<Option<Migration
     .map(|rows| rows.into_iter().next())
 }
 
-/// Like `by_sort_key`, but locks the row against changes by other transactions. Transactions that apply the migration
-/// do not wait.
+/// Returns the migration with the sort key, and locks its row against changes by other transactions. Transactions that
+/// apply the migration do not wait.
 pub fn lock_for_change(catalog: &Catalog, sort_key: &str) -> Result<Option<Migration>> {
     query(
         catalog.scope(),
@@ -107,8 +107,8 @@ pub fn lock_for_change(catalog: &Catalog, sort_key: &str) -> Result<Option<Migra
     .map(|rows| rows.into_iter().next())
 }
 
-/// Like `by_sort_key`, but locks the row exclusively: waits for transactions that apply the migration, and blocks new
-/// ones.
+/// Returns the migration with the sort key, and locks its row exclusively: waits for transactions that apply the
+/// migration, and blocks new ones.
 pub fn lock(catalog: &Catalog, sort_key: &str) -> Result<Option<Migration>> {
     query(
         catalog.scope(),

@@ -70,8 +70,8 @@ impl Catalog {
     }
 }
 
-/// Opens a scope with the extension's rights. Refuses to in a database without the extension, where tables named like
-/// the catalog's would be another role's.
+/// Opens a scope with the extension's rights. Raises an error in a database without the extension, where another role
+/// could have created tables with the catalog's names.
 fn open(snapshot: Snapshot) -> Result<Elevated> {
     if !changes::is_installed() {
         return Err(Error::internal("the extension is not installed in this database"));

@@ -54,8 +54,8 @@ impl LockedTable {
     }
 }
 
-/// Locks and returns the table, its partitions and its inheritance children, on all levels. Temporary children belong to
-/// one session and are omitted.
+/// Locks and returns the table, its partitions and its inheritance children, on all levels. Temporary children belong
+/// to one session and are omitted.
 pub fn descendants(catalog: &Catalog, oid: pg_sys::Oid) -> Result<Vec<LockedTable>> {
     let tables: Vec<pg_sys::Oid> = query(
         catalog.scope(),
@@ -158,7 +158,7 @@ pub fn defaults_with_sequences(catalog: &Catalog, table: pg_sys::Oid) -> Result<
     )
 }
 
-/// Returns the oid of `fluxbase_tenant.nextval`.
+/// Returns the OID of `fluxbase_tenant.nextval`.
 pub fn guarded_nextval(catalog: &Catalog) -> Result<pg_sys::Oid> {
     let found: Vec<pg_sys::Oid> =
         query(catalog.scope(), "SELECT 'fluxbase_tenant.nextval(regclass)'::regprocedure::oid", &[], |row| {

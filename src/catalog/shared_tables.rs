@@ -99,8 +99,8 @@ pub fn is_protected(catalog: &Catalog, table: pg_sys::Oid) -> Result<bool> {
     )
 }
 
-/// Returns the tables that store the rows of a shared table. It includes foreign tables, and leaves out temporary
-/// tables, whose rows only their own session can see.
+/// Returns the tables that store the rows of a shared table. Includes foreign tables. Omits temporary tables, whose
+/// rows only their own session can see.
 pub fn parts(catalog: &Catalog, table: &SharedTable) -> Result<Vec<Part>> {
     query(
         catalog.scope(),

@@ -118,7 +118,7 @@ pub fn lock(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>> {
     .map(only)
 }
 
-/// Like `lock`, but does not wait: also returns `None` if another transaction has locked the row.
+/// Locks the row as `lock` does, but without waiting. Also returns `None` if another transaction has locked the row.
 pub fn try_lock(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>> {
     query(
         catalog.scope(),

@@ -28,8 +28,8 @@ pub fn set_schema_version(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>>
     .map(|rows| rows.into_iter().next())
 }
 
-/// Recomputes `applied` for a tenant that has nothing pending although its row lags behind. That happens if a repeatable
-/// migration gets an earlier script back, which the tenant has already applied.
+/// Recomputes `applied` for a tenant that has nothing pending although its row is out of date. That happens if a
+/// repeatable migration is registered again with an earlier script, which the tenant has already applied.
 pub fn recount(catalog: &Catalog, id: Uuid) -> Result<()> {
     query(
         catalog.scope(),
@@ -52,7 +52,7 @@ pub fn ids_with_pending(catalog: &Catalog, up_to: Option<&str>) -> Result<Vec<Uu
         "SELECT t.id FROM fluxbase_tenant.tenants t
          WHERE t.deleted_at IS NULL AND NOT t.spare AND t.applied < (SELECT sum(revision) FROM fluxbase_tenant.migrations)
            -- If a repeatable migration has had several scripts, a lower sum does not prove that something is pending:
-           -- the tenant may have applied a script that the migration has got back.
+           -- the migration may have been registered again with a script that the tenant has applied.
            AND (($1 IS NULL AND NOT EXISTS (SELECT 1 FROM fluxbase_tenant.migrations WHERE revision > 1)) OR EXISTS (
                SELECT 1 FROM fluxbase_tenant.migrations m WHERE ($1 IS NULL OR m.sort_key <= $1) AND NOT EXISTS (
                    SELECT 1 FROM fluxbase_tenant.applied_migrations a

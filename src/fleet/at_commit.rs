@@ -18,8 +18,8 @@ pub struct Kind {
 }
 
 impl Kind {
-    /// Starts a worker when the current transaction commits, and passes it `number`. If no worker slot is free then,
-    /// none starts until another transaction requests one.
+    /// Starts a worker when the current transaction commits, and passes it `number`. If no worker slot is free at that
+    /// point, none starts until another transaction requests one.
     pub fn start(&'static self, number: u32) {
         if self.requested.replace(true) {
             return;

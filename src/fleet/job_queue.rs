@@ -86,7 +86,7 @@ impl JobQueue {
         let target = plan.target.unwrap_or_default().as_bytes();
         let size = size_of::<Header>() + plan.tenants.len() * 16 + target.len();
         // SAFETY: a new segment of the requested size, page-aligned. All of it is written before any worker can know
-        // its handle. on_dsm_detach() makes sure that the workers stop for whatever reason this backend ends.
+        // its handle. on_dsm_detach() stops the workers for whatever reason this backend ends.
         unsafe {
             let segment = pg_sys::dsm_create(size, 0);
             let header = pg_sys::dsm_segment_address(segment).cast::<Header>();
@@ -295,7 +295,7 @@ impl Drop for JobQueue {
     }
 }
 
-/// Sets the stop flag, for whatever reason the leader ends.
+/// Sets the stop flag. Called for whatever reason the leader ends.
 unsafe extern "C-unwind" fn stop_workers(segment: *mut pg_sys::dsm_segment, _arg: pg_sys::Datum) {
     // SAFETY: PostgreSQL calls this while the segment is still mapped.
     unsafe { (*pg_sys::dsm_segment_address(segment).cast::<Header>()).stop.store(true, Ordering::Release) };

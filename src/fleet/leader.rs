@@ -170,7 +170,9 @@ fn start_workers(wanted: i32, queue: &JobQueue) -> Result<WorkerPool> {
                 ereport!(
                     NOTICE,
                     PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
-                    format!("started {started} of {wanted} background workers; raise max_worker_processes for more")
+                    format!(
+                        "started {started} of {wanted} background workers, because max_worker_processes allows no more"
+                    )
                 );
             }
             Ok(pool)

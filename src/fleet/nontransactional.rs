@@ -162,8 +162,8 @@ fn begin(tenant: &Tenant, migration: &Migration) -> Result<Option<Start>> {
     }))
 }
 
-/// Drops the invalid indexes that an interrupted CREATE INDEX CONCURRENTLY has left: their names are in the way of the
-/// next attempt.
+/// Drops the invalid indexes that an interrupted CREATE INDEX CONCURRENTLY has left behind, because the next attempt
+/// needs their names.
 fn drop_invalid_indexes(tenant: &Tenant) -> Result<()> {
     let catalog = Catalog::write()?;
     let invalid = unfinished::invalid_indexes(&catalog, &tenant.schema_name)?;

@@ -33,7 +33,7 @@ pub fn after_commit() {
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn fluxbase_tenant_spares_worker(argument: pg_sys::Datum) {
-    // Waits for the requesting transaction to end: until then the spare that it uses still counts as one.
+    // Wait for the requesting transaction to end. Until then, the spare that it uses still counts as one.
     let Ok(wanted) = at_commit::begin(argument) else {
         return;
     };

@@ -286,7 +286,7 @@ fn delete_batch(owner: &TableOwner, rows: &Rows, fire: Fire) -> Attempted<u64> {
                 "Drop it, or the foreign key that refers to the table.",
             )),
             (None, Fire::KeysOnly) => Ok(Triggers::ForeignKeysOnly),
-            // The triggers would run as a superuser and look functions up by name, and so might call another role's.
+            // The triggers would run as a superuser and look up functions by name, and so might call another role's.
             (None, Fire::OwnersAndKeys) if roles::is_superuser(rows.owner) => Ok(Triggers::ForeignKeysOnly),
             (None, Fire::OwnersAndKeys) => Ok(Triggers::AllExcept(own.iter().map(|trigger| trigger.oid).collect())),
         }

@@ -50,8 +50,8 @@ fn reacquire_held() {
     });
 }
 
-/// Overrides settings with which the owner of a database could keep workers from working:
-/// default_transaction_read_only, and restrict_nonsystem_relation_kind, which can forbid the use of views.
+/// Overrides settings with which the owner of a database could make workers fail: default_transaction_read_only, and
+/// restrict_nonsystem_relation_kind, which can forbid the use of views.
 pub fn override_database_settings() -> Result<()> {
     guc::set(c"default_transaction_read_only", "off", Lifetime::Session)?;
     match guc::get("restrict_nonsystem_relation_kind")? {
@@ -73,7 +73,7 @@ pub fn transaction<T>(run: impl FnOnce() -> Result<T>) -> Attempted<T> {
     })
 }
 
-/// As `transaction`, for a command that begins and ends transactions itself.
+/// Runs a command that begins and ends transactions itself. An error is returned, as by `transaction`.
 pub fn command(run: impl FnOnce() -> Result<()>) -> Attempted<()> {
     caught(run)
 }

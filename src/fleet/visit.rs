@@ -1,4 +1,4 @@
-//! One worker's attempt at one tenant. Applies the pending migrations in one transaction, up to the first
+//! A visit: one worker's attempt at one tenant. Applies the pending migrations in one transaction, up to the first
 //! nontransactional one. Runs that one in its own transactions, and repeats this until no migration is pending.
 
 use std::time::{Duration, Instant};

@@ -21,7 +21,7 @@ unsafe extern "C-unwind" {
     fn die(signal: i32);
 }
 
-/// Number of tenants after which a worker empties PostgreSQL's caches, which by then hold much about tables that the
+/// Number of tenants after which a worker empties PostgreSQL's caches, most of whose entries are about tables that the
 /// worker does not access again.
 const EMPTY_CACHES_EVERY: u32 = 200;
 
@@ -39,8 +39,8 @@ pub extern "C-unwind" fn fluxbase_tenant_fleet_worker(argument: pg_sys::Datum) {
     work(&queue, &plan);
 }
 
-/// Prepares a worker process; to be called first. SIGTERM is handled by `die` as in backends: the next interrupt check
-/// cancels the statement and aborts the transaction.
+/// Prepares a worker process. Must be called first. SIGTERM is handled by `die` as in backends: the next interrupt
+/// check cancels the statement and aborts the transaction.
 pub fn initialize() {
     locks::release_at_exit();
     // SAFETY: installs PostgreSQL's own handler, then unblocks signals.

@@ -1,7 +1,7 @@
 //! The catalog barrier. Rows of the catalog that the caller may not see must not even be compared with anything.
 //! PostgreSQL evaluates policies before other conditions, but it may evaluate leakproof operators earlier, in an index
-//! scan. EXPLAIN, counters and predicate locks would then reveal which rows match. So the table and its policies go
-//! into a subquery, into which PostgreSQL pushes none of the query's conditions.
+//! scan. EXPLAIN, counters and predicate locks would then reveal which rows match. So the table and its policies are
+//! moved into a subquery, into which PostgreSQL pushes none of the query's conditions.
 
 use pgrx::pg_sys;
 
@@ -13,10 +13,10 @@ use crate::pg::nodes::{copy, make, one};
 /// Replaces an entry of the range table by a subquery that reads the same table, with its policies.
 ///
 /// # Safety
-/// `query` is a query as the planner receives it. `entry` is an entry of its range table at the index `place`, counted
-/// from 1: a table with policies that the query only reads.
+/// `query` must be a query as the planner receives it. `entry` must be the entry number `place` of its range table,
+/// counted from 1: a table with policies that the query only reads.
 pub unsafe fn add(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry, place: i32) -> Result<()> {
-    // SAFETY: by the caller's promise. The planner may write to the query, and all added nodes are new.
+    // SAFETY: guaranteed by the caller. The planner may write to the query, and all added nodes are new.
     unsafe {
         if range_table::uses_system_columns(query, entry) {
             return Err(Error::forbidden(
@@ -53,7 +53,7 @@ pub unsafe fn add(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry, 
         // The planner makes no estimates from the statistics of its columns.
         (*entry).security_barrier = true;
         (*entry).securityQuals = std::ptr::null_mut();
-        // As for an expanded view, the entry keeps the table's oid, which determines the type of a whole-row reference,
+        // As for an expanded view, the entry keeps the table's OID, which determines the type of a whole-row reference,
         // and its lock.
         (*entry).inh = false;
         range_table::clear_permission(entry);
@@ -64,16 +64,16 @@ pub unsafe fn add(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry, 
 /// Reports whether a table in a plan was put into such a subquery.
 ///
 /// # Safety
-/// `entry` is an entry of a range table.
+/// `entry` must be an entry of a range table.
 pub unsafe fn has_barrier(entry: *mut pg_sys::RangeTblEntry) -> bool {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { (*entry).security_barrier }
 }
 
-/// Makes the constant 0 of type bigint.
+/// Returns the constant 0 of type bigint.
 ///
 /// # Safety
-/// The current memory context is one in which nodes may be allocated.
+/// The current memory context must be one in which nodes may be allocated.
 unsafe fn zero() -> *mut pg_sys::Node {
     let (length, by_value) = (size_of::<i64>() as i32, true);
     // SAFETY: makes a constant of a type that is passed by value, with that type's length.

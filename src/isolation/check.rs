@@ -166,7 +166,7 @@ pub fn function_is_inaccessible(function: pg_sys::Oid, role: pg_sys::Oid) -> Res
     function_is_inaccessible_to_code(function, role, security_context::calling_role())
 }
 
-/// Like `function_is_inaccessible`, for code that runs as the role `code`.
+/// Reports the same as `function_is_inaccessible`, for code that runs as the role `code`.
 fn function_is_inaccessible_to_code(function: pg_sys::Oid, role: pg_sys::Oid, code: pg_sys::Oid) -> Result<bool> {
     // This function locks a schema by its name without checking a privilege, and holds the lock until the transaction
     // ends.

@@ -165,9 +165,9 @@ pub fn identity_changes(change: Change) {
 /// Checks that the caller may fetch from the cursor. Called before FETCH and MOVE.
 ///
 /// # Safety
-/// `name` is the name of a cursor.
+/// `name` must be the name of a cursor.
 pub unsafe fn permit_fetch(name: *const std::ffi::c_char) -> Result<()> {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     let cursor = unsafe { Cursor::by_name(name) };
     match cursor {
         Some(cursor) => permit(cursor),

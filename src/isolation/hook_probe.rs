@@ -54,8 +54,10 @@ type CheckPermissions = unsafe extern "C-unwind" fn(*mut pg_sys::List, bool) -> 
 #[cfg(not(feature = "pg15"))]
 type CheckPermissions = unsafe extern "C-unwind" fn(*mut pg_sys::List, *mut pg_sys::List, bool) -> bool;
 
+/// Calls a permission hook with an empty range table.
+///
 /// # Safety
-/// `hook` is a permission hook.
+/// `hook` must be a permission hook.
 unsafe fn call_with_empty_list(hook: CheckPermissions) -> bool {
     let empty = std::ptr::null_mut();
     // SAFETY: a null pointer is an empty list.

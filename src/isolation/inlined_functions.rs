@@ -50,9 +50,9 @@ pub fn is_inlining_prevented() -> bool {
 /// Reports whether a query calls functions in FROM that are not built in. Called for every query.
 ///
 /// # Safety
-/// `query` is a query as the planner receives it.
+/// `query` must be a query as the planner receives it.
 pub unsafe fn has_functions(query: *mut pg_sys::Query) -> bool {
-    // SAFETY: by the caller's promise. The kind of an entry determines which of its fields are used, and a common table
+    // SAFETY: guaranteed by the caller. The kind of an entry determines which of its fields are used, and a common table
     // expression holds a query.
     unsafe {
         let mut has_any = false;
@@ -70,10 +70,12 @@ pub unsafe fn has_functions(query: *mut pg_sys::Query) -> bool {
     }
 }
 
+/// Reports whether one of the functions is not built in.
+///
 /// # Safety
-/// `functions` is a list of RangeTblFunction.
+/// `functions` must be a list of RangeTblFunction.
 unsafe fn calls_user_functions(functions: *mut pg_sys::List) -> bool {
-    // SAFETY: by the caller's promise. The tag of a node determines its type.
+    // SAFETY: guaranteed by the caller. A node's tag determines its type.
     unsafe {
         lists::nodes::<pg_sys::RangeTblFunction>(functions).any(|function| {
             let call = (*function).funcexpr;
@@ -83,12 +85,14 @@ unsafe fn calls_user_functions(functions: *mut pg_sys::List) -> bool {
     }
 }
 
+/// Reports whether a subquery in an expression calls functions in FROM that are not built in.
+///
 /// # Safety
 /// As for `has_functions`.
 unsafe fn sub_links_have_functions(query: *mut pg_sys::Query) -> bool {
     let rest = (pg_sys::QTW_IGNORE_RT_SUBQUERIES | pg_sys::QTW_IGNORE_CTE_SUBQUERIES) as i32;
     let mut has_any = false;
-    // SAFETY: by the caller's promise. The walker's context is the type that the walker expects.
+    // SAFETY: guaranteed by the caller. The walker's context is the type that the walker expects.
     unsafe { walk_query(query, find_functions, (&raw mut has_any).cast(), rest) };
     has_any
 }
@@ -97,9 +101,9 @@ unsafe fn sub_links_have_functions(query: *mut pg_sys::Query) -> bool {
 /// a guard takes more stack than the rest of the function.
 ///
 /// # Safety
-/// Called by PostgreSQL's tree walkers with a node or null. `context` is a pointer to a bool.
+/// `node` must be a node or null, and `context` a pointer to a bool.
 unsafe extern "C-unwind" fn find_functions(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
-    // SAFETY: by the contract of tree walkers. The tag of a node determines its type.
+    // SAFETY: guaranteed by the caller. A node's tag determines its type.
     unsafe {
         if node.is_null() {
             false
@@ -127,12 +131,12 @@ unsafe extern "C-unwind" {
 /// Reports whether a plan reads a table of the catalog without the catalog barrier.
 ///
 /// # Safety
-/// `range_table` is a range table.
+/// `range_table` must be a range table.
 pub unsafe fn reads_catalog(range_table: *mut pg_sys::List) -> bool {
     let Some(catalog) = catalogs::schema_by_name(catalog::SCHEMA) else {
         return false;
     };
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         lists::nodes::<pg_sys::RangeTblEntry>(range_table).any(|entry| {
             (*entry).rtekind == pg_sys::RTEKind::RTE_RELATION

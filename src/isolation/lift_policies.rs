@@ -25,14 +25,14 @@ struct Extension {
     schema: pg_sys::Oid,
 }
 
-/// Lifts the policies of tenants' tables if the executor-start check is in force, and adds
-/// the catalog barrier to the catalog's tables. Raises an error for a tenant's table that the caller cannot access. Decides by what other
+/// Lifts the policies of tenants' tables if the executor-start check is in force, and adds the catalog barrier to the
+/// catalog's tables. Raises an error for a tenant's table that the caller cannot access. Decides by what other
 /// transactions had committed when invalidation messages were last processed.
 ///
 /// # Safety
-/// `query` is a query as the planner receives it, and may be written to, as the planner does.
+/// `query` must be a query as the planner receives it. It is changed.
 pub unsafe fn lift_policies(query: *mut pg_sys::Query, is_checked_at_start: bool) -> Result<()> {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let Some(extension) = extension() else {
             return Ok(());
@@ -45,14 +45,14 @@ pub unsafe fn lift_policies(query: *mut pg_sys::Query, is_checked_at_start: bool
     }
 }
 
-/// Skips PostgreSQL's checks of SELECT on tenants' materialized views and foreign tables. No privilege on them is
-/// granted to any role, so that what needs only a privilege, such as their statistics, is not accessible. The
-/// executor-start check determines whether the caller can access them, as for every relation.
+/// Skips PostgreSQL's checks of SELECT on tenants' materialized views and foreign tables. No role is granted a
+/// privilege on them, because a privilege would also give access to what PostgreSQL protects only by privileges, such
+/// as their statistics. The executor-start check determines whether the caller can access them, as for every relation.
 ///
 /// # Safety
-/// `plan` is a plan that has not been executed yet.
+/// `plan` must not have been executed yet.
 pub unsafe fn skip_select_checks(plan: *mut pg_sys::PlannedStmt) -> Result<()> {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         for entry in range_table::entries_without_policies(plan) {
             if tenant_of::tenant_of_relation((*entry).relid)?.is_some() {
@@ -78,7 +78,7 @@ impl Lift {
     /// # Safety
     /// As for `lift_policies`.
     unsafe fn visit(&mut self, query: *mut pg_sys::Query) {
-        // SAFETY: by the caller's promise. The kind of an entry determines which of its fields are used, and a common
+        // SAFETY: guaranteed by the caller. The kind of an entry determines which of its fields are used, and a common
         // table expression holds a query.
         unsafe {
             if !(*query).hasRowSecurity || self.outcome.is_err() {
@@ -110,7 +110,7 @@ impl Lift {
     /// # Safety
     /// As for `lift_policies`.
     unsafe fn lift_from(&mut self, query: *mut pg_sys::Query) -> Result<()> {
-        // SAFETY: by the caller's promise. The index of the result relation counts from 1, and 0 means that there is
+        // SAFETY: guaranteed by the caller. The index of the result relation counts from 1, and 0 means that there is
         // none.
         unsafe {
             let entries = lists::nodes::<pg_sys::RangeTblEntry>((*query).rtable);
@@ -171,9 +171,9 @@ fn inaccessible(relation: pg_sys::Oid) -> Error {
 /// is planned.
 ///
 /// # Safety
-/// `query` is a query that is being planned, and `entry` one of its range table entries.
+/// `query` must be a query that is being planned, and `entry` one of its range table entries.
 pub unsafe fn permit_planning(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry) -> Result<()> {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let Some(tenant) = tenant_of::tenant_of_relation((*entry).relid)? else {
             return Ok(());
@@ -197,9 +197,9 @@ impl Extension {
     /// Reports whether the condition of a policy is one of ours and is true for every caller who can access the tenant.
     ///
     /// # Safety
-    /// `condition` is an expression.
+    /// `condition` must be an expression.
     unsafe fn is_met(self, condition: *mut pg_sys::Node, tenant: Uuid) -> bool {
-        // SAFETY: the tag of a node determines its type.
+        // SAFETY: a node's tag determines its type.
         unsafe {
             if !pgrx::is_a(condition, pg_sys::NodeTag::T_FuncExpr) {
                 return false;
@@ -211,11 +211,13 @@ impl Extension {
     }
 }
 
+/// Visits the subqueries of an expression.
+///
 /// # Safety
-/// Called by PostgreSQL's tree walkers with a node or null. `lift` is the context that was passed to the walker.
+/// `node` must be a node or null, and `lift` the context that was passed to the tree walker.
 #[pg_guard]
 unsafe extern "C-unwind" fn visit_queries_in(node: *mut pg_sys::Node, lift: *mut c_void) -> bool {
-    // SAFETY: by the contract of tree walkers. The tag of a node determines its type.
+    // SAFETY: guaranteed by the caller. A node's tag determines its type.
     unsafe {
         if node.is_null() {
             return false;
@@ -232,7 +234,7 @@ thread_local! {
     static EXTENSION: Cell<(u64, Option<Extension>)> = const { Cell::new((0, None)) };
 }
 
-/// Returns `None` if the extension is not installed in this database.
+/// Returns the extension's functions and schema, or `None` if the extension is not installed in this database.
 fn extension() -> Option<Extension> {
     let generation = changes::generation()?;
     let (known_in, known) = EXTENSION.get();

@@ -11,9 +11,9 @@ use crate::pg::lists;
 /// Simplifies a call of `accessible`. Returns the replacement as a node, or null to leave the call as it is.
 ///
 /// # Safety
-/// `request` is the node that PostgreSQL passes to support functions.
+/// `request` must be the node that PostgreSQL passes to support functions.
 pub unsafe fn simplify_accessible(request: *mut pg_sys::Node) -> Result<*mut pg_sys::Node> {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { simplify(request, |request| Ok(hook_probe::in_force() && is_checked_at_start(request)?)) }
 }
 
@@ -23,17 +23,19 @@ pub unsafe fn simplify_accessible(request: *mut pg_sys::Node) -> Result<*mut pg_
 /// # Safety
 /// As for `simplify_accessible`.
 pub unsafe fn simplify_installed(request: *mut pg_sys::Node) -> Result<*mut pg_sys::Node> {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { simplify(request, |_| Ok(true)) }
 }
 
+/// Returns the constant true if the request is one to simplify a call and `is_true` holds, otherwise null.
+///
 /// # Safety
 /// As for `simplify_accessible`.
 unsafe fn simplify(
     request: *mut pg_sys::Node,
     is_true: impl FnOnce(*mut pg_sys::SupportRequestSimplify) -> Result<bool>,
 ) -> Result<*mut pg_sys::Node> {
-    // SAFETY: the tag of a node determines its type. makeBoolConst allocates in the planner's memory context.
+    // SAFETY: a node's tag determines its type. makeBoolConst allocates in the planner's memory context.
     unsafe {
         let simplifies = pgrx::is_a(request, pg_sys::NodeTag::T_SupportRequestSimplify) && is_true(request.cast())?;
         Ok(if simplifies { pg_sys::makeBoolConst(true, false) } else { std::ptr::null_mut() })
@@ -45,7 +47,7 @@ unsafe fn simplify(
 /// schema, its policy is evaluated.
 ///
 /// # Safety
-/// `request` is a request that the planner made.
+/// `request` must come from the planner.
 unsafe fn is_checked_at_start(request: *mut pg_sys::SupportRequestSimplify) -> Result<bool> {
     // SAFETY: a null root means that there is no query. A call of accessible(uuid) has one argument. The tag of a node
     // determines its type.
@@ -58,7 +60,7 @@ unsafe fn is_checked_at_start(request: *mut pg_sys::SupportRequestSimplify) -> R
         for entry in lists::nodes::<pg_sys::RangeTblEntry>((*(*root).parse).rtable) {
             if (*entry).rtekind == pg_sys::RTEKind::RTE_RELATION {
                 let is_in_schema = tenant_of::tenant_of_relation((*entry).relid)? == Some(tenant);
-                // The request does not tell to which relation the policy belongs.
+                // The request does not show to which relation the policy belongs.
                 if !is_in_schema && !(*entry).securityQuals.is_null() {
                     return Ok(false);
                 }
@@ -72,9 +74,9 @@ unsafe fn is_checked_at_start(request: *mut pg_sys::SupportRequestSimplify) -> R
 /// Returns the tenant that a call of accessible(uuid) names, if its argument is a constant.
 ///
 /// # Safety
-/// `call` is a call of that function.
+/// `call` must be a call of that function.
 pub unsafe fn tenant_argument(call: *mut pg_sys::FuncExpr) -> Option<Uuid> {
-    // SAFETY: by the caller's promise there is one argument, a uuid. The tag of a node determines its type.
+    // SAFETY: guaranteed by the caller. There is one argument, a uuid. A node's tag determines its type.
     unsafe {
         let argument = lists::nodes::<pg_sys::Node>((*call).args).next()?;
         if !pgrx::is_a(argument, pg_sys::NodeTag::T_Const) {

@@ -22,18 +22,18 @@ pub struct Use {
 /// Returns the relations in a range table.
 ///
 /// # Safety
-/// `permissions` are the permissions that belong to the range table, from PostgreSQL 16 on. Both lists outlive the
-/// result. NIL is an empty list.
+/// `permissions` must be the permissions that belong to the range table, from PostgreSQL 16 on. Both lists must outlive
+/// the result, and may be NIL.
 pub unsafe fn uses(
     range_table: *mut pg_sys::List,
     permissions: *mut pg_sys::List,
 ) -> impl Iterator<Item = Use> + Clone {
     let current = roles::current();
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     let entries = unsafe { lists::nodes::<pg_sys::RangeTblEntry>(range_table) };
     // SAFETY: these are entries of a range table.
     entries.filter_map(move |entry| unsafe {
-        // An expanded view is a subquery that keeps the view's oid for the permission check.
+        // An expanded view is a subquery that keeps the view's OID for the permission check.
         let relation = (*entry).relid;
         let is_relation = matches!((*entry).rtekind, pg_sys::RTEKind::RTE_RELATION | pg_sys::RTEKind::RTE_SUBQUERY);
         (is_relation && relation != pg_sys::InvalidOid).then(|| {
@@ -51,29 +51,29 @@ pub unsafe fn uses(
 /// Reports whether an entry is a materialized view or a foreign table.
 ///
 /// # Safety
-/// `entry` is an entry of a range table.
+/// `entry` must be an entry of a range table.
 pub unsafe fn cannot_have_policies(entry: *mut pg_sys::RangeTblEntry) -> bool {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     matches!(unsafe { (*entry).relkind } as u8, pg_sys::RELKIND_MATVIEW | pg_sys::RELKIND_FOREIGN_TABLE)
 }
 
 /// Returns the entries of a plan that are materialized views or foreign tables.
 ///
 /// # Safety
-/// `plan` is a planned statement that outlives the result.
+/// `plan` must be a planned statement that outlives the result.
 pub unsafe fn entries_without_policies(
     plan: *mut pg_sys::PlannedStmt,
 ) -> impl Iterator<Item = *mut pg_sys::RangeTblEntry> {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { lists::nodes::<pg_sys::RangeTblEntry>((*plan).rtable).filter(|entry| cannot_have_policies(*entry)) }
 }
 
 /// Makes PostgreSQL check no privilege to read an entry's relation. The other privileges are still checked.
 ///
 /// # Safety
-/// `entry` is an entry of the range table of `plan`, which has not been executed yet.
+/// `entry` must be an entry of the range table of `plan`, which has not been executed yet.
 pub unsafe fn skip_select_check(plan: *mut pg_sys::PlannedStmt, entry: *mut pg_sys::RangeTblEntry) {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     #[cfg(feature = "pg15")]
     unsafe {
         let _ = plan;
@@ -91,9 +91,9 @@ pub unsafe fn skip_select_check(plan: *mut pg_sys::PlannedStmt, entry: *mut pg_s
 /// Reports whether a query reads system columns of an entry's table, such as `ctid`.
 ///
 /// # Safety
-/// `entry` is an entry of the range table of `query`.
+/// `entry` must be an entry of the range table of `query`.
 pub unsafe fn uses_system_columns(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry) -> bool {
-    // SAFETY: by the caller's promise. The column set is ordered by column number.
+    // SAFETY: guaranteed by the caller. The column set is ordered by column number.
     unsafe {
         #[cfg(feature = "pg15")]
         let columns = {
@@ -115,17 +115,17 @@ pub unsafe fn uses_system_columns(query: *mut pg_sys::Query, entry: *mut pg_sys:
 /// 15, where an entry holds its own permissions.
 ///
 /// # Safety
-/// `entry` is a copy of an entry of the range table of `query`, and `to` is the other query.
+/// `entry` must be a copy of an entry of the range table of `query`, and `to` is the other query.
 #[cfg(feature = "pg15")]
 pub unsafe fn move_permission(_: *mut pg_sys::Query, _: *mut pg_sys::RangeTblEntry, _: *mut pg_sys::Query) {}
 
 /// Copies an entry's permissions to the query into which the entry is moved as its only one.
 ///
 /// # Safety
-/// `entry` is a copy of an entry of the range table of `query`, and `to` is the other query.
+/// `entry` must be a copy of an entry of the range table of `query`, and `to` is the other query.
 #[cfg(not(feature = "pg15"))]
 pub unsafe fn move_permission(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry, to: *mut pg_sys::Query) {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         if let Some(permission) = permission_of(entry, (*query).rteperminfos) {
             (*to).rteperminfos = nodes::one(nodes::copy(permission).cast());
@@ -137,9 +137,9 @@ pub unsafe fn move_permission(query: *mut pg_sys::Query, entry: *mut pg_sys::Ran
 /// Removes the permissions from an entry, so that PostgreSQL checks none for it.
 ///
 /// # Safety
-/// `entry` is an entry of a range table.
+/// `entry` must be an entry of a range table.
 pub unsafe fn clear_permission(entry: *mut pg_sys::RangeTblEntry) {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     #[cfg(feature = "pg15")]
     unsafe {
         (*entry).requiredPerms = 0;
@@ -155,13 +155,13 @@ pub unsafe fn clear_permission(entry: *mut pg_sys::RangeTblEntry) {
 /// Returns the role whose privileges count for an entry, or `None` for a child that the planner added.
 ///
 /// # Safety
-/// `permissions` are the permissions that belong to the range table of `entry`.
+/// `permissions` must be the permissions that belong to the range table of `entry`.
 pub unsafe fn acting_role(
     entry: *mut pg_sys::RangeTblEntry,
     permissions: *mut pg_sys::List,
     current: pg_sys::Oid,
 ) -> Option<pg_sys::Oid> {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     let role = unsafe { named_role(entry, permissions) }?;
     Some(if role == pg_sys::InvalidOid { current } else { role })
 }
@@ -172,7 +172,7 @@ pub unsafe fn acting_role(
 /// As for `acting_role`.
 #[cfg(feature = "pg15")]
 unsafe fn named_role(entry: *mut pg_sys::RangeTblEntry, _permissions: *mut pg_sys::List) -> Option<pg_sys::Oid> {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     Some(unsafe { (*entry).checkAsUser })
 }
 
@@ -182,10 +182,12 @@ unsafe fn named_role(entry: *mut pg_sys::RangeTblEntry, _permissions: *mut pg_sy
 /// As for `acting_role`.
 #[cfg(not(feature = "pg15"))]
 unsafe fn named_role(entry: *mut pg_sys::RangeTblEntry, permissions: *mut pg_sys::List) -> Option<pg_sys::Oid> {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { permission_of(entry, permissions).map(|permission| (*permission).checkAsUser) }
 }
 
+/// Returns the permissions of an entry, if it has any.
+///
 /// # Safety
 /// As for `acting_role`.
 #[cfg(not(feature = "pg15"))]
@@ -193,7 +195,7 @@ unsafe fn permission_of(
     entry: *mut pg_sys::RangeTblEntry,
     permissions: *mut pg_sys::List,
 ) -> Option<*mut pg_sys::RTEPermissionInfo> {
-    // SAFETY: by the caller's promise. The index counts from 1, and 0 means that there are no permissions.
+    // SAFETY: guaranteed by the caller. The index counts from 1, and 0 means that there are no permissions.
     unsafe {
         let index = ((*entry).perminfoindex as usize).checked_sub(1)?;
         lists::nodes::<pg_sys::RTEPermissionInfo>(permissions).nth(index)
@@ -203,9 +205,9 @@ unsafe fn permission_of(
 /// Returns the relations that a plan uses.
 ///
 /// # Safety
-/// `plan` is a planned statement that outlives the result.
+/// `plan` must be a planned statement that outlives the result.
 pub unsafe fn uses_of_plan(plan: *mut pg_sys::PlannedStmt) -> impl Iterator<Item = Use> + Clone {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         #[cfg(feature = "pg15")]
         let permissions = std::ptr::null_mut();

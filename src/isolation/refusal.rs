@@ -1,4 +1,4 @@
-//! How hooks refuse. They have no result in which to return an error, so they raise it.
+//! Raises errors in hooks, which have no result in which they could return one.
 
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::prelude::*;
@@ -9,7 +9,7 @@ use crate::catalog::changes;
 use crate::error::{Error, Result};
 use crate::pg::roles;
 
-/// Raises an error if a relation is not accessible. For relations that the permission hook does not see.
+/// Raises an error if a relation is not accessible. Called for relations that the permission hook does not see.
 pub fn require_access(uses: impl Iterator<Item = Use> + Clone) {
     changes::catch_up();
     are_accessible(uses, true);

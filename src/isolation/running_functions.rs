@@ -28,8 +28,9 @@ thread_local! {
     static CALLS: RefCell<Vec<Call>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Called right before a function is called. Changes nothing for code that runs as a tenant's owner role inside a
-/// foreign-key action: `check` has its own rules for that.
+/// Forces policies while the function runs, and records a SECURITY DEFINER function. Called right before each call of a
+/// function. Does not force policies for code that runs as a tenant's owner role inside a foreign-key action: `check`
+/// has its own rules for that.
 pub fn enter(function: *mut pg_sys::FmgrInfo, definer: Option<pg_sys::Oid>) {
     let is_unforced = roles::are_policies_unforced() && owner_roles::tenant_of(roles::current()).is_none();
     let unforced = is_unforced.then(SecurityContext::now);
@@ -50,7 +51,8 @@ pub fn enter(function: *mut pg_sys::FmgrInfo, definer: Option<pg_sys::Oid>) {
     CALLS.with_borrow_mut(|calls| calls.push(Call { function, inner: 0, unforced, is_definer: definer.is_some() }));
 }
 
-/// Called when a function has returned or failed. After an error, PostgreSQL restores the security context.
+/// Undoes `enter`. Called when a function has returned or failed. After an error, PostgreSQL restores the security
+/// context.
 pub fn leave(function: *mut pg_sys::FmgrInfo, has_returned: bool) {
     let ended = CALLS.with_borrow_mut(|calls| {
         let place = calls.iter().rposition(|call| call.function == function)?;

@@ -72,7 +72,7 @@ pub fn replay(catalog: &Catalog, tenant: Tenant, like: Uuid, by: Option<Uuid>) -
     apply(catalog, tenant, &migrations, by)
 }
 
-/// Applies the migrations in the given order, and returns the tenant's row after that.
+/// Applies the migrations in this order, and returns the tenant's row after that.
 pub fn apply(catalog: &Catalog, tenant: Tenant, migrations: &[Migration], by: Option<Uuid>) -> Result<Tenant> {
     if migrations.is_empty() {
         return Ok(tenant);

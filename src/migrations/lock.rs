@@ -1,5 +1,5 @@
-//! The migration lock, which makes sure that only one session at a time migrates a tenant. A row lock ends with its
-//! transaction, but a nontransactional migration has many transactions: this lock can be held across them.
+//! The migration lock, which lets only one session at a time migrate a tenant. A row lock ends with its transaction,
+//! but a nontransactional migration has many transactions: this lock can be held across them.
 
 use super::sandbox::owner;
 use crate::catalog::tenants::Tenant;
@@ -14,6 +14,6 @@ pub fn take(tenant: &Tenant) -> Result<()> {
     }
     Err(Error::conflict(
         format!("tenant \"{}\" is being migrated by another session", tenant.slug),
-        "Wait until that session has finished; tenant_migration_progress() shows the fleet runs.",
+        "Wait until that session has finished. tenant_migration_progress() shows the fleet runs.",
     ))
 }

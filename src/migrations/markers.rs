@@ -95,7 +95,7 @@ enum Marker {
     Other,
 }
 
-/// Splits a text at its markers; returns `None` if it has none.
+/// Splits a text at its markers. Returns `None` if it has none.
 pub fn split(text: &str) -> Result<Option<Marked<'_>>> {
     let mut tool = None;
     let mut transactional = None;

@@ -75,7 +75,7 @@ pub fn register(catalog: &Catalog, _permit: &InstancePermit, new: &Registration)
             && new.transactional.is_none_or(|transactional| transactional == existing.transactional)
     };
     match migrations::by_sort_key(catalog, &version.sort_key)? {
-        // The row is not locked if nothing changes: to wait for a lock on it could be a deadlock, because the
+        // The row is not locked if nothing changes: waiting for a lock on it could cause a deadlock, because the
         // transaction that holds the lock may be waiting for a tenant that this transaction has locked.
         Some(existing) if is_unchanged(&existing) => return Ok((existing, Done::Unchanged)),
         _ => {}
@@ -109,8 +109,8 @@ const LOCK_WAIT: &str = "2s";
 pub fn being_applied(version: &str) -> Error {
     Error::conflict(
         format!("migration version \"{version}\" is being applied by transactions that have not ended"),
-        "Try again later, or end these transactions: set lock_timeout and call the function again, and while it waits, \
-         pg_blocking_pids() shows them.",
+        "Try again later, or end these transactions. To find them, set lock_timeout, call the function again, and call \
+         pg_blocking_pids() from another session while it waits.",
     )
 }
 

@@ -1,4 +1,4 @@
-//! Grants and revokes instance admin.
+//! Makes users instance admins, and ends that status.
 
 use pgrx::Uuid;
 
@@ -12,7 +12,7 @@ pub fn grant(catalog: &Catalog, permit: &InstancePermit, user_id: Uuid) -> Resul
     instance_admins::grant(catalog, user_id, permit.user())
 }
 
-/// Revokes instance admin. Raises not_found if the user is not an instance admin.
+/// Ends a user's status as an instance admin. Raises not_found if the user is not an instance admin.
 pub fn revoke(catalog: &Catalog, _permit: &InstancePermit, user_id: Uuid) -> Result<InstanceAdmin> {
     instance_admins::revoke(catalog, user_id)?.ok_or(Error::NotFound { what: "instance admin" })
 }

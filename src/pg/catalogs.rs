@@ -120,6 +120,8 @@ pub fn is_partition(relation: pg_sys::Oid) -> bool {
     unsafe { pg_sys::get_rel_relispartition(relation) }
 }
 
+/// Copies a name.
+///
 /// # Safety
 /// `name` must be null or a C string.
 unsafe fn text(name: *const std::ffi::c_char) -> Option<CString> {

@@ -1,4 +1,5 @@
-//! Cursors: portals that outlive the statement that opened them, whether SQL, PL/pgSQL or the protocol has opened them.
+//! Cursors: portals that outlive the statement that opened them, whether they were opened by SQL, PL/pgSQL or the
+//! protocol.
 
 use std::ffi::{CStr, c_char, c_void};
 
@@ -6,7 +7,7 @@ use pgrx::prelude::*;
 
 use super::{catalogs, lists};
 
-/// The system caches on which a plan depends if its query uses a function, or a domain, whose CHECK may call a
+/// The system caches on which a plan depends if its query uses a function or a domain. The CHECK of a domain may call a
 /// function.
 const CALLER_DEPENDENT: [i32; 2] =
     [pg_sys::SysCacheIdentifier::PROCOID as i32, pg_sys::SysCacheIdentifier::TYPEOID as i32];

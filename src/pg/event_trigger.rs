@@ -94,6 +94,8 @@ pub unsafe fn is_trigger(call: pg_sys::FunctionCallInfo) -> bool {
     }
 }
 
+/// Returns the parse tree of the command that fired an event trigger.
+///
 /// # Safety
 /// As for `statement`.
 unsafe fn parse_tree(call: pg_sys::FunctionCallInfo) -> Option<*mut pg_sys::Node> {

@@ -22,7 +22,8 @@ thread_local! {
     static PREVIOUS: Cell<pg_sys::get_relation_info_hook_type> = const { Cell::new(None) };
 }
 
-/// Installs the planner hook. Only in sessions that need it, because it makes planning every query more expensive.
+/// Installs the planner hook. Called only in sessions that need it, because it makes planning every query more
+/// expensive.
 fn install() {
     if INSTALLED.replace(true) {
         return;
@@ -82,8 +83,8 @@ pub struct IgnoredByBuilds {
 }
 
 impl IgnoredByBuilds {
-    /// Marks the session's transaction. For a session that waits and reads nothing until this value drops. Queries that
-    /// the transaction plans afterwards do not use the indexes built in between.
+    /// Marks the session's transaction. The session must only wait, and read nothing, until this value drops. Queries
+    /// that the transaction plans afterwards do not use the indexes built in between.
     pub fn begin() -> Self {
         require_lock();
         install();
@@ -92,9 +93,9 @@ impl IgnoredByBuilds {
         IgnoredByBuilds { is_lock_released: false, _not_send: PhantomData }
     }
 
-    /// Also releases the transaction's virtual lock, for builds that already wait for the transaction or saw it before
-    /// it was marked. Only for a transaction that has written nothing and holds no lock on a table on which an index
-    /// may be built: sessions that must wait for such a transaction wait for the same virtual lock.
+    /// Releases the transaction's virtual lock as well, for builds that already wait for the transaction or saw it
+    /// before it was marked. The transaction must have written nothing, and must hold no lock on a table on which an
+    /// index may be built: sessions that must wait for such a transaction wait for the same virtual lock.
     pub fn release_virtual_lock(mut self) -> Self {
         // SAFETY: this transaction's own virtual lock. Drop acquires it again, and a transaction can also end without
         // it.

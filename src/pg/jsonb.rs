@@ -60,6 +60,8 @@ impl Jsonb {
     }
 }
 
+/// Returns the number of characters that a number has as text.
+///
 /// # Safety
 /// `number` must be a numeric.
 unsafe fn length_of_number(number: pg_sys::Numeric) -> usize {

@@ -17,9 +17,9 @@ pub fn release_advisory() {
     unsafe { pg_sys::LockReleaseSession(pg_sys::USER_LOCKMETHOD as pg_sys::LOCKMETHODID) };
 }
 
-/// Makes a background worker release the locks that `ObjectLock::hold` has acquired when it exits. On its own,
-/// PostgreSQL releases session-level locks only when a transaction aborts, and otherwise they would stay locked after
-/// the process has exited.
+/// Makes a background worker release the locks that `ObjectLock::hold` has acquired when it exits. PostgreSQL itself
+/// releases session-level locks only when a transaction aborts. Without this, they would stay locked after the process
+/// has exited.
 pub fn release_at_exit() {
     // SAFETY: the callback runs when no transaction is open any more, and before the backend's PGPROC entry is
     // released.
@@ -54,7 +54,7 @@ pub fn with_lock_wait<T>(lock_wait: &str, act: impl FnOnce() -> Result<T>) -> Re
     if has_lock_timeout()? { act().map(Some) } else { unless_locked(lock_wait, act) }
 }
 
-/// As `with_lock_wait`, but also returns `None` if the caller's own lock_timeout is exceeded.
+/// Runs `act` as `with_lock_wait` does, but also returns `None` if the caller's own lock_timeout is exceeded.
 pub fn unless_locked<T>(lock_wait: &str, act: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
     let is_set = has_lock_timeout()?;
     let act = || {
@@ -91,6 +91,8 @@ pub fn try_lock_for_writing(mut tables: impl Iterator<Item = pg_sys::Oid>) -> bo
     tables.all(|table| unsafe { pg_sys::ConditionalLockRelationOid(table, mode) })
 }
 
+/// Returns the OID of a table of the extension's catalog.
+///
 /// # Safety
 /// Must be called in a transaction.
 unsafe fn catalog_table(name: &CStr) -> pg_sys::Oid {
@@ -104,29 +106,30 @@ unsafe fn catalog_table(name: &CStr) -> pg_sys::Oid {
 pub struct ObjectLock(pg_sys::LOCKTAG);
 
 impl ObjectLock {
-    /// Held while the tenant with this owner role is migrated.
+    /// Returns the lock that is held while the tenant with this owner role is migrated.
     pub fn of_migrations(owner: pg_sys::Oid) -> Self {
         ObjectLock::of_table(c"tenants", owner, 0)
     }
 
-    /// Held while spare tenants are created.
+    /// Returns the lock that is held while spare tenants are created.
     pub fn of_spares() -> Self {
         ObjectLock::of_table(c"tenants", pg_sys::InvalidOid, 0)
     }
 
-    /// Held by a background worker of a fleet run as long as it lives. `leader` identifies the run, `number` the
-    /// worker.
+    /// Returns the lock that a background worker of a fleet run holds as long as it lives. `leader` identifies the run,
+    /// `number` the worker.
     pub fn of_worker(leader: u32, number: u32) -> Result<Self> {
         let number = u16::try_from(number).map_err(|_| Error::internal("too many workers"))?;
         Ok(ObjectLock::of_table(c"fleet_runs", leader.into(), number))
     }
 
-    /// Held while the tenants are counted and one is added, and no longer.
+    /// Returns the lock that is held only while the tenants are counted and one is added.
     pub fn of_limit() -> Self {
         ObjectLock::of_table(c"tenant_limit", pg_sys::InvalidOid, 0)
     }
 
-    /// Held while a background worker removes what deleted tenants left outside their schemas.
+    /// Returns the lock that a background worker holds while it removes what deleted tenants left outside their
+    /// schemas.
     pub fn of_removals() -> Self {
         ObjectLock::of_table(c"removals", pg_sys::InvalidOid, 0)
     }

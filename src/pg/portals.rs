@@ -17,9 +17,9 @@ struct Portal {
 }
 
 impl Portals {
-    /// Records the existing cursors and blocks fetches from them. Only a client's session needs this, and a background
-    /// worker does nothing here: a client's session may have cursors that untrusted code must not read, and may later
-    /// run code that could fetch from cursors left open.
+    /// Records the existing cursors and blocks fetches from them. Does nothing in a background worker: only a client's
+    /// session may have cursors that untrusted code must not read, and may later run code that could fetch from cursors
+    /// left open.
     pub fn now() -> Result<Self> {
         // SAFETY: reads a backend-local variable.
         let is_client = unsafe { pg_sys::MyBackendType } == pg_sys::BackendType::B_BACKEND;

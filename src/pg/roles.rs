@@ -62,7 +62,7 @@ pub fn has_privileges_of(role: pg_sys::Oid, of: pg_sys::Oid) -> bool {
 }
 
 pub fn by_name(name: &CStr) -> Option<pg_sys::Oid> {
-    // SAFETY: a lookup by C string; missing_ok.
+    // SAFETY: a lookup by C string, with missing_ok.
     let oid = unsafe { pg_sys::get_role_oid(name.as_ptr(), true) };
     (oid != pg_sys::InvalidOid).then_some(oid)
 }
@@ -88,7 +88,8 @@ pub fn owns_relation(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     owns(pg_sys::RelationRelationId, relation, role)
 }
 
-/// As `owns_relation`, for an object of any of these classes: relations, schemas, functions and types.
+/// Reports whether the role owns an object of one of these classes: relations, schemas, functions and types. Superusers
+/// count as owners of everything.
 pub fn owns(class: pg_sys::Oid, object: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     // SAFETY: a lookup by two OIDs.
     #[cfg(feature = "pg15")]

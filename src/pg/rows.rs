@@ -217,6 +217,8 @@ unsafe fn init_range_table(estate: *mut pg_sys::EState, entry: *mut pg_sys::Rang
     }
 }
 
+/// Initializes the state for rechecking rows that other transactions have changed.
+///
 /// # Safety
 /// `estate` must be an executor state.
 unsafe fn init_recheck(recheck: &mut pg_sys::EPQState, estate: *mut pg_sys::EState) {

@@ -42,7 +42,7 @@ impl Sandbox {
         Sandbox::enter_context(SecurityContext::now().restricted_to(owner), settings)
     }
 
-    /// As `enter`, but FORCE ROW LEVEL SECURITY is ignored, as in PostgreSQL's foreign-key checks.
+    /// Enters the sandbox with FORCE ROW LEVEL SECURITY ignored, as in PostgreSQL's foreign-key checks.
     pub fn enter_unforced(owner: pg_sys::Oid, settings: &[(&CStr, &str)]) -> Result<Self> {
         Sandbox::enter_context(SecurityContext::now().restricted_to(owner).with_policies_unforced(), settings)
     }
@@ -62,13 +62,12 @@ impl Sandbox {
         self.count(statement, place).map(drop)
     }
 
-    /// As `run`, but returns how many rows the statement returned or changed.
+    /// Runs one statement as `run` does, and returns how many rows the statement returned or changed.
     pub fn count(&self, statement: &str, place: &str) -> Result<u64> {
         at(place, || spi::execute_as_is(statement, false))
     }
 
-    /// As `run`, for commands that PostgreSQL refuses inside a transaction block: see
-    /// `single_command::run_in_transaction`.
+    /// Runs a command that PostgreSQL refuses inside a transaction block: see `single_command::run_in_transaction`.
     pub fn run_in_transaction(&self, statement: &str, place: &str) -> Result<()> {
         at(place, || single_command::run_in_transaction(statement))
     }

@@ -30,7 +30,7 @@ impl Key {
         Ok(Key { column, equal: pg_sys::F_UUID_EQ, value })
     }
 
-    /// For a column of type `text` with the default collation.
+    /// Returns a key for a column of type `text` with the default collation.
     pub fn text(column: i16, value: &str) -> Result<Self> {
         let value = value.into_datum().ok_or_else(|| Error::internal("unexpected NULL for a text"))?;
         Ok(Key { column, equal: pg_sys::F_TEXTEQ, value })
@@ -108,6 +108,8 @@ fn uncommitted() -> pg_sys::SnapshotData {
     pg_sys::SnapshotData { snapshot_type: pg_sys::SnapshotType::SNAPSHOT_DIRTY, ..Default::default() }
 }
 
+/// Returns the first row that has these keys and that the snapshot sees.
+///
 /// # Safety
 /// `snapshot` must be a registered snapshot, a dirty snapshot, or null.
 unsafe fn find<T>(

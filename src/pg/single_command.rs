@@ -276,6 +276,8 @@ unsafe fn parse(text: &CString) -> Result<*mut pg_sys::RawStmt> {
     }
 }
 
+/// Analyzes and plans a parsed command.
+///
 /// # Safety
 /// `raw` must be a utility statement, which can be analyzed without a snapshot.
 unsafe fn plan(raw: *mut pg_sys::RawStmt, text: &CString) -> *mut pg_sys::List {

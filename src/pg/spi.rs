@@ -19,6 +19,8 @@ pub struct Row {
 }
 
 impl Row {
+    /// Reads all columns of a tuple.
+    ///
     /// # Safety
     /// `descriptor` must describe `tuple`, and both must outlive the row.
     pub(super) unsafe fn of(tuple: pg_sys::HeapTuple, descriptor: pg_sys::TupleDesc) -> Self {

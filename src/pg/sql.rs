@@ -13,7 +13,7 @@ use super::Name;
 pub struct Ident(String);
 
 impl Ident {
-    /// Quotes a name, given as the system catalogs store it.
+    /// Quotes a name as the system catalogs store it.
     pub fn new(name: impl AsRef<str>) -> Self {
         Ident(quote_identifier(name.as_ref()))
     }
@@ -32,7 +32,7 @@ impl FromDatum for Ident {
 pub struct QualifiedName(String);
 
 impl QualifiedName {
-    /// Quotes both names, given as the system catalogs store them.
+    /// Quotes two names as the system catalogs store them.
     pub fn new(schema: &str, name: &str) -> Self {
         QualifiedName(quote_qualified_identifier(schema, name))
     }
@@ -62,7 +62,8 @@ impl Literal {
 /// A list, separated by commas.
 pub struct List<T>(pub Vec<T>);
 
-/// What a command can be assembled from: quoted names and constants, uuids, numbers, booleans, and text from the source code.
+/// What a command can be assembled from: quoted names and constants, uuids, numbers, booleans, and text from the source
+/// code.
 pub trait Part: Display {}
 
 impl Part for Ident {}
@@ -124,7 +125,7 @@ impl Command {
     }
 }
 
-/// Returns its argument. Accepts only types that may be part of a command.
+/// Returns its argument. Accepts only types that can be part of a command.
 #[doc(hidden)]
 pub fn part<T: Part>(part: T) -> T {
     part

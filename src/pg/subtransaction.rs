@@ -67,8 +67,8 @@ pub fn attempt<T>(run: impl FnOnce() -> Result<T>, sqlstates: &[PgSqlErrorCode])
         .execute()
 }
 
-/// As `attempt`, but returns `None` for every `Error::Conflict` and for every error of PostgreSQL, except those that
-/// must end the caller's statement or session.
+/// Runs `run` as `attempt` does, but returns `None` for every `Error::Conflict` and for every error of PostgreSQL,
+/// except those that must end the caller's statement or session.
 pub fn attempt_any<T>(run: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
     let saved = SavedState::begin();
     let mut body = Some(run);

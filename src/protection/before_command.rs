@@ -137,8 +137,8 @@ fn refuse_policies_for_owner_roles(named: &[pg_sys::Oid]) -> Result<()> {
     }
 }
 
-/// Refuses DROP OWNED BY a role that policies or privileges of other owners' objects name. DROP OWNED removes the role
-/// from them, and locks each of these objects. If a migration names the role, that is in every tenant.
+/// Refuses DROP OWNED BY a role that is named in policies or privileges of other owners' objects. DROP OWNED removes
+/// the role from them, and locks each of these objects. If a migration names the role, every tenant has such objects.
 fn protect_objects_naming(named: &[pg_sys::Oid]) -> Result<()> {
     let role = roles::current();
     if roles::is_superuser(role) || changes::generation().is_none() {

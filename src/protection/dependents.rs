@@ -1,5 +1,5 @@
 //! The event trigger that refuses, at the end of a command, objects that depend on what is in another tenant's schema.
-//! Names in such a schema have been refused earlier. But a constant of type regclass can contain an oid instead of a
+//! Names in such a schema have been refused earlier. But a constant of type regclass can contain an OID instead of a
 //! name, and the object that contains it would keep that tenant's migrations from changing what it depends on.
 
 use pgrx::Uuid;
@@ -35,7 +35,7 @@ fn refuse_grants(tenant: Uuid) -> Result<()> {
 }
 
 /// Refuses objects of an owner role outside its tenant's schema. They would be dropped with the tenant, although other
-/// roles may use them by then.
+/// roles may use them at that point.
 fn refuse_outside_schema(tenant: Uuid) -> Result<()> {
     match relations::created_elsewhere(&Catalog::latest_after_command()?, tenant)? {
         None => Ok(()),

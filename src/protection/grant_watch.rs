@@ -33,11 +33,11 @@ impl Watch {
 /// Records a command. Called by the hook for every command, including those of functions and of the extension.
 ///
 /// # Safety
-/// `command` is a utility statement.
+/// `command` must be a utility statement.
 pub unsafe fn note(command: *mut pg_sys::Node) {
     use pg_sys::NodeTag::*;
     SEEN.set(SEEN.get().saturating_add(1));
-    // SAFETY: the tag of a node determines its type.
+    // SAFETY: a node's tag determines its type.
     let harmless = unsafe {
         match (*command).type_ {
             T_AlterTableStmt => alter_table::is_harmless(command.cast()),

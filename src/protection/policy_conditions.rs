@@ -13,7 +13,7 @@ use crate::pg::lists;
 /// Returns the tenant in a condition that consists of a call of accessible(), or `None` for any other condition.
 pub fn tenant(condition: &str) -> Result<Option<Uuid>> {
     let accessible = function("fluxbase_tenant.accessible(pg_catalog.uuid)");
-    // SAFETY: `parse` returns a node. The tag of a node determines its type.
+    // SAFETY: `parse` returns a node. A node's tag determines its type.
     unsafe {
         let node = parse(condition)?;
         if !pgrx::is_a(node, pg_sys::NodeTag::T_FuncExpr) {
@@ -28,7 +28,7 @@ pub fn tenant(condition: &str) -> Result<Option<Uuid>> {
 /// other condition.
 pub fn column(condition: &str) -> Result<Option<i16>> {
     let function = function("fluxbase_tenant.accessible_tenant_ids()");
-    // SAFETY: `parse` returns a node. The tag of a node determines its type, and an operator with an array has two
+    // SAFETY: `parse` returns a node. A node's tag determines its type, and an operator with an array has two
     // arguments.
     unsafe {
         let node = parse(condition)?;
@@ -53,9 +53,9 @@ pub fn column(condition: &str) -> Result<Option<i16>> {
 /// Returns the function in an expression of the form `(SELECT function())`.
 ///
 /// # Safety
-/// `expression` is an expression.
+/// `expression` must be an expression.
 unsafe fn called_in(expression: *mut pg_sys::Node) -> Option<pg_sys::Oid> {
-    // SAFETY: the tag of a node determines its type. A sub-select in an expression holds a query, and a query holds a
+    // SAFETY: a node's tag determines its type. A sub-select in an expression holds a query, and a query holds a
     // join tree.
     unsafe {
         if !pgrx::is_a(expression, pg_sys::NodeTag::T_SubLink) {
@@ -88,11 +88,13 @@ unsafe fn called_in(expression: *mut pg_sys::Node) -> Option<pg_sys::Oid> {
     }
 }
 
+/// Reads a node from its text.
+///
 /// # Safety
-/// `condition` is the text of a node, written by PostgreSQL.
+/// `condition` must be the text of a node, written by PostgreSQL.
 unsafe fn parse(condition: &str) -> Result<*mut pg_sys::Node> {
     let text = CString::new(condition).map_err(|_| Error::internal("zero byte in the condition of a policy"))?;
-    // SAFETY: by the caller's promise. Only PostgreSQL can create a value of type pg_node_tree.
+    // SAFETY: guaranteed by the caller. Only PostgreSQL can create a value of type pg_node_tree.
     Ok(unsafe { pg_sys::stringToNode(text.as_ptr()) }.cast())
 }
 

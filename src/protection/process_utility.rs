@@ -112,12 +112,13 @@ fn tables_of_the_tenant() -> Result<Vec<pg_sys::Oid>> {
 }
 
 /// Raises an error if the command names a table that is not accessible, or locks another role's shared table in a mode
-/// that blocks other sessions. A role that may maintain the table could otherwise keep it locked in an open transaction.
+/// that blocks other sessions. A role that may maintain the table could otherwise keep it locked in an open
+/// transaction.
 ///
 /// # Safety
-/// `command` is a utility statement.
+/// `command` must be a utility statement.
 unsafe fn permit_command(command: *mut pg_sys::Node) {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     let (tables, is_exclusive, rebuilt) = unsafe {
         (commands::tables_named_by(command), commands::takes_strong_lock(command), commands::table_rebuilt_by(command))
     };

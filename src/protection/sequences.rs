@@ -1,5 +1,5 @@
 //! `nextval()` for columns of tenants' tables. No privilege on a tenant's sequence is granted to any role: a grant
-//! would let the users of every tenant call nextval on the sequences of every tenant, at least by oid.
+//! would let the users of every tenant call nextval on the sequences of every tenant, at least by OID.
 
 use std::ffi::{CString, c_void};
 
@@ -55,16 +55,18 @@ pub fn guard_defaults(catalog: &Catalog, table: pg_sys::Oid) -> Result<()> {
 }
 
 struct Guard {
-    /// The oid of `fluxbase_tenant.nextval`.
+    /// The OID of `fluxbase_tenant.nextval`.
     nextval: pg_sys::Oid,
     changed: bool,
 }
 
+/// Replaces calls of PostgreSQL's `nextval()` in an expression by calls of the extension's.
+///
 /// # Safety
-/// Called by PostgreSQL's tree walker with a node or null. `guard` is the context that was passed to the walker.
+/// `node` must be a node or null, and `guard` the context that was passed to the tree walker.
 #[pg_guard]
 unsafe extern "C-unwind" fn visit(node: *mut pg_sys::Node, guard: *mut c_void) -> bool {
-    // SAFETY: by the contract of tree walkers. The tag of a node determines its type.
+    // SAFETY: guaranteed by the caller. A node's tag determines its type.
     unsafe {
         if node.is_null() {
             return false;

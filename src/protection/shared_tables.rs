@@ -79,8 +79,8 @@ pub fn unprotect(catalog: &Catalog, permit: &InstancePermit, relation: pg_sys::O
 }
 
 /// Returns the table. Raises an error unless it is a table or a partitioned table outside the tenant schemas, and the
-/// caller owns it. The permit is required because what becomes of tenants' rows concerns the whole instance, so that
-/// owning the table is not enough.
+/// caller owns it. Owning the table is not enough: the permit is required because tenants' rows concern the whole
+/// instance.
 fn owned_table(
     catalog: &Catalog,
     _permit: &InstancePermit,
@@ -221,7 +221,7 @@ impl Work<'_> {
                         "Specify another column. The tenant column cannot be generated.",
                     ));
                 }
-                // SAFETY: `call` is a function call that this function has made.
+                // SAFETY: `call` is a function call that this function has created.
                 unsafe { defaults::set(part.table, part.number, call)? };
             }
             self.steps.push(Step { object: self.column_object(), done: "default set to the current tenant" });

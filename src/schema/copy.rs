@@ -20,7 +20,7 @@ const PLACE: &str = "copying the rows of a tenant";
 const ROW_SECURITY: &[(&CStr, &str)] = &[(c"row_security", "on")];
 
 /// Copies the rows and the positions of sequences, while transactions that write to the source wait. The source is read
-/// as its owner role and the target is written to as its own, so that code which PostgreSQL evaluates for the rows, such
+/// as its owner role and the target is written to as its own, so that code that PostgreSQL evaluates for the rows, such
 /// as a cast or a CHECK, can access only its own tenant. Triggers do not fire and foreign keys are not checked, because
 /// the rows satisfy them already.
 pub fn copy_rows(catalog: &Catalog, source: &Tenant, target: &Tenant) -> Result<()> {
@@ -28,7 +28,7 @@ pub fn copy_rows(catalog: &Catalog, source: &Tenant, target: &Tenant) -> Result<
     if let Some(lacking) = copying::lacking(catalog, from, to)? {
         return Err(Error::conflict(
             format!("{lacking} of the source was not created by a migration"),
-            "Register a migration that creates it, or clone without data; tenant_drift() shows the differences.",
+            "Register a migration that creates it, or clone without data. tenant_drift() shows the differences.",
         ));
     }
     let temporary = Ident::new(format!("rows_of_{}", ids::hex(target.id)));
@@ -84,8 +84,8 @@ impl Side {
         act(&Sandbox::enter_unforced(self.owner, settings)?)
     }
 
-    /// For a partitioned table PostgreSQL visits the partitions and evaluates constant expressions in the partition
-    /// key, which must not run as a superuser.
+    /// Runs ALTER TABLE as the owner role. For a partitioned table, PostgreSQL visits the partitions and evaluates
+    /// constant expressions in the partition key, which must not run as a superuser.
     fn alter(&self, mut commands: impl Iterator<Item = Command>) -> Result<()> {
         self.act(ROW_SECURITY, |sandbox| commands.try_for_each(|command| sandbox.run(command.as_str(), PLACE)))
     }
@@ -94,8 +94,8 @@ impl Side {
         self.act(ROW_SECURITY, |sandbox| sandbox.run(command.as_str(), PLACE))
     }
 
-    /// Suppresses triggers, also those of foreign keys. The owner role is not allowed to set session_replication_role,
-    /// so it is set before the switch to that role.
+    /// Runs a command that writes to the tenant's tables. No triggers fire, not even those of foreign keys. The owner
+    /// role is not allowed to set session_replication_role, so it is set before the switch to that role.
     fn write(&self, command: &Command) -> Result<()> {
         let settings = [(c"row_security", "on"), (c"session_replication_role", "replica")];
         self.act(&settings, |sandbox| sandbox.run(command.as_str(), PLACE))

@@ -34,12 +34,12 @@ const TOLERATED_WITH_DEPENDENTS: [PgSqlErrorCode; 4] = [
     PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
 ];
 
-/// Limit on lock waits for objects in the schema: any role can lock a sequence by its oid.
+/// Limit on lock waits for objects in the schema: any role can lock a sequence by its OID.
 const LOCK_WAIT: &str = "2s";
 
-/// Permanently drops the schema with everything in it and its external dependents. Returns false if that is left to the
-/// removal worker: because there are too many dependents, PostgreSQL refuses to drop one, or another transaction has
-/// locked one.
+/// Drops the schema with everything in it and its external dependents. Returns false if that is left to the removal
+/// worker: because there are too many dependents, PostgreSQL refuses to drop one, or another transaction has locked
+/// one.
 pub fn drop_with_dependents(catalog: &Catalog, tenant: &Tenant) -> Result<bool> {
     let tolerated: &[PgSqlErrorCode] = match dependents(tenant)? {
         HasDependents::No => &TOLERATED,
@@ -81,7 +81,7 @@ fn dependents(tenant: &Tenant) -> Result<HasDependents> {
         return Ok(HasDependents::No);
     };
     let Dependents { objects, parts, is_complete } = dependencies::dependents_of_schema(schema, MAX_DEPENDENTS)?;
-    // A view alone has three parts: a rule and two types.
+    // Even a single view has three parts: a rule and two types.
     if !is_complete || objects.len() > MAX_DEPENDENTS || parts > MAX_DEPENDENTS * 4 {
         return Ok(HasDependents::ForWorker);
     }
@@ -131,7 +131,7 @@ pub fn has_dependents_of_extensions(catalog: &Catalog, tenant_id: Uuid) -> Resul
     Ok(false)
 }
 
-/// Drops the given objects, except those that no longer depend on the tenant because their owners have changed them.
+/// Drops these objects, except those that no longer depend on the tenant because their owners have changed them.
 pub fn drop_dependents(catalog: &Catalog, tenant_id: Uuid, objects: &[Object]) -> Result<()> {
     let _own = OwnDdl::begin();
     objects.iter().copied().for_each(Object::lock);

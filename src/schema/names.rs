@@ -22,7 +22,7 @@ pub fn schema_name(slug: &Slug, id: Uuid, own: Option<&str>) -> Result<String> {
     if prefix.starts_with("pg_") {
         return Err(Error::invalid(
             "fluxbase_tenant.schema_prefix begins with \"pg_\"",
-            "That is reserved for system schemas; choose another prefix.",
+            "Names with that prefix are reserved for system schemas. Choose another prefix.",
         ));
     }
     if base.len() <= MAX_IDENTIFIER && is_free(&base)? {

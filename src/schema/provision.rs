@@ -22,7 +22,7 @@ pub fn create(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
         // The role may have members, who would own the new tenant's tables.
         return Err(Error::conflict(
             format!("role \"{role_name}\" already exists"),
-            "Choose another id; roles are shared by all databases of the cluster.",
+            "Choose another id. Roles are shared by all databases of the cluster.",
         ));
     }
     create_owner_role(catalog, tenant)?;
@@ -99,7 +99,7 @@ fn routines_with_path(catalog: &Catalog, schema: &str) -> Result<Vec<Routine>> {
     )
 }
 
-/// Permanently drops the schema with everything in it.
+/// Drops the schema with everything in it.
 pub fn drop_schema(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
     // Otherwise PostgreSQL would send the client a notice that lists the tenant's objects.
     let quiet = guc::Scope::open();
@@ -108,7 +108,7 @@ pub fn drop_schema(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
 }
 
 /// Drops the owner role, the objects that it owns, and the privileges granted to it. Returns false if it could not be
-/// dropped. Any role can grant it a privilege, which locks the role and the object until that transaction ends:
+/// dropped. Any role can grant it a privilege, which locks the role and the object until the granting transaction ends.
 /// `lock_timeout` limits each wait for such a lock.
 pub fn drop_owner_role(catalog: &Catalog, tenant_id: Uuid, lock_timeout: &str) -> Result<bool> {
     let Some(oid) = role_oid(tenant_id)? else {

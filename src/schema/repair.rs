@@ -73,7 +73,8 @@ fn schema_exists(catalog: &Catalog, tenant: &Tenant) -> Result<bool> {
     )
 }
 
-/// Checks the owner role: it must not be able to log in, have no members, and no power outside the tenant.
+/// Checks the owner role: it must not be able to log in, must have no members, and must have no rights outside the
+/// tenant.
 fn role_findings(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Finding>> {
     query(
         catalog.scope(),
@@ -122,7 +123,7 @@ fn schema_findings(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Finding>> {
         &[tenant.schema_name.as_str().into(), owner_role(tenant.id).into()],
         finding,
     )?;
-    // Default privileges are granted again if in doubt, which is harmless, and cheaper than to compare them in detail.
+    // Default privileges are granted again if in doubt, which is harmless, and cheaper than comparing them in detail.
     let complete = query(
         catalog.scope(),
         "SELECT 1 FROM pg_default_acl d JOIN pg_namespace n ON n.oid = d.defaclnamespace

@@ -26,7 +26,7 @@ impl Change {
     }
 }
 
-/// See `on_identity_change`.
+/// A function that was registered with `on_identity_change`.
 type Watcher = fn(Change);
 
 thread_local! {
@@ -35,7 +35,7 @@ thread_local! {
     static IDENTITY_CHANGES: Cell<u64> = const { Cell::new(1) };
 }
 
-/// PostgreSQL calls this also when it restores a value at the end of a transaction or function.
+/// Counts an assignment. PostgreSQL also calls this when it restores a value at the end of a transaction or function.
 #[pg_guard]
 pub(super) unsafe extern "C-unwind" fn identity_assigned(_value: *const c_char, _extra: *mut c_void) {
     IDENTITY_CHANGES.set(IDENTITY_CHANGES.get() + 1);
@@ -55,6 +55,8 @@ pub(super) unsafe extern "C-unwind" fn tenant_id_assigned(value: *const c_char, 
     unsafe { assigned(Change::Tenant, value, extra) };
 }
 
+/// Handles an assignment to one of the two identity settings.
+///
 /// # Safety
 /// `value` and `extra` must be the pointers that PostgreSQL passed to the assign hook.
 unsafe fn assigned(change: fn(Option<pgrx::Uuid>) -> Change, value: *const c_char, extra: *mut c_void) {

@@ -67,8 +67,8 @@ fn complete(catalog: &Catalog, permit: &CreatePermit, tenant: Tenant) -> Result<
     Ok(migrations::migrate(catalog, tenant, None, permit.user(), Nontransactional::InTransaction)?.tenant)
 }
 
-/// Raises conflict if the removal of a deleted tenant with this id is not complete: what is left would belong to the
-/// new tenant.
+/// Raises conflict if the removal of a deleted tenant with this id is not complete: the remaining objects and rows
+/// would belong to the new tenant.
 fn refuse_unfinished_removal(catalog: &Catalog, id: Uuid) -> Result<()> {
     if !removals::any_of(catalog, id)? {
         return Ok(());

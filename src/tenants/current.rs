@@ -64,8 +64,8 @@ fn path_before() -> Result<String> {
     })
 }
 
-/// Returns a search_path with the tenant's schema first and temporary objects last. Otherwise a temporary table that
-/// another user of the connection has left behind would be found instead of a table of the tenant or a shared table.
+/// Returns a search_path with the tenant's schema first and temporary objects last. Otherwise PostgreSQL would find a
+/// temporary table that another user of the connection has left behind before a table of the tenant or a shared table.
 fn path_of(schema: &str, before: &str) -> Result<String> {
     let is_temporary = |name: &String| name == "pg_temp" || name.starts_with("pg_temp_");
     let others = guc::names_in_list(before)?.into_iter().filter(|name| !is_temporary(name));

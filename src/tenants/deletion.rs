@@ -8,12 +8,12 @@ use crate::error::{Error, Result};
 use crate::model::Status;
 use crate::{migrations, schema};
 
-/// Permanently deletes a tenant.
+/// Deletes a tenant permanently.
 pub fn delete(catalog: &Catalog, permit: Permit<Instance>) -> Result<Tenant> {
     destroy(catalog, permit.into_tenant())
 }
 
-/// Permanently deletes a tenant that the caller has locked. Deletes its catalog rows first: the objects that are
+/// Deletes a tenant permanently. The caller must have locked it. Deletes its catalog rows first: the objects that are
 /// removed after that, now or by the removal worker, are then no longer accessible.
 pub fn destroy(catalog: &Catalog, tenant: Tenant) -> Result<Tenant> {
     refuse_default(&tenant)?;
@@ -44,7 +44,7 @@ pub fn soft_delete(catalog: &Catalog, permit: Permit<SoftDelete>) -> Result<Tena
 fn refuse_default(tenant: &Tenant) -> Result<()> {
     if tenant.is_default {
         return Err(Error::conflict(
-            "the default tenant cannot be deleted",
+            "cannot delete the default tenant",
             "Make another tenant the default first, with tenant_set_default().",
         ));
     }

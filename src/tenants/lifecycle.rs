@@ -49,7 +49,7 @@ pub fn update(
     tenants::update(catalog, permit.tenant().id, name, metadata)?.ok_or_else(Error::tenant_not_found)
 }
 
-/// Serializes the transactions that set the default tenant. To be called before the tenant is locked: otherwise two
+/// Serializes the transactions that set the default tenant. Must be called before the tenant is locked: otherwise two
 /// callers could wait for each other's tenant.
 pub fn serialize_defaults(catalog: &Catalog) -> Result<()> {
     match Caller::current(catalog)? {

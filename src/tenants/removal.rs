@@ -36,7 +36,7 @@ pub fn request_schema_removal(catalog: &Catalog, tenant_id: Uuid) -> Result<()> 
     removals::request(catalog, tenant_id, None)
 }
 
-/// Drops the owner role, or leaves it to the removal worker. To be called after the schema has been dropped.
+/// Drops the owner role, or leaves it to the removal worker. Must be called after the schema has been dropped.
 pub fn remove_owner_role(catalog: &Catalog, tenant_id: Uuid) -> Result<()> {
     if schema::owner_role_has_many_grants(catalog, tenant_id)?
         || !schema::drop_owner_role(catalog, tenant_id, LOCK_WAIT)?
@@ -46,10 +46,10 @@ pub fn remove_owner_role(catalog: &Catalog, tenant_id: Uuid) -> Result<()> {
     Ok(())
 }
 
-/// Deletes the tenant's rows of shared tables as far as possible, and requests the removal of the rest. To be called
+/// Deletes the tenant's rows of shared tables as far as possible, and requests the removal of the rest. Must be called
 /// after the tenant's row has been deleted.
 pub fn remove_shared_rows(catalog: &Catalog, tenant_id: Uuid) -> Result<()> {
-    // With the latest snapshot, because the transaction's snapshot may not see a table that was protected since.
+    // Use the latest snapshot, because the transaction's own may not see a table that has been protected since.
     let tables = shared_tables::list(&Catalog::latest()?)?;
     for table in &tables {
         removals::request(catalog, tenant_id, Some(table.oid))?;
@@ -68,7 +68,7 @@ pub fn remove_shared_rows(catalog: &Catalog, tenant_id: Uuid) -> Result<()> {
 /// them to the removal worker.
 fn remove_rows(caller: pg_sys::Oid, table: &SharedTable, tenant_id: Uuid, until: Instant) -> Result<()> {
     attempt_any(|| {
-        // The table is identified by oid, and the catalogs are read with the latest snapshot at every isolation level,
+        // The table is identified by OID, and the catalogs are read with the latest snapshot at every isolation level,
         // because names and triggers can change until the locks are held.
         let touched = shared_tables::touched_by_delete(&Catalog::latest()?, table.oid)?;
         // For each deleted row PostgreSQL looks for rows that refer to it. Members write those rows, so each lookup may

@@ -28,7 +28,7 @@ pub struct Filled {
     pub dropped: i32,
 }
 
-/// Makes a spare the tenant with these names. Returns `None` if the slug or the schema name is taken.
+/// Turns a spare into the tenant with these names. Returns `None` if the slug or the schema name is taken.
 pub fn rename(
     catalog: &Catalog,
     spare: &Tenant,
@@ -108,7 +108,7 @@ fn migrate_spare(catalog: &Catalog, tenant: Tenant) -> Result<()> {
 /// Unregisters a migration. Drops the spares that have applied it: only tenants that have applied it are a reason to
 /// refuse.
 pub fn unregister_migration(catalog: &Catalog, permit: &InstancePermit, version: &str) -> Result<Migration> {
-    // Checked first, because that does not have to wait for locks.
+    // Check this first, because it does not have to wait for locks.
     let spares = spares::with_migration(catalog, version)?;
     migrations::refuse_applied(version, applied::tenants_with(catalog, version)? - spares.len() as i64)?;
     let discard = || spares.into_iter().try_for_each(|id| discard(catalog, id));

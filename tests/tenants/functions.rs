@@ -90,9 +90,9 @@ fn create_under_authenticated_policy_is_self_service(db: &Db) {
     assert_eq!(admin.get::<_, Option<Uuid>>("assigned_by"), Some(user));
 
     let with_id = client.query("SELECT * FROM tenant_create('b', 'B', id => $1)", &[&Uuid::new_v4()]);
-    expect_refusal(with_id, "forbidden").hint_has("Leave out id");
+    expect_refusal(with_id, "forbidden").hint_has("Omit id");
     let taken = client.query("SELECT * FROM tenant_create('b', 'B', id => $1)", &[&id]);
-    expect_refusal(taken, "forbidden").hint_has("Leave out id");
+    expect_refusal(taken, "forbidden").hint_has("Omit id");
     let for_other = client.query("SELECT * FROM tenant_create('b', 'B', admin_user_id => $1)", &[&new_user()]);
     expect_refusal(for_other, "forbidden").hint_has("tenant_assign_admin()");
     run(&mut client, &format!("SELECT tenant_create('b', 'B', admin_user_id => '{user}')"));
@@ -299,7 +299,7 @@ fn default_tenant_can_change_and_cannot_be_deleted(db: &Db) {
     assert_eq!(defaults, [b]);
     for delete in ["SELECT * FROM tenant_delete($1)", "SELECT * FROM tenant_soft_delete($1)"] {
         expect_refusal(admin.query(delete, &[&b]), "conflict")
-            .message("the default tenant cannot be deleted")
+            .message("cannot delete the default tenant")
             .hint_has("tenant_set_default()");
     }
     run(&mut admin, &format!("SELECT tenant_soft_delete('{a}')"));

@@ -12,7 +12,8 @@ use crate::isolation::refusal::{Raise, refuse, require_owner_of_shared_table};
 use crate::isolation::{check, held_cursors, pinned_schema, tenant_of};
 use crate::pg::roles;
 
-/// Called by every query for each function in it, so it has no guard: see `queries`.
+/// Handles an object access event. PostgreSQL calls this for each function in every query, so it has no guard: see
+/// `queries`.
 pub unsafe extern "C-unwind" fn object_access(
     access: pg_sys::ObjectAccessType::Type,
     class: pg_sys::Oid,
@@ -57,8 +58,8 @@ extern "C-unwind" fn before_function(function: pg_sys::Oid) {
     security_definers::note_call(function);
 }
 
-/// Called when a schema is searched. If a statement names the schema, an inaccessible one is refused. If the schema is
-/// on the search_path, it is skipped.
+/// Refuses an inaccessible schema that a statement names, and skips one that is on the search_path. Called when
+/// PostgreSQL searches a schema.
 #[pg_guard]
 extern "C-unwind" fn search_schema(schema: pg_sys::Oid, search: &mut pg_sys::ObjectAccessNamespaceSearch) {
     if !search.result {

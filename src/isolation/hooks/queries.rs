@@ -63,15 +63,17 @@ pub unsafe extern "C-unwind" fn check_permissions(
     }
 }
 
+/// Runs the executor-start check on a range table.
+///
 /// # Safety
-/// The arguments are those of a permission hook. On PostgreSQL 15, `permissions` is null.
+/// The arguments must be those of a permission hook. On PostgreSQL 15, `permissions` must be null.
 #[pg_guard]
 unsafe extern "C-unwind" fn are_permitted(
     range_table: *mut pg_sys::List,
     permissions: *mut pg_sys::List,
     raise: bool,
 ) -> bool {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     are_accessible(unsafe { range_table::uses(range_table, permissions) }, raise)
 }
 
@@ -111,7 +113,7 @@ pub unsafe extern "C-unwind" fn plan(
 /// Calls the previous hook or PostgreSQL's planner.
 ///
 /// # Safety
-/// The arguments are those of a planner hook.
+/// The arguments must be those of a planner hook.
 unsafe fn call_planner(
     query: *mut pg_sys::Query,
     text: *const c_char,
@@ -122,18 +124,18 @@ unsafe fn call_planner(
     unsafe { PREVIOUS.planner.unwrap_or(standard_planner)(query, text, options, params) }
 }
 
-/// Plans a query that calls functions. PostgreSQL may inline a function's query, which then has passed through no hook.
+/// Plans a query that calls functions. PostgreSQL may inline a function's query, which has then passed through no hook.
 /// If the plan reads the catalog without a barrier, plans the query again with its functions called instead of inlined.
 ///
 /// # Safety
-/// The arguments are those of a planner hook.
+/// The arguments must be those of a planner hook.
 unsafe fn plan_with_functions(
     query: *mut pg_sys::Query,
     text: *const c_char,
     options: i32,
     params: pg_sys::ParamListInfo,
 ) -> *mut pg_sys::PlannedStmt {
-    // SAFETY: by the caller's promise. The planner writes to the query but not to the copy.
+    // SAFETY: guaranteed by the caller. The planner writes to the query but not to the copy.
     unsafe {
         let copy = copied(query);
         let before = inlined_functions::hide_statistics();
@@ -149,28 +151,34 @@ unsafe fn plan_with_functions(
     }
 }
 
+/// Returns a copy of a query.
+///
 /// # Safety
-/// `query` is the argument of a planner hook.
+/// `query` must be the argument of a planner hook.
 #[pg_guard]
 unsafe extern "C-unwind" fn copied(query: *mut pg_sys::Query) -> *mut pg_sys::Query {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { nodes::copy(query) }
 }
 
+/// Reports whether a plan reads the catalog without the catalog barrier.
+///
 /// # Safety
-/// `plan` is the result of a planner hook.
+/// `plan` must be the result of a planner hook.
 #[pg_guard]
 unsafe extern "C-unwind" fn reads_catalog(plan: *mut pg_sys::PlannedStmt) -> bool {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { inlined_functions::reads_catalog((*plan).rtable) }
 }
 
+/// Disables PostgreSQL's checks of SELECT that the executor-start check replaces.
+///
 /// # Safety
-/// `plan` is the result of a planner hook.
+/// `plan` must be the result of a planner hook.
 #[pg_guard]
 unsafe extern "C-unwind" fn after_planning(plan: *mut pg_sys::PlannedStmt) {
     if hook_probe::in_force() {
-        // SAFETY: by the caller's promise. The plan has not been executed yet.
+        // SAFETY: guaranteed by the caller. The plan has not been executed yet.
         unsafe { lift_policies::skip_select_checks(plan) }.unwrap_or_raise();
     }
 }
@@ -178,10 +186,10 @@ unsafe extern "C-unwind" fn after_planning(plan: *mut pg_sys::PlannedStmt) {
 /// Lifts the policies that the executor-start check covers, and adds the catalog barrier.
 ///
 /// # Safety
-/// `query` is the argument of a planner hook.
+/// `query` must be the argument of a planner hook.
 #[pg_guard]
 unsafe extern "C-unwind" fn before_planning(query: *mut pg_sys::Query) {
-    // SAFETY: by the caller's promise. The planner may write to the query.
+    // SAFETY: guaranteed by the caller. The planner may write to the query.
     unsafe { lift_policies::lift_policies(query, hook_probe::in_force()) }.unwrap_or_raise();
 }
 
@@ -237,7 +245,7 @@ extern "C-unwind" fn recheck_cursors(writes: bool) {
 #[pg_guard]
 unsafe extern "C-unwind" fn before_start(query: *mut pg_sys::QueryDesc) {
     if !hook_probe::in_force() {
-        // SAFETY: by the caller's promise.
+        // SAFETY: guaranteed by the caller.
         require_access(unsafe { range_table::uses_of_plan((*query).plannedstmt) });
     }
 }
@@ -245,10 +253,10 @@ unsafe extern "C-unwind" fn before_start(query: *mut pg_sys::QueryDesc) {
 /// Runs the executor-start check. For a cursor's query, also checks that the cursor belongs to the caller.
 ///
 /// # Safety
-/// `query` is the argument of an executor hook.
+/// `query` must be the argument of an executor hook.
 #[pg_guard]
 unsafe extern "C-unwind" fn check_plan(query: *mut pg_sys::QueryDesc) {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     require_access(unsafe { range_table::uses_of_plan((*query).plannedstmt) });
     held_cursors::permit_resume(query).unwrap_or_raise();
 }
@@ -264,7 +272,7 @@ extern "C-unwind" fn note_cursor() {
 /// # Safety
 /// As for `check_plan`.
 unsafe fn check_again(query: *mut pg_sys::QueryDesc) {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         AcceptInvalidationMessages();
         let just_started = JUST_STARTED.take() == Some((query, Moment::now()));
@@ -296,7 +304,7 @@ extern "C-unwind" fn run_in_foreign_key_action(
 /// Calls the previous hook or PostgreSQL's executor.
 ///
 /// # Safety
-/// The arguments are those of an executor hook. From PostgreSQL 18 on, `once` is ignored.
+/// The arguments must be those of an executor hook. From PostgreSQL 18 on, `once` is ignored.
 unsafe fn call_executor_run(
     query: *mut pg_sys::QueryDesc,
     direction: pg_sys::ScanDirection::Type,
@@ -337,10 +345,12 @@ pub unsafe extern "C-unwind" fn executor_run(
     unsafe { run(query, direction, count, true) };
 }
 
+/// Checks the query again if necessary, and runs it.
+///
 /// # Safety
-/// The arguments are those of an executor hook.
+/// The arguments must be those of an executor hook.
 unsafe fn run(query: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64, once: bool) {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         check_again(query);
         if is_in_foreign_key_action() {

@@ -15,8 +15,8 @@ use crate::pg::catalogs;
 /// Width in bytes reported for every column of the catalog: about the length of a slug.
 const ANY_WIDTH: i32 = 32;
 
-/// Checks a table that has policies or can have none. A table without policies needs no check here: they were lifted
-/// because the caller can access it, or it never had any. Most tables are such.
+/// Checks a table that has policies or cannot have any. Other tables, which are most tables, need no check here: their
+/// policies were lifted because the caller can access them, or they never had any.
 pub unsafe extern "C-unwind" fn of_table(
     root: *mut pg_sys::PlannerInfo,
     table: pg_sys::Oid,
@@ -43,9 +43,9 @@ pub unsafe extern "C-unwind" fn of_table(
 /// planner looks up a width only if it is not set.
 ///
 /// # Safety
-/// `information` is the planner's description of a table.
+/// `information` must be the planner's description of a table.
 unsafe fn hide_widths(information: *mut pg_sys::RelOptInfo) {
-    // SAFETY: by the caller's promise. The description has a width for each column.
+    // SAFETY: guaranteed by the caller. The description has a width for each column.
     unsafe {
         for column in 0..=usize::try_from((*information).max_attr - (*information).min_attr).unwrap_or(0) {
             *(*information).attr_widths.add(column) = ANY_WIDTH;
@@ -53,11 +53,13 @@ unsafe fn hide_widths(information: *mut pg_sys::RelOptInfo) {
     }
 }
 
+/// Raises an error if the table of an entry is not accessible.
+///
 /// # Safety
-/// `query` is a query that is being planned, and `entry` an entry of its range table.
+/// `query` must be a query that is being planned, and `entry` an entry of its range table.
 #[pg_guard]
 unsafe extern "C-unwind" fn permit_planning(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry) {
-    // SAFETY: by the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { lift_policies::permit_planning(query, entry) }.unwrap_or_raise();
 }
 

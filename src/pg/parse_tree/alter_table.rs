@@ -1,4 +1,4 @@
-//! Classifies ALTER TABLE. Only a few forms are known to be harmless; the effect of every other form is checked.
+//! Classifies ALTER TABLE. Only a few forms are known to be harmless. The effect of every other form is checked.
 
 use std::ffi::CStr;
 
@@ -80,6 +80,8 @@ unsafe fn has_plain_default(column: *mut pg_sys::ColumnDef) -> bool {
     }
 }
 
+/// Reports whether a type name is one of the serial types.
+///
 /// # Safety
 /// `name` must be a String node.
 unsafe fn is_serial(name: *mut pg_sys::Node) -> bool {
@@ -88,6 +90,8 @@ unsafe fn is_serial(name: *mut pg_sys::Node) -> bool {
     name.to_bytes().windows(6).any(|part| part == b"serial")
 }
 
+/// Reports whether an expression is a constant, a cast of one, or a value such as CURRENT_USER.
+///
 /// # Safety
 /// `expression` must come from the parser.
 unsafe fn is_constant(expression: *mut pg_sys::Node) -> bool {

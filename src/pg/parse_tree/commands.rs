@@ -136,6 +136,8 @@ pub unsafe fn explained_creation(statement: *mut pg_sys::Node) -> Option<Explain
     }
 }
 
+/// Resolves names without locks. Omits relations that do not exist.
+///
 /// # Safety
 /// `names` must be a list of RangeVar.
 unsafe fn named(names: *mut pg_sys::List) -> Vec<pg_sys::Oid> {

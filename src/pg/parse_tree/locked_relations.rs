@@ -18,6 +18,8 @@ pub unsafe fn locked_first(statement: *mut pg_sys::Node) -> Vec<RelationName> {
     unsafe { named_in(statement).into_iter().filter_map(|name| RelationName::new(name)).collect() }
 }
 
+/// Returns the names of the relations that a statement locks before PostgreSQL checks privileges on them.
+///
 /// # Safety
 /// As for `locked_first`.
 unsafe fn named_in(statement: *mut pg_sys::Node) -> Vec<*mut pg_sys::RangeVar> {
@@ -181,6 +183,8 @@ unsafe fn published(objects: *mut pg_sys::List) -> Vec<*mut pg_sys::RangeVar> {
     }
 }
 
+/// Returns the names of relations in a list.
+///
 /// # Safety
 /// `list` must be a list of nodes, of which some may be RangeVar.
 unsafe fn range_vars(list: *mut pg_sys::List) -> Vec<*mut pg_sys::RangeVar> {

@@ -10,12 +10,16 @@ use crate::pg::lists;
 pub struct RelationName(*mut pg_sys::RangeVar);
 
 impl RelationName {
+    /// Wraps a name. Returns `None` for null.
+    ///
     /// # Safety
     /// `name` must be such a name, or null.
     pub(super) unsafe fn new(name: *mut pg_sys::RangeVar) -> Option<Self> {
         (!name.is_null()).then_some(RelationName(name))
     }
 
+    /// Wraps a list of names.
+    ///
     /// # Safety
     /// `names` must be a list of such names.
     pub(super) unsafe fn list(names: *mut pg_sys::List) -> Vec<Self> {

@@ -65,6 +65,8 @@ pub fn statements(script: &str) -> Result<Vec<ScriptStatement<'_>>> {
         .collect()
 }
 
+/// Reports whether a statement is a query and not a utility command.
+///
 /// # Safety
 /// `node` must be a statement from the parser.
 unsafe fn is_query(node: *mut pg_sys::Node) -> bool {
@@ -73,6 +75,8 @@ unsafe fn is_query(node: *mut pg_sys::Node) -> bool {
     matches!(unsafe { (*node).type_ }, T_SelectStmt | T_InsertStmt | T_UpdateStmt | T_DeleteStmt | T_MergeStmt)
 }
 
+/// Reports whether a statement is a COPY from or to the client.
+///
 /// # Safety
 /// `node` must be a statement from the parser.
 unsafe fn copies_from_client(node: *mut pg_sys::Node) -> bool {
@@ -80,6 +84,8 @@ unsafe fn copies_from_client(node: *mut pg_sys::Node) -> bool {
     unsafe { pgrx::is_a(node, pg_sys::NodeTag::T_CopyStmt) && (*node.cast::<pg_sys::CopyStmt>()).filename.is_null() }
 }
 
+/// Returns the kind of transaction control, or `None` for any other statement.
+///
 /// # Safety
 /// `node` must be a statement from the parser.
 unsafe fn control(node: *mut pg_sys::Node) -> Option<Control> {

@@ -59,6 +59,8 @@ pub enum Objects {
 }
 
 impl Statement {
+    /// Reads a parsed command.
+    ///
     /// # Safety
     /// `statement` must come from the parser, belong to this execution only, and outlive the result.
     pub unsafe fn read(statement: *mut pg_sys::Node) -> Self {
@@ -124,6 +126,8 @@ impl Statement {
 }
 
 impl Objects {
+    /// Reads which objects a GRANT or REVOKE names.
+    ///
     /// # Safety
     /// `command` must be a GRANT or REVOKE from the parser.
     unsafe fn of_grant(command: *mut pg_sys::GrantStmt) -> Self {
@@ -159,6 +163,8 @@ fn existing(oids: impl Iterator<Item = pg_sys::Oid>) -> Vec<pg_sys::Oid> {
     oids.filter(|oid| *oid != pg_sys::InvalidOid).collect()
 }
 
+/// Returns the roles that exist. Omits PUBLIC.
+///
 /// # Safety
 /// `named` must be a list of RoleSpec.
 unsafe fn roles(named: *mut pg_sys::List) -> Vec<pg_sys::Oid> {
@@ -166,6 +172,8 @@ unsafe fn roles(named: *mut pg_sys::List) -> Vec<pg_sys::Oid> {
     unsafe { lists::nodes::<pg_sys::RoleSpec>(named).filter_map(|named| role(named)).collect() }
 }
 
+/// Returns a role, or `None` for PUBLIC and for a role that does not exist.
+///
 /// # Safety
 /// `named` must be a RoleSpec.
 unsafe fn role(named: *mut pg_sys::RoleSpec) -> Option<pg_sys::Oid> {
@@ -179,6 +187,8 @@ unsafe fn role(named: *mut pg_sys::RoleSpec) -> Option<pg_sys::Oid> {
     (role != pg_sys::InvalidOid).then_some(role)
 }
 
+/// Returns the schemas that exist.
+///
 /// # Safety
 /// `names` must be a list of String.
 unsafe fn schemas(names: *mut pg_sys::List) -> Vec<pg_sys::Oid> {
@@ -202,6 +212,8 @@ unsafe fn schema_of_extension(options: *mut pg_sys::List) -> Option<pg_sys::Oid>
     }
 }
 
+/// Returns the option with this name, if the command has it.
+///
 /// # Safety
 /// `options` must be a list of DefElem.
 unsafe fn option(options: *mut pg_sys::List, name: &CStr) -> Option<*mut pg_sys::DefElem> {
@@ -209,6 +221,8 @@ unsafe fn option(options: *mut pg_sys::List, name: &CStr) -> Option<*mut pg_sys:
     unsafe { lists::nodes::<pg_sys::DefElem>(options).find(|option| CStr::from_ptr((**option).defname) == name) }
 }
 
+/// Copies a name.
+///
 /// # Safety
 /// `name` must be a C string or null.
 unsafe fn text(name: *const std::ffi::c_char) -> Option<String> {
