@@ -198,8 +198,8 @@ COMMENT ON TABLE fluxbase_tenant.shared_tables IS
 COMMENT ON COLUMN fluxbase_tenant.shared_tables.tenant_column IS
     'column that contains the id of the tenant of each row';
 
--- What must still be removed of deleted tenants. It is not accessible, because the tenant no longer exists. A
--- background worker removes it.
+-- What must still be removed of deleted tenants, by a background worker. It is not accessible, because the tenant no
+-- longer exists.
 CREATE TABLE fluxbase_tenant.removals (
     id           uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
     tenant_id    uuid NOT NULL,
@@ -238,7 +238,7 @@ SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.applied_migrations',
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.unfinished_migrations', '');
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.fleet_runs', '');
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.fleet_results', '');
--- Leave out rows for dropped tables: after a restore, another table may have the oid.
+-- Omit rows for dropped tables: after a restore, another table may have the OID.
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.shared_tables',
     'WHERE EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid OPERATOR(pg_catalog.=) relation::pg_catalog.oid)');
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.removals',

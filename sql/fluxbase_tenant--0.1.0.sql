@@ -203,8 +203,8 @@ COMMENT ON TABLE fluxbase_tenant.shared_tables IS
 COMMENT ON COLUMN fluxbase_tenant.shared_tables.tenant_column IS
     'column that contains the id of the tenant of each row';
 
--- What must still be removed of deleted tenants. It is not accessible, because the tenant no longer exists. A
--- background worker removes it.
+-- What must still be removed of deleted tenants, by a background worker. It is not accessible, because the tenant no
+-- longer exists.
 CREATE TABLE fluxbase_tenant.removals (
     id           uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
     tenant_id    uuid NOT NULL,
@@ -243,7 +243,7 @@ SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.applied_migrations',
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.unfinished_migrations', '');
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.fleet_runs', '');
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.fleet_results', '');
--- Leave out rows for dropped tables: after a restore, another table may have the oid.
+-- Omit rows for dropped tables: after a restore, another table may have the OID.
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.shared_tables',
     'WHERE EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid OPERATOR(pg_catalog.=) relation::pg_catalog.oid)');
 SELECT pg_catalog.pg_extension_config_dump('fluxbase_tenant.removals',
@@ -939,7 +939,8 @@ COMMENT ON FUNCTION @extschema@.tenant_rollback(uuid, text) IS
     'Undoes the migrations that a tenant has applied after target, newest first, by their down scripts, in the '
     'caller''s transaction. target itself stays applied; 0 undoes all. Callable by instance admins. Raises '
     'unauthenticated (28000), forbidden (42501), not_found (P0002), invalid_argument (22023) for an unknown target, '
-    'conflict (55000) if a down script is missing, and the error of the failing statement.';
+    'conflict (55000) if a down script is missing, the tenant is deleted or a migration is unfinished, and the error of '
+    'the failing statement.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_rollback(uuid, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_rollback(uuid, text) TO fluxbase_tenant_user;
 
@@ -1058,7 +1059,8 @@ COMMENT ON FUNCTION @extschema@.tenant_protect(regclass, name, uuid) IS
     'by instance admins who own the table. Returns a row for each change; no rows if the table is already protected. '
     'Raises unauthenticated (28000), forbidden (42501), not_found (P0002) for the tenant existing_rows, '
     'invalid_argument (22023) if relation is not a table or the column is not a plain uuid column, and conflict '
-    '(55000) if rows have no tenant or one that does not exist, or the table is in a tenant schema.';
+    '(55000) if rows have no tenant or one that does not exist, or the table is in a tenant schema or is a partition '
+    'or child of a table that is not a shared table.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_protect(regclass, name, uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_protect(regclass, name, uuid) TO fluxbase_tenant_user;
 
@@ -1089,8 +1091,8 @@ GRANT EXECUTE ON FUNCTION @extschema@.tenant_check() TO fluxbase_tenant_user;
 -- sql/views.sql
 
 -- Views that define which policies and triggers the catalog and the tables of tenants must have, and which foreign keys
--- of shared tables are unsafe. The code that creates, checks and repairs them reads these views, so that each definition
--- exists only once.
+-- of shared tables are unsafe. The code that creates, checks and repairs them reads these views, so that each
+-- definition exists only once.
 
 -- The policies of the catalog. tenant_check() compares them with the existing ones, and tenant_repair() creates missing
 -- ones again. The conditions are written exactly as PostgreSQL prints them. The policies apply to all roles, because a

@@ -1,6 +1,6 @@
 -- Views that define which policies and triggers the catalog and the tables of tenants must have, and which foreign keys
--- of shared tables are unsafe. The code that creates, checks and repairs them reads these views, so that each definition
--- exists only once.
+-- of shared tables are unsafe. The code that creates, checks and repairs them reads these views, so that each
+-- definition exists only once.
 
 -- The policies of the catalog. tenant_check() compares them with the existing ones, and tenant_repair() creates missing
 -- ones again. The conditions are written exactly as PostgreSQL prints them. The policies apply to all roles, because a

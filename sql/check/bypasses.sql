@@ -17,7 +17,7 @@ SELECT 'warning', 'large objects of ' || o.rolname, format('%s large objects bel
            'the role can read, change and delete them', count(*)), 'Store files in columns of type bytea.'
 FROM pg_largeobject_metadata l JOIN application o ON o.oid = l.lomowner AND NOT o.rolsuper GROUP BY o.rolname
 UNION ALL
-SELECT 'warning', format('column %s.%I', r.name, a.attname), 'may contain the oid of a large object, which belongs to no tenant',
+SELECT 'warning', format('column %s.%I', r.name, a.attname), 'may contain the OID of a large object, which belongs to no tenant',
        'Store files in columns of type bytea.'
 FROM relation r JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
 WHERE r.relkind IN ('r', 'p') AND (a.atttypid = 'oid'::regtype OR a.atttypid = to_regtype('lo'))

@@ -35,7 +35,7 @@ FROM fluxbase_tenant.tenants t
 LEFT JOIN (SELECT a.tenant_id, sum(m.revision) FILTER (WHERE a.checksum = m.checksum OR NOT m.repeatable) AS applied,
                   -- The tenant's row still counts a script that has been replaced, until the tenant is migrated again.
                   sum(m.revision - 1) FILTER (WHERE a.checksum <> m.checksum AND m.repeatable) AS former,
-                  -- The tenant's row does not count a script that a migration has got back, until the tenant is
+                  -- The tenant's row does not count an earlier script that is registered again, until the tenant is
                   -- migrated again.
                   sum(m.revision - 1) FILTER (WHERE a.checksum = m.checksum AND m.repeatable) AS back,
                   max(m.sort_key) FILTER (WHERE NOT m.repeatable) AS newest

@@ -16,7 +16,7 @@ SELECT 'error', 'table ' || c.oid::regclass, 'row-level security is disabled',
        format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', c.oid::regclass)
 FROM pg_class c WHERE c.relnamespace = 'fluxbase_tenant'::regnamespace AND c.relkind = 'r' AND NOT c.relrowsecurity
 UNION ALL
-SELECT 'warning', 'library fluxbase_tenant', 'is not preloaded: only sessions that have used the extension reject LOCK TABLE, '
-       'and calls of functions of other tenants',
+SELECT 'warning', 'library fluxbase_tenant', 'is not preloaded: only sessions that have used the extension check LOCK TABLE '
+       'and calls of functions',
        'ALTER DATABASE ' || quote_ident(current_database()) || ' SET session_preload_libraries = ''fluxbase_tenant'''
 FROM preload WHERE NOT preloaded

@@ -1,8 +1,8 @@
 WITH
 -- The description of the schema $1: a line for each thing in it. A line consists of the thing's name, the name of its
 -- parent (the thing with which it is created and dropped) and its definition, separated by chr(2). A dot that does not
--- follow a schema name is written as chr(3). The query finds everything through pg_depend and indexes on oids, so that
--- it is fast in databases of any size. It leaves out properties that do not depend on how the schema was created: oids,
+-- follow a schema name is written as chr(3). The query finds everything through pg_depend and indexes on OIDs, so that
+-- it is fast in databases of any size. It omits properties that do not depend on how the schema was created: OIDs,
 -- column positions, sequence values, statistics.
 space AS MATERIALIZED (
     SELECT n.oid, n.nspowner, n.nspacl, 'schema ' || $1::text AS object FROM pg_namespace n WHERE n.nspname = $1::text::name

@@ -1,5 +1,5 @@
 -- Parts of relations: constraints, indexes, triggers, rules, policies, statistics. Constraints that a partition or
--- inheritance child has from its parent are left out.
+-- inheritance child has from its parent are omitted.
 SELECT 'pg_constraint'::regclass, k.oid, 0, concat('constraint ', r.name, chr(3), quote_ident(k.conname)), r.object,
        pg_get_constraintdef(k.oid) || CASE WHEN EXISTS (
            SELECT 1 FROM pg_trigger t WHERE t.tgconstraint = k.oid AND t.tgenabled <> 'O') THEN ' DISABLED' ELSE '' END,
@@ -24,7 +24,7 @@ SELECT 'pg_rewrite'::regclass, w.oid, 0, concat('rule ', r.name, chr(3), quote_i
        pg_get_ruledef(w.oid) || CASE w.ev_enabled WHEN 'O' THEN '' WHEN 'D' THEN ' DISABLED' WHEN 'R' THEN ' ENABLED REPLICA' ELSE ' ENABLED ALWAYS' END,
        NULL, false, NULL, NULL
 FROM relation r JOIN pg_rewrite w ON w.ev_class = r.oid AND w.rulename <> '_RETURN'
--- pg_get_expr() opens, and locks, the table if it is passed its oid. Pass the oid only if the expression refers to
+-- pg_get_expr() opens and locks the table whose OID it is passed. Pass the OID only if the expression refers to
 -- columns.
 UNION ALL
 SELECT 'pg_policy'::regclass, p.oid, 0, concat('policy ', r.name, chr(3), quote_ident(p.polname)), r.object, concat_ws(' ',

@@ -14,7 +14,8 @@ COMMENT ON FUNCTION @extschema@.tenant_protect(regclass, name, uuid) IS
     'by instance admins who own the table. Returns a row for each change; no rows if the table is already protected. '
     'Raises unauthenticated (28000), forbidden (42501), not_found (P0002) for the tenant existing_rows, '
     'invalid_argument (22023) if relation is not a table or the column is not a plain uuid column, and conflict '
-    '(55000) if rows have no tenant or one that does not exist, or the table is in a tenant schema.';
+    '(55000) if rows have no tenant or one that does not exist, or the table is in a tenant schema or is a partition '
+    'or child of a table that is not a shared table.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_protect(regclass, name, uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_protect(regclass, name, uuid) TO fluxbase_tenant_user;
 

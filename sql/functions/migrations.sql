@@ -60,7 +60,8 @@ COMMENT ON FUNCTION @extschema@.tenant_rollback(uuid, text) IS
     'Undoes the migrations that a tenant has applied after target, newest first, by their down scripts, in the '
     'caller''s transaction. target itself stays applied; 0 undoes all. Callable by instance admins. Raises '
     'unauthenticated (28000), forbidden (42501), not_found (P0002), invalid_argument (22023) for an unknown target, '
-    'conflict (55000) if a down script is missing, and the error of the failing statement.';
+    'conflict (55000) if a down script is missing, the tenant is deleted or a migration is unfinished, and the error of '
+    'the failing statement.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_rollback(uuid, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_rollback(uuid, text) TO fluxbase_tenant_user;
 

@@ -120,7 +120,7 @@ pub fn is_partition(relation: pg_sys::Oid) -> bool {
     unsafe { pg_sys::get_rel_relispartition(relation) }
 }
 
-/// Copies a name.
+/// Copies a name. Returns `None` for null.
 ///
 /// # Safety
 /// `name` must be null or a C string.

@@ -371,7 +371,7 @@ fn library_not_preloaded(db: &Db) {
     let missing = [(
         "warning",
         "library fluxbase_tenant",
-        "is not preloaded: only sessions that have used the extension reject LOCK TABLE, and calls of functions of other tenants",
+        "is not preloaded: only sessions that have used the extension check LOCK TABLE and calls of functions",
     )];
     soil.assert_repaired("ALTER DATABASE {d} SET session_preload_libraries = 'plpgsql'", &missing);
     let summary = "CREATE MATERIALIZED VIEW tenant_acme.summary AS SELECT 1 AS n;

@@ -221,7 +221,7 @@ unsafe fn option(options: *mut pg_sys::List, name: &CStr) -> Option<*mut pg_sys:
     unsafe { lists::nodes::<pg_sys::DefElem>(options).find(|option| CStr::from_ptr((**option).defname) == name) }
 }
 
-/// Copies a name.
+/// Copies a name. Returns `None` for null.
 ///
 /// # Safety
 /// `name` must be a C string or null.
