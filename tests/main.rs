@@ -19,8 +19,8 @@ use support::{File, Server, run_case};
 /// The number of cases that run at once. Cases mostly wait for servers, and each uses a few connections.
 const THREADS: usize = 4;
 
-/// Returns the files and cases of each folder. A case that is missing from its file's `cases!`, or a file that is missing
-/// from its folder's `files!`, is unused code, which the compiler reports.
+/// Returns the files and cases of each folder. A case that is missing from its file's `cases!`, or a file that is
+/// missing from its folder's `files!`, is unused code, which the compiler reports.
 fn folders() -> Vec<(&'static str, Vec<File>)> {
     vec![
         ("attacks", attacks::all()),

@@ -1,4 +1,4 @@
-//! Sessions of instance admins without a user, whose rights must not pass to another role's code that they call.
+//! Sessions of instance admins without a user. Another role's code that such a session calls must not get its rights.
 
 use postgres::Client;
 

@@ -196,7 +196,7 @@ fn deeply_nested_queries(db: &Db) {
     run(&mut scene.thief(), &deep("fluxbase_tenant.tenants", 100));
 }
 
-/// Such a MERGE requires only SELECT, but the planner treats the table as its target.
+/// A MERGE that does nothing requires only SELECT, but the planner treats the table as its target.
 fn merge_that_does_nothing(db: &Db) {
     let scene = Scene::set(db);
     let into = |table: &str, condition: &str| {

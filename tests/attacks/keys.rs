@@ -87,7 +87,7 @@ fn triggers(db: &Db) {
 }
 
 /// A rule becomes part of the server's own foreign-key query. The query is refused if the rule uses a table whose
-/// policies were left out.
+/// policies PostgreSQL did not apply.
 fn rules(db: &Db) {
     let shop = Shop::open(db);
     let mut thief = shop.scene.thief();

@@ -296,7 +296,7 @@ fn names_that_hide_the_extensions(db: &Db) {
     assert_eq!(reached(&mut superuser, "tenant_thief.seen"), 1);
 }
 
-/// The rights of their owner end at the tenant, whichever role calls or reads them.
+/// Whichever role calls or reads them, they have only the rights of the owner role, which has none outside its tenant.
 fn views_and_functions_left_by_a_script(db: &Db) {
     let scene = Scene::set(db);
     db.migrate(
@@ -316,8 +316,8 @@ fn views_and_functions_left_by_a_script(db: &Db) {
     assert_eq!(column::<String>(&mut client, "SELECT * FROM tenant_thief.own()", &[]).len(), 3);
     assert_eq!(reached(&mut client, "tenant_thief.own_notes"), 3);
     let mut owner = scene.owner();
-    for stranger in ["own()", "own_notes"] {
-        expect_error(owner.query(&format!("SELECT * FROM tenant_thief.{stranger}"), &[]), "42501");
+    for object in ["own()", "own_notes"] {
+        expect_error(owner.query(&format!("SELECT * FROM tenant_thief.{object}"), &[]), "42501");
     }
 }
 

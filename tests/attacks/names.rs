@@ -291,7 +291,7 @@ fn extensions_into_a_tenants_schema(db: &Db) {
     assert_eq!(one::<i64>(&mut db.superuser(), given, &[]), 0);
 }
 
-/// An oid in a constant is not a name, but it makes the object depend on the tenant's schema all the same.
+/// An OID in a constant is not a name, but it makes the object depend on the tenant's schema all the same.
 fn oid_constants(db: &Db) {
     let scene = world(db);
     for object in [

@@ -17,7 +17,7 @@ cases![
     transaction_control_in_blocks_and_procedures,
 ];
 
-/// Returns the catalog state of relations that are not the thief's: oid, name, file, number of columns, index validity.
+/// Returns the catalog state of relations that are not the thief's: OID, name, file, number of columns, index validity.
 fn other_roles_relations(client: &mut Client) -> Vec<String> {
     let sql = "SELECT format('%s %s %s %s %s', c.oid, c.relname, c.relfilenode, c.relnatts, i.indisvalid)
                FROM pg_class c LEFT JOIN pg_index i ON i.indexrelid = c.oid

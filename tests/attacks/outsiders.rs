@@ -177,7 +177,7 @@ fn outsiders_cannot_probe_the_current_tenant(db: &Db) {
     }
 }
 
-/// Except repeating the deletion, which succeeds again.
+/// Repeating the deletion still succeeds for a tenant admin, but not for a member.
 fn members_of_a_deleted_tenant_are_outsiders(db: &Db) {
     let admin = new_user();
     let tenant = db.new_tenant("acme", admin);

@@ -201,8 +201,8 @@ fn code_that_runs_for_an_admin(db: &Db) {
     }
 }
 
-/// No role is granted any privilege on foreign tables. Members can read them, and write to them only if they are granted
-/// that.
+/// No role is granted any privilege on foreign tables. Members can read them, and write to them only if they are
+/// granted that.
 fn members_only_read_foreign_tables(db: &Db) {
     let scene = Scene::set(db);
     run(

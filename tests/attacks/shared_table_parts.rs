@@ -1,4 +1,5 @@
-//! Parents, partitions and children of shared tables, and locks and triggers of roles that were granted privileges on them.
+//! Parents, partitions and children of shared tables, and locks and triggers of roles that were granted privileges on
+//! them.
 
 use crate::cases;
 use crate::support::people::{column, one, run};
@@ -16,7 +17,7 @@ cases![
 const FINDINGS: &str =
     "SELECT object FROM tenant_check() WHERE severity = 'error' AND object LIKE 'table public.%' ORDER BY 1";
 
-/// Created before or after the table is protected, or attached later.
+/// Children that are created before the table is protected, created after that, or attached later.
 fn inheritance_children(db: &Db) {
     let scene = Scene::set(db);
     let mut superuser = db.superuser();
@@ -81,7 +82,7 @@ fn a_partition_without_its_root(db: &Db) {
     }
 }
 
-/// Policies do not apply to them.
+/// Policies do not apply to foreign tables.
 fn foreign_partitions(db: &Db) {
     let scene = Scene::set(db);
     let mut superuser = db.superuser();
@@ -123,7 +124,7 @@ fn commands_that_rebuild_the_table(db: &Db) {
         expect_error(thief.batch_execute(command), "42501");
         run(&mut thief, &command.replace("jobs", "plain"));
     }
-    // The owner may.
+    // The owner may run them.
     run(&mut superuser, "REINDEX TABLE jobs; CLUSTER jobs");
 }
 

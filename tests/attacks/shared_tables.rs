@@ -72,7 +72,7 @@ fn inserts_do_not_reveal_tenant_ids(db: &Db) {
     run(&mut scene.thief(), &format!("INSERT INTO lair.bait VALUES (1, '{}')", scene.thief));
 }
 
-/// Neither calls about tenants nor tenant_check() are blocked.
+/// Open DDL on a shared table blocks neither calls about tenants nor tenant_check().
 fn ddl_on_a_shared_table_blocks_no_call(db: &Db) {
     let scene = Scene::set(db);
     let (boss, doomed) = (new_user(), db.new_tenant("doomed", scene.crook));
@@ -333,7 +333,7 @@ fn trigger_of_a_table_that_a_key_cascades_to(db: &Db) {
     assert_eq!(one::<i64>(&mut superuser, "SELECT count(*) FROM lair.child", &[]), 0);
 }
 
-/// The next name refers to a superuser's table at that point. Its policies must stay.
+/// When the call continues, the name of the next partition refers to a superuser's table, whose policies must stay.
 fn schemas_renamed_while_unprotect_waits(db: &Db) {
     let scene = Scene::set(db);
     let mut superuser = db.superuser();

@@ -118,7 +118,7 @@ fn library_loaded_earlier_changes_nothing(db: &Db) {
     assert!(!plan(&mut client, COMMANDS[0]).contains("accessible"));
 }
 
-/// Only a superuser can do this, and only in their own session.
+/// Only a superuser can load such a library, and only into their own session.
 fn library_loaded_mid_session_exposes_no_cached_plan(db: &Db) {
     let (member, neighbour) = world(db);
     let library = unchained(db);

@@ -207,7 +207,7 @@ fn slugs_held_by_open_transactions(db: &Db) {
     let tenant = db.new_tenant("test", new_user());
     run(&mut db.superuser(), "SELECT tenant_spares_fill(1)");
     let mut client = without_waiting(db);
-    // The slug is changed, about to be released, about to be taken.
+    // The open transaction has changed the tenant with the slug, is about to release the slug, or is about to take it.
     for (number, open) in [
         format!("tenant_update('{tenant}', 'Test')"),
         format!("tenant_soft_delete('{tenant}')"),
@@ -271,7 +271,8 @@ fn limit_of_tenants(db: &Db) {
     run(&mut client, "SELECT tenant_create('five', 'Five')");
 }
 
-/// Registering it waits for no tenant that another transaction has changed, and does not block changes to tenants.
+/// Registering such a migration waits for no tenant that another transaction has changed, and does not block changes to
+/// tenants.
 fn changed_repeatable_migration(db: &Db) {
     let add =
         |n: i32| format!("SELECT tenant_migration_add('R__v', 'v', 'CREATE OR REPLACE VIEW v AS SELECT {n} AS n')");
@@ -316,7 +317,8 @@ fn migration_removed_while_applied(db: &Db) {
     }
 }
 
-/// From PostgreSQL 16 on, GRANT of a role locks it until the transaction ends, and every tenant_create() grants the group.
+/// From PostgreSQL 16 on, GRANT of a role locks it until the transaction ends, and every tenant_create() grants the
+/// group.
 fn owner_role_added_to_its_group_by_repair(db: &Db) {
     let tenant = db.new_tenant("acme", new_user());
     run(&mut db.superuser(), &format!("REVOKE fluxbase_tenant_owner FROM {}", Db::owner_role(tenant)));

@@ -1,6 +1,7 @@
-//! The SQL of the documentation prints what the documentation says. The ```sql blocks of a page run in order in one psql
-//! session, which begins as a superuser in an empty database. A ```text block directly after a ```sql block is the output
-//! that psql must print. Pages other than the README continue its quick start. Blocks marked "```sql no-run" do not run.
+//! The SQL of the documentation prints what the documentation says. The ```sql blocks of a page run in order in one
+//! psql session, which begins as a superuser in an empty database. A ```text block directly after a ```sql block is the
+//! output that psql must print. Pages other than the README continue its quick start. Blocks marked "```sql no-run" do
+//! not run.
 
 use std::fmt::Write;
 

@@ -219,7 +219,8 @@ fn sequences_locked_by_another_session(db: &Db) {
     until("the schema is dropped", || db.traces(scene.victim, "tenant_victim") == 0);
 }
 
-/// Each column of the tenant's row type depends on the tenant. The worker must not read all columns of a table for each.
+/// Each column of the tenant's row type depends on the tenant. The worker must not read all columns of a table for
+/// each.
 fn columns_of_wide_tables(db: &Db) {
     let scene = Scene::set(db);
     run(
