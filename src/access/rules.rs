@@ -296,7 +296,7 @@ pub fn require_data_access(caller: Caller, tenant: &Tenant) -> Result<()> {
         Status::Suspended => {
             Err(Error::conflict("tenant is suspended", "Ask an instance admin to resume it with tenant_resume()."))
         }
-        Status::Deleted => Err(Error::conflict("tenant is deleted", "Restore it with tenant_restore() first.")),
+        Status::Deleted => Err(Error::conflict("tenant is deleted", "Restore it first with tenant_restore().")),
         Status::Spare => Err(Error::tenant_not_found()),
     }
 }

@@ -91,7 +91,7 @@ fn tenant_spares_fill(
 ) -> Result<TableIterator<'static, (name!(made, i32), name!(migrated, i32), name!(dropped, i32))>> {
     let filled = answer(|| {
         let catalog = Catalog::write()?;
-        let permit = authorize_instance(&catalog, "fill up the spare tenants")?;
+        let permit = authorize_instance(&catalog, "create spare tenants")?;
         let filled = tenants::fill(&catalog, &permit, n)?;
         fleet::remove_after_commit(&catalog)?;
         Ok(filled)

@@ -132,7 +132,7 @@ fn tenant_rollback(
     let outcome = answer(|| {
         let catalog = Catalog::write()?;
         let (tenant_id, target) = (required("tenant_id", tenant_id)?, required("target", target)?);
-        let permit = authorize(&catalog, Some(tenant_id), "roll a tenant back")?;
+        let permit = authorize(&catalog, Some(tenant_id), "roll back a tenant")?;
         tenants::rollback(&catalog, permit, &target)
     })?;
     let tenant = outcome.tenant;

@@ -121,7 +121,7 @@ pub fn hash(catalog: &Catalog, names: &Names) -> Result<Option<String>> {
         &names.args(),
         |row| Ok(row.get(1)),
     )?;
-    rows.into_iter().next().ok_or_else(|| Error::internal("an aggregate returned no row"))
+    rows.into_iter().next().ok_or_else(|| Error::internal("aggregate returned no row"))
 }
 
 /// Normalizes a description of another tenant's schema with this tenant's names, too. A table or an alias may happen to

@@ -74,7 +74,7 @@ impl Catalog {
 /// could have created tables with the catalog's names.
 fn open(snapshot: Snapshot) -> Result<Elevated> {
     if !changes::is_installed() {
-        return Err(Error::internal("the extension is not installed in this database"));
+        return Err(Error::internal("extension fluxbase_tenant is not installed in this database"));
     }
     Elevated::open(snapshot)
 }

@@ -224,7 +224,7 @@ pub fn extension_schema(catalog: &Catalog) -> Result<String> {
     )?
     .into_iter()
     .next()
-    .ok_or_else(|| Error::internal("the extension is not installed"))
+    .ok_or_else(|| Error::internal("extension fluxbase_tenant is not installed in this database"))
 }
 
 /// Reports whether `tenant_isolation` is in force on the shared table, with this tenant column.

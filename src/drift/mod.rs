@@ -95,7 +95,7 @@ fn compare_in_detail(catalog: &Catalog, by_ledger: &mut ExpectedByLedger, tenant
     let ledger = applied::ledger(catalog, tenant.id)?;
     let mut drift = of_ledger(catalog, tenant, &ledger)?;
     let Some(Expected { things, undetermined, .. }) = by_ledger.expected(catalog, ledger, tenant.id)? else {
-        return Err(Error::conflict("a migration was changed by a concurrent transaction", "Call the function again."));
+        return Err(Error::conflict("a migration was changed concurrently", "Call the function again."));
     };
     let names = names(tenant);
     let found = fingerprints::things(catalog, &names)?;

@@ -136,7 +136,7 @@ impl JobQueue {
         unsafe {
             let segment = pg_sys::dsm_attach(handle);
             if segment.is_null() {
-                return Err(Error::internal("the leader of the run has ended"));
+                return Err(Error::internal("leader of the run has ended"));
             }
             // The mapping must outlive the worker's transactions.
             pg_sys::dsm_pin_mapping(segment);

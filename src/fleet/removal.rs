@@ -267,7 +267,7 @@ fn delete_batch(owner: &TableOwner, rows: &Rows, fire: Fire) -> Attempted<u64> {
         }
         let locked = Catalog::latest()?;
         if shared_tables::touched_by_delete(&locked, rows.table)? != touched {
-            return Err(Error::conflict("the table was changed by a concurrent transaction", "Try again."));
+            return Err(Error::conflict("the table was changed concurrently", "Try again."));
         }
         let referencing = touched.iter().filter(|one| one.by_key).map(|one| one.table).collect();
         if let Some(code) = shared_tables::code_of_other_roles(&locked, referencing, rows.owner)? {

@@ -88,7 +88,7 @@ pub fn register(catalog: &Catalog, _permit: &InstancePermit, new: &Registration)
         )),
         Some(existing) if existing.repeatable => {
             let replaced = migrations::replace(catalog, row(new.transactional.unwrap_or(existing.transactional)))?;
-            let replaced = replaced.ok_or_else(|| Error::internal("a registered migration no longer exists"))?;
+            let replaced = replaced.ok_or_else(|| Error::internal("registered migration no longer exists"))?;
             Ok((replaced, Done::Changed))
         }
         Some(existing) if existing.checksum == checksum => Err(Error::conflict(
@@ -99,7 +99,7 @@ pub fn register(catalog: &Catalog, _permit: &InstancePermit, new: &Registration)
             format!("migration version \"{}\" is registered with another text", version.text),
             "Register the change as a new version: tenants may have applied the old text.",
         )),
-        None => Err(Error::internal("a registered migration no longer exists")),
+        None => Err(Error::internal("registered migration no longer exists")),
     }
 }
 

@@ -43,7 +43,7 @@ pub fn leave(catalog: &Catalog, permit: &Permit<Leave>, user: &UserPermit) -> Re
 
 fn assign(catalog: &Catalog, permit: &Permit<Manage>, user_id: Uuid, role: Role) -> Result<Assignment> {
     members::assign(catalog, permit.tenant().id, user_id, role, permit.caller().user())?
-        .ok_or_else(|| Error::internal("an assignment returned no row"))
+        .ok_or_else(|| Error::internal("assignment returned no row"))
 }
 
 fn end_membership(catalog: &Catalog, tenant_id: Uuid, user_id: Uuid, what: &'static str) -> Result<Assignment> {
@@ -58,7 +58,7 @@ fn refuse_last_admin(catalog: &Catalog, tenant_id: Uuid, user_id: Uuid) -> Resul
     if is_admin && admins <= 1 {
         return Err(Error::conflict(
             "cannot remove the last admin of a tenant",
-            "Assign another admin first, with tenant_assign_admin().",
+            "Assign another admin first with tenant_assign_admin().",
         ));
     }
     Ok(())

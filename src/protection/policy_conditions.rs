@@ -93,7 +93,7 @@ unsafe fn called_in(expression: *mut pg_sys::Node) -> Option<pg_sys::Oid> {
 /// # Safety
 /// `condition` must be the text of a node, written by PostgreSQL.
 unsafe fn parse(condition: &str) -> Result<*mut pg_sys::Node> {
-    let text = CString::new(condition).map_err(|_| Error::internal("zero byte in the condition of a policy"))?;
+    let text = CString::new(condition).map_err(|_| Error::internal("condition of a policy contains a zero byte"))?;
     // SAFETY: guaranteed by the caller. Only PostgreSQL can create a value of type pg_node_tree.
     Ok(unsafe { pg_sys::stringToNode(text.as_ptr()) }.cast())
 }

@@ -40,7 +40,7 @@ pub fn guard_defaults(catalog: &Catalog, table: pg_sys::Oid) -> Result<()> {
     let mut guard = Guard { nextval: relations::guarded_nextval(catalog)?, changed: false };
     for Default { table, column, expression } in defaults {
         let expression =
-            CString::new(expression).map_err(|_| Error::internal("zero byte in the default of a column"))?;
+            CString::new(expression).map_err(|_| Error::internal("default of a column contains a zero byte"))?;
         guard.changed = false;
         // SAFETY: the text is a node's, written by PostgreSQL.
         unsafe {

@@ -74,7 +74,7 @@ struct Side {
 
 impl Side {
     fn of(tenant: &Tenant) -> Result<Self> {
-        let owner = owner_role_oid(tenant)?.ok_or_else(|| Error::internal("a tenant without an owner role"))?;
+        let owner = owner_role_oid(tenant)?.ok_or_else(|| Error::internal("tenant has no owner role"))?;
         Ok(Side { tenant: tenant.id, owner, role: Ident::new(owner_role(tenant.id)) })
     }
 

@@ -76,7 +76,7 @@ enum HasDependents {
 }
 
 fn dependents(tenant: &Tenant) -> Result<HasDependents> {
-    let name = CString::new(&*tenant.schema_name).map_err(|_| Error::internal("a zero byte in a schema name"))?;
+    let name = CString::new(&*tenant.schema_name).map_err(|_| Error::internal("schema name contains a zero byte"))?;
     let Some(schema) = catalogs::schema_by_name(&name) else {
         return Ok(HasDependents::No);
     };

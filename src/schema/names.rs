@@ -21,7 +21,7 @@ pub fn schema_name(slug: &Slug, id: Uuid, own: Option<&str>) -> Result<String> {
     };
     if prefix.starts_with("pg_") {
         return Err(Error::invalid(
-            "fluxbase_tenant.schema_prefix begins with \"pg_\"",
+            "setting \"fluxbase_tenant.schema_prefix\" must not begin with \"pg_\"",
             "Names with that prefix are reserved for system schemas. Choose another prefix.",
         ));
     }

@@ -155,7 +155,7 @@ pub fn owner_role_oid(tenant: &Tenant) -> Result<Option<pg_sys::Oid>> {
 }
 
 pub(super) fn role_oid(tenant_id: Uuid) -> Result<Option<pg_sys::Oid>> {
-    let name = CString::new(owner_role(tenant_id)).map_err(|_| Error::internal("a zero byte in a role name"))?;
+    let name = CString::new(owner_role(tenant_id)).map_err(|_| Error::internal("role name contains a zero byte"))?;
     Ok(roles::by_name(&name))
 }
 

@@ -45,7 +45,7 @@ fn refuse_default(tenant: &Tenant) -> Result<()> {
     if tenant.is_default {
         return Err(Error::conflict(
             "cannot delete the default tenant",
-            "Make another tenant the default first, with tenant_set_default().",
+            "Make another tenant the default first with tenant_set_default().",
         ));
     }
     Ok(())

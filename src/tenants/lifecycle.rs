@@ -96,7 +96,7 @@ pub fn set_suspended(catalog: &Catalog, permit: Permit<Instance>, suspended: boo
 
 pub(super) fn refuse_deleted(tenant: &Tenant) -> Result<()> {
     if tenant.status == Status::Deleted {
-        return Err(Error::conflict("tenant is deleted", "Restore it first, with tenant_restore()."));
+        return Err(Error::conflict("tenant is deleted", "Restore it first with tenant_restore()."));
     }
     Ok(())
 }

@@ -220,7 +220,7 @@ fn rollback_is_for_instance_admins(db: &Db) {
         let error = refused.expect_err("the caller is no instance admin").code().cloned();
         assert!(["42501", "P0002"].contains(&error.unwrap().code()));
     }
-    expect_refusal(db.as_user(user).query(ROLLBACK, &[&id, &"0"]), "forbidden").message_has("roll a tenant back");
+    expect_refusal(db.as_user(user).query(ROLLBACK, &[&id, &"0"]), "forbidden").message_has("roll back a tenant");
     expect_refusal(db.server().query(ROLLBACK, &[&id, &"0"]), "unauthenticated");
     expect_error(db.outsider().query(ROLLBACK, &[&id, &"0"]), "42501");
     at(db, id, "1");
