@@ -1,5 +1,4 @@
--- The event triggers, which protect objects of tenants from the command that creates them, and the triggers of the
--- catalog.
+-- The event triggers, which protect objects of tenants as soon as they are created, and the triggers of the catalog.
 
 -- Before every command, under every session_replication_role: rejects DROP OWNED BY a role of the extension, and GRANT
 -- and REVOKE on objects of tenants, before they lock anything.

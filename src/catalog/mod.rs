@@ -33,7 +33,7 @@ pub const EXTENSION: &CStr = c"fluxbase_tenant";
 /// The schema of the catalog.
 pub const SCHEMA: &CStr = c"fluxbase_tenant";
 
-/// A scope in which the extension runs its own SQL with its own rights. It lasts no longer than one function call.
+/// A scope in which the extension runs its own SQL with its own privileges. It lasts no longer than one function call.
 pub struct Catalog(Elevated);
 
 impl Catalog {
@@ -70,8 +70,8 @@ impl Catalog {
     }
 }
 
-/// Opens a scope with the extension's rights. Raises an error in a database without the extension, where another role
-/// could have created tables with the catalog's names.
+/// Opens a scope with the extension's privileges. Raises an error in a database without the extension, where another
+/// role could have created tables with the catalog's names.
 fn open(snapshot: Snapshot) -> Result<Elevated> {
     if !changes::is_installed() {
         return Err(Error::internal("extension fluxbase_tenant is not installed in this database"));

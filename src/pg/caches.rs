@@ -38,13 +38,13 @@ pub unsafe fn note_folded(plan: *mut pg_sys::PlannedStmt) {
     HAS_FOLDED.set(true);
 }
 
-/// Reports whether such a plan has been marked since plans were last invalidated.
+/// Reports whether `note_folded` has marked a plan since plans were last invalidated.
 pub fn have_folded() -> bool {
     HAS_FOLDED.get()
 }
 
-/// Invalidates all cached plans if such a plan may be among them. Called when the caller or the catalog changes. May be
-/// called at any time.
+/// Invalidates all cached plans if one that `note_folded` has marked may be among them. Called when the caller or the
+/// catalog changes. Can be called at any time.
 pub fn forget_folded() {
     if HAS_FOLDED.replace(false) {
         // SAFETY: only marks plans as invalid.

@@ -191,8 +191,8 @@ fn protect_default_privileges(schemas: &[pg_sys::Oid]) -> Result<()> {
 }
 
 /// Refuses to create an extension in a schema of a tenant or of the catalog. A trusted extension is created with a
-/// superuser's rights, in any schema, and belongs to the role that created it. Extensions that CASCADE creates are in
-/// the same schema, so checking this one is enough.
+/// superuser's privileges, in any schema, and belongs to the role that created it. Extensions that CASCADE creates are
+/// in the same schema, so checking this one is enough.
 fn refuse_extension_in(schema: Option<pg_sys::Oid>) -> Result<()> {
     if let Some(schema) = schema
         && is_protected_schema(schema)?

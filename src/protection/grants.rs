@@ -14,8 +14,8 @@ pub const TABLE_PRIVILEGES: &str = "SELECT, INSERT, UPDATE, DELETE";
 pub const USERS: &str = "fluxbase_tenant_user";
 
 /// Refuses grants that policies do not restrict. Row-level security does not apply to TRUNCATE or to foreign keys of
-/// other tables. Another role's trigger or function would run with the rights of the role that works in the tenant. A
-/// grant on a sequence is usable by the users of every tenant.
+/// other tables. Another role's trigger or function would run with the privileges of the role that works in the tenant.
+/// A grant on a sequence is usable by the users of every tenant.
 pub fn refuse_beyond_policies(catalog: &Catalog, tenant: &Tenant) -> Result<()> {
     let found: Vec<String> = query(
         catalog.scope(),

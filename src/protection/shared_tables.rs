@@ -115,8 +115,8 @@ struct Work<'a> {
 
 impl Work<'_> {
     /// Runs a command as the table's owner, because a command that reads the table's rows, constraints or indexes may
-    /// run the owner's code, which must not get more than the owner's rights. That code must not act with the caller's
-    /// identity either, so the command runs with the identity of no user and no existing tenant.
+    /// run the owner's code, which must not get more than the owner's privileges. Nor must that code act with the
+    /// caller's identity, so the command runs as the service context of a tenant that does not exist.
     fn run(&mut self, command: &Command, object: String, done: &'static str) -> Result<()> {
         {
             let _pinned = Pinned::to(&self.table.locked);

@@ -26,7 +26,8 @@ const MAX_DEPENDENTS: usize = 500;
 /// object in the schema concurrently, and the other one if an extension would have to be dropped.
 const TOLERATED: [PgSqlErrorCode; 2] =
     [PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST];
-/// The same, and errors because of too many objects, which other roles can cause by creating external dependents.
+/// The errors in `TOLERATED`, and those because of too many objects, which other roles can cause by creating external
+/// dependents.
 const TOLERATED_WITH_DEPENDENTS: [PgSqlErrorCode; 4] = [
     PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
     PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,

@@ -73,7 +73,7 @@ fn schema_exists(catalog: &Catalog, tenant: &Tenant) -> Result<bool> {
     )
 }
 
-/// Checks the owner role: it must not be able to log in, must have no members, and must have no rights outside the
+/// Checks the owner role: it must not be able to log in, must have no members, and must have no privileges outside the
 /// tenant.
 fn role_findings(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Finding>> {
     query(

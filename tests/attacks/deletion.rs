@@ -1,4 +1,4 @@
-//! Code on shared tables that runs when a tenant is deleted. It runs only with the rights of the table's owner and
+//! Code on shared tables that runs when a tenant is deleted. It runs only with the privileges of the table's owner and
 //! leaves nothing in the session.
 
 use uuid::Uuid;

@@ -207,7 +207,7 @@ fn trusted_role_sets_the_user_in_every_way(db: &Db) {
     run(&mut db.superuser(), &format!("DROP OWNED BY {role}; DROP ROLE {role}"));
 }
 
-/// A back end runs its users' SQL as a role with fewer rights. RESET leaves that role without an identity.
+/// A back end runs its users' SQL as a role with fewer privileges. RESET leaves that role without an identity.
 fn lesser_role_gains_nothing_by_reset(db: &Db) {
     let (user, tenant) = victim(db);
     let mut client = db.superuser();

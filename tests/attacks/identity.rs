@@ -201,7 +201,7 @@ fn errors_preserve_role_path_and_identity(db: &Db) {
     assert!(done > 3 && refused > 20, "{done} done, {refused} refused");
 }
 
-/// The function waits for a lock and is cancelled while it runs with the extension's rights.
+/// The function waits for a lock and is cancelled while it runs with the extension's privileges.
 fn timeouts_preserve_role_and_path(db: &Db) {
     let scene = Scene::set(db);
     let mut holder = db.superuser();

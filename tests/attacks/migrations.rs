@@ -1,4 +1,4 @@
-//! A migration runs only with the rights of the tenant's owner role, and so does the code that it leaves for the
+//! A migration runs only with the privileges of the tenant's owner role, and so does the code that it leaves for the
 //! extension or an administrator to run.
 
 use uuid::Uuid;
@@ -296,7 +296,8 @@ fn names_that_hide_the_extensions(db: &Db) {
     assert_eq!(reached(&mut superuser, "tenant_thief.seen"), 1);
 }
 
-/// Whichever role calls or reads them, they have only the rights of the owner role, which has none outside its tenant.
+/// Whichever role calls or reads them, they have only the privileges of the owner role, which has none outside its
+/// tenant.
 fn views_and_functions_left_by_a_script(db: &Db) {
     let scene = Scene::set(db);
     db.migrate(

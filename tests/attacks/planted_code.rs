@@ -1,5 +1,5 @@
-//! Code that a thief plants where the extension works with more rights than its caller. It does not run, or runs as the
-//! thief.
+//! Code that a thief plants where the extension works with more privileges than its caller. It does not run, or runs as
+//! the thief.
 
 use std::time::Duration;
 

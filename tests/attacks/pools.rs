@@ -205,7 +205,7 @@ fn search_path_left_behind(db: &Db) {
 }
 
 /// After COMMIT there is no user, and the text can set what its role can set. A role that runs untrusted SQL must
-/// therefore not be a member of fluxbase_tenant_server (see docs/security.md). A role with fewer rights keeps its
+/// therefore not be a member of fluxbase_tenant_server (see docs/security.md). A role with fewer privileges keeps its
 /// identity.
 fn text_that_ends_the_transaction(db: &Db) {
     let scene = Scene::set(db);

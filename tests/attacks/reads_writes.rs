@@ -190,7 +190,7 @@ fn views_over_views(db: &Db) {
     );
 }
 
-/// The rights of a function's owner are not an identity.
+/// The privileges of a function's owner are not an identity.
 fn definer_functions(db: &Db) {
     let scene = Scene::set(db);
     run(

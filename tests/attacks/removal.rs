@@ -1,4 +1,4 @@
-//! Untrusted code that would run with the rights of a table's owner while rows of a deleted tenant are removed.
+//! Untrusted code that would run with the privileges of a table's owner while rows of a deleted tenant are removed.
 
 use crate::cases;
 use crate::support::Db;
@@ -13,7 +13,7 @@ cases![
     defaults_and_types_of_a_referring_table
 ];
 
-/// Creates a role without superuser rights that will own shared tables, and a log of what code ran as which role.
+/// Creates a role that is not a superuser and that will own shared tables, and a log of what code ran as which role.
 fn keeper(db: &Db) -> String {
     let keeper = format!("keeper_of_{}", db.name());
     run(

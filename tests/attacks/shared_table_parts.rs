@@ -128,7 +128,7 @@ fn commands_that_rebuild_the_table(db: &Db) {
     run(&mut superuser, "REINDEX TABLE jobs; CLUSTER jobs");
 }
 
-/// GRANT ALL lets other roles create triggers on the table, which would run with its owner's rights.
+/// GRANT ALL lets other roles create triggers on the table, which would run with its owner's privileges.
 fn triggers_while_a_column_is_filled(db: &Db) {
     let scene = Scene::set(db);
     let mut superuser = db.superuser();

@@ -217,7 +217,7 @@ fn temporary_children(db: &Db) {
     assert_eq!(one::<i64>(&mut db.superuser(), temporary, &[]), 0);
 }
 
-/// GRANT ALL lets a role create triggers on the table. They must not run with the rights of the table's owner.
+/// GRANT ALL lets a role create triggers on the table. They must not run with the privileges of the table's owner.
 fn triggers_of_a_role_granted_all(db: &Db) {
     let scene = Scene::set(db);
     let mut superuser = db.superuser();

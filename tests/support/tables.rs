@@ -72,7 +72,7 @@ pub fn plan(client: &mut Client, statement: &str) -> String {
     column::<String>(client, &sql, &[]).join("\n")
 }
 
-/// Sets the current user for the rest of the session; all of the user's tenants are accessible.
+/// Sets the current user for the rest of the session. All of the user's tenants are accessible.
 #[track_caller]
 pub fn act_as(client: &mut Client, user: Uuid) {
     run(client, &format!("SET fluxbase_tenant.user_id = '{user}'"));

@@ -13,7 +13,8 @@ impl RelationName {
     /// Wraps a name. Returns `None` for null.
     ///
     /// # Safety
-    /// `name` must be such a name, or null.
+    /// `name` must be null, or a name that comes from the parser, belongs to this execution only, and outlives the
+    /// result.
     pub(super) unsafe fn new(name: *mut pg_sys::RangeVar) -> Option<Self> {
         (!name.is_null()).then_some(RelationName(name))
     }
@@ -21,7 +22,7 @@ impl RelationName {
     /// Wraps a list of names.
     ///
     /// # Safety
-    /// `names` must be a list of such names.
+    /// As for `new`, for each name in the list.
     pub(super) unsafe fn list(names: *mut pg_sys::List) -> Vec<Self> {
         // SAFETY: guaranteed by the caller.
         unsafe { lists::nodes::<pg_sys::RangeVar>(names).filter_map(|name| RelationName::new(name)).collect() }
