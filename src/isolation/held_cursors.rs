@@ -50,8 +50,8 @@ thread_local! {
 
 /// Records the active cursor, if there is one and it is not recorded yet. Called when a query or a utility command
 /// starts. Does not record cursors of superusers and other roles that bypass policies, because these roles are trusted.
-/// Does not record cursors of the anonymous caller either, who can access no tenant, unless the caller whom the
-/// cursor's query sees is determined only when rows are fetched.
+/// Does not record cursors of the anonymous caller either, who can access no tenant, unless the cursor's rows may
+/// depend on who fetches them.
 pub fn note_start() -> Result<()> {
     let Some(cursor) = Cursor::active().filter(|cursor| !is_known(*cursor)) else {
         return Ok(());

@@ -37,7 +37,7 @@ impl Account {
     }
 }
 
-/// Returns a command that runs as the servers' user. Started by root, `uid` also drops the supplementary groups.
+/// Returns a command that runs as the servers' user. If root starts it, `uid` also drops the supplementary groups.
 pub fn server_command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     if let Some(account) = Account::of_servers() {

@@ -10,7 +10,7 @@ impl Db {
     #[track_caller]
     pub fn compile_library(&self, name: &str, source: &str) -> PathBuf {
         let folder = self.socket_dir();
-        // The cases of a cluster share its folder, hence the database's name in the file's.
+        // The cases of a cluster share its folder, so the file's name contains the database's.
         let file = |kind: &str| folder.join(format!("{name}_{}.{kind}", self.name()));
         let (code, library) = (file("c"), file("so"));
         std::fs::write(&code, source).expect("the cluster's folder is writable");
