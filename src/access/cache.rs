@@ -1,5 +1,5 @@
-//! A backend-local cache of the answers to "what is this user's standing in this tenant?". Any change of the catalog
-//! empties it.
+//! A backend-local cache of users' standings in tenants, of instance admins, of the active tenants of users, and of the
+//! last verdict. It is emptied when the generation of `catalog::changes` advances.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -31,7 +31,7 @@ thread_local! {
 }
 
 /// The last answer to "can the caller access this tenant?". Most sessions need the answer for each query, about the
-/// same tenant.
+/// same tenant. It contains no role, because it is kept only for callers whom a user determines: see `keep_verdict`.
 #[derive(Clone, Copy)]
 struct Verdict {
     at: Moment,
@@ -40,7 +40,7 @@ struct Verdict {
 }
 
 /// A point in time, identified by the number of changes so far to the identity settings and to the catalog. If two
-/// moments are equal, neither has changed between them.
+/// moments are equal, neither has changed between them. The database role is not part of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
     identity: u64,

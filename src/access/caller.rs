@@ -40,7 +40,8 @@ impl Caller {
     }
 
     /// Returns the caller if the privileges of the database role `role` count and the running code runs as the role
-    /// `code`.
+    /// `code`. These differ where a view's owner is checked, for example. An instance admin by role needs both: the
+    /// role must act as an admin, and the code must be the session's own or an admin's.
     pub fn of_code(role: pg_sys::Oid, code: pg_sys::Oid) -> Result<Self> {
         if let Some(tenant) = sandboxed_tenant() {
             return Ok(if is_code_of(tenant) { Caller::Service(tenant) } else { Caller::Anonymous });
@@ -58,8 +59,8 @@ impl Caller {
     }
 
     fn outside_sandbox(role: pg_sys::Oid, acts_as_admin: bool) -> Result<Self> {
-        // The current user was set for what the session itself does, not for another role's code that its maintenance
-        // runs.
+        // The current user was set for what the session itself does, not for another role's code that its ANALYZE or
+        // REINDEX runs.
         if security_context::is_maintenance_of_others() && !roles::is_superuser(role) && !acts_as_admin {
             return Ok(Caller::Anonymous);
         }
@@ -104,7 +105,7 @@ impl Caller {
 /// can have any role's functions in its indexes.
 fn is_code_of(tenant: Uuid) -> bool {
     let role = security_context::calling_role();
-    owner_roles::owned_by(role) == Some(tenant) || roles::is_superuser(role)
+    owner_roles::tenant_of_owner_role(role) == Some(tenant) || roles::is_superuser(role)
 }
 
 fn is_admin(role: pg_sys::Oid) -> bool {
@@ -114,13 +115,14 @@ fn is_admin(role: pg_sys::Oid) -> bool {
 /// Reports whether `role`, whose privileges count, acts as an instance admin: both it and the session's role must be
 /// members of fluxbase_tenant_admin. So a view or a SECURITY DEFINER function of such a role does not make the role
 /// that uses it an instance admin, and another role's code that an instance admin's command runs does not act as an
-/// instance admin. Always false in code called in maintenance: a superuser counts as a member, and may be maintaining
-/// the caller's table.
+/// instance admin. Always false in code called in maintenance: otherwise, since a superuser counts as a member, a
+/// superuser's ANALYZE would make the functions of the table's owner instance admins.
 fn acts_as_admin(role: pg_sys::Oid) -> bool {
     !security_context::is_called_in_maintenance()
         && is_admin(role)
         && (role == roles::outer() || is_admin(roles::outer()))
-        // Owner roles are accepted, because a tenant's function is checked when it begins.
+        // Owner roles are accepted, because `check::definer_function_is_inaccessible` checks a tenant's function when
+        // it begins.
         && security_definers::all_owners(|owner| is_admin(owner) || owner_roles::is_owner_role(owner))
 }
 

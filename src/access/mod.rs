@@ -1,5 +1,7 @@
 //! Identity and authorization: who is calling, and what the caller may do. The modules above get permits or booleans
-//! from this module, and never decide themselves.
+//! from this module, and never decide themselves who is calling or whether a tenant is accessible.
+//!
+//! Several database roles are in play: ARCHITECTURE.md lists them ("Which role is meant").
 
 mod cache;
 mod caller;

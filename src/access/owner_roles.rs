@@ -19,13 +19,14 @@ pub fn is_owner_role(role: pg_sys::Oid) -> bool {
     ids::of_owner_role(&roles::name(role)).is_some()
 }
 
-/// Returns the role's tenant if the role is both a tenant's owner role and the current role.
-pub fn tenant_of(role: pg_sys::Oid) -> Option<Uuid> {
-    if role == roles::current() { owned_by(role) } else { None }
+/// Returns the tenant if the role is the current role and a tenant's owner role. Code that runs as another role does
+/// not run as the owner role, whatever privileges count.
+pub fn tenant_of_current(role: pg_sys::Oid) -> Option<Uuid> {
+    if role == roles::current() { tenant_of_owner_role(role) } else { None }
 }
 
 /// Returns the tenant whose owner role this is, or `None`.
-pub fn owned_by(role: pg_sys::Oid) -> Option<Uuid> {
+pub fn tenant_of_owner_role(role: pg_sys::Oid) -> Option<Uuid> {
     let changes = changes::of_roles();
     let (known_role, known_at, tenant) = OWNED.get();
     if known_role == role && known_at == changes {

@@ -1,11 +1,15 @@
-//! The rules of authorization. Every rule is in this file.
+//! The rules of authorization: which functions a caller may call for a tenant, and whether the tenant is accessible.
+//! Who the caller is, `caller` decides; which relations and functions of PostgreSQL the caller may use,
+//! `isolation::check` decides.
 //!
-//! | caller | sees a tenant | manages it | instance-wide |
-//! | --- | --- | --- | --- |
-//! | instance admin | any, even if deleted | yes | yes |
-//! | user | as a member, unless it is deleted | as a tenant admin | no |
-//! | service context | its own, unless it is deleted | its own | no |
-//! | anonymous caller | no | no | no |
+//! | caller | sees a tenant | changes it | can access its data | may call functions for all tenants |
+//! | --- | --- | --- | --- | --- |
+//! | instance admin | any, even if deleted | yes | yes | yes |
+//! | user | as a member, unless it is deleted | as a tenant admin, unless it is suspended | as a member, if it is active | only tenant_create(), depending on the create policy |
+//! | service context | its own, unless it is deleted | its own, unless it is suspended | its own, if it is active | no |
+//! | anonymous caller | no | no | no | no |
+//!
+//! A tenant admin may soft-delete a tenant again, or while it is suspended.
 
 use std::rc::Rc;
 
@@ -174,7 +178,7 @@ pub fn is_accessible(database_role: pg_sys::Oid, tenant_id: Uuid) -> Result<bool
 
 /// Reports the same as `is_accessible`, for code that runs as the role `code`.
 pub fn is_accessible_to_code(database_role: pg_sys::Oid, code: pg_sys::Oid, tenant_id: Uuid) -> Result<bool> {
-    match owner_roles::tenant_of(database_role) {
+    match owner_roles::tenant_of_current(database_role) {
         None => {}
         Some(owned) if owned != tenant_id => return Ok(false),
         // The session must have access too. Other roles can make their code run as the owner role, for example through

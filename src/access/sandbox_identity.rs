@@ -69,7 +69,7 @@ impl SandboxIdentity {
 
     /// Assumes an identity that has access to no tenant, for another role's code: the service context of a tenant that
     /// does not exist.
-    pub fn anonymous() -> Result<Self> {
+    pub fn without_access() -> Result<Self> {
         SandboxIdentity::assume(ids::new())
     }
 }

@@ -16,8 +16,8 @@ use crate::pg::{own_transaction, roles, security_context};
 thread_local! {
     /// The owners of the running functions, innermost last.
     static RUNNING: RefCell<Vec<pg_sys::Oid>> = const { RefCell::new(Vec::new()) };
-    /// The functions that an owner role's code calls in maintenance, and the transaction in which it does. ANALYZE uses
-    /// one transaction for each table.
+    /// The functions that code running as an owner role calls in a session that bypasses policies, which it does in
+    /// maintenance, and the transaction in which it does. ANALYZE uses one transaction for each table.
     static CALLED_BY_OWNERS: RefCell<(pg_sys::LocalTransactionId, HashSet<pg_sys::Oid, RandomState>)> = RefCell::default();
 }
 
@@ -49,7 +49,7 @@ pub fn end() {
 /// Records that the current role calls this function. Called when PostgreSQL prepares an expression that contains it,
 /// after checking that the role may execute it.
 pub fn note_call(function: pg_sys::Oid) {
-    if owner_roles::tenant_of(roles::current()).is_some() && roles::bypasses_policies(roles::outer()) {
+    if owner_roles::tenant_of_current(roles::current()).is_some() && roles::bypasses_policies(roles::outer()) {
         CALLED_BY_OWNERS.with_borrow_mut(|(transaction, called)| {
             if *transaction != own_transaction() {
                 called.clear();

@@ -89,7 +89,7 @@ fn policy_column(condition: &str) -> Result<Option<i16>> {
 fn before_command(fcinfo: pg_sys::FunctionCallInfo) -> Result<()> {
     // SAFETY: PostgreSQL calls this as an event trigger function.
     let statement = unsafe { event_trigger::statement(fcinfo) };
-    statement.map_or(Ok(()), |statement| answer(|| before_command::permit(&statement)))
+    statement.map_or(Ok(()), |statement| answer(|| before_command::check(&statement)))
 }
 
 /// Protects the relations that a command created or changed. Called by an event trigger: see `event_triggers`.

@@ -1,4 +1,5 @@
-//! Background workers that a transaction requests and that start when it commits.
+//! Background workers that a transaction requests. They are registered just before it commits, and wait until it has
+//! ended.
 
 use std::cell::Cell;
 use std::thread::LocalKey;
@@ -18,8 +19,8 @@ pub struct Kind {
 }
 
 impl Kind {
-    /// Starts a worker when the current transaction commits, and passes it `number`. If no worker slot is free at that
-    /// point, none starts until another transaction requests one.
+    /// Requests a worker for when the current transaction has ended, and passes it `number`. If no worker slot is free
+    /// at that point, none starts until another transaction requests one.
     pub fn start(&'static self, number: u32) {
         if self.requested.replace(true) {
             return;

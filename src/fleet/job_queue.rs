@@ -244,7 +244,7 @@ impl JobQueue {
         self.header().stop.load(Ordering::Acquire)
     }
 
-    /// Assigns the calling worker its number, which is less than 64.
+    /// Assigns the calling worker its number, from 0. It is less than 64, because the leader starts at most 64 workers.
     pub fn assign_number(&self) -> u32 {
         self.header().started.fetch_add(1, Ordering::AcqRel)
     }
@@ -263,21 +263,21 @@ impl JobQueue {
         self.header().has_locked.load(Ordering::Acquire)
     }
 
-    /// Reports whether the caller is the first worker, which records the run before any other begins.
-    pub fn enter(&self) -> bool {
+    /// Counts the calling worker in. Returns true if no other worker is at work: it then records the run.
+    pub fn begin_work(&self) -> bool {
         self.header().running.fetch_add(1, Ordering::AcqRel) == 0
     }
 
-    /// Reports whether the caller is the last worker to leave.
-    pub fn leave(&self) -> bool {
+    /// Counts the calling worker out. Returns true if no other worker is at work: it then records the end of the run.
+    pub fn end_work(&self) -> bool {
         self.header().running.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
-    pub fn mark_recorded(&self) {
+    pub fn mark_run_recorded(&self) {
         self.header().run_is_recorded.store(true, Ordering::Release);
     }
 
-    pub fn is_recorded(&self) -> bool {
+    pub fn is_run_recorded(&self) -> bool {
         self.header().run_is_recorded.load(Ordering::Acquire)
     }
 }

@@ -128,15 +128,16 @@ pub(super) fn run_workers(plan: &Plan) -> Result<Tally> {
     // CREATE INDEX CONCURRENTLY in a worker, of this run or of another one, would wait for this session's snapshot,
     // while this session waits for the workers.
     let mut ignored = IgnoredByBuilds::begin();
-    // Builds that are waiting already stop waiting too, provided that no other session has a reason to wait for this
-    // transaction.
+    // This also releases the builds that are waiting for this session by now. It is allowed only if no other session
+    // has a reason to wait for this transaction.
     if !fleet::caller_is_waited_for(&Catalog::latest()?)? {
         ignored = ignored.release_virtual_lock();
     }
     wait(&mut pool, &queue)?;
     drop(ignored);
     let (done, failed) = queue.counts();
-    if done < queue.total() && !queue.is_stopped() {
+    let is_not_begun = plan.task == Task::Migrate && !queue.is_run_recorded();
+    if done < queue.total() && (is_not_begun || !queue.is_stopped()) {
         return Err(Error::conflict(
             format!("the workers ended with {done} of {} tenants done", queue.total()),
             "See the server log for the reason, then call the function again: committed work is kept.",
@@ -185,7 +186,8 @@ fn start_workers(wanted: i32, queue: &JobQueue) -> Result<WorkerPool> {
 /// of this session fails with a deadlock error.
 fn wait(pool: &mut WorkerPool, queue: &JobQueue) -> Result<()> {
     let mut reported = Instant::now();
-    // Workers whose lock was found released since the last pause.
+    // Workers whose lock was found released since the last pause. They are tried again after the pause: a worker gets
+    // its lock back after a transaction that failed.
     let mut released = 0;
     loop {
         pool.0.retain(|worker| !matches!(worker.pid(), Err(BackgroundWorkerStatus::Stopped)));

@@ -1,8 +1,9 @@
-//! Operations on many tenants, run by background workers in one transaction per tenant.
+//! Operations on many tenants, run by background workers. A tenant takes one transaction, unless it has
+//! nontransactional migrations or an attempt is repeated.
 //!
 //! In a fleet run and in a purge the calling session is the leader: it starts the workers and waits for them. The
-//! workers for removals and for spare tenants start when the transaction that requested them commits, and no session
-//! waits for them.
+//! workers for removals and for spare tenants are requested by a transaction and start working when it has ended, and
+//! no session waits for them.
 
 mod at_commit;
 mod job_queue;

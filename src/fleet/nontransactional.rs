@@ -45,7 +45,7 @@ struct Start {
     search_path: String,
     /// The number of statements that earlier attempts have completed.
     done: usize,
-    /// How to change the first statement, which an earlier attempt may have begun.
+    /// How to rewrite the first statement, which an earlier attempt may have begun.
     first: Change,
 }
 
@@ -91,6 +91,7 @@ fn run_statements(
         begin(tenant, migration)
     })?;
     let Some(start) = start else {
+        // Without the lock, another session is migrating the tenant. With it, there was nothing to do.
         return Ok(if attempt.held.is_some() { Ran::NotNeeded } else { Ran::Busy });
     };
     attempt.in_doubt = start.first == Change::MayBeDone;
@@ -122,8 +123,10 @@ fn run_statements(
             if !statement.is_single {
                 migrations::run_in_sandbox(&catalog, tenant, &start.script, index..index + 1)?;
             }
+            // A repeated setting must not reduce the number.
             unfinished::advance(&catalog, tenant.id, start.done.max(index + 1) as i32)
         })?;
+        // The statement in doubt is the first that earlier attempts have not completed.
         attempt.in_doubt &= index < start.done;
     }
     transaction(|| {
@@ -137,7 +140,7 @@ fn run_statements(
 }
 
 /// Decides again under the lock, and records that the attempt begins. Returns `None` if another session has applied the
-/// migration or deleted the tenant.
+/// migration or soft-deleted the tenant. Raises not_found if the tenant has been deleted permanently.
 fn begin(tenant: &Tenant, migration: &Migration) -> Result<Option<Start>> {
     let catalog = Catalog::write()?;
     let found = tenants::lock(&catalog, tenant.id)?.ok_or_else(Error::tenant_not_found)?;
@@ -162,8 +165,8 @@ fn begin(tenant: &Tenant, migration: &Migration) -> Result<Option<Start>> {
     }))
 }
 
-/// Drops the invalid indexes that an interrupted CREATE INDEX CONCURRENTLY has left behind, because the next attempt
-/// needs their names.
+/// Drops all invalid indexes in the schema. An interrupted CREATE INDEX CONCURRENTLY has left them, perhaps of a
+/// migration that has been removed since, and the statement may need their names.
 fn drop_invalid_indexes(tenant: &Tenant) -> Result<()> {
     let catalog = Catalog::write()?;
     let invalid = unfinished::invalid_indexes(&catalog, &tenant.schema_name)?;

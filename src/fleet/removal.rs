@@ -1,8 +1,9 @@
-//! The removal worker: removes what deleted tenants have left outside their schemas, which is rows of shared tables,
-//! external dependents and owner roles, and schemas that the deleting session could not drop.
+//! The removal worker: removes what deleted tenants have left. That can be rows of shared tables, external dependents,
+//! a schema that the deleting session could not drop, and the owner role.
 //!
 //! It deletes rows table by table, as the table's owner (see `table_owner`). If a transaction exceeds its time limit,
-//! the process is terminated, and a successor continues with the next table. No session waits for the removal worker.
+//! the process is terminated, and a successor continues with the removals that were tried least often. No session waits
+//! for the removal worker.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};

@@ -30,8 +30,8 @@ pub struct TableOwner {
     search_path: Rc<str>,
 }
 
-/// The search_path of each table owner, computed once per removal: there can be thousands of tables, and of roles whose
-/// privileges on the schemas are checked.
+/// The search_path of each table owner, computed once per removal. A removal can concern thousands of tables, and the
+/// computation checks the privileges of every role of the cluster.
 #[derive(Default)]
 pub struct Paths {
     known: RefCell<HashMap<pg_sys::Oid, Rc<str>>>,
@@ -68,7 +68,7 @@ impl TableOwner {
             let catalog = Catalog::write()?;
             // A deferred trigger would run after the end of the security context.
             crate::pg::execute(catalog.scope(), &command!("SET CONSTRAINTS ALL IMMEDIATE"))?;
-            let _anonymous = SandboxIdentity::anonymous()?;
+            let _anonymous = SandboxIdentity::without_access()?;
             let settings =
                 [(c"row_security", "on"), (c"lock_timeout", LOCK_TIMEOUT), (c"search_path", &*self.search_path)];
             let _sandbox = Sandbox::enter_unforced(self.role, &settings)?;

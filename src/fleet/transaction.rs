@@ -106,8 +106,8 @@ fn caught<T>(run: impl FnOnce() -> Result<T>) -> Attempted<T> {
         (failure, _) => {
             // SAFETY: ends the transaction that the error left open.
             unsafe { pg_sys::AbortCurrentTransaction() };
-            // The abort sets the security context in which the last transaction started. That is the owner's context if
-            // a command started this transaction as the owner.
+            // The abort restores the security context in which the last transaction started. That can be the owner's:
+            // a command that runs in its own transactions starts them as the owner.
             began_as.set();
             Err(failure.unwrap_or_else(|| Failure::from_error(&Error::internal("transaction ended without a result"))))
         }

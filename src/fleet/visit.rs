@@ -1,5 +1,6 @@
-//! A visit: one worker's attempt at one tenant. Applies the pending migrations in one transaction, up to the first
-//! nontransactional one. Runs that one in its own transactions, and repeats this until no migration is pending.
+//! A visit: one worker's work on one tenant, all attempts included. Applies the pending migrations in one transaction,
+//! up to the first nontransactional one. Runs that one in its own transactions, and repeats this until no migration is
+//! pending.
 
 use std::time::{Duration, Instant};
 
@@ -46,7 +47,7 @@ enum Step {
 
 /// Visits a tenant. If another session has locked it and `wait` is `Wait::No`, returns the visit, to be resumed later.
 pub fn visit<'a>(queue: &JobQueue, visit: Visit<'a>, wait: Wait) -> Option<Visit<'a>> {
-    let unfinished = visit_with_retries(queue, visit, wait);
+    let resumable = visit_with_retries(queue, visit, wait);
     locks::release_advisory();
     // A nontransactional command may leave temporary objects behind, which the next tenant's script would find.
     let drop_all = || {
@@ -56,7 +57,7 @@ pub fn visit<'a>(queue: &JobQueue, visit: Visit<'a>, wait: Wait) -> Option<Visit
     if temporary::may_exist() && transaction(drop_all).is_err() {
         ereport!(FATAL, PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, "cannot drop the temporary objects of a migration");
     }
-    unfinished
+    resumable
 }
 
 fn visit_with_retries<'a>(queue: &JobQueue, mut visit: Visit<'a>, wait: Wait) -> Option<Visit<'a>> {

@@ -80,14 +80,16 @@ fn work(queue: &JobQueue, plan: &Plan) {
 
 /// Migrates tenants until the queue is empty. The first worker records the run, the last one records its end.
 fn migrate(queue: &JobQueue, plan: &Plan) {
-    if queue.enter() {
-        if transaction(|| record_run(plan, queue)).is_ok() {
-            queue.mark_recorded();
-        } else {
-            queue.stop();
+    if queue.begin_work() {
+        match transaction(|| record_run(plan, queue)) {
+            Ok(()) => queue.mark_run_recorded(),
+            Err(failure) => {
+                queue.record_error(&failure.message);
+                queue.stop();
+            }
         }
     }
-    while !queue.is_recorded() && !queue.is_stopped() {
+    while !queue.is_run_recorded() && !queue.is_stopped() {
         pause(Duration::from_millis(5));
     }
     let mut busy = Vec::new();
@@ -109,7 +111,7 @@ fn migrate(queue: &JobQueue, plan: &Plan) {
         }
         visit(queue, begun, Wait::Yes);
     }
-    if queue.leave() {
+    if queue.end_work() {
         // If this fails, the run is shown as unfinished.
         let _ = transaction(|| fleet::finish_run(&Catalog::write()?, plan.run));
     }

@@ -38,7 +38,7 @@ pub fn inaccessible(uses: impl Iterator<Item = Use> + Clone) -> Result<Option<pg
     let current = roles::current();
     let unforced = roles::are_policies_unforced();
     if unforced
-        && let Some(owned) = owner_roles::tenant_of(current)
+        && let Some(owned) = owner_roles::tenant_of_current(current)
         && !access::is_accessible_to_session(current, owned)?
     {
         return inaccessible_in_foreign_key_action(uses, owned);
@@ -46,7 +46,7 @@ pub fn inaccessible(uses: impl Iterator<Item = Use> + Clone) -> Result<Option<pg
     let mut exempt: Vec<Uuid> = Vec::new();
     let mut lookup = AccessLookup::default();
     for Use { relation, role, is_by_view, cannot_have_policies } in uses {
-        let named = role.is_some();
+        let is_named = role.is_some();
         let role = role.unwrap_or(current);
         if unforced && is_by_view && escapes_forced_policies(relation, role) {
             return Ok(Some(relation));
@@ -58,14 +58,15 @@ pub fn inaccessible(uses: impl Iterator<Item = Use> + Clone) -> Result<Option<pg
         // PostgreSQL checks foreign keys as the table's owner.
         let is_exempt = bypasses_policies(role) || (unforced && roles::owns_relation(relation, role));
         if cannot_have_policies
-            && named
+            && is_named
             && !may_use_tenant_relations(relation, role)
             && tenant_of::tenant_of_relation(relation)?.is_some()
         {
             return Ok(Some(relation));
         }
-        // Treat a child like its parent: if a superuser's view reads a partitioned table, it also reads the partitions.
-        if is_exempt && !(named && role != current) {
+        // An exempt role's own query needs no check. A view of an exempt role does: its tenants are noted below,
+        // because the children of a table that the view reads have no role of their own.
+        if is_exempt && !(is_named && role != current) {
             continue;
         }
         let Some(tenant) = tenant_of::tenant_of_relation(relation)? else {
@@ -75,29 +76,29 @@ pub fn inaccessible(uses: impl Iterator<Item = Use> + Clone) -> Result<Option<pg
             if catalogs::has_children(relation) {
                 exempt.push(tenant);
             }
-        } else if (named || !exempt.contains(&tenant)) && !lookup.can_access(role, tenant)? {
+        } else if (is_named || !exempt.contains(&tenant)) && !lookup.can_access(role, tenant)? {
             return Ok(Some(relation));
         }
     }
     Ok(None)
 }
 
-/// Reports whether the relation's policies are forced on its owner, which is `role`, but PostgreSQL does not apply them
-/// inside a foreign-key action.
+/// Reports whether `role` owns a relation whose policies are forced. Inside a foreign-key action, PostgreSQL does not
+/// force them.
 fn escapes_forced_policies(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     catalogs::has_forced_policies(relation) && !bypasses_policies(role) && roles::owns_relation(relation, role)
 }
 
-/// Returns the first relation that code running as an owner role may not use inside a foreign-key action. PostgreSQL
-/// checks and enforces a foreign key as the owner of the table that it accesses, in a session that may not have access
-/// to that tenant. Its own query uses only that table and its partitions. The queries of a trigger or a rule may also
-/// use superusers' tables, but no other role's.
+/// Returns the first relation, in the order of the range table, that code running as an owner role may not use inside a
+/// foreign-key action. PostgreSQL checks and enforces a foreign key as the owner of the table that it accesses, in a
+/// session that may not have access to that tenant. PostgreSQL's query uses one table of the tenant, followed by its
+/// partitions. A trigger or a rule may add superusers' tables, but no other role's.
 fn inaccessible_in_foreign_key_action(uses: impl Iterator<Item = Use>, owned: Uuid) -> Result<Option<pg_sys::Oid>> {
-    let mut is_used = false;
+    let mut has_table = false;
     for Use { relation, .. } in uses.filter(|used| used.role.is_some()) {
         let is_partition = || catalogs::is_partition(relation);
         match tenant_of::tenant_of_relation(relation)? {
-            Some(tenant) if tenant == owned && (!is_used || is_partition()) => is_used = true,
+            Some(tenant) if tenant == owned && (!has_table || is_partition()) => has_table = true,
             None if roles::is_superuser(catalogs::relation_owner(relation)) => {}
             _ => return Ok(Some(relation)),
         }
@@ -174,7 +175,7 @@ fn function_is_inaccessible_to_code(function: pg_sys::Oid, role: pg_sys::Oid, co
         return Ok(changes::generation().is_some() && !bypasses_policies(role));
     }
     let tenant = tenant_of::tenant_of_function(function)?;
-    match owner_roles::tenant_of(role) {
+    match owner_roles::tenant_of_current(role) {
         Some(owned) if tenant == Some(owned) => Ok(false),
         // A cascade runs as the owner of the table that it changes, in a session that may not have access to the
         // tenant. Such code may call no functions of untrusted roles.
@@ -186,8 +187,9 @@ fn function_is_inaccessible_to_code(function: pg_sys::Oid, role: pg_sys::Oid, co
     }
 }
 
-/// Reports whether a function is another role's, and PostgreSQL would call it as the owner of a table in order to check
-/// or enforce a foreign key: an operator, or the cast of a type which that role created for the other side of the key.
+/// Reports whether PostgreSQL would call another role's function as the owner of a table, in order to check or enforce
+/// a foreign key. Such a function implements an operator, or a cast of a type that the other role has created and uses
+/// in the referencing column.
 pub fn is_untrusted_in_foreign_key_action(function: pg_sys::Oid) -> Result<bool> {
     if !roles::are_policies_unforced() {
         return Ok(false);
@@ -198,8 +200,9 @@ pub fn is_untrusted_in_foreign_key_action(function: pg_sys::Oid) -> Result<bool>
         && catalog::relations::implements_cast_or_operator(&Catalog::latest()?, function)?)
 }
 
-/// Reports whether a SECURITY DEFINER function may not be called. It already runs as its owner. Its caller is the owner
-/// of the SECURITY DEFINER function that called it, or the session's role. A function that a tenant's owner role owns
+/// Reports whether a SECURITY DEFINER function may not be called. When this is asked, the current role is already the
+/// function's owner. So the role that is checked is that of its caller: the owner of the SECURITY DEFINER function that
+/// called it, or the session's role. A function that a tenant's owner role owns
 /// belongs to that tenant, whichever schema it is in.
 pub fn definer_function_is_inaccessible(function: pg_sys::Oid, owner: pg_sys::Oid) -> Result<bool> {
     let role = security_definers::innermost_owner().unwrap_or_else(roles::outer);
@@ -227,6 +230,7 @@ pub fn schema_is_inaccessible(schema: pg_sys::Oid) -> Result<bool> {
     match tenant_of::tenant_of_schema(schema)? {
         Some(tenant) if !bypasses_policies(role) => match access::is_accessible(role, tenant) {
             Ok(true) => Ok(false),
+            // Also if the answer failed, with a malformed setting for example: a restore must be able to go on.
             _ if roles::owns(pg_sys::NamespaceRelationId, schema, role) => Ok(false),
             accessible => Ok(!accessible?),
         },
@@ -234,10 +238,14 @@ pub fn schema_is_inaccessible(schema: pg_sys::Oid) -> Result<bool> {
     }
 }
 
-/// Reports whether a schema is skipped on the search_path, as if the role had no USAGE on it. Roles that may set the
-/// user search it anyway: if such a session has not set the user, an error about the object that it finds explains more
-/// than "does not exist". It is also searched if foreign settings determine the caller, because these change without
-/// notice while PostgreSQL keeps the path that it has resolved.
+/// Reports whether a schema is skipped on the search_path, as if the role had no USAGE on it, because it is not
+/// accessible. It is not skipped in two cases:
+/// - The role may set the user. If it has forgotten to, an error about the object that it finds explains more than
+///   "does not exist".
+/// - Settings other than ours determine the caller. They change without notice, while PostgreSQL keeps the path that it
+///   has resolved.
+///
+/// If the check fails, the schema is skipped.
 pub fn is_hidden_from_path(schema: pg_sys::Oid) -> bool {
     let role = roles::current();
     let is_trusted = || access::is_by_foreign_settings() || roles::may_set(settings::USER_ID, role);
@@ -249,7 +257,7 @@ pub fn is_hidden_from_path(schema: pg_sys::Oid) -> bool {
 /// anything.
 pub fn refuse_creation_by_explain(schema: pg_sys::Oid, is_materialized_view: bool) -> Result<()> {
     let role = roles::current();
-    let is_owner_role = owner_roles::tenant_of(role).is_some();
+    let is_owner_role = owner_roles::tenant_of_current(role).is_some();
     if is_owner_role || (is_materialized_view && !roles::is_superuser(role)) {
         return Err(Error::forbidden(
             "create a table or materialized view with EXPLAIN ANALYZE",

@@ -35,17 +35,17 @@ enum Shut {
     ByCheck,
 }
 
-/// The moment and the role of a check.
-type Moment = (access::Moment, pg_sys::Oid);
+/// The moment of a check, and the role that it was made for.
+type CheckedFor = (access::Moment, pg_sys::Oid);
 
 thread_local! {
     static OPENED: RefCell<Vec<Opened>> = const { RefCell::new(Vec::new()) };
     /// The query of the unnamed portal when the user or the tenant last changed.
     static SUSPENDED: Cell<*mut pg_sys::QueryDesc> = const { Cell::new(std::ptr::null_mut()) };
-    static CHECKED_AT: Cell<Option<Moment>> = const { Cell::new(None) };
+    static CHECKED_AT: Cell<Option<CheckedFor>> = const { Cell::new(None) };
     /// The cursor that was active when a function that runs queries was about to run. The rows of such a function may
     /// depend on who fetches them.
-    static RUNS_QUERIES: Cell<Option<Cursor>> = const { Cell::new(None) };
+    static CURSOR_OF_QUERY_FUNCTION: Cell<Option<Cursor>> = const { Cell::new(None) };
 }
 
 /// Records the active cursor, if there is one and it is not recorded yet. Called when a query or a utility command
@@ -60,7 +60,7 @@ pub fn note_start() -> Result<()> {
         return Ok(());
     }
     let caller = caller();
-    let runs_queries = RUNS_QUERIES.take() == Some(cursor);
+    let runs_queries = CURSOR_OF_QUERY_FUNCTION.take() == Some(cursor);
     if caller == Caller::Anonymous && !runs_queries && !cursor.depends_on_caller() {
         return Ok(());
     }
@@ -76,7 +76,7 @@ pub fn note_start() -> Result<()> {
 /// who cannot be determined counts as anonymous, and can access nothing.
 fn caller() -> Caller {
     let role = roles::current();
-    let caller = if owner_roles::tenant_of(role).is_some() { Caller::of_session() } else { Caller::of(role) };
+    let caller = if owner_roles::tenant_of_current(role).is_some() { Caller::of_session() } else { Caller::of(role) };
     caller.unwrap_or(Caller::Anonymous)
 }
 
@@ -126,7 +126,7 @@ pub fn recheck() -> Result<()> {
 
 /// Shuts and opens stored cursors according to the new value of an identity setting. Called by the setting's assign
 /// hook, also at the end of a transaction, where errors are not allowed.
-pub fn identity_changes(change: Change) {
+pub fn on_identity_change(change: Change) {
     CHECKED_AT.set(None);
     if access::is_sandboxed() || access::is_by_foreign_settings() {
         return;
@@ -141,10 +141,12 @@ pub fn identity_changes(change: Change) {
     OPENED.with_borrow_mut(|all| {
         for opened in all.iter_mut().filter(|opened| opened.cursor.is_stored()) {
             let belongs_to_caller = match (change, opened.caller) {
+                // Without a user, the caller is the service context of the tenant that is set, or anonymous.
                 (Change::User(None), Caller::Service(id)) => {
                     settings::tenant_id().is_ok_and(|tenant| tenant == Some(id))
                 }
                 (Change::User(None), Caller::Anonymous) => settings::tenant_id().is_ok_and(|tenant| tenant.is_none()),
+                // With a user, the caller is that user, whatever the tenant.
                 (Change::User(user), caller) => caller.user() == user,
                 (Change::Tenant(tenant), Caller::Service(id)) => tenant == Some(id),
                 (Change::Tenant(tenant), Caller::Anonymous) => tenant.is_none(),
@@ -166,7 +168,7 @@ pub fn identity_changes(change: Change) {
 ///
 /// # Safety
 /// `name` must be the name of a cursor.
-pub unsafe fn permit_fetch(name: *const std::ffi::c_char) -> Result<()> {
+pub unsafe fn check_fetch(name: *const std::ffi::c_char) -> Result<()> {
     // SAFETY: guaranteed by the caller.
     let cursor = unsafe { Cursor::by_name(name) };
     match cursor {
@@ -176,7 +178,7 @@ pub unsafe fn permit_fetch(name: *const std::ffi::c_char) -> Result<()> {
 }
 
 /// Checks that the caller may continue this query. Called when a query runs that did not just start.
-pub fn permit_resume(query: *mut pg_sys::QueryDesc) -> Result<()> {
+pub fn check_resume(query: *mut pg_sys::QueryDesc) -> Result<()> {
     if SUSPENDED.get() == query && !check::bypasses_policies(roles::current()) {
         return Err(Error::Inaccessible { kind: "cursor", name: String::new() });
     }
@@ -225,7 +227,7 @@ pub fn before_untrusted_code() -> Result<()> {
 /// Closes the cursors that are shut if the function might fetch from them. Called before a function runs.
 pub fn before_function(function: pg_sys::Oid) -> Result<()> {
     if catalogs::runs_queries(function) {
-        RUNS_QUERIES.set(Cursor::active());
+        CURSOR_OF_QUERY_FUNCTION.set(Cursor::active());
     }
     if !any_open() || !may_fetch(function) {
         return Ok(());

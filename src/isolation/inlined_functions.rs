@@ -51,22 +51,22 @@ pub fn is_inlining_prevented() -> bool {
 ///
 /// # Safety
 /// `query` must be a query as the planner receives it.
-pub unsafe fn has_functions(query: *mut pg_sys::Query) -> bool {
-    // SAFETY: guaranteed by the caller. The kind of an entry determines which of its fields are used, and a common table
-    // expression holds a query.
+pub unsafe fn has_user_functions_in_from(query: *mut pg_sys::Query) -> bool {
+    // SAFETY: guaranteed by the caller. The kind of an entry determines which of its fields are used, and a common
+    // table expression holds a query.
     unsafe {
         let mut has_any = false;
         for entry in lists::nodes::<pg_sys::RangeTblEntry>((*query).rtable) {
             has_any |= match (*entry).rtekind {
                 pg_sys::RTEKind::RTE_FUNCTION => calls_user_functions((*entry).functions),
-                pg_sys::RTEKind::RTE_SUBQUERY => has_functions((*entry).subquery),
+                pg_sys::RTEKind::RTE_SUBQUERY => has_user_functions_in_from((*entry).subquery),
                 _ => false,
             };
         }
         for expression in lists::nodes::<pg_sys::CommonTableExpr>((*query).cteList) {
-            has_any |= has_functions((*expression).ctequery.cast());
+            has_any |= has_user_functions_in_from((*expression).ctequery.cast());
         }
-        has_any | ((*query).hasSubLinks && sub_links_have_functions(query))
+        has_any | ((*query).hasSubLinks && sub_links_have_user_functions(query))
     }
 }
 
@@ -88,8 +88,8 @@ unsafe fn calls_user_functions(functions: *mut pg_sys::List) -> bool {
 /// Reports whether a subquery in an expression calls functions in FROM that are not built in.
 ///
 /// # Safety
-/// As for `has_functions`.
-unsafe fn sub_links_have_functions(query: *mut pg_sys::Query) -> bool {
+/// As for `has_user_functions_in_from`.
+unsafe fn sub_links_have_user_functions(query: *mut pg_sys::Query) -> bool {
     let rest = (pg_sys::QTW_IGNORE_RT_SUBQUERIES | pg_sys::QTW_IGNORE_CTE_SUBQUERIES) as i32;
     let mut has_any = false;
     // SAFETY: guaranteed by the caller. The walker's context is the type that the walker expects.
@@ -108,7 +108,7 @@ unsafe extern "C-unwind" fn find_functions(node: *mut pg_sys::Node, context: *mu
         if node.is_null() {
             false
         } else if (*node).type_ == pg_sys::NodeTag::T_Query {
-            *context.cast::<bool>() |= has_functions(node.cast());
+            *context.cast::<bool>() |= has_user_functions_in_from(node.cast());
             false
         } else {
             walk_expression(node, find_functions, context)

@@ -2,8 +2,9 @@
 //! check covers what they check. If they stayed, even as the constant true, the planner would order its filters by
 //! them, could not use statistics, and would take longer.
 //!
-//! Policies are lifted only for a caller who can access the tenant: the planner calls users' operators with values from
-//! statistics, but not for a table with policies.
+//! Policies are lifted only for a caller who can access the tenant; for any other, the query is refused. The planner
+//! calls users' operators with values from statistics, but not for a table with policies: so lifting them for others
+//! would show them these values.
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -131,10 +132,10 @@ impl Lift {
                 };
                 let Some(tenant) = tenant_of::tenant_of_relation((*entry).relid)? else {
                     if catalogs::relation_schema((*entry).relid) == self.extension.schema {
-                        // A MERGE that does nothing requires no privilege to write, and the table that it names as
-                        // target would have no barrier.
+                        // No query may write to the catalog. PostgreSQL itself would let a MERGE pass that does
+                        // nothing, and its target would have no barrier.
                         if target == Some(index) {
-                            return Err(inaccessible((*entry).relid));
+                            return Err(inaccessible_error((*entry).relid));
                         }
                         catalog_barrier::add(query, entry, index as i32 + 1)?;
                     }
@@ -142,18 +143,18 @@ impl Lift {
                 };
                 // The executor-start check refuses it too, but the planner reads statistics and indexes before that.
                 if !self.lookup.can_access(role, tenant)? {
-                    return Err(inaccessible((*entry).relid));
+                    return Err(inaccessible_error((*entry).relid));
                 }
                 if !self.is_checked_at_start {
                     continue;
                 }
                 let extension = self.extension;
                 (*entry).securityQuals =
-                    lists::retain((*entry).securityQuals, |condition| !extension.is_met(condition, tenant));
+                    lists::retain((*entry).securityQuals, |condition| !extension.is_ours(condition, tenant));
                 if has_checks {
                     let checks = (*query).withCheckOptions;
                     (*query).withCheckOptions = lists::retain(checks, |check: *mut pg_sys::WithCheckOption| {
-                        (*check).kind == pg_sys::WCOKind::WCO_VIEW_CHECK || !extension.is_met((*check).qual, tenant)
+                        (*check).kind == pg_sys::WCOKind::WCO_VIEW_CHECK || !extension.is_ours((*check).qual, tenant)
                     });
                 }
             }
@@ -162,17 +163,16 @@ impl Lift {
     }
 }
 
-fn inaccessible(relation: pg_sys::Oid) -> Error {
+fn inaccessible_error(relation: pg_sys::Oid) -> Error {
     Error::Inaccessible { kind: "table", name: check::relation_name(relation) }
 }
 
-/// Checks access to a table that `lift_policies` has not seen, because an inlined function brought it in, or because
-/// policies cannot apply to it: a materialized view or a foreign table. One that is not accessible is refused before it
-/// is planned.
+/// Raises an error if a table is not accessible that `lift_policies` has not seen: because an inlined function brought
+/// it in, or because it is a materialized view or a foreign table, to which policies cannot apply.
 ///
 /// # Safety
 /// `query` must be a query that is being planned, and `entry` one of its range table entries.
-pub unsafe fn permit_planning(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry) -> Result<()> {
+pub unsafe fn check_planned_table(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry) -> Result<()> {
     // SAFETY: guaranteed by the caller.
     unsafe {
         let Some(tenant) = tenant_of::tenant_of_relation((*entry).relid)? else {
@@ -189,16 +189,17 @@ pub unsafe fn permit_planning(query: *mut pg_sys::Query, entry: *mut pg_sys::Ran
         if check::bypasses_policies(role) || AccessLookup::default().can_access(role, tenant)? {
             return Ok(());
         }
-        Err(inaccessible((*entry).relid))
+        Err(inaccessible_error((*entry).relid))
     }
 }
 
 impl Extension {
-    /// Reports whether the condition of a policy is one of ours and is true for every caller who can access the tenant.
+    /// Reports whether a policy's condition is a call of one of the functions that our policies call, for this tenant.
+    /// Such a condition is true for every caller who can access the tenant.
     ///
     /// # Safety
     /// `condition` must be an expression.
-    unsafe fn is_met(self, condition: *mut pg_sys::Node, tenant: Uuid) -> bool {
+    unsafe fn is_ours(self, condition: *mut pg_sys::Node, tenant: Uuid) -> bool {
         // SAFETY: a node's tag determines its type.
         unsafe {
             if !pgrx::is_a(condition, pg_sys::NodeTag::T_FuncExpr) {

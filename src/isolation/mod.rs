@@ -1,5 +1,5 @@
 //! Isolates tenants when queries run. The executor-start check examines every relation when a plan starts, so that the
-//! policies cost nothing per row. `protection` does the same for DDL.
+//! policies cost nothing per row. `protection` covers the commands that create or change objects.
 
 mod catalog_barrier;
 pub mod check;
@@ -28,7 +28,7 @@ pub use refusal::{Raise, require_access, require_owner_of_shared_table};
 pub fn install() {
     hooks::install();
     settings::on_identity_change(|change| {
-        held_cursors::identity_changes(change);
+        held_cursors::on_identity_change(change);
         caches::forget_folded();
     });
 }

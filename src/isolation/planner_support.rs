@@ -17,8 +17,8 @@ pub unsafe fn simplify_accessible(request: *mut pg_sys::Node) -> Result<*mut pg_
     unsafe { simplify(request, |request| Ok(hook_probe::in_force() && is_checked_at_start(request)?)) }
 }
 
-/// Simplifies a call of `installed`, which is true whenever the library is loaded. Returns the same as
-/// `simplify_accessible`.
+/// Simplifies a call of `installed`, which is always true. Policies call it so that DROP EXTENSION drops them. Returns
+/// the same as `simplify_accessible`.
 ///
 /// # Safety
 /// As for `simplify_accessible`.

@@ -7,7 +7,8 @@ use crate::pg::nodes;
 use crate::pg::{lists, roles};
 
 /// The use of a relation in a query. `role` is the role whose privileges count. It is `None` for a child that the
-/// planner added for its parent, because PostgreSQL does not record a role for it.
+/// planner added for its parent, because PostgreSQL 16 and later do not record a role for it. Earlier, it is that of
+/// the parent.
 #[derive(Clone, Copy)]
 pub struct Use {
     pub relation: pg_sys::Oid,

@@ -15,7 +15,8 @@ pub fn require_access(uses: impl Iterator<Item = Use> + Clone) {
     are_accessible(uses, true);
 }
 
-/// Reports whether all relations are accessible. If `raise` is true, raises an error for the first that is not.
+/// Checks that all relations are accessible. If one is not, raises an error if `raise` is true, and otherwise returns
+/// false, as PostgreSQL's permission hook does.
 pub fn are_accessible(uses: impl Iterator<Item = Use> + Clone, raise: bool) -> bool {
     match check::inaccessible(uses).unwrap_or_raise() {
         None => true,

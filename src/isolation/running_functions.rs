@@ -32,7 +32,7 @@ thread_local! {
 /// function. Does not force policies for code that runs as a tenant's owner role inside a foreign-key action: `check`
 /// has its own rules for that.
 pub fn enter(function: *mut pg_sys::FmgrInfo, definer: Option<pg_sys::Oid>) {
-    let is_unforced = roles::are_policies_unforced() && owner_roles::tenant_of(roles::current()).is_none();
+    let is_unforced = roles::are_policies_unforced() && owner_roles::tenant_of_current(roles::current()).is_none();
     let unforced = is_unforced.then(SecurityContext::now);
     if unforced.is_none() && definer.is_none() {
         CALLS.with_borrow_mut(|calls| {

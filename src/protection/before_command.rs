@@ -19,7 +19,7 @@ use crate::pg::{catalogs, roles};
 use crate::settings;
 
 /// Raises an error if the command is not allowed.
-pub fn permit(statement: &Statement) -> Result<()> {
+pub fn check(statement: &Statement) -> Result<()> {
     if OwnDdl::is_running() {
         return Ok(());
     }
@@ -41,7 +41,7 @@ pub fn permit(statement: &Statement) -> Result<()> {
         // The elements of CREATE SCHEMA are commands for which no event trigger fires.
         Statement::CreateSchema { name, elements } => {
             name.as_deref().map_or(Ok(()), reserve_schema_prefix)?;
-            elements.iter().try_for_each(permit)
+            elements.iter().try_for_each(check)
         }
         Statement::DropSchemas(schemas) => protect_schemas(schemas),
         Statement::RenameSchema { name } => reserve_schema_prefix(name),
@@ -54,7 +54,7 @@ pub fn permit(statement: &Statement) -> Result<()> {
 /// inside a foreign-key action.
 fn require_session_access() -> Result<()> {
     let role = roles::current();
-    match owner_roles::tenant_of(role) {
+    match owner_roles::tenant_of_current(role) {
         Some(tenant) if !access::is_accessible_to_session(role, tenant)? => {
             Err(Error::forbidden("change the schema of this tenant", "Change it in a migration of the tenant."))
         }

@@ -18,7 +18,7 @@ pub fn after_any_command(may_be_outside: bool) -> Result<()> {
     if roles::is_superuser(role) {
         return Ok(());
     }
-    let Some(tenant) = owner_roles::tenant_of(role) else {
+    let Some(tenant) = owner_roles::tenant_of_current(role) else {
         return refuse_inaccessible();
     };
     if may_be_outside {

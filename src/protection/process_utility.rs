@@ -62,15 +62,15 @@ unsafe extern "C-unwind" fn utility(
         let command = (*statement).utilityStmt;
         grant_watch::note(command);
         security_definers::begin_command();
-        permit_command(command);
+        check_command(command);
         // No event trigger fires for these commands.
         if matches!((*command).type_, pg_sys::NodeTag::T_ReassignOwnedStmt | pg_sys::NodeTag::T_ClusterStmt) {
-            before_command::permit(&Statement::read(command)).unwrap_or_raise();
+            before_command::check(&Statement::read(command)).unwrap_or_raise();
         }
         match (*command).type_ {
             pg_sys::NodeTag::T_DoStmt | pg_sys::NodeTag::T_CallStmt => held_cursors::before_untrusted_code(),
             pg_sys::NodeTag::T_FetchStmt => {
-                held_cursors::permit_fetch((*command.cast::<pg_sys::FetchStmt>()).portalname)
+                held_cursors::check_fetch((*command.cast::<pg_sys::FetchStmt>()).portalname)
             }
             _ => held_cursors::recheck(),
         }
@@ -97,7 +97,7 @@ unsafe extern "C-unwind" fn utility(
         }
         // Check again: a name may refer to another relation than before the command waited.
         if matches!((*command).type_, pg_sys::NodeTag::T_LockStmt | pg_sys::NodeTag::T_ReindexStmt) {
-            permit_command(command);
+            check_command(command);
         }
         held_cursors::recheck().unwrap_or_raise();
     }
@@ -105,7 +105,7 @@ unsafe extern "C-unwind" fn utility(
 
 /// Returns the tables of the tenant whose owner role is the current role.
 fn tables_of_the_tenant() -> Result<Vec<pg_sys::Oid>> {
-    match owner_roles::tenant_of(roles::current()) {
+    match owner_roles::tenant_of_current(roles::current()) {
         None => Ok(Vec::new()),
         Some(tenant) => relations::tables_to_maintain(&Catalog::latest()?, tenant),
     }
@@ -117,7 +117,7 @@ fn tables_of_the_tenant() -> Result<Vec<pg_sys::Oid>> {
 ///
 /// # Safety
 /// `command` must be a utility statement.
-unsafe fn permit_command(command: *mut pg_sys::Node) {
+unsafe fn check_command(command: *mut pg_sys::Node) {
     // SAFETY: guaranteed by the caller.
     let (tables, is_exclusive, rebuilt) = unsafe {
         (commands::tables_named_by(command), commands::takes_strong_lock(command), commands::table_rebuilt_by(command))

@@ -120,7 +120,7 @@ impl Work<'_> {
     fn run(&mut self, command: &Command, object: String, done: &'static str) -> Result<()> {
         {
             let _pinned = Pinned::to(&self.table.locked);
-            let _identity = SandboxIdentity::anonymous()?;
+            let _identity = SandboxIdentity::without_access()?;
             Sandbox::enter_unforced(self.table.owner, &[(c"row_security", "on")])?
                 .run(command.as_str(), "protecting a table")?;
         }
@@ -131,7 +131,7 @@ impl Work<'_> {
     /// Counts rows as the table's owner, for the same reasons as `run`.
     fn count(&self, query: &Command) -> Result<i64> {
         let _pinned = Pinned::to(&self.table.locked);
-        let _identity = SandboxIdentity::anonymous()?;
+        let _identity = SandboxIdentity::without_access()?;
         let _sandbox = Sandbox::enter_unforced(self.table.owner, &[(c"row_security", "on")])?;
         relations::count(self.catalog, query)
     }
@@ -170,7 +170,7 @@ impl Work<'_> {
     fn refuse_unknown_tenants(&self) -> Result<()> {
         let named = {
             let _pinned = Pinned::to(&self.table.locked);
-            let _identity = SandboxIdentity::anonymous()?;
+            let _identity = SandboxIdentity::without_access()?;
             let _sandbox = Sandbox::enter_unforced(self.table.owner, &[(c"row_security", "on")])?;
             relations::named_tenants(self.catalog, &self.table.locked.name, &self.column)?
         };

@@ -1,4 +1,5 @@
-//! The hooks that were installed before ours. Each of our hooks calls the one that it replaced.
+//! What the hooks share: the hooks that were installed before ours, each of which ours calls, and the query that has
+//! just been checked.
 
 use std::cell::Cell;
 

@@ -1,8 +1,7 @@
-//! The hooks for functions that PostgreSQL calls by itself: those of triggers, types, operators and indexes. PostgreSQL
-//! calls `needs_hook` when it prepares to call or inline a function, and `call` before and after each call of a
-//! SECURITY DEFINER function or of a function for which `needs_hook` returned true.
-
-use std::cell::Cell;
+//! The hooks at the call of a function. They are the only ones that see functions which no query names: those of
+//! triggers, types, operators and indexes. PostgreSQL calls `needs_hook` when it prepares to call or inline a function,
+//! and `call` before and after each call of a SECURITY DEFINER function or of a function for which `needs_hook`
+//! returned true. It does not inline a function for which `needs_hook` returns true.
 
 use pgrx::prelude::*;
 
@@ -33,28 +32,26 @@ pub unsafe extern "C-unwind" fn call(
     // SAFETY: calls the previous hook with its own arguments. `function` is a function that is about to be called.
     unsafe {
         let is_start = event == pg_sys::FmgrHookEventType::FHET_START;
-        if is_start && !tenant_of::is_builtin((*function).fn_oid) {
-            before_call((*function).fn_oid);
-        }
+        let definer = if is_start && !tenant_of::is_builtin((*function).fn_oid) {
+            before_call((*function).fn_oid)
+        } else {
+            pg_sys::InvalidOid
+        };
         if let Some(previous) = PREVIOUS.function {
             previous(event, function, argument);
         }
         if is_start {
-            // Nothing can fail between here and the call.
-            running_functions::enter(function, DEFINER.take());
+            // If this fails, nothing has been recorded, and the function is not called.
+            running_functions::enter(function, (definer != pg_sys::InvalidOid).then_some(definer));
         } else {
             running_functions::leave(function, event == pg_sys::FmgrHookEventType::FHET_END);
         }
     }
 }
 
-thread_local! {
-    /// Passes the owner of the function that begins from `before_call` to `call`, if it is SECURITY DEFINER.
-    static DEFINER: Cell<Option<pg_sys::Oid>> = const { Cell::new(None) };
-}
-
+/// Checks the function that is about to be called. Returns its owner if it is SECURITY DEFINER, else InvalidOid.
 #[pg_guard]
-extern "C-unwind" fn before_call(function: pg_sys::Oid) {
+extern "C-unwind" fn before_call(function: pg_sys::Oid) -> pg_sys::Oid {
     let definer = catalogs::definer(function);
     let is_refused = match definer {
         Some(owner) => check::definer_function_is_inaccessible(function, owner),
@@ -69,5 +66,5 @@ extern "C-unwind" fn before_call(function: pg_sys::Oid) {
         held_cursors::recheck().unwrap_or_raise();
         caches::forget_folded();
     }
-    DEFINER.set(definer);
+    definer.unwrap_or(pg_sys::InvalidOid)
 }

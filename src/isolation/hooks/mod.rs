@@ -38,7 +38,7 @@ pub fn install() {
         pg_sys::object_access_hook = Some(object_access::object_access);
         pg_sys::needs_fmgr_hook = Some(functions::needs_hook);
         pg_sys::fmgr_hook = Some(functions::call);
-        pg_sys::get_relation_info_hook = Some(statistics::of_table);
+        pg_sys::get_relation_info_hook = Some(statistics::table_information);
         pg_sys::get_relation_stats_hook = Some(statistics::of_relation);
         pg_sys::get_index_stats_hook = Some(statistics::of_index);
     }

@@ -1,5 +1,5 @@
-//! The object access hook: functions that clients call without a query, tables that are truncated, and schemas that are
-//! named or searched.
+//! The object access hook: functions that a role is about to call, in a query or without one, tables that are
+//! truncated, and schemas that are named or searched.
 
 use std::ffi::c_void;
 

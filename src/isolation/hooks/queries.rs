@@ -1,6 +1,11 @@
 //! The hooks that every query passes through. They have no guard around the functions of PostgreSQL that they call,
-//! because the guard would cost more than all they do. So only guarded functions contain what can fail, and the hooks
-//! themselves leave nothing unfinished when an error of PostgreSQL jumps over them.
+//! because the guard would cost more than all they do. Code of ours that can fail is in guarded functions. An error of
+//! PostgreSQL jumps over the hooks, which then leave nothing unfinished.
+//!
+//! Three places check that a plan's relations are accessible:
+//! - the permission hook, when PostgreSQL starts the plan: the executor-start check;
+//! - `executor_start`, only if the permission hook is not in force, for plans that were made while it was;
+//! - `executor_run`, only if it does not directly follow the start, as for a cursor.
 
 use std::ffi::c_char;
 
@@ -94,12 +99,13 @@ pub unsafe extern "C-unwind" fn plan(
         let options =
             if security_definers::any_running() { options & !(pg_sys::CURSOR_OPT_PARALLEL_OK as i32) } else { options };
         let before = caches::reads();
-        let plan = if inlined_functions::has_functions(query) {
+        let plan = if inlined_functions::has_user_functions_in_from(query) {
             plan_with_functions(query, text, options, params)
         } else {
             call_planner(query, text, options, params)
         };
-        // A function that is called in planning may evaluate an expression that is folded already, and so read nothing.
+        // If a plan with folded results exists, the counter proves nothing: a function that the planner has called may
+        // itself have used that plan, and read no table.
         if caches::reads() != before || caches::have_folded() {
             caches::note_folded(plan);
         }
@@ -210,7 +216,8 @@ pub unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, fl
             caches::count_read();
         }
         if security_definers::any_running() {
-            // The plan may have been made before: see `plan`.
+            // The plan may have been made before the function began. A cached plan is executed without workers from now
+            // on.
             (*(*query).plannedstmt).parallelModeNeeded = false;
         }
         PREVIOUS.executor_start.unwrap_or(standard_ExecutorStart)(query, flags);
@@ -258,7 +265,7 @@ unsafe extern "C-unwind" fn before_start(query: *mut pg_sys::QueryDesc) {
 unsafe extern "C-unwind" fn check_plan(query: *mut pg_sys::QueryDesc) {
     // SAFETY: guaranteed by the caller.
     require_access(unsafe { range_table::uses_of_plan((*query).plannedstmt) });
-    held_cursors::permit_resume(query).unwrap_or_raise();
+    held_cursors::check_resume(query).unwrap_or_raise();
 }
 
 #[pg_guard]
@@ -285,7 +292,7 @@ unsafe fn check_again(query: *mut pg_sys::QueryDesc) {
 /// Reports whether the query runs inside a foreign-key action on a tenant's table, as the owner role. The session may
 /// work for another tenant.
 fn is_in_foreign_key_action() -> bool {
-    roles::are_policies_unforced() && owner_roles::tenant_of(roles::current()).is_some()
+    roles::are_policies_unforced() && owner_roles::tenant_of_current(roles::current()).is_some()
 }
 
 /// Runs the query in its own scope of settings, so that whatever a tenant's trigger sets for the session ends with the

@@ -15,9 +15,9 @@ use crate::pg::catalogs;
 /// Width in bytes reported for every column of the catalog: about the length of a slug.
 const ANY_WIDTH: i32 = 32;
 
-/// Checks a table that has policies or cannot have any. Other tables, which are most tables, need no check here: their
-/// policies were lifted because the caller can access them, or they never had any.
-pub unsafe extern "C-unwind" fn of_table(
+/// Checks a table whose policies are still in the query, or that is of a kind that cannot have policies. Most tables
+/// need no check here: their policies were lifted because the caller can access them, or they never had any.
+pub unsafe extern "C-unwind" fn table_information(
     root: *mut pg_sys::PlannerInfo,
     table: pg_sys::Oid,
     inherits: bool,
@@ -31,7 +31,7 @@ pub unsafe extern "C-unwind" fn of_table(
         }
         let entry = *(*root).simple_rte_array.add((*information).relid as usize);
         if !(*entry).securityQuals.is_null() || range_table::cannot_have_policies(entry) {
-            permit_planning((*root).parse, entry);
+            check_planned_table((*root).parse, entry);
             if is_in_catalog_schema(table) {
                 hide_widths(information);
             }
@@ -58,9 +58,9 @@ unsafe fn hide_widths(information: *mut pg_sys::RelOptInfo) {
 /// # Safety
 /// `query` must be a query that is being planned, and `entry` an entry of its range table.
 #[pg_guard]
-unsafe extern "C-unwind" fn permit_planning(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry) {
+unsafe extern "C-unwind" fn check_planned_table(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry) {
     // SAFETY: guaranteed by the caller.
-    unsafe { lift_policies::permit_planning(query, entry) }.unwrap_or_raise();
+    unsafe { lift_policies::check_planned_table(query, entry) }.unwrap_or_raise();
 }
 
 pub unsafe extern "C-unwind" fn of_relation(
