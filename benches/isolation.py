@@ -189,12 +189,14 @@ def about():
 
 Speed relative to a table without policies in the same round: 1 is as fast, 0.5 takes twice the time. The time of one
 query as the client measures it is in parentheses. One table has 100,000 rows with an int key, and ten tables for the
-join have 1,000 rows each. There are 100 tenants with 100 members each. Figures are medians of {ROUNDS} interleaved
-rounds with one pgbench client each on the server's core, whose order is rotated.
-PostgreSQL {version}, {os.cpu_count()} cores, {datetime.date.today()}.
+join have 1,000 rows each. There are 100 tenants with 100 members each. benches/isolation.sql creates them. There are
+{ROUNDS} interleaved rounds with one pgbench client each on the server's core, whose order is rotated. A speed is the
+median of the rounds' ratios, a time the median of the rounds' times. PostgreSQL {version}, {os.cpu_count()} cores, {datetime.date.today()}.
 
 The sessions have not loaded the library, except those of fluxbase_tenant and of "no policy, beside the extension".
-Every variant checks that the user is a member, except the two with `current_setting`, which trust the setting."""
+Every variant checks that the user is a member, except the two with `current_setting`, which trust the setting.
+"no policy, beside the extension" runs the plan of "no policy", so their difference, above or below 1, is that of equal
+work in two databases."""
 
 
 def write(text, queries):

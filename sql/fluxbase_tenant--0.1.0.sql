@@ -263,7 +263,7 @@ CREATE TYPE fluxbase_tenant.member AS (
     id uuid, tenant_id uuid, user_id uuid, email text, role text, assigned_by uuid, created_at timestamptz
 );
 COMMENT ON TYPE fluxbase_tenant.member IS
-    'an assignment row: the membership of a user in a tenant, as the functions return it';
+    'a member row: the membership of a user in a tenant, as the functions return it';
 
 CREATE TYPE fluxbase_tenant.instance_admin AS (user_id uuid, granted_by uuid, created_at timestamptz);
 COMMENT ON TYPE fluxbase_tenant.instance_admin IS
@@ -448,7 +448,7 @@ CREATE FUNCTION @extschema@.tenant_current()
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_current_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_current() IS
     'Returns the row of the current tenant; no row if there is no current tenant. Raises not_found (P0002) if the '
-    'current tenant is set and does not exist or the caller may not see it.';
+    'current tenant is set and does not exist or the caller may not see it, and 22P02 if the setting is malformed.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_current() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_current() TO fluxbase_tenant_user;
 
@@ -622,7 +622,8 @@ CREATE FUNCTION @extschema@.tenant_set_default(tenant_id uuid)
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_set_default_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_set_default(uuid) IS
-    'Makes a tenant the default one, which cannot be deleted. The previous default tenant loses this status. Callable '
+    'Makes a tenant the default one, which cannot be deleted. The previous default tenant loses this status. It has '
+    'nothing to do with fluxbase_tenant.default_tenant. Callable '
     'by instance admins. Returns the tenant row. Raises unauthenticated (28000), forbidden (42501), not_found '
     '(P0002), and conflict (55000) if the tenant is deleted.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_set_default(uuid) FROM PUBLIC;
@@ -761,7 +762,7 @@ CREATE FUNCTION @extschema@.tenant_add_member(tenant_id uuid, user_id uuid, role
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_add_member_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_add_member(uuid, uuid, text) IS
     'Adds a user to a tenant as tenant_member (the default) or tenant_admin, or changes the user''s role. Succeeds '
-    'without effect if the user already has the role. Callable by tenant admins. Returns the assignment row. Raises '
+    'without effect if the user already has the role. Callable by tenant admins. Returns the member row. Raises '
     'unauthenticated (28000), forbidden (42501), not_found (P0002) if the tenant does not exist or the caller may not '
     'see it, invalid_argument (22023) for an unknown role, and conflict (55000) if the tenant is suspended or '
     'deleted, or would lose its last admin. Fluxbase: tenant.addMember, tenant.updateMember; Nile: tenants.addMember.';
@@ -774,7 +775,7 @@ CREATE FUNCTION @extschema@.tenant_assign_admin(tenant_id uuid, user_id uuid)
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_assign_admin_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_assign_admin(uuid, uuid) IS
     'Makes a user tenant_admin of a tenant. Adds the user or promotes a member; succeeds without effect if the user '
-    'already is an admin. Callable by tenant admins. Returns the assignment row. Raises unauthenticated (28000), '
+    'already is an admin. Callable by tenant admins. Returns the member row. Raises unauthenticated (28000), '
     'forbidden (42501), not_found (P0002) if the tenant does not exist or the caller may not see it, and conflict '
     '(55000) if the tenant is suspended or deleted. Fluxbase: tenant.assignAdmin.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_assign_admin(uuid, uuid) FROM PUBLIC;
@@ -786,7 +787,7 @@ CREATE FUNCTION @extschema@.tenant_leave(tenant_id uuid DEFAULT NULL)
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_leave_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_leave(uuid) IS
     'Ends the calling user''s own membership. tenant_id is optional; the default is the current tenant, which must '
-    'then be set explicitly: the oldest membership does not count. Callable by members. Returns the assignment row as '
+    'then be set explicitly: the oldest membership does not count. Callable by members. Returns the member row as '
     'it was. Raises unauthenticated (28000), not_found (P0002) if the user is not a member or no current tenant is '
     'set, and conflict (55000) for the last admin. Nile: tenants.leaveTenant.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_leave(uuid) FROM PUBLIC;
@@ -797,7 +798,7 @@ CREATE FUNCTION @extschema@.tenant_list_admins(tenant_id uuid DEFAULT NULL)
     STABLE PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_list_admins_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_list_admins(uuid) IS
-    'Returns the assignment rows of the admins of a tenant, by default of the current tenant, oldest first. Callable '
+    'Returns the member rows of the admins of a tenant, by default of the current tenant, oldest first. Callable '
     'by members and instance admins. Raises unauthenticated (28000) for an anonymous caller and not_found (P0002) if '
     'the tenant does not exist, the caller may not see it, or there is no current tenant. Fluxbase: '
     'tenant.listAdmins.';
@@ -809,7 +810,7 @@ CREATE FUNCTION @extschema@.tenant_list_members(tenant_id uuid DEFAULT NULL)
     STABLE PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_list_members_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_list_members(uuid) IS
-    'Returns the assignment rows of all members of a tenant, by default of the current tenant, oldest first. Callable '
+    'Returns the member rows of all members of a tenant, by default of the current tenant, oldest first. Callable '
     'by members and instance admins. Raises unauthenticated (28000) for an anonymous caller and not_found (P0002) if '
     'the tenant does not exist, the caller may not see it, or there is no current tenant. Fluxbase: '
     'tenant.listMembers; Nile: tenants.users.';
@@ -821,7 +822,7 @@ CREATE FUNCTION @extschema@.tenant_remove_admin(tenant_id uuid, user_id uuid)
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_remove_admin_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_remove_admin(uuid, uuid) IS
-    'Ends the membership of a tenant admin. Callable by tenant admins. Returns the assignment row as it was. Raises '
+    'Ends the membership of a tenant admin. Callable by tenant admins. Returns the member row as it was. Raises '
     'unauthenticated (28000), forbidden (42501), not_found (P0002) if the user is not an admin of the tenant, or if '
     'the tenant does not exist or the caller may not see it, and conflict (55000) for the last admin or if the tenant '
     'is suspended or deleted. Fluxbase: tenant.removeAdmin.';
@@ -833,7 +834,7 @@ CREATE FUNCTION @extschema@.tenant_remove_member(tenant_id uuid, user_id uuid)
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_remove_member_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_remove_member(uuid, uuid) IS
-    'Ends a user''s membership, whatever the role. Callable by tenant admins. Returns the assignment row as it was. '
+    'Ends a user''s membership, whatever the role. Callable by tenant admins. Returns the member row as it was. '
     'Raises unauthenticated (28000), forbidden (42501), not_found (P0002) if the user is not a member, or if the '
     'tenant does not exist or the caller may not see it, and conflict (55000) for the last admin or if the tenant is '
     'suspended or deleted. Fluxbase: tenant.removeMember; Nile: tenants.removeMember.';
@@ -937,7 +938,7 @@ CREATE FUNCTION @extschema@.tenant_rollback(tenant_id uuid, target text)
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_rollback_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_rollback(uuid, text) IS
     'Undoes the migrations that a tenant has applied after target, newest first, by their down scripts, in the '
-    'caller''s transaction. target itself stays applied; 0 undoes all. Callable by instance admins. Raises '
+    'caller''s transaction. target itself stays applied; 0 undoes all. Repeatable migrations are not undone. Callable by instance admins. Raises '
     'unauthenticated (28000), forbidden (42501), not_found (P0002), invalid_argument (22023) for an unknown target, '
     'conflict (55000) if a down script is missing, the tenant is deleted or a migration is unfinished, and the error of '
     'the failing statement.';

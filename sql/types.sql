@@ -10,7 +10,7 @@ CREATE TYPE fluxbase_tenant.member AS (
     id uuid, tenant_id uuid, user_id uuid, email text, role text, assigned_by uuid, created_at timestamptz
 );
 COMMENT ON TYPE fluxbase_tenant.member IS
-    'an assignment row: the membership of a user in a tenant, as the functions return it';
+    'a member row: the membership of a user in a tenant, as the functions return it';
 
 CREATE TYPE fluxbase_tenant.instance_admin AS (user_id uuid, granted_by uuid, created_at timestamptz);
 COMMENT ON TYPE fluxbase_tenant.instance_admin IS

@@ -153,6 +153,9 @@ impl Error {
             Error::NotFound { what: "current tenant" } => {
                 "Choose one with tenant_set_current(), or pass its id.".into()
             }
+            Error::NotFound { what: "tenant" } => {
+                "Check the id or slug, and that the current user may see the tenant.".into()
+            }
             Error::NotFound { what } => format!("Check the id, and that the current user may see the {what}."),
             Error::Inaccessible { .. } => {
                 "Its tenant is not accessible to the caller. Set the current user to a member of the tenant, and the \

@@ -58,7 +58,7 @@ CREATE FUNCTION @extschema@.tenant_rollback(tenant_id uuid, target text)
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_rollback_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_rollback(uuid, text) IS
     'Undoes the migrations that a tenant has applied after target, newest first, by their down scripts, in the '
-    'caller''s transaction. target itself stays applied; 0 undoes all. Callable by instance admins. Raises '
+    'caller''s transaction. target itself stays applied; 0 undoes all. Repeatable migrations are not undone. Callable by instance admins. Raises '
     'unauthenticated (28000), forbidden (42501), not_found (P0002), invalid_argument (22023) for an unknown target, '
     'conflict (55000) if a down script is missing, the tenant is deleted or a migration is unfinished, and the error of '
     'the failing statement.';

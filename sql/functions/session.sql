@@ -6,7 +6,7 @@ CREATE FUNCTION @extschema@.tenant_current()
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_current_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_current() IS
     'Returns the row of the current tenant; no row if there is no current tenant. Raises not_found (P0002) if the '
-    'current tenant is set and does not exist or the caller may not see it.';
+    'current tenant is set and does not exist or the caller may not see it, and 22P02 if the setting is malformed.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_current() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_current() TO fluxbase_tenant_user;
 

@@ -74,7 +74,8 @@ CREATE FUNCTION @extschema@.tenant_set_default(tenant_id uuid)
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_set_default_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_set_default(uuid) IS
-    'Makes a tenant the default one, which cannot be deleted. The previous default tenant loses this status. Callable '
+    'Makes a tenant the default one, which cannot be deleted. The previous default tenant loses this status. It has '
+    'nothing to do with fluxbase_tenant.default_tenant. Callable '
     'by instance admins. Returns the tenant row. Raises unauthenticated (28000), forbidden (42501), not_found '
     '(P0002), and conflict (55000) if the tenant is deleted.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_set_default(uuid) FROM PUBLIC;

@@ -4,13 +4,13 @@ use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 
 use super::required;
-use super::rows::returns_assignments;
+use super::rows::returns_members;
 use crate::access::{See, authorize, authorize_user};
 use crate::catalog::{self, Catalog};
 use crate::model::Role;
 use crate::people::members;
 
-returns_assignments! {
+returns_members! {
     /// Makes a user tenant admin. Returns the existing row if the user is one already.
     #[pg_extern(sql = false)]
     fn tenant_assign_admin(tenant_id: Option<Uuid>, user_id: Option<Uuid>) {
@@ -29,7 +29,7 @@ returns_assignments! {
         members::remove(&catalog, &permit, user_id, Some(Role::Admin)).map(Some)
     }
 
-    /// Returns the tenant's admins, oldest assignment first.
+    /// Returns the tenant's admins, oldest membership first.
     #[pg_extern(sql = false)]
     fn tenant_list_admins(tenant_id: Option<Uuid>) {
         let catalog = Catalog::read()?;

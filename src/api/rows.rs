@@ -1,4 +1,4 @@
-//! The row types that most functions return: the tenant row and the assignment row.
+//! The row types that most functions return: the tenant row and the member row.
 
 /// Defines functions that return tenant rows. The body yields `Result<impl IntoIterator<Item = Tenant>>`.
 macro_rules! returns_tenants {
@@ -28,8 +28,8 @@ macro_rules! returns_tenants {
     )+};
 }
 
-/// Defines functions that return assignment rows. The body yields `Result<impl IntoIterator<Item = Assignment>>`.
-macro_rules! returns_assignments {
+/// Defines functions that return member rows. The body yields `Result<impl IntoIterator<Item = Member>>`.
+macro_rules! returns_members {
     ($($(#[$meta:meta])* fn $name:ident($($args:tt)*) $body:block)+) => {$(
         $(#[$meta])*
         fn $name($($args)*) -> crate::api::Result<
@@ -43,14 +43,14 @@ macro_rules! returns_assignments {
                 name!(created_at, TimestampWithTimeZone),
             )>,
         > {
-            let assignments = crate::api::answer(|| $body)?;
-            Ok(TableIterator::new(Vec::from_iter(assignments).into_iter().map(
-                |a: crate::catalog::members::Assignment| (
-                    a.id, a.tenant_id, a.user_id, a.email, a.role.as_str().to_string(), a.assigned_by, a.created_at,
+            let members = crate::api::answer(|| $body)?;
+            Ok(TableIterator::new(Vec::from_iter(members).into_iter().map(
+                |m: crate::catalog::members::Member| (
+                    m.id, m.tenant_id, m.user_id, m.email, m.role.as_str().to_string(), m.assigned_by, m.created_at,
                 ),
             )))
         }
     )+};
 }
 
-pub(super) use {returns_assignments, returns_tenants};
+pub(super) use {returns_members, returns_tenants};

@@ -11,7 +11,7 @@ use crate::pg::scan::{self, Index, Key};
 use crate::pg::{Row, query};
 
 /// The membership of a user in a tenant, as the SQL functions return it.
-pub struct Assignment {
+pub struct Member {
     pub id: Uuid,
     pub tenant_id: Uuid,
     pub user_id: Uuid,
@@ -28,8 +28,8 @@ macro_rules! columns {
     };
 }
 
-fn assignment(row: &Row) -> Result<Assignment> {
-    Ok(Assignment {
+fn member(row: &Row) -> Result<Member> {
+    Ok(Member {
         id: row.need(1)?,
         tenant_id: row.need(2)?,
         user_id: row.need(3)?,
@@ -40,7 +40,7 @@ fn assignment(row: &Row) -> Result<Assignment> {
     })
 }
 
-fn only(rows: Vec<Assignment>) -> Option<Assignment> {
+fn only(rows: Vec<Member>) -> Option<Member> {
     rows.into_iter().next()
 }
 
@@ -54,18 +54,18 @@ pub fn role(tenant: Uuid, user: Uuid) -> Result<Option<Role>> {
 }
 
 /// Returns the membership of a user in a tenant, if there is one.
-pub fn get(catalog: &Catalog, tenant: Uuid, user: Uuid) -> Result<Option<Assignment>> {
+pub fn get(catalog: &Catalog, tenant: Uuid, user: Uuid) -> Result<Option<Member>> {
     query(
         catalog.scope(),
         concat!("SELECT ", columns!(), " FROM fluxbase_tenant.members m WHERE m.tenant_id = $1 AND m.user_id = $2"),
         &[tenant.into(), user.into()],
-        assignment,
+        member,
     )
     .map(only)
 }
 
 /// Returns the memberships of a tenant, oldest first. If `role` is set, returns only those with that role.
-pub fn list(catalog: &Catalog, tenant: Uuid, role: Option<Role>) -> Result<Vec<Assignment>> {
+pub fn list(catalog: &Catalog, tenant: Uuid, role: Option<Role>) -> Result<Vec<Member>> {
     query(
         catalog.scope(),
         concat!(
@@ -75,7 +75,7 @@ pub fn list(catalog: &Catalog, tenant: Uuid, role: Option<Role>) -> Result<Vec<A
              ORDER BY m.created_at, m.id"
         ),
         &[tenant.into(), role.map(Role::as_str).into()],
-        assignment,
+        member,
     )
 }
 
@@ -86,7 +86,7 @@ pub fn assign(
     user: Uuid,
     role: Role,
     assigned_by: Option<Uuid>,
-) -> Result<Option<Assignment>> {
+) -> Result<Option<Member>> {
     changes::announce();
     query(
         catalog.scope(),
@@ -99,13 +99,13 @@ pub fn assign(
             columns!()
         ),
         &[ids::new().into(), tenant.into(), user.into(), role.as_str().into(), assigned_by.into()],
-        assignment,
+        member,
     )
     .map(only)
 }
 
 /// Deletes a membership and returns it, or `None` if there was none.
-pub fn remove(catalog: &Catalog, tenant: Uuid, user: Uuid) -> Result<Option<Assignment>> {
+pub fn remove(catalog: &Catalog, tenant: Uuid, user: Uuid) -> Result<Option<Member>> {
     changes::announce();
     query(
         catalog.scope(),
@@ -114,7 +114,7 @@ pub fn remove(catalog: &Catalog, tenant: Uuid, user: Uuid) -> Result<Option<Assi
             columns!()
         ),
         &[tenant.into(), user.into()],
-        assignment,
+        member,
     )
     .map(only)
 }

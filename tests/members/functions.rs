@@ -40,11 +40,11 @@ fn assign_admin_returns_the_row_and_repeats_it(db: &Db) {
     assert_eq!(row.get::<_, Option<String>>("email"), None);
     assert_eq!(row.get::<_, &str>("role"), "tenant_admin");
     assert_eq!(row.get::<_, Option<Uuid>>("assigned_by"), Some(me));
-    let assignment: Uuid = row.get("id");
+    let membership: Uuid = row.get("id");
 
     // Assigned again by another admin, the row stays the same and names the first one in assigned_by.
     let again = db.as_user(other).query_one("SELECT * FROM tenant_assign_admin($1, $2)", &[&id, &other]).unwrap();
-    assert_eq!((again.get::<_, Uuid>("id"), again.get("assigned_by")), (assignment, Some(me)));
+    assert_eq!((again.get::<_, Uuid>("id"), again.get("assigned_by")), (membership, Some(me)));
     assert_eq!(column::<Uuid>(&mut client, ADMINS, &[&id]), [me, other]);
 }
 
