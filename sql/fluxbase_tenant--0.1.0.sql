@@ -144,7 +144,7 @@ CREATE TABLE fluxbase_tenant.fleet_runs (
 COMMENT ON TABLE fluxbase_tenant.fleet_runs IS 'history of the runs of tenant_migrate_all()';
 COMMENT ON COLUMN fluxbase_tenant.fleet_runs.started_by IS
     'user who called tenant_migrate_all(); NULL: a session without a current user';
-COMMENT ON COLUMN fluxbase_tenant.fleet_runs.finished_at IS 'NULL: running, or ended by a crash';
+COMMENT ON COLUMN fluxbase_tenant.fleet_runs.finished_at IS 'NULL: running, or ended by a crash since the last run';
 
 CREATE TABLE fluxbase_tenant.fleet_results (
     run_id       uuid NOT NULL,

@@ -39,6 +39,8 @@ pub enum Error {
     NontransactionalMigration { version: String, slug: String },
     /// No background worker could be started.
     NoWorkers,
+    /// The function writes, and the transaction cannot.
+    ReadOnly { reason: &'static str },
     /// The extension found a state or a query result that its own code rules out: a bug.
     Internal { message: String },
 }
@@ -98,6 +100,7 @@ impl Error {
             Error::InTransactionBlock { .. } | Error::NontransactionalMigration { .. } => {
                 PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION
             }
+            Error::ReadOnly { .. } => PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION,
             Error::NoWorkers => PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
             Error::Internal { .. } => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
         }
@@ -114,6 +117,7 @@ impl Error {
             | Error::MalformedClaims { .. }
             | Error::InTransactionBlock { .. }
             | Error::NontransactionalMigration { .. }
+            | Error::ReadOnly { .. }
             | Error::NoWorkers
             | Error::Internal { .. } => return None,
         };
@@ -138,6 +142,7 @@ impl Error {
             Error::NontransactionalMigration { version, .. } => {
                 format!("nontransactional migration version \"{version}\" cannot run inside a transaction")
             }
+            Error::ReadOnly { reason } => format!("cannot change tenants {reason}"),
             Error::NoWorkers => "could not start a background worker".into(),
             Error::Internal { message } => message.clone(),
         }
@@ -173,6 +178,8 @@ impl Error {
             Error::NontransactionalMigration { slug, .. } => {
                 format!("Apply it with tenant_migrate_all(tenants => '{{{slug}}}').")
             }
+            Error::ReadOnly { reason: "during recovery" } => "Connect to the primary server.".into(),
+            Error::ReadOnly { .. } => "Call it in a READ WRITE transaction.".into(),
             Error::NoWorkers => "Raise max_worker_processes, or wait until other background workers have ended.".into(),
             Error::Internal { .. } => "This is a bug in fluxbase_tenant. Report it, and attach the server log.".into(),
         }

@@ -10,7 +10,12 @@
 WITH RECURSIVE
 tenant AS (
     SELECT t.id, t.slug, t.schema_name, n.oid AS schema, n.nspowner, r.oid AS owner,
-           'fluxbase_tenant_' || replace(t.id::text, '-', '') AS owner_name
+           'fluxbase_tenant_' || replace(t.id::text, '-', '') AS owner_name,
+           -- The schema's present name, if it was renamed.
+           CASE WHEN n.oid IS NULL THEN (
+               SELECT min(m.nspname) FROM pg_namespace m WHERE m.nspowner = r.oid
+                 AND NOT EXISTS (SELECT 1 FROM fluxbase_tenant.tenants o WHERE o.schema_name = m.nspname)
+               HAVING count(*) = 1) END AS renamed
     FROM fluxbase_tenant.tenants t
     LEFT JOIN pg_namespace n ON n.nspname = t.schema_name
     LEFT JOIN pg_roles r ON r.rolname = ('fluxbase_tenant_' || replace(t.id::text, '-', ''))::name

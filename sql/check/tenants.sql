@@ -1,7 +1,11 @@
 -- Tenants
 SELECT 'error', 'tenant ' || slug, 'schema ' || quote_ident(schema_name) || ' does not exist',
        'Restore it from a backup, or delete the tenant with tenant_delete().'
-FROM tenant WHERE schema IS NULL
+FROM tenant WHERE schema IS NULL AND renamed IS NULL
+UNION ALL
+SELECT 'error', 'tenant ' || slug, 'schema ' || quote_ident(schema_name) || ' was renamed to ' || quote_ident(renamed),
+       format('SELECT %s.tenant_repair(%L::uuid)', $3, id)
+FROM tenant WHERE renamed IS NOT NULL
 UNION ALL
 SELECT 'error', 'tenant ' || slug, 'owner role ' || owner_name || ' does not exist', format('SELECT %s.tenant_repair(%L::uuid)', $3, id)
 FROM tenant WHERE owner IS NULL

@@ -7,6 +7,14 @@ use super::Catalog;
 use crate::error::Result;
 use crate::pg::{Row, any_row, query};
 
+/// Whether a worker of the run `r` is alive.
+macro_rules! has_live_worker {
+    () => {
+        "EXISTS (SELECT 1 FROM pg_stat_activity a WHERE a.backend_type = 'fluxbase_tenant fleet'
+                                                   AND a.application_name = 'fluxbase_tenant ' || r.id)"
+    };
+}
+
 /// A fleet run to record when it starts.
 pub struct NewRun<'a> {
     pub id: Uuid,
@@ -56,6 +64,22 @@ pub struct Progress {
     pub per_second: f64,
     pub eta: Option<Interval>,
     pub bar: String,
+}
+
+/// Records that the runs without a live worker have ended: a crash ended them.
+pub fn close_crashed_runs(catalog: &Catalog) -> Result<()> {
+    query(
+        catalog.scope(),
+        concat!(
+            "UPDATE fluxbase_tenant.fleet_runs r SET finished_at = coalesce(
+                 (SELECT max(v.finished_at) FROM fluxbase_tenant.fleet_results v WHERE v.run_id = r.id), r.started_at)
+             WHERE r.finished_at IS NULL AND NOT ",
+            has_live_worker!()
+        ),
+        &[],
+        |_| Ok(()),
+    )?;
+    Ok(())
 }
 
 /// Records the start of a run.
@@ -158,7 +182,8 @@ pub fn caller_is_waited_for(catalog: &Catalog) -> Result<bool> {
 pub fn progress(catalog: &Catalog) -> Result<Vec<Progress>> {
     query(
         catalog.scope(),
-        "SELECT r.id, r.started_at, r.workers, r.total, d.done, d.failed, d.percent,
+        concat!(
+            "SELECT r.id, r.started_at, r.workers, r.total, d.done, d.failed, d.percent,
                 d.rate, CASE WHEN d.rate > 0 THEN make_interval(secs => round((r.total - d.done) / d.rate)) END,
                 format('[%s%s] %s%%', repeat('#', (d.percent / 5)::int), repeat('.', 20 - (d.percent / 5)::int),
                        round(d.percent::numeric, 1))
@@ -168,10 +193,10 @@ pub fn progress(catalog: &Catalog) -> Result<Vec<Progress>> {
                     c.done / greatest(extract(epoch FROM clock_timestamp() - r.started_at), 0.001)::float8 AS rate
              FROM (SELECT count(*) AS done, count(*) FILTER (WHERE status = 'failed') AS failed
                    FROM fluxbase_tenant.fleet_results WHERE run_id = r.id) c) d
-         WHERE r.finished_at IS NULL AND EXISTS (
-             SELECT 1 FROM pg_stat_activity a WHERE a.backend_type = 'fluxbase_tenant fleet'
-               AND a.application_name = 'fluxbase_tenant ' || r.id)
-         ORDER BY r.started_at",
+         WHERE r.finished_at IS NULL AND ",
+            has_live_worker!(),
+            " ORDER BY r.started_at"
+        ),
         &[],
         |row| {
             Ok(Progress {

@@ -26,7 +26,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 
 use crate::error::{Error, Result};
-use crate::pg::{Elevated, Snapshot};
+use crate::pg::{Elevated, Snapshot, backend};
 
 /// The extension's name.
 pub const EXTENSION: &CStr = c"fluxbase_tenant";
@@ -44,7 +44,9 @@ impl Catalog {
 
     /// Opens a scope for VOLATILE functions. Each query takes its snapshot as a statement of the transaction would, so
     /// in a READ COMMITTED transaction it also sees what was committed while an earlier query waited for a lock.
+    /// Raises an error in a transaction that cannot write.
     pub fn write() -> Result<Self> {
+        require_writable()?;
         open(Snapshot::Transaction).map(Catalog)
     }
 
@@ -68,6 +70,11 @@ impl Catalog {
     pub fn scope(&self) -> &Elevated {
         &self.0
     }
+}
+
+/// Raises an error in a transaction that cannot write: on a standby, or in one that is declared READ ONLY.
+pub fn require_writable() -> Result<()> {
+    backend::why_read_only().map_or(Ok(()), |reason| Err(Error::ReadOnly { reason }))
 }
 
 /// Opens a scope with the extension's privileges. Raises an error in a database without the extension, where another

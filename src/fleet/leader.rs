@@ -10,7 +10,7 @@ use pgrx::prelude::*;
 use super::job_queue::{JobQueue, Plan, Task};
 use crate::access::InstancePermit;
 use crate::catalog::fleet::{self, TenantResult};
-use crate::catalog::{Catalog, tenants, versions};
+use crate::catalog::{Catalog, require_writable, tenants, versions};
 use crate::error::{Error, Result};
 use crate::migrations::target_key;
 use crate::model::ids;
@@ -34,6 +34,7 @@ pub struct Options {
 /// Performs a fleet run, and returns the result for each tenant.
 pub fn migrate_all(permit: &InstancePermit, options: Options) -> Result<Vec<TenantResult>> {
     let (role, tenants) = {
+        require_writable()?;
         let catalog = Catalog::latest()?;
         refuse_in_transaction_block()?;
         options.check()?;

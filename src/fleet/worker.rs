@@ -118,8 +118,10 @@ fn migrate(queue: &JobQueue, plan: &Plan) {
 }
 
 fn record_run(plan: &Plan, queue: &JobQueue) -> Result<()> {
+    let catalog = Catalog::write()?;
+    fleet::close_crashed_runs(&catalog)?;
     fleet::insert_run(
-        &Catalog::write()?,
+        &catalog,
         NewRun {
             id: plan.run,
             target: plan.target,

@@ -29,6 +29,20 @@ pub fn is_in_transaction_block() -> bool {
     unsafe { pg_sys::IsTransactionBlock() || pg_sys::IsSubTransaction() }
 }
 
+/// Returns why the current transaction cannot write, worded as in PostgreSQL's own errors, or `None` if it can.
+pub fn why_read_only() -> Option<&'static str> {
+    // SAFETY: reads the state of the server and of the backend's transaction.
+    unsafe {
+        if pg_sys::RecoveryInProgress() {
+            Some("during recovery")
+        } else if pg_sys::XactReadOnly {
+            Some("in a read-only transaction")
+        } else {
+            None
+        }
+    }
+}
+
 /// Reports whether a transaction is open and has not failed.
 pub fn is_in_transaction() -> bool {
     // SAFETY: reads the state of the backend's transaction.

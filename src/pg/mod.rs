@@ -21,6 +21,7 @@ pub mod nodes;
 pub mod parse_tree;
 mod portals;
 pub mod roles;
+pub mod row_security;
 pub mod rows;
 pub mod sandbox;
 pub mod scan;

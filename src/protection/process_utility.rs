@@ -12,6 +12,7 @@ use crate::catalog::{Catalog, relations};
 use crate::error::Result;
 use crate::isolation::{self, Raise, Use, check, held_cursors, require_access, require_owner_of_shared_table};
 use crate::pg::parse_tree::{Statement, commands};
+use crate::pg::row_security::Enforced;
 use crate::pg::{nodes, roles};
 
 /// The hook that was installed before ours. Written once, by `install`.
@@ -80,6 +81,7 @@ unsafe extern "C-unwind" fn utility(
         if let Some(made) = commands::explained_creation((*statement).utilityStmt) {
             check::refuse_creation_by_explain(made.schema, made.is_materialized_view).unwrap_or_raise();
         }
+        let enforced = Enforced::during(command);
         match PREVIOUS {
             Some(previous) => pg_guard_ffi_boundary(|| {
                 previous(statement, text, read_only_tree, context, params, environment, destination, completion)
@@ -95,6 +97,7 @@ unsafe extern "C-unwind" fn utility(
                 completion,
             ),
         }
+        drop(enforced);
         // Check again: a name may refer to another relation than before the command waited.
         if matches!((*command).type_, pg_sys::NodeTag::T_LockStmt | pg_sys::NodeTag::T_ReindexStmt) {
             check_command(command);

@@ -34,6 +34,14 @@ pub fn repair(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Repaired>> {
     for finding in role_findings(catalog, tenant)? {
         repaired.push(apply(catalog, finding)?);
     }
+    if !schema_exists(catalog, tenant)?
+        && let Some(renamed) = renamed_schema(catalog, tenant)?
+    {
+        provision::rename(catalog, &renamed, &tenant.schema_name)?;
+        let schema = Ident::new(&tenant.schema_name);
+        let problem = format!("was renamed to {}", Ident::new(&renamed));
+        repaired.push(Repaired { object: format!("schema {schema}"), problem });
+    }
     if !schema_exists(catalog, tenant)? {
         return Err(Error::conflict(
             format!("schema \"{}\" does not exist", tenant.schema_name),
@@ -71,6 +79,19 @@ fn schema_exists(catalog: &Catalog, tenant: &Tenant) -> Result<bool> {
         "SELECT 1 FROM pg_namespace WHERE nspname = $1::text::name",
         &[tenant.schema_name.as_str().into()],
     )
+}
+
+/// Returns the present name of a tenant's schema that was renamed: the owner role owns one other schema.
+fn renamed_schema(catalog: &Catalog, tenant: &Tenant) -> Result<Option<String>> {
+    let schemas: Vec<String> = query(
+        catalog.scope(),
+        "SELECT n.nspname::text FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner
+         WHERE r.rolname = $1::text::name
+           AND NOT EXISTS (SELECT 1 FROM fluxbase_tenant.tenants t WHERE t.schema_name = n.nspname)",
+        &[owner_role(tenant.id).into()],
+        |row| row.need(1),
+    )?;
+    Ok(<[String; 1]>::try_from(schemas).ok().map(|[schema]| schema))
 }
 
 /// Checks the owner role: it must not be able to log in, must have no members, and must have no privileges outside the

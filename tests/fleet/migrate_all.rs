@@ -29,6 +29,7 @@ cases![
     lock_waits_are_limited_and_retried,
     without_a_free_worker_the_run_fails,
     progress_is_visible_to_other_sessions,
+    runs_that_a_crash_ended_are_closed,
     scripts_run_in_the_sandbox,
 ];
 
@@ -333,6 +334,25 @@ fn progress_is_visible_to_other_sessions(db: &Db) {
     assert!(row.get::<_, String>("bar").contains('#'));
     ran.join().unwrap().unwrap();
     assert_eq!(client.query("SELECT * FROM tenant_migration_progress()", &[]).unwrap().len(), 0);
+}
+
+fn runs_that_a_crash_ended_are_closed(db: &Db) {
+    let (mut client, running, _) = slow_run(db, 16);
+    run(
+        &mut client,
+        "INSERT INTO fluxbase_tenant.fleet_runs (id, dry_run, workers, total, started_by_role, started_at)
+         VALUES (gen_random_uuid(), false, 2, 5, 'app', '2026-01-01 00:00:00+00')",
+    );
+    let open = "SELECT count(*) FROM fluxbase_tenant.fleet_runs WHERE finished_at IS NULL";
+    assert_eq!(one::<i64>(&mut client, open, &[]), 2);
+    db.new_tenant("other", new_user());
+    db.add_migration("9", "SELECT 1");
+    run(&mut client, "SELECT tenant_migrate_all(tenants => '{other}')");
+    let ended = "SELECT finished_at::text FROM fluxbase_tenant.fleet_runs WHERE started_at < '2026-02-01'";
+    assert!(one::<Option<String>>(&mut client, ended, &[]).is_some_and(|at| at.starts_with("2026-01-01")));
+    assert_eq!(one::<i64>(&mut client, open, &[]), 1, "the run that is under way is not closed");
+    running.join().unwrap().unwrap();
+    assert_eq!(one::<i64>(&mut client, open, &[]), 0);
 }
 
 /// The workers connect as a superuser, but the migrations run as the tenant's owner role.

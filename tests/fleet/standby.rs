@@ -61,6 +61,15 @@ const WRITING: &[&str] = &[
     "tenant_migration_add('9', 'nine', 'SELECT 1')",
     "tenant_migrate('{t}')",
     "tenant_repair('{t}')",
+    "tenant_migrate_all()",
+    "tenant_migration_remove('1')",
+    "tenant_rollback('{t}', '0')",
+    "tenant_drift()",
+    "tenant_purge('0')",
+    "tenant_spares_fill(0)",
+    "tenant_clone('{t}')",
+    "tenant_leave('{t}')",
+    "tenant_protect('pg_class')",
 ];
 
 fn new_tenant_with_notes(db: &Db) -> (Uuid, Uuid) {

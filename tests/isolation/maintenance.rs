@@ -8,6 +8,7 @@ use crate::support::{Cluster, Db, expect_error};
 
 cases![
     indexes_and_materialized_views_that_call_the_tenants_functions,
+    restores_set_row_security_to_off,
     automatic_analyze,
     definer_functions_and_triggers,
     owner_role_has_no_access_to_another_tenant,
@@ -55,6 +56,39 @@ fn indexes_and_materialized_views_that_call_the_tenants_functions(db: &Db) {
     db.new_tenant("acme", user);
     maintain(db);
     assert_eq!(one::<i64>(&mut db.as_user(user), "SELECT count(*) FROM tenant_acme.emails", &[]), 20);
+}
+
+/// pg_restore and psql scripts of pg_dump set row_security to off, with which a query fails if a policy applies to it.
+fn restores_set_row_security_to_off(db: &Db) {
+    db.configure("session_preload_libraries", "fluxbase_tenant");
+    db.add_migration("1", PEOPLE);
+    db.add_migration(
+        "2",
+        "CREATE TABLE names (n text); INSERT INTO names VALUES ('a'), ('v');
+         CREATE FUNCTION rank(e text) RETURNS bigint LANGUAGE plpgsql IMMUTABLE SET search_path = tenant_acme, pg_temp AS
+             $f$ BEGIN RETURN (SELECT count(*) FROM names WHERE n < e); END $f$;
+         CREATE INDEX people_rank ON people (rank(email));
+         CREATE FUNCTION log() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = tenant_acme, pg_temp AS
+             $f$ BEGIN NEW.id := NEW.id + 0 * (SELECT count(*) FROM people); RETURN NEW; END $f$;
+         CREATE TRIGGER log BEFORE INSERT ON people FOR EACH ROW EXECUTE FUNCTION log()",
+    );
+    let user = new_user();
+    db.new_tenant("acme", user);
+    run(&mut db.superuser(), &format!("ALTER DATABASE {} SET row_security = off", db.name()));
+    maintain(db);
+    let loaded = db.psql("postgres", &["-v", "ON_ERROR_STOP=1"], "COPY tenant_acme.people FROM STDIN;\n100\tx\n\\.\n");
+    assert!(loaded.status.success(), "{loaded:?}");
+    let mut superuser = db.superuser();
+    assert_eq!(one::<String>(&mut superuser, "SHOW row_security", &[]), "off");
+    expect_error(superuser.batch_execute("SELECT 1; ANALYZE tenant_acme.missing"), "42P01");
+    assert_eq!(one::<String>(&mut superuser, "SHOW row_security", &[]), "off", "also after an error");
+    // A member's own queries fail, as row_security = off says.
+    let mut member = db.as_user(user);
+    run(
+        &mut member,
+        "CREATE TEMP TABLE own (n int); ALTER TABLE own ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
+    );
+    expect_error(member.query("SELECT * FROM own", &[]), "42501");
 }
 
 fn automatic_analyze(db: &Db) {

@@ -10,6 +10,7 @@ mod new_tables;
 mod no_cost_per_row;
 mod policies_kept;
 mod query_paths;
+mod renamed_schemas;
 mod self_audit;
 mod shared_table_access;
 mod shared_tables;
@@ -25,6 +26,7 @@ crate::files![
     no_cost_per_row,
     policies_kept,
     query_paths,
+    renamed_schemas,
     self_audit,
     shared_table_access,
     shared_tables

@@ -392,7 +392,8 @@ fn leftover_schemas_and_roles(db: &Db) {
     let mut soil = Installation::in_cluster(&new_cluster(db));
     soil.assert_repaired(
         "DELETE FROM fluxbase_tenant.tenants WHERE id = '{t}'; DELETE FROM fluxbase_tenant.members;
-         DELETE FROM fluxbase_tenant.applied_migrations; SET client_min_messages = error",
+         DELETE FROM fluxbase_tenant.applied_migrations; SET client_min_messages = error;
+         DROP SCHEMA tenant_acme CASCADE; CREATE SCHEMA tenant_acme AUTHORIZATION {o}",
         &[("warning", "schema tenant_acme", "is owned by an owner role but belongs to no tenant")],
     );
     soil.assert_repaired(
