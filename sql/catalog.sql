@@ -222,7 +222,7 @@ COMMENT ON COLUMN fluxbase_tenant.removals.error IS 'why the last attempt failed
 -- not decide on stale data.
 CREATE TABLE fluxbase_tenant.tenant_limit (
     only_row boolean PRIMARY KEY DEFAULT true CONSTRAINT tenant_limit_one_row CHECK (only_row),
-    taken    bigint NOT NULL DEFAULT 0
+    changes  bigint NOT NULL DEFAULT 0
 );
 INSERT INTO fluxbase_tenant.tenant_limit DEFAULT VALUES;
 COMMENT ON TABLE fluxbase_tenant.tenant_limit IS

@@ -227,7 +227,7 @@ COMMENT ON COLUMN fluxbase_tenant.removals.error IS 'why the last attempt failed
 -- not decide on stale data.
 CREATE TABLE fluxbase_tenant.tenant_limit (
     only_row boolean PRIMARY KEY DEFAULT true CONSTRAINT tenant_limit_one_row CHECK (only_row),
-    taken    bigint NOT NULL DEFAULT 0
+    changes  bigint NOT NULL DEFAULT 0
 );
 INSERT INTO fluxbase_tenant.tenant_limit DEFAULT VALUES;
 COMMENT ON TABLE fluxbase_tenant.tenant_limit IS
@@ -350,9 +350,9 @@ CREATE FUNCTION fluxbase_tenant.nextval(sequence regclass)
     VOLATILE STRICT PARALLEL UNSAFE
     LANGUAGE c AS 'MODULE_PATHNAME', 'nextval_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.nextval(regclass) IS
-    'Returns the next value of a sequence in an accessible tenant''s schema. No role is granted such sequences, so the '
-    'defaults of serial columns in tenant schemas call this function. For other sequences, requires the caller''s own '
-    'privileges, as pg_catalog.nextval() does. Raises forbidden (42501).';
+    'Returns the next value of a sequence in an accessible tenant''s schema. No role is granted such sequences, so '
+    'the defaults of serial columns in tenant schemas call this function. For other sequences, requires the '
+    'caller''s own privileges, as pg_catalog.nextval() does. Raises forbidden (42501).';
 REVOKE ALL ON FUNCTION fluxbase_tenant.nextval(regclass) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION fluxbase_tenant.nextval(regclass) TO fluxbase_tenant_user, fluxbase_tenant_owner;
 
@@ -398,9 +398,9 @@ CREATE FUNCTION fluxbase_tenant.before_command()
     VOLATILE PARALLEL UNSAFE
     LANGUAGE c AS 'MODULE_PATHNAME', 'before_command_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.before_command() IS
-    'Event trigger function. Rejects DROP OWNED BY the extension''s roles, GRANT and REVOKE on objects of tenants and '
-    'of the catalog by roles that do not own them, and other commands that would lock such objects before PostgreSQL '
-    'checks privileges. Raises forbidden (42501).';
+    'Event trigger function. Rejects DROP OWNED BY the extension''s roles, GRANT and REVOKE on objects of tenants '
+    'and of the catalog by roles that do not own them, and other commands that would lock such objects before '
+    'PostgreSQL checks privileges. Raises forbidden (42501).';
 REVOKE ALL ON FUNCTION fluxbase_tenant.before_command() FROM PUBLIC;
 
 CREATE FUNCTION fluxbase_tenant.after_command()
@@ -434,8 +434,8 @@ CREATE FUNCTION fluxbase_tenant.catalog_changed()
     VOLATILE PARALLEL UNSAFE
     LANGUAGE c AS 'MODULE_PATHNAME', 'catalog_changed_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.catalog_changed() IS
-    'Trigger function of the catalog''s tables. Announces a change, so that all sessions clear their caches of access '
-    'decisions.';
+    'Trigger function of the catalog''s tables. Announces a change, so that all sessions clear their caches of '
+    'access decisions.';
 REVOKE ALL ON FUNCTION fluxbase_tenant.catalog_changed() FROM PUBLIC;
 
 -- sql/functions/session.sql
@@ -459,10 +459,10 @@ CREATE FUNCTION @extschema@.tenant_set_current(tenant text, is_local boolean DEF
 COMMENT ON FUNCTION @extschema@.tenant_set_current(text, boolean) IS
     'Makes a tenant, identified by slug or by id as text, the current one. Puts the tenant schema first in '
     'search_path and pg_temp last. is_local is as in set_config(): true limits the effect to the transaction; the '
-    'default is false. Callable by members, instance admins and the tenant''s service context. Returns the tenant row. '
-    'Raises unauthenticated (28000) for an anonymous caller, not_found (P0002) if the tenant does not exist or the '
-    'caller may not see it, and conflict (55000) if the tenant is suspended or deleted. Fluxbase: setTenant; Nile: '
-    'withContext.';
+    'default is false. Callable by members, instance admins and the tenant''s service context. Returns the tenant '
+    'row. Raises unauthenticated (28000) for an anonymous caller, not_found (P0002) if the tenant does not exist or '
+    'the caller may not see it, and conflict (55000) if the tenant is suspended or deleted. Fluxbase: setTenant; '
+    'Nile: withContext.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_set_current(text, boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_set_current(text, boolean) TO fluxbase_tenant_user;
 
@@ -471,9 +471,9 @@ CREATE FUNCTION @extschema@.tenant_set_current(tenant uuid, is_local boolean DEF
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_set_current_by_id_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_set_current(uuid, boolean) IS
-    'Makes a tenant, identified by id, the current one. Puts the tenant schema first in search_path and pg_temp last. '
-    'is_local is as in set_config(): true limits the effect to the transaction; the default is false. Callable by '
-    'members, instance admins and the tenant''s service context. Returns the tenant row. Raises unauthenticated '
+    'Makes a tenant, identified by id, the current one. Puts the tenant schema first in search_path and pg_temp '
+    'last. is_local is as in set_config(): true limits the effect to the transaction; the default is false. Callable '
+    'by members, instance admins and the tenant''s service context. Returns the tenant row. Raises unauthenticated '
     '(28000) for an anonymous caller, not_found (P0002) if the tenant does not exist or the caller may not see it, '
     'and conflict (55000) if the tenant is suspended or deleted. Fluxbase: setTenant; Nile: withContext.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_set_current(uuid, boolean) FROM PUBLIC;
@@ -497,8 +497,8 @@ COMMENT ON FUNCTION @extschema@.tenant_current_id() IS
     'Returns the id of the current tenant: fluxbase_tenant.tenant_id, else the setting that '
     'fluxbase_tenant.tenant_id_setting names, else the tenant of the calling user''s oldest membership (unless '
     'fluxbase_tenant.default_tenant is none); NULL if there is none. For column defaults and policies. Raises '
-    'not_found (P0002) if the current tenant is set and does not exist or the caller may not see it, and 22P02 if the '
-    'setting is malformed. Fluxbase: getTenantId.';
+    'not_found (P0002) if the current tenant is set and does not exist or the caller may not see it, and 22P02 if '
+    'the setting is malformed. Fluxbase: getTenantId.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_current_id() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_current_id() TO fluxbase_tenant_user, fluxbase_tenant_owner;
 
@@ -518,8 +518,9 @@ CREATE FUNCTION @extschema@.tenant_has_access(tenant_id uuid)
     STABLE STRICT PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_has_access_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_has_access(uuid) IS
-    'Reports whether the caller can access a tenant''s data: as a member of an active tenant, in the tenant''s service '
-    'context, or as an instance admin. Returns false for an anonymous caller. For policies of the application.';
+    'Reports whether the caller can access a tenant''s data: as a member of an active tenant, in the tenant''s '
+    'service context, or as an instance admin. Returns false for an anonymous caller. For policies of the '
+    'application.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_has_access(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_has_access(uuid) TO fluxbase_tenant_user, fluxbase_tenant_owner;
 
@@ -560,9 +561,9 @@ COMMENT ON FUNCTION @extschema@.tenant_clone(uuid, text, text, boolean) IS
     'writers of source wait. slug is optional and by default made from name; the default for name is source''s name. '
     'The calling user, if any, becomes tenant_admin. Callable by instance admins. Returns the new tenant row. Raises '
     'unauthenticated (28000), forbidden (42501), not_found (P0002) if source does not exist, invalid_argument '
-    '(22023), conflict (23505 if the slug is taken; 55000 if the tenant limit is reached, if source is deleted or has '
-    'an unfinished migration, or if with_data is true and source has a table, column or sequence that none of its '
-    'migrations creates), and the error of a migration that fails.';
+    '(22023), conflict (23505 if the slug is taken; 55000 if the tenant limit is reached, if source is deleted or '
+    'has an unfinished migration, or if with_data is true and source has a table, column or sequence that none of '
+    'its migrations creates), and the error of a migration that fails.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_clone(uuid, text, text, boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_clone(uuid, text, text, boolean) TO fluxbase_tenant_user;
 
@@ -590,9 +591,10 @@ CREATE FUNCTION @extschema@.tenant_get(tenant_id uuid DEFAULT NULL)
     STABLE PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_get_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_get(uuid) IS
-    'Returns the row of one tenant, by default of the current tenant. Callable by members and instance admins. Raises '
-    'unauthenticated (28000) for an anonymous caller and not_found (P0002) if the tenant does not exist, the caller '
-    'may not see it, or there is no current tenant. Fluxbase: tenant.get; Nile: tenants.get.';
+    'Returns the row of one tenant, by default of the current tenant. Callable by members, instance admins and the '
+    'tenant''s service context. Raises unauthenticated (28000) for an anonymous caller and not_found (P0002) if the '
+    'tenant does not exist, the caller may not see it, or there is no current tenant. Fluxbase: tenant.get; Nile: '
+    'tenants.get.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_get(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_get(uuid) TO fluxbase_tenant_user;
 
@@ -601,9 +603,9 @@ CREATE FUNCTION @extschema@.tenant_get_by_slug(slug text)
     STABLE PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_get_by_slug_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_get_by_slug(text) IS
-    'Returns the row of the tenant with the slug. Callable by members and instance admins. Raises unauthenticated '
-    '(28000) for an anonymous caller and not_found (P0002) if there is no such tenant, it is deleted, or the caller '
-    'may not see it.';
+    'Returns the row of the tenant with the slug. Callable by members, instance admins and the tenant''s service '
+    'context. Raises unauthenticated (28000) for an anonymous caller and not_found (P0002) if there is no such '
+    'tenant, it is deleted, or the caller may not see it.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_get_by_slug(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_get_by_slug(text) TO fluxbase_tenant_user;
 
@@ -623,9 +625,8 @@ CREATE FUNCTION @extschema@.tenant_set_default(tenant_id uuid)
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_set_default_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_set_default(uuid) IS
     'Makes a tenant the default one, which cannot be deleted. The previous default tenant loses this status. It has '
-    'nothing to do with fluxbase_tenant.default_tenant. Callable '
-    'by instance admins. Returns the tenant row. Raises unauthenticated (28000), forbidden (42501), not_found '
-    '(P0002), and conflict (55000) if the tenant is deleted.';
+    'nothing to do with fluxbase_tenant.default_tenant. Callable by instance admins. Returns the tenant row. Raises '
+    'unauthenticated (28000), forbidden (42501), not_found (P0002), and conflict (55000) if the tenant is deleted.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_set_default(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_set_default(uuid) TO fluxbase_tenant_user;
 
@@ -638,9 +639,10 @@ CREATE FUNCTION @extschema@.tenant_update(
 COMMENT ON FUNCTION @extschema@.tenant_update(uuid, text, jsonb) IS
     'Changes the name and the metadata of a tenant, by default of the current tenant. NULL leaves a value unchanged. '
     'metadata is a JSON object and replaces the old one as a whole. The slug cannot be changed. Callable by tenant '
-    'admins. Returns the tenant row. Raises unauthenticated (28000), forbidden (42501), not_found (P0002) if the '
-    'tenant does not exist, the caller may not see it, or there is no current tenant, invalid_argument (22023), and '
-    'conflict (55000) if the tenant is suspended or deleted. Fluxbase: tenant.update; Nile: tenants.update.';
+    'admins, instance admins and the tenant''s service context. Returns the tenant row. Raises unauthenticated '
+    '(28000), forbidden (42501), not_found (P0002) if the tenant does not exist, the caller may not see it, or there '
+    'is no current tenant, invalid_argument (22023), and conflict (55000) if the tenant is suspended or deleted. '
+    'Fluxbase: tenant.update; Nile: tenants.update.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_update(uuid, text, jsonb) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_update(uuid, text, jsonb) TO fluxbase_tenant_user;
 
@@ -653,8 +655,8 @@ CREATE FUNCTION @extschema@.tenant_list_mine()
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_list_mine_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_list_mine() IS
     'Returns the rows of the calling user''s tenants that are not deleted, oldest membership first. my_role is the '
-    'user''s role: tenant_member or tenant_admin. Callable by any user. Raises unauthenticated (28000) if there is no '
-    'current user. Fluxbase: tenant.listMine; Nile: tenants.list.';
+    'user''s role: tenant_member or tenant_admin. Callable by any user. Raises unauthenticated (28000) if there is '
+    'no current user. Fluxbase: tenant.listMine; Nile: tenants.list.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_list_mine() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_list_mine() TO fluxbase_tenant_user;
 
@@ -664,8 +666,8 @@ CREATE FUNCTION @extschema@.tenant_delete(tenant_id uuid)
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_delete_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_delete(uuid) IS
     'Deletes a tenant permanently: its schema with all data, its owner role, its members and its rows in shared '
-    'tables. Rows of shared tables whose deletion would run code or wait for a lock are deleted after the commit by a '
-    'background worker. Until then, they are not accessible, because their tenant no longer exists. Callable by '
+    'tables. Rows of shared tables whose deletion would run code or wait for a lock are deleted after the commit by '
+    'a background worker. Until then, they are not accessible, because their tenant no longer exists. Callable by '
     'instance admins. Returns the tenant row as it was. Raises unauthenticated (28000), forbidden (42501), not_found '
     '(P0002), and conflict (55000) for the default tenant. Fluxbase: tenant.delete.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_delete(uuid) FROM PUBLIC;
@@ -723,9 +725,10 @@ CREATE FUNCTION @extschema@.tenant_soft_delete(tenant_id uuid DEFAULT NULL)
 COMMENT ON FUNCTION @extschema@.tenant_soft_delete(uuid) IS
     'Marks a tenant as deleted and keeps its data; the slug can be reused. Succeeds without effect if the tenant is '
     'already soft-deleted. tenant_id is optional; the default is the current tenant, which must then be set '
-    'explicitly: the oldest membership does not count. Callable by tenant admins. Returns the tenant row. Raises '
-    'unauthenticated (28000), forbidden (42501), not_found (P0002) if the tenant does not exist, the caller may not '
-    'see it, or there is no current tenant, and conflict (55000) for the default tenant. Nile: tenants.delete.';
+    'explicitly: the oldest membership does not count. Callable by tenant admins, instance admins and the tenant''s '
+    'service context. Returns the tenant row. Raises unauthenticated (28000), forbidden (42501), not_found (P0002) '
+    'if the tenant does not exist, the caller may not see it, or there is no current tenant, and conflict (55000) '
+    'for the default tenant. Nile: tenants.delete.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_soft_delete(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_soft_delete(uuid) TO fluxbase_tenant_user;
 
@@ -762,10 +765,11 @@ CREATE FUNCTION @extschema@.tenant_add_member(tenant_id uuid, user_id uuid, role
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_add_member_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_add_member(uuid, uuid, text) IS
     'Adds a user to a tenant as tenant_member (the default) or tenant_admin, or changes the user''s role. Succeeds '
-    'without effect if the user already has the role. Callable by tenant admins. Returns the member row. Raises '
-    'unauthenticated (28000), forbidden (42501), not_found (P0002) if the tenant does not exist or the caller may not '
-    'see it, invalid_argument (22023) for an unknown role, and conflict (55000) if the tenant is suspended or '
-    'deleted, or would lose its last admin. Fluxbase: tenant.addMember, tenant.updateMember; Nile: tenants.addMember.';
+    'without effect if the user already has the role. Callable by tenant admins, instance admins and the tenant''s '
+    'service context. Returns the member row. Raises unauthenticated (28000), forbidden (42501), not_found (P0002) '
+    'if the tenant does not exist or the caller may not see it, invalid_argument (22023) for an unknown role, and '
+    'conflict (55000) if the tenant is suspended or deleted, or would lose its last admin. Fluxbase: '
+    'tenant.addMember, tenant.updateMember; Nile: tenants.addMember.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_add_member(uuid, uuid, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_add_member(uuid, uuid, text) TO fluxbase_tenant_user;
 
@@ -775,9 +779,10 @@ CREATE FUNCTION @extschema@.tenant_assign_admin(tenant_id uuid, user_id uuid)
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_assign_admin_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_assign_admin(uuid, uuid) IS
     'Makes a user tenant_admin of a tenant. Adds the user or promotes a member; succeeds without effect if the user '
-    'already is an admin. Callable by tenant admins. Returns the member row. Raises unauthenticated (28000), '
-    'forbidden (42501), not_found (P0002) if the tenant does not exist or the caller may not see it, and conflict '
-    '(55000) if the tenant is suspended or deleted. Fluxbase: tenant.assignAdmin.';
+    'already is an admin. Callable by tenant admins, instance admins and the tenant''s service context. Returns the '
+    'member row. Raises unauthenticated (28000), forbidden (42501), not_found (P0002) if the tenant does not exist '
+    'or the caller may not see it, and conflict (55000) if the tenant is suspended or deleted. Fluxbase: '
+    'tenant.assignAdmin.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_assign_admin(uuid, uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_assign_admin(uuid, uuid) TO fluxbase_tenant_user;
 
@@ -787,9 +792,9 @@ CREATE FUNCTION @extschema@.tenant_leave(tenant_id uuid DEFAULT NULL)
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_leave_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_leave(uuid) IS
     'Ends the calling user''s own membership. tenant_id is optional; the default is the current tenant, which must '
-    'then be set explicitly: the oldest membership does not count. Callable by members. Returns the member row as '
-    'it was. Raises unauthenticated (28000), not_found (P0002) if the user is not a member or no current tenant is '
-    'set, and conflict (55000) for the last admin. Nile: tenants.leaveTenant.';
+    'then be set explicitly: the oldest membership does not count. Callable by members. Returns the member row as it '
+    'was. Raises unauthenticated (28000), not_found (P0002) if the user is not a member or no current tenant is set, '
+    'and conflict (55000) for the last admin. Nile: tenants.leaveTenant.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_leave(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_leave(uuid) TO fluxbase_tenant_user;
 
@@ -798,10 +803,10 @@ CREATE FUNCTION @extschema@.tenant_list_admins(tenant_id uuid DEFAULT NULL)
     STABLE PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_list_admins_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_list_admins(uuid) IS
-    'Returns the member rows of the admins of a tenant, by default of the current tenant, oldest first. Callable '
-    'by members and instance admins. Raises unauthenticated (28000) for an anonymous caller and not_found (P0002) if '
-    'the tenant does not exist, the caller may not see it, or there is no current tenant. Fluxbase: '
-    'tenant.listAdmins.';
+    'Returns the member rows of the admins of a tenant, by default of the current tenant, oldest first. Callable by '
+    'members, instance admins and the tenant''s service context. Raises unauthenticated (28000) for an anonymous '
+    'caller and not_found (P0002) if the tenant does not exist, the caller may not see it, or there is no current '
+    'tenant. Fluxbase: tenant.listAdmins.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_list_admins(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_list_admins(uuid) TO fluxbase_tenant_user;
 
@@ -810,10 +815,10 @@ CREATE FUNCTION @extschema@.tenant_list_members(tenant_id uuid DEFAULT NULL)
     STABLE PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_list_members_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_list_members(uuid) IS
-    'Returns the member rows of all members of a tenant, by default of the current tenant, oldest first. Callable '
-    'by members and instance admins. Raises unauthenticated (28000) for an anonymous caller and not_found (P0002) if '
-    'the tenant does not exist, the caller may not see it, or there is no current tenant. Fluxbase: '
-    'tenant.listMembers; Nile: tenants.users.';
+    'Returns the member rows of all members of a tenant, by default of the current tenant, oldest first. Callable by '
+    'members, instance admins and the tenant''s service context. Raises unauthenticated (28000) for an anonymous '
+    'caller and not_found (P0002) if the tenant does not exist, the caller may not see it, or there is no current '
+    'tenant. Fluxbase: tenant.listMembers; Nile: tenants.users.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_list_members(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_list_members(uuid) TO fluxbase_tenant_user;
 
@@ -822,10 +827,10 @@ CREATE FUNCTION @extschema@.tenant_remove_admin(tenant_id uuid, user_id uuid)
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_remove_admin_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_remove_admin(uuid, uuid) IS
-    'Ends the membership of a tenant admin. Callable by tenant admins. Returns the member row as it was. Raises '
-    'unauthenticated (28000), forbidden (42501), not_found (P0002) if the user is not an admin of the tenant, or if '
-    'the tenant does not exist or the caller may not see it, and conflict (55000) for the last admin or if the tenant '
-    'is suspended or deleted. Fluxbase: tenant.removeAdmin.';
+    'Ends the membership of a tenant admin. Callable by tenant admins, instance admins and the tenant''s service '
+    'context. Returns the member row as it was. Raises unauthenticated (28000), forbidden (42501), not_found (P0002) '
+    'if the user is not an admin of the tenant, or if the tenant does not exist or the caller may not see it, and '
+    'conflict (55000) for the last admin or if the tenant is suspended or deleted. Fluxbase: tenant.removeAdmin.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_remove_admin(uuid, uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_remove_admin(uuid, uuid) TO fluxbase_tenant_user;
 
@@ -834,10 +839,11 @@ CREATE FUNCTION @extschema@.tenant_remove_member(tenant_id uuid, user_id uuid)
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_remove_member_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_remove_member(uuid, uuid) IS
-    'Ends a user''s membership, whatever the role. Callable by tenant admins. Returns the member row as it was. '
-    'Raises unauthenticated (28000), forbidden (42501), not_found (P0002) if the user is not a member, or if the '
-    'tenant does not exist or the caller may not see it, and conflict (55000) for the last admin or if the tenant is '
-    'suspended or deleted. Fluxbase: tenant.removeMember; Nile: tenants.removeMember.';
+    'Ends a user''s membership, whatever the role. Callable by tenant admins, instance admins and the tenant''s '
+    'service context. Returns the member row as it was. Raises unauthenticated (28000), forbidden (42501), not_found '
+    '(P0002) if the user is not a member, or if the tenant does not exist or the caller may not see it, and conflict '
+    '(55000) for the last admin or if the tenant is suspended or deleted. Fluxbase: tenant.removeMember; Nile: '
+    'tenants.removeMember.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_remove_member(uuid, uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_remove_member(uuid, uuid) TO fluxbase_tenant_user;
 
@@ -850,8 +856,8 @@ CREATE FUNCTION @extschema@.tenant_grant_instance_admin(user_id uuid)
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_grant_instance_admin_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_grant_instance_admin(uuid) IS
-    'Makes a user an instance admin. Succeeds without effect if the user already is one. Callable by instance admins. '
-    'Returns user_id, granted_by and created_at. Raises unauthenticated (28000), forbidden (42501), and '
+    'Makes a user an instance admin. Succeeds without effect if the user already is one. Callable by instance '
+    'admins. Returns user_id, granted_by and created_at. Raises unauthenticated (28000), forbidden (42501), and '
     'invalid_argument (22023) for NULL.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_grant_instance_admin(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_grant_instance_admin(uuid) TO fluxbase_tenant_user;
@@ -924,11 +930,12 @@ CREATE FUNCTION @extschema@.tenant_migrate(tenant_id uuid, target text DEFAULT N
     VOLATILE PARALLEL UNSAFE COST 100000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_migrate_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_migrate(uuid, text) IS
-    'Applies the pending migrations to one tenant, up to and including target, in the caller''s transaction. target is '
-    'optional; the default is all. status is migrated, also if nothing was pending (applied is 0), or skipped for a '
-    'soft-deleted tenant. Callable by instance admins. Raises unauthenticated (28000), forbidden (42501), not_found '
-    '(P0002), invalid_argument (22023) for an unknown target, 25001 if a pending migration is nontransactional, and '
-    'the error of the failing statement, with the version and the statement in CONTEXT. Fluxbase: tenant.migrate.';
+    'Applies the pending migrations to one tenant, up to and including target, in the caller''s transaction. target '
+    'is optional; the default is all. status is migrated, also if nothing was pending (applied is 0), or skipped for '
+    'a soft-deleted tenant. Callable by instance admins. Raises unauthenticated (28000), forbidden (42501), '
+    'not_found (P0002), invalid_argument (22023) for an unknown target, 25001 if a pending migration is '
+    'nontransactional, and the error of the failing statement, with the version and the statement in CONTEXT. '
+    'Fluxbase: tenant.migrate.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_migrate(uuid, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migrate(uuid, text) TO fluxbase_tenant_user;
 
@@ -938,10 +945,10 @@ CREATE FUNCTION @extschema@.tenant_rollback(tenant_id uuid, target text)
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_rollback_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_rollback(uuid, text) IS
     'Undoes the migrations that a tenant has applied after target, newest first, by their down scripts, in the '
-    'caller''s transaction. target itself stays applied; 0 undoes all. Repeatable migrations are not undone. Callable by instance admins. Raises '
-    'unauthenticated (28000), forbidden (42501), not_found (P0002), invalid_argument (22023) for an unknown target, '
-    'conflict (55000) if a down script is missing, the tenant is deleted or a migration is unfinished, and the error of '
-    'the failing statement.';
+    'caller''s transaction. target itself stays applied; 0 undoes all. Repeatable migrations are not undone. '
+    'Callable by instance admins. Raises unauthenticated (28000), forbidden (42501), not_found (P0002), '
+    'invalid_argument (22023) for an unknown target, conflict (55000) if a down script is missing, the tenant is '
+    'deleted or a migration is unfinished, and the error of the failing statement.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_rollback(uuid, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_rollback(uuid, text) TO fluxbase_tenant_user;
 
@@ -952,8 +959,8 @@ CREATE FUNCTION @extschema@.tenant_migration_status()
 COMMENT ON FUNCTION @extschema@.tenant_migration_status() IS
     'Returns the migration status of each tenant that is not deleted, oldest first: version, the number of pending '
     'migrations, the unfinished migration with the number of its statements done, and last_error, the error of the '
-    'last visit of tenant_migrate_all() if it failed. Callable by instance admins. Raises unauthenticated (28000) and '
-    'forbidden (42501).';
+    'last visit of tenant_migrate_all() if it failed. Callable by instance admins. Raises unauthenticated (28000) '
+    'and forbidden (42501).';
 REVOKE ALL ON FUNCTION @extschema@.tenant_migration_status() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migration_status() TO fluxbase_tenant_user;
 
@@ -977,12 +984,12 @@ CREATE FUNCTION @extschema@.tenant_drift(tenant_id uuid DEFAULT NULL)
     VOLATILE PARALLEL UNSAFE COST 1000000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_drift_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_drift(uuid) IS
-    'Reports how a tenant schema differs from its ledger, by applying the ledger to a scratch schema, which is rolled '
-    'back. tenant_id is optional; the default is all tenants that are not deleted. Returns a row for each difference: '
-    'object, problem, expected and found; no rows if there is no drift. problem is missing, unexpected or different; '
-    'for a migration also unfinished; and locked if, in a comparison of all tenants, another session kept the schema '
-    'locked for 2 seconds. Callable by instance admins. Raises unauthenticated (28000), forbidden (42501), not_found '
-    '(P0002), and the error of a migration that fails in an empty schema.';
+    'Reports how a tenant schema differs from its ledger, by applying the ledger to a scratch schema, which is '
+    'rolled back. tenant_id is optional; the default is all tenants that are not deleted. Returns a row for each '
+    'difference: object, problem, expected and found; no rows if there is no drift. problem is missing, unexpected '
+    'or different; for a migration also unfinished; and locked if, in a comparison of all tenants, another session '
+    'kept the schema locked for 2 seconds. Callable by instance admins. Raises unauthenticated (28000), forbidden '
+    '(42501), not_found (P0002), and the error of a migration that fails in an empty schema.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_drift(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_drift(uuid) TO fluxbase_tenant_user;
 
@@ -1004,14 +1011,14 @@ CREATE FUNCTION @extschema@.tenant_migrate_all(
 COMMENT ON FUNCTION @extschema@.tenant_migrate_all(text, integer, text[], interval, integer, boolean, boolean) IS
     'Applies the pending migrations to all tenants in background workers, one transaction for each tenant; '
     'nontransactional migrations run in their own transactions. target is the last version to apply; the default is '
-    'all. parallel is the number of workers, from 1 to 64; the default is 2. tenants restricts the run to these slugs '
-    'or ids; the default is all tenants with pending migrations. lock_timeout limits the wait for each lock; the '
-    'default is 5 seconds, and 0 means no limit. A tenant that is locked is retried up to retries times, by default '
-    '3, at growing intervals. stop_on_error starts no further tenant after a failure. dry_run rolls everything back. '
-    'Callable by instance admins, outside a transaction block. Returns a row for each visited tenant; status is '
-    'migrated, failed, or skipped for a soft-deleted tenant. Raises unauthenticated (28000), forbidden (42501), '
-    'invalid_argument (22023), not_found (P0002) for an unknown tenant, 25001 in a transaction block, and 53400 if no '
-    'background worker can be started.';
+    'all. parallel is the number of workers, from 1 to 64; the default is 2. tenants names the tenants to visit, by '
+    'slug or id; the default is all tenants with pending migrations. lock_timeout limits the wait for each lock; the '
+    'default is 5 seconds, and 0 means no limit. After a lock timeout, a deadlock or a serialization failure, a '
+    'tenant is tried again up to retries times, by default 3, at growing intervals. stop_on_error starts no further '
+    'tenant after a failure. dry_run rolls everything back. Callable by instance admins, outside a transaction '
+    'block. Returns a row for each visited tenant; status is migrated, failed, or skipped for a soft-deleted tenant. '
+    'Raises unauthenticated (28000), forbidden (42501), invalid_argument (22023), not_found (P0002) for an unknown '
+    'tenant, 25001 in a transaction block, and 53400 if no background worker can be started.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_migrate_all(text, integer, text[], interval, integer, boolean, boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migrate_all(text, integer, text[], interval, integer, boolean, boolean) TO fluxbase_tenant_user;
 
@@ -1023,9 +1030,9 @@ CREATE FUNCTION @extschema@.tenant_migration_progress()
     VOLATILE STRICT PARALLEL RESTRICTED COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_migration_progress_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_migration_progress() IS
-    'Returns the progress of each run of tenant_migrate_all() that is under way, for use with \watch. total, done and '
-    'failed count tenants, per_second is in tenants per second, and eta is the estimated remaining time. Callable by '
-    'instance admins. Raises unauthenticated (28000) and forbidden (42501).';
+    'Returns the progress of each run of tenant_migrate_all() that is under way, for use with \watch. total, done '
+    'and failed count tenants, per_second is in tenants per second, and eta is the estimated remaining time. '
+    'Callable by instance admins. Raises unauthenticated (28000) and forbidden (42501).';
 REVOKE ALL ON FUNCTION @extschema@.tenant_migration_progress() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migration_progress() TO fluxbase_tenant_user;
 
@@ -1035,8 +1042,8 @@ CREATE FUNCTION @extschema@.tenant_spares_fill(n integer DEFAULT NULL)
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_spares_fill_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_spares_fill(integer) IS
     'Creates, migrates or drops spare tenants until there are n up-to-date ones, in the caller''s transaction. n is '
-    'optional; the default is fluxbase_tenant.spare_tenants. tenant_create() uses a spare tenant if there is one, and '
-    'only has to rename it. Callable by instance admins. Returns how many spare tenants were made, migrated and '
+    'optional; the default is fluxbase_tenant.spare_tenants. tenant_create() uses a spare tenant if there is one, '
+    'and only has to rename it. Callable by instance admins. Returns how many spare tenants were made, migrated and '
     'dropped. Raises unauthenticated (28000), forbidden (42501), invalid_argument (22023) if n is not between 0 and '
     '10000, and the error of a migration that fails.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_spares_fill(integer) FROM PUBLIC;
@@ -1070,10 +1077,10 @@ CREATE FUNCTION @extschema@.tenant_unprotect(relation regclass)
     VOLATILE PARALLEL UNSAFE COST 100000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_unprotect_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_unprotect(regclass) IS
-    'Removes the policies and the column default that tenant_protect() added. The column and its index stay. Callable '
-    'by instance admins who own the table. Returns a row for each change. Raises unauthenticated (28000), forbidden '
-    '(42501), invalid_argument (22023) if relation is not a table, and conflict (55000) if the table is in a tenant '
-    'schema.';
+    'Removes the policies and the column default that tenant_protect() added. The column and its index stay. '
+    'Callable by instance admins who own the table. Returns a row for each change. Raises unauthenticated (28000), '
+    'forbidden (42501), invalid_argument (22023) if relation is not a table, and conflict (55000) if the table is in '
+    'a tenant schema.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_unprotect(regclass) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_unprotect(regclass) TO fluxbase_tenant_user;
 
@@ -1084,8 +1091,8 @@ CREATE FUNCTION @extschema@.tenant_check()
 COMMENT ON FUNCTION @extschema@.tenant_check() IS
     'Audits the installation. Returns a row for each finding, errors first: severity, object, problem and fix; no '
     'rows if there are no findings. error means that tenants are not isolated or the catalog has lost data; warning '
-    'means that this could happen. Waits for no lock. Callable by instance admins. Raises unauthenticated (28000) and '
-    'forbidden (42501).';
+    'means that this could happen. Waits for no lock. Callable by instance admins. Raises unauthenticated (28000) '
+    'and forbidden (42501).';
 REVOKE ALL ON FUNCTION @extschema@.tenant_check() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_check() TO fluxbase_tenant_user;
 

@@ -5,8 +5,8 @@ CREATE FUNCTION @extschema@.tenant_grant_instance_admin(user_id uuid)
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_grant_instance_admin_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_grant_instance_admin(uuid) IS
-    'Makes a user an instance admin. Succeeds without effect if the user already is one. Callable by instance admins. '
-    'Returns user_id, granted_by and created_at. Raises unauthenticated (28000), forbidden (42501), and '
+    'Makes a user an instance admin. Succeeds without effect if the user already is one. Callable by instance '
+    'admins. Returns user_id, granted_by and created_at. Raises unauthenticated (28000), forbidden (42501), and '
     'invalid_argument (22023) for NULL.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_grant_instance_admin(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_grant_instance_admin(uuid) TO fluxbase_tenant_user;

@@ -43,9 +43,9 @@ CREATE FUNCTION fluxbase_tenant.nextval(sequence regclass)
     VOLATILE STRICT PARALLEL UNSAFE
     LANGUAGE c AS 'MODULE_PATHNAME', 'nextval_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.nextval(regclass) IS
-    'Returns the next value of a sequence in an accessible tenant''s schema. No role is granted such sequences, so the '
-    'defaults of serial columns in tenant schemas call this function. For other sequences, requires the caller''s own '
-    'privileges, as pg_catalog.nextval() does. Raises forbidden (42501).';
+    'Returns the next value of a sequence in an accessible tenant''s schema. No role is granted such sequences, so '
+    'the defaults of serial columns in tenant schemas call this function. For other sequences, requires the '
+    'caller''s own privileges, as pg_catalog.nextval() does. Raises forbidden (42501).';
 REVOKE ALL ON FUNCTION fluxbase_tenant.nextval(regclass) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION fluxbase_tenant.nextval(regclass) TO fluxbase_tenant_user, fluxbase_tenant_owner;
 
@@ -91,9 +91,9 @@ CREATE FUNCTION fluxbase_tenant.before_command()
     VOLATILE PARALLEL UNSAFE
     LANGUAGE c AS 'MODULE_PATHNAME', 'before_command_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.before_command() IS
-    'Event trigger function. Rejects DROP OWNED BY the extension''s roles, GRANT and REVOKE on objects of tenants and '
-    'of the catalog by roles that do not own them, and other commands that would lock such objects before PostgreSQL '
-    'checks privileges. Raises forbidden (42501).';
+    'Event trigger function. Rejects DROP OWNED BY the extension''s roles, GRANT and REVOKE on objects of tenants '
+    'and of the catalog by roles that do not own them, and other commands that would lock such objects before '
+    'PostgreSQL checks privileges. Raises forbidden (42501).';
 REVOKE ALL ON FUNCTION fluxbase_tenant.before_command() FROM PUBLIC;
 
 CREATE FUNCTION fluxbase_tenant.after_command()
@@ -127,6 +127,6 @@ CREATE FUNCTION fluxbase_tenant.catalog_changed()
     VOLATILE PARALLEL UNSAFE
     LANGUAGE c AS 'MODULE_PATHNAME', 'catalog_changed_wrapper';
 COMMENT ON FUNCTION fluxbase_tenant.catalog_changed() IS
-    'Trigger function of the catalog''s tables. Announces a change, so that all sessions clear their caches of access '
-    'decisions.';
+    'Trigger function of the catalog''s tables. Announces a change, so that all sessions clear their caches of '
+    'access decisions.';
 REVOKE ALL ON FUNCTION fluxbase_tenant.catalog_changed() FROM PUBLIC;

@@ -24,10 +24,10 @@ CREATE FUNCTION @extschema@.tenant_unprotect(relation regclass)
     VOLATILE PARALLEL UNSAFE COST 100000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_unprotect_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_unprotect(regclass) IS
-    'Removes the policies and the column default that tenant_protect() added. The column and its index stay. Callable '
-    'by instance admins who own the table. Returns a row for each change. Raises unauthenticated (28000), forbidden '
-    '(42501), invalid_argument (22023) if relation is not a table, and conflict (55000) if the table is in a tenant '
-    'schema.';
+    'Removes the policies and the column default that tenant_protect() added. The column and its index stay. '
+    'Callable by instance admins who own the table. Returns a row for each change. Raises unauthenticated (28000), '
+    'forbidden (42501), invalid_argument (22023) if relation is not a table, and conflict (55000) if the table is in '
+    'a tenant schema.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_unprotect(regclass) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_unprotect(regclass) TO fluxbase_tenant_user;
 
@@ -38,7 +38,7 @@ CREATE FUNCTION @extschema@.tenant_check()
 COMMENT ON FUNCTION @extschema@.tenant_check() IS
     'Audits the installation. Returns a row for each finding, errors first: severity, object, problem and fix; no '
     'rows if there are no findings. error means that tenants are not isolated or the catalog has lost data; warning '
-    'means that this could happen. Waits for no lock. Callable by instance admins. Raises unauthenticated (28000) and '
-    'forbidden (42501).';
+    'means that this could happen. Waits for no lock. Callable by instance admins. Raises unauthenticated (28000) '
+    'and forbidden (42501).';
 REVOKE ALL ON FUNCTION @extschema@.tenant_check() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_check() TO fluxbase_tenant_user;

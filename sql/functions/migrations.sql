@@ -44,11 +44,12 @@ CREATE FUNCTION @extschema@.tenant_migrate(tenant_id uuid, target text DEFAULT N
     VOLATILE PARALLEL UNSAFE COST 100000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_migrate_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_migrate(uuid, text) IS
-    'Applies the pending migrations to one tenant, up to and including target, in the caller''s transaction. target is '
-    'optional; the default is all. status is migrated, also if nothing was pending (applied is 0), or skipped for a '
-    'soft-deleted tenant. Callable by instance admins. Raises unauthenticated (28000), forbidden (42501), not_found '
-    '(P0002), invalid_argument (22023) for an unknown target, 25001 if a pending migration is nontransactional, and '
-    'the error of the failing statement, with the version and the statement in CONTEXT. Fluxbase: tenant.migrate.';
+    'Applies the pending migrations to one tenant, up to and including target, in the caller''s transaction. target '
+    'is optional; the default is all. status is migrated, also if nothing was pending (applied is 0), or skipped for '
+    'a soft-deleted tenant. Callable by instance admins. Raises unauthenticated (28000), forbidden (42501), '
+    'not_found (P0002), invalid_argument (22023) for an unknown target, 25001 if a pending migration is '
+    'nontransactional, and the error of the failing statement, with the version and the statement in CONTEXT. '
+    'Fluxbase: tenant.migrate.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_migrate(uuid, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migrate(uuid, text) TO fluxbase_tenant_user;
 
@@ -58,10 +59,10 @@ CREATE FUNCTION @extschema@.tenant_rollback(tenant_id uuid, target text)
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_rollback_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_rollback(uuid, text) IS
     'Undoes the migrations that a tenant has applied after target, newest first, by their down scripts, in the '
-    'caller''s transaction. target itself stays applied; 0 undoes all. Repeatable migrations are not undone. Callable by instance admins. Raises '
-    'unauthenticated (28000), forbidden (42501), not_found (P0002), invalid_argument (22023) for an unknown target, '
-    'conflict (55000) if a down script is missing, the tenant is deleted or a migration is unfinished, and the error of '
-    'the failing statement.';
+    'caller''s transaction. target itself stays applied; 0 undoes all. Repeatable migrations are not undone. '
+    'Callable by instance admins. Raises unauthenticated (28000), forbidden (42501), not_found (P0002), '
+    'invalid_argument (22023) for an unknown target, conflict (55000) if a down script is missing, the tenant is '
+    'deleted or a migration is unfinished, and the error of the failing statement.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_rollback(uuid, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_rollback(uuid, text) TO fluxbase_tenant_user;
 
@@ -72,8 +73,8 @@ CREATE FUNCTION @extschema@.tenant_migration_status()
 COMMENT ON FUNCTION @extschema@.tenant_migration_status() IS
     'Returns the migration status of each tenant that is not deleted, oldest first: version, the number of pending '
     'migrations, the unfinished migration with the number of its statements done, and last_error, the error of the '
-    'last visit of tenant_migrate_all() if it failed. Callable by instance admins. Raises unauthenticated (28000) and '
-    'forbidden (42501).';
+    'last visit of tenant_migrate_all() if it failed. Callable by instance admins. Raises unauthenticated (28000) '
+    'and forbidden (42501).';
 REVOKE ALL ON FUNCTION @extschema@.tenant_migration_status() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_migration_status() TO fluxbase_tenant_user;
 
@@ -97,11 +98,11 @@ CREATE FUNCTION @extschema@.tenant_drift(tenant_id uuid DEFAULT NULL)
     VOLATILE PARALLEL UNSAFE COST 1000000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_drift_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_drift(uuid) IS
-    'Reports how a tenant schema differs from its ledger, by applying the ledger to a scratch schema, which is rolled '
-    'back. tenant_id is optional; the default is all tenants that are not deleted. Returns a row for each difference: '
-    'object, problem, expected and found; no rows if there is no drift. problem is missing, unexpected or different; '
-    'for a migration also unfinished; and locked if, in a comparison of all tenants, another session kept the schema '
-    'locked for 2 seconds. Callable by instance admins. Raises unauthenticated (28000), forbidden (42501), not_found '
-    '(P0002), and the error of a migration that fails in an empty schema.';
+    'Reports how a tenant schema differs from its ledger, by applying the ledger to a scratch schema, which is '
+    'rolled back. tenant_id is optional; the default is all tenants that are not deleted. Returns a row for each '
+    'difference: object, problem, expected and found; no rows if there is no drift. problem is missing, unexpected '
+    'or different; for a migration also unfinished; and locked if, in a comparison of all tenants, another session '
+    'kept the schema locked for 2 seconds. Callable by instance admins. Raises unauthenticated (28000), forbidden '
+    '(42501), not_found (P0002), and the error of a migration that fails in an empty schema.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_drift(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_drift(uuid) TO fluxbase_tenant_user;

@@ -17,10 +17,10 @@ CREATE FUNCTION @extschema@.tenant_set_current(tenant text, is_local boolean DEF
 COMMENT ON FUNCTION @extschema@.tenant_set_current(text, boolean) IS
     'Makes a tenant, identified by slug or by id as text, the current one. Puts the tenant schema first in '
     'search_path and pg_temp last. is_local is as in set_config(): true limits the effect to the transaction; the '
-    'default is false. Callable by members, instance admins and the tenant''s service context. Returns the tenant row. '
-    'Raises unauthenticated (28000) for an anonymous caller, not_found (P0002) if the tenant does not exist or the '
-    'caller may not see it, and conflict (55000) if the tenant is suspended or deleted. Fluxbase: setTenant; Nile: '
-    'withContext.';
+    'default is false. Callable by members, instance admins and the tenant''s service context. Returns the tenant '
+    'row. Raises unauthenticated (28000) for an anonymous caller, not_found (P0002) if the tenant does not exist or '
+    'the caller may not see it, and conflict (55000) if the tenant is suspended or deleted. Fluxbase: setTenant; '
+    'Nile: withContext.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_set_current(text, boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_set_current(text, boolean) TO fluxbase_tenant_user;
 
@@ -29,9 +29,9 @@ CREATE FUNCTION @extschema@.tenant_set_current(tenant uuid, is_local boolean DEF
     VOLATILE PARALLEL UNSAFE COST 1000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_set_current_by_id_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_set_current(uuid, boolean) IS
-    'Makes a tenant, identified by id, the current one. Puts the tenant schema first in search_path and pg_temp last. '
-    'is_local is as in set_config(): true limits the effect to the transaction; the default is false. Callable by '
-    'members, instance admins and the tenant''s service context. Returns the tenant row. Raises unauthenticated '
+    'Makes a tenant, identified by id, the current one. Puts the tenant schema first in search_path and pg_temp '
+    'last. is_local is as in set_config(): true limits the effect to the transaction; the default is false. Callable '
+    'by members, instance admins and the tenant''s service context. Returns the tenant row. Raises unauthenticated '
     '(28000) for an anonymous caller, not_found (P0002) if the tenant does not exist or the caller may not see it, '
     'and conflict (55000) if the tenant is suspended or deleted. Fluxbase: setTenant; Nile: withContext.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_set_current(uuid, boolean) FROM PUBLIC;
@@ -55,8 +55,8 @@ COMMENT ON FUNCTION @extschema@.tenant_current_id() IS
     'Returns the id of the current tenant: fluxbase_tenant.tenant_id, else the setting that '
     'fluxbase_tenant.tenant_id_setting names, else the tenant of the calling user''s oldest membership (unless '
     'fluxbase_tenant.default_tenant is none); NULL if there is none. For column defaults and policies. Raises '
-    'not_found (P0002) if the current tenant is set and does not exist or the caller may not see it, and 22P02 if the '
-    'setting is malformed. Fluxbase: getTenantId.';
+    'not_found (P0002) if the current tenant is set and does not exist or the caller may not see it, and 22P02 if '
+    'the setting is malformed. Fluxbase: getTenantId.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_current_id() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_current_id() TO fluxbase_tenant_user, fluxbase_tenant_owner;
 
@@ -76,8 +76,9 @@ CREATE FUNCTION @extschema@.tenant_has_access(tenant_id uuid)
     STABLE STRICT PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_has_access_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_has_access(uuid) IS
-    'Reports whether the caller can access a tenant''s data: as a member of an active tenant, in the tenant''s service '
-    'context, or as an instance admin. Returns false for an anonymous caller. For policies of the application.';
+    'Reports whether the caller can access a tenant''s data: as a member of an active tenant, in the tenant''s '
+    'service context, or as an instance admin. Returns false for an anonymous caller. For policies of the '
+    'application.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_has_access(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_has_access(uuid) TO fluxbase_tenant_user, fluxbase_tenant_owner;
 

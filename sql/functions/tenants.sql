@@ -12,9 +12,9 @@ COMMENT ON FUNCTION @extschema@.tenant_clone(uuid, text, text, boolean) IS
     'writers of source wait. slug is optional and by default made from name; the default for name is source''s name. '
     'The calling user, if any, becomes tenant_admin. Callable by instance admins. Returns the new tenant row. Raises '
     'unauthenticated (28000), forbidden (42501), not_found (P0002) if source does not exist, invalid_argument '
-    '(22023), conflict (23505 if the slug is taken; 55000 if the tenant limit is reached, if source is deleted or has '
-    'an unfinished migration, or if with_data is true and source has a table, column or sequence that none of its '
-    'migrations creates), and the error of a migration that fails.';
+    '(22023), conflict (23505 if the slug is taken; 55000 if the tenant limit is reached, if source is deleted or '
+    'has an unfinished migration, or if with_data is true and source has a table, column or sequence that none of '
+    'its migrations creates), and the error of a migration that fails.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_clone(uuid, text, text, boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_clone(uuid, text, text, boolean) TO fluxbase_tenant_user;
 
@@ -42,9 +42,10 @@ CREATE FUNCTION @extschema@.tenant_get(tenant_id uuid DEFAULT NULL)
     STABLE PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_get_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_get(uuid) IS
-    'Returns the row of one tenant, by default of the current tenant. Callable by members and instance admins. Raises '
-    'unauthenticated (28000) for an anonymous caller and not_found (P0002) if the tenant does not exist, the caller '
-    'may not see it, or there is no current tenant. Fluxbase: tenant.get; Nile: tenants.get.';
+    'Returns the row of one tenant, by default of the current tenant. Callable by members, instance admins and the '
+    'tenant''s service context. Raises unauthenticated (28000) for an anonymous caller and not_found (P0002) if the '
+    'tenant does not exist, the caller may not see it, or there is no current tenant. Fluxbase: tenant.get; Nile: '
+    'tenants.get.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_get(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_get(uuid) TO fluxbase_tenant_user;
 
@@ -53,9 +54,9 @@ CREATE FUNCTION @extschema@.tenant_get_by_slug(slug text)
     STABLE PARALLEL SAFE COST 100
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_get_by_slug_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_get_by_slug(text) IS
-    'Returns the row of the tenant with the slug. Callable by members and instance admins. Raises unauthenticated '
-    '(28000) for an anonymous caller and not_found (P0002) if there is no such tenant, it is deleted, or the caller '
-    'may not see it.';
+    'Returns the row of the tenant with the slug. Callable by members, instance admins and the tenant''s service '
+    'context. Raises unauthenticated (28000) for an anonymous caller and not_found (P0002) if there is no such '
+    'tenant, it is deleted, or the caller may not see it.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_get_by_slug(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_get_by_slug(text) TO fluxbase_tenant_user;
 
@@ -75,9 +76,8 @@ CREATE FUNCTION @extschema@.tenant_set_default(tenant_id uuid)
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_set_default_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_set_default(uuid) IS
     'Makes a tenant the default one, which cannot be deleted. The previous default tenant loses this status. It has '
-    'nothing to do with fluxbase_tenant.default_tenant. Callable '
-    'by instance admins. Returns the tenant row. Raises unauthenticated (28000), forbidden (42501), not_found '
-    '(P0002), and conflict (55000) if the tenant is deleted.';
+    'nothing to do with fluxbase_tenant.default_tenant. Callable by instance admins. Returns the tenant row. Raises '
+    'unauthenticated (28000), forbidden (42501), not_found (P0002), and conflict (55000) if the tenant is deleted.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_set_default(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_set_default(uuid) TO fluxbase_tenant_user;
 
@@ -90,9 +90,10 @@ CREATE FUNCTION @extschema@.tenant_update(
 COMMENT ON FUNCTION @extschema@.tenant_update(uuid, text, jsonb) IS
     'Changes the name and the metadata of a tenant, by default of the current tenant. NULL leaves a value unchanged. '
     'metadata is a JSON object and replaces the old one as a whole. The slug cannot be changed. Callable by tenant '
-    'admins. Returns the tenant row. Raises unauthenticated (28000), forbidden (42501), not_found (P0002) if the '
-    'tenant does not exist, the caller may not see it, or there is no current tenant, invalid_argument (22023), and '
-    'conflict (55000) if the tenant is suspended or deleted. Fluxbase: tenant.update; Nile: tenants.update.';
+    'admins, instance admins and the tenant''s service context. Returns the tenant row. Raises unauthenticated '
+    '(28000), forbidden (42501), not_found (P0002) if the tenant does not exist, the caller may not see it, or there '
+    'is no current tenant, invalid_argument (22023), and conflict (55000) if the tenant is suspended or deleted. '
+    'Fluxbase: tenant.update; Nile: tenants.update.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_update(uuid, text, jsonb) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_update(uuid, text, jsonb) TO fluxbase_tenant_user;
 
@@ -105,8 +106,8 @@ CREATE FUNCTION @extschema@.tenant_list_mine()
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_list_mine_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_list_mine() IS
     'Returns the rows of the calling user''s tenants that are not deleted, oldest membership first. my_role is the '
-    'user''s role: tenant_member or tenant_admin. Callable by any user. Raises unauthenticated (28000) if there is no '
-    'current user. Fluxbase: tenant.listMine; Nile: tenants.list.';
+    'user''s role: tenant_member or tenant_admin. Callable by any user. Raises unauthenticated (28000) if there is '
+    'no current user. Fluxbase: tenant.listMine; Nile: tenants.list.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_list_mine() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_list_mine() TO fluxbase_tenant_user;
 
@@ -116,8 +117,8 @@ CREATE FUNCTION @extschema@.tenant_delete(tenant_id uuid)
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_delete_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_delete(uuid) IS
     'Deletes a tenant permanently: its schema with all data, its owner role, its members and its rows in shared '
-    'tables. Rows of shared tables whose deletion would run code or wait for a lock are deleted after the commit by a '
-    'background worker. Until then, they are not accessible, because their tenant no longer exists. Callable by '
+    'tables. Rows of shared tables whose deletion would run code or wait for a lock are deleted after the commit by '
+    'a background worker. Until then, they are not accessible, because their tenant no longer exists. Callable by '
     'instance admins. Returns the tenant row as it was. Raises unauthenticated (28000), forbidden (42501), not_found '
     '(P0002), and conflict (55000) for the default tenant. Fluxbase: tenant.delete.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_delete(uuid) FROM PUBLIC;
@@ -175,9 +176,10 @@ CREATE FUNCTION @extschema@.tenant_soft_delete(tenant_id uuid DEFAULT NULL)
 COMMENT ON FUNCTION @extschema@.tenant_soft_delete(uuid) IS
     'Marks a tenant as deleted and keeps its data; the slug can be reused. Succeeds without effect if the tenant is '
     'already soft-deleted. tenant_id is optional; the default is the current tenant, which must then be set '
-    'explicitly: the oldest membership does not count. Callable by tenant admins. Returns the tenant row. Raises '
-    'unauthenticated (28000), forbidden (42501), not_found (P0002) if the tenant does not exist, the caller may not '
-    'see it, or there is no current tenant, and conflict (55000) for the default tenant. Nile: tenants.delete.';
+    'explicitly: the oldest membership does not count. Callable by tenant admins, instance admins and the tenant''s '
+    'service context. Returns the tenant row. Raises unauthenticated (28000), forbidden (42501), not_found (P0002) '
+    'if the tenant does not exist, the caller may not see it, or there is no current tenant, and conflict (55000) '
+    'for the default tenant. Nile: tenants.delete.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_soft_delete(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_soft_delete(uuid) TO fluxbase_tenant_user;
 

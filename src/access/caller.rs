@@ -34,14 +34,14 @@ impl Caller {
         Caller::of(catalog.caller_role())
     }
 
-    /// Returns the caller if the privileges of this database role count.
+    /// Returns the caller, judged by the privileges of this database role.
     pub fn of(role: pg_sys::Oid) -> Result<Self> {
         Caller::of_code(role, security_context::calling_role())
     }
 
-    /// Returns the caller if the privileges of the database role `role` count and the running code runs as the role
-    /// `code`. These differ where a view's owner is checked, for example. An instance admin by role needs both: the
-    /// role must act as an admin, and the code must be the session's own or an admin's.
+    /// Returns the caller. `role` is the database role whose privileges PostgreSQL checks, and `code` the one as which
+    /// the code runs. They differ where a view's owner is checked, for example. An instance admin by role needs both:
+    /// the role must act as an admin, and the code must be the session's own or an admin's.
     pub fn of_code(role: pg_sys::Oid, code: pg_sys::Oid) -> Result<Self> {
         if let Some(tenant) = sandboxed_tenant() {
             return Ok(if is_code_of(tenant) { Caller::Service(tenant) } else { Caller::Anonymous });
@@ -199,6 +199,6 @@ fn warn_of_ignored_choice() {
 /// switch to another role.
 fn service_tenant() -> Result<Option<Uuid>> {
     let tenant = tenant()?;
-    let is_chosen = |tenant: &Uuid| Choice::kept().is_some_and(|choice| choice.tenant == *tenant);
-    Ok(tenant.filter(|tenant| !is_chosen(tenant)))
+    let is_recorded_choice = |tenant: &Uuid| Choice::kept().is_some_and(|choice| choice.tenant == *tenant);
+    Ok(tenant.filter(|tenant| !is_recorded_choice(tenant)))
 }

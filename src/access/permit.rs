@@ -1,5 +1,6 @@
-//! Permits: Rust values that prove authorization. A function that changes something takes a permit as an argument, and
-//! only `rules` can construct one, so a missing authorization check does not compile.
+//! Permits: Rust values that prove authorization. The functions that `api` calls to change something take a permit as
+//! an argument, and only `rules` can construct one, so a missing authorization check does not compile. Functions that
+//! background workers and other authorized functions call, such as `tenants::destroy`, take none.
 
 use std::marker::PhantomData;
 

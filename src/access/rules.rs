@@ -9,7 +9,8 @@
 //! | service context | its own, unless it is deleted | its own, unless it is suspended | its own, if it is active | no |
 //! | anonymous caller | no | no | no | no |
 //!
-//! A tenant admin may soft-delete a tenant again, or while it is suspended.
+//! Exceptions: a tenant admin may soft-delete a suspended tenant, and repeat the call. A member may leave a suspended
+//! tenant.
 
 use std::rc::Rc;
 
@@ -26,7 +27,7 @@ use crate::model::{Role, Standing, Status};
 use crate::pg::{roles, security_context};
 use crate::settings::{self, CreatePolicy, DefaultTenant};
 
-/// Authorizes an operation on a tenant. Every function that takes a tenant's id calls this first. `None` means the
+/// Authorizes an operation on a tenant. Every function that acts on one tenant calls this first. `None` means the
 /// current tenant. Raises not_found if the caller may not see the tenant, as for an unknown id.
 pub fn authorize<P: Permission>(catalog: &Catalog, tenant_id: Option<Uuid>, action: &str) -> Result<Permit<P>> {
     let caller = Caller::current(catalog)?;
@@ -82,7 +83,7 @@ fn decide<P: Permission>(catalog: &Catalog, caller: Caller, tenant: Option<Tenan
         return Err(Error::forbidden(action, format!("Ask {whom}.")));
     }
     if need == Need::Manage {
-        require_data_access(caller, &tenant)?;
+        require_usable_status(caller, &tenant)?;
     }
     Ok(Permit::new(caller, tenant, role))
 }
@@ -136,9 +137,14 @@ pub fn authorize_user(catalog: &Catalog) -> Result<UserPermit> {
     Caller::current(catalog)?.user().map(UserPermit::new).ok_or(Error::Unauthenticated)
 }
 
-/// Returns the current tenant's row if the caller may see it, or `None` if there is no current tenant.
-pub fn visible_tenant(catalog: &Catalog) -> Result<Option<Tenant>> {
+/// Returns the current tenant's row, or `None` if there is no current tenant or the caller is anonymous. Raises
+/// not_found if the caller may not see it.
+pub fn current_tenant(catalog: &Catalog) -> Result<Option<Tenant>> {
     let caller = Caller::current(catalog)?;
+    if caller == Caller::Anonymous {
+        // The session may still have a tenant that was chosen for a user.
+        return Ok(None);
+    }
     let Some(id) = current_tenant_id(catalog, caller)? else {
         return Ok(None);
     };
@@ -230,8 +236,8 @@ pub fn accessible_tenant_ids(catalog: &Catalog) -> Result<Vec<Uuid>> {
     })
 }
 
-/// Returns the tenants whose data the caller can access, regardless of the current tenant. Returns an empty list for an
-/// instance admin, who can access all tenants.
+/// Returns the tenants whose data the caller can access, regardless of the current tenant, so that a stored cursor can
+/// be shut when they change. Returns an empty list for an instance admin, who can access all tenants.
 pub fn tenants_of(caller: Caller) -> Result<Rc<[Uuid]>> {
     match caller {
         Caller::User(user) => cache::active_tenants(user),
@@ -291,9 +297,10 @@ fn no_current_tenant() -> Error {
     Error::NotFound { what: "current tenant" }
 }
 
-/// Requires that the tenant's data is accessible in its status. Only instance admins can access a suspended tenant.
-/// Deleted tenants and spare tenants are not accessible.
-pub fn require_data_access(caller: Caller, tenant: &Tenant) -> Result<()> {
+/// Requires that the caller may work on a tenant with this status: not a deleted tenant, and a suspended one only as an
+/// instance admin. This is not the rule for access to its tables (`has_access`): an instance admin can also read the
+/// tables of a deleted tenant.
+pub fn require_usable_status(caller: Caller, tenant: &Tenant) -> Result<()> {
     match tenant.status {
         Status::Active => Ok(()),
         Status::Suspended if is_instance_admin(caller) => Ok(()),

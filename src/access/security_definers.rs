@@ -16,8 +16,9 @@ use crate::pg::{own_transaction, roles, security_context};
 thread_local! {
     /// The owners of the running functions, innermost last.
     static RUNNING: RefCell<Vec<pg_sys::Oid>> = const { RefCell::new(Vec::new()) };
-    /// The functions that code running as an owner role calls in a session that bypasses policies, which it does in
-    /// maintenance, and the transaction in which it does. ANALYZE uses one transaction for each table.
+    /// In a session that bypasses policies, maintenance runs expressions as a tenant's owner role. These are the
+    /// functions that such expressions have called in a transaction, and that transaction: ANALYZE uses one for each
+    /// table.
     static CALLED_BY_OWNERS: RefCell<(pg_sys::LocalTransactionId, HashSet<pg_sys::Oid, RandomState>)> = RefCell::default();
 }
 
@@ -66,9 +67,10 @@ pub fn begin_command() {
     CALLED_BY_OWNERS.with_borrow_mut(|(_, called)| called.clear());
 }
 
-/// Reports whether a function of a tenant's owner role may begin in a session that bypasses policies. In maintenance,
-/// only the owner role's own code may call it: an expression, or another function of the same role. A trigger that
-/// fires in maintenance, or a function of another role's type, may not.
+/// Reports whether a SECURITY DEFINER function of a tenant's owner role may begin in a session that bypasses policies.
+/// In maintenance, only the owner role's own code may call it: an expression, or another function of the same role. For
+/// example, in a superuser's ANALYZE an index expression may call it; a trigger of another role's table, or a function
+/// of another role's type, may not.
 pub fn may_begin(function: pg_sys::Oid, owner: pg_sys::Oid) -> bool {
     may_use_session_access(owner)
         || CALLED_BY_OWNERS

@@ -30,7 +30,7 @@ returns_tenants! {
     /// Returns the current tenant, or no row if there is none.
     #[pg_extern(sql = false)]
     fn tenant_current() {
-        access::visible_tenant(&Catalog::read()?)
+        access::current_tenant(&Catalog::read()?)
     }
 }
 
@@ -43,7 +43,7 @@ fn tenant_reset_current() -> Result<()> {
 /// Returns the id of the current tenant, or NULL if there is none.
 #[pg_extern(sql = false)]
 fn tenant_current_id() -> Result<Option<Uuid>> {
-    answer(|| Ok(access::visible_tenant(&Catalog::read()?)?.map(|tenant| tenant.id)))
+    answer(|| Ok(access::current_tenant(&Catalog::read()?)?.map(|tenant| tenant.id)))
 }
 
 /// Returns the id of the current user, or NULL if there is none.

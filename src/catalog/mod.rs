@@ -1,5 +1,5 @@
-//! All SQL on the catalog, the extension's own tables, with one file per table. The functions here read and write rows.
-//! They do not check whether the caller is authorized: `access` has done that.
+//! All SQL on the catalog, the extension's own tables, with one file for each subject. The functions here read and
+//! write rows. They do not check whether the caller is authorized: `access` has done that.
 
 pub mod applied;
 pub mod changes;

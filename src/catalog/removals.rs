@@ -14,10 +14,10 @@ macro_rules! due_at {
     };
 }
 
-/// Rows of a deleted tenant in one shared table, or the tenant's owner role, which must be removed.
+/// What must be removed: a deleted tenant's rows in one shared table or, without a table, its owner role and what is
+/// left of its schema.
 pub struct Removal {
     pub tenant_id: Uuid,
-    /// The shared table, or `None` for the owner role and what remains of the tenant schema.
     pub table: Option<pg_sys::Oid>,
 }
 

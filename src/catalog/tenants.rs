@@ -308,8 +308,8 @@ pub fn id_exists(catalog: &Catalog, id: Uuid) -> Result<bool> {
 
 /// Waits for all other open transactions that have called this function, and makes later callers wait for this
 /// transaction.
-pub fn serialize(catalog: &Catalog) -> Result<()> {
-    query(catalog.scope(), "UPDATE fluxbase_tenant.tenant_limit SET taken = taken + 1", &[], |_| Ok(()))?;
+pub fn serialize_default_changes(catalog: &Catalog) -> Result<()> {
+    query(catalog.scope(), "UPDATE fluxbase_tenant.tenant_limit SET changes = changes + 1", &[], |_| Ok(()))?;
     Ok(())
 }
 

@@ -19,33 +19,34 @@ pub struct Kind {
 }
 
 impl Kind {
-    /// Requests a worker for when the current transaction has ended, and passes it `number`. If no worker slot is free
+    /// Requests a worker for when the current transaction has ended, and passes it `payload`. If no worker slot is free
     /// at that point, none starts until another transaction requests one.
-    pub fn start(&'static self, number: u32) {
+    pub fn request(&'static self, payload: u32) {
         if self.requested.replace(true) {
             return;
         }
         register_xact_callback(PgXactCallbackEvent::PreCommit, move || {
             self.requested.set(false);
-            self.register(number);
+            self.register(payload);
         });
+        // COMMIT PREPARED may run in another session. The next request starts a worker.
         register_xact_callback(PgXactCallbackEvent::PrePrepare, || self.requested.set(false));
         register_xact_callback(PgXactCallbackEvent::Abort, || self.requested.set(false));
     }
 
     /// Starts a worker at once.
-    pub fn start_now(&self, number: u32) {
-        self.register_after(pg_sys::InvalidTransactionId, number);
+    pub fn start_now(&self, payload: u32) {
+        self.register_after(pg_sys::InvalidTransactionId, payload);
     }
 
-    fn register(&self, number: u32) {
+    fn register(&self, payload: u32) {
         // SAFETY: reads the backend's transaction state.
-        self.register_after(unsafe { pg_sys::GetTopTransactionIdIfAny() }, number);
+        self.register_after(unsafe { pg_sys::GetTopTransactionIdIfAny() }, payload);
     }
 
-    fn register_after(&self, transaction: pg_sys::TransactionId, number: u32) {
+    fn register_after(&self, transaction: pg_sys::TransactionId, payload: u32) {
         let database = backend::database();
-        let argument = (u64::from(database.to_u32()) << 32) | u64::from(number);
+        let argument = (u64::from(database.to_u32()) << 32) | u64::from(payload);
         let _ = BackgroundWorkerBuilder::new(self.name)
             .set_type(self.name)
             .set_library("fluxbase_tenant")
@@ -59,7 +60,7 @@ impl Kind {
 }
 
 /// Prepares a worker: connects it as the bootstrap superuser, waits until the requesting transaction has ended, and
-/// returns the number passed to `start`.
+/// returns the payload passed to `request`.
 pub fn begin(argument: pg_sys::Datum) -> Attempted<u32> {
     super::worker::initialize();
     let argument = argument.value() as u64;

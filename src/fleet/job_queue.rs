@@ -263,7 +263,8 @@ impl JobQueue {
         self.header().has_locked.load(Ordering::Acquire)
     }
 
-    /// Counts the calling worker in. Returns true if no other worker is at work: it then records the run.
+    /// Counts the calling worker in. Returns true if no other worker is at work: it then records the run, unless
+    /// that is done.
     pub fn begin_work(&self) -> bool {
         self.header().running.fetch_add(1, Ordering::AcqRel) == 0
     }

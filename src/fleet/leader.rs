@@ -130,7 +130,7 @@ pub(super) fn run_workers(plan: &Plan) -> Result<Tally> {
     // while this session waits for the workers.
     let mut ignored = IgnoredByBuilds::begin();
     // This also releases the builds that are waiting for this session by now. It is allowed only if no other session
-    // has a reason to wait for this transaction.
+    // has a reason to wait for this transaction: without its virtual lock, none could.
     if !fleet::caller_is_waited_for(&Catalog::latest()?)? {
         ignored = ignored.release_virtual_lock();
     }
@@ -138,10 +138,14 @@ pub(super) fn run_workers(plan: &Plan) -> Result<Tally> {
     drop(ignored);
     let (done, failed) = queue.counts();
     let is_not_begun = plan.task == Task::Migrate && !queue.is_run_recorded();
+    // The stop flag alone is no failure, because stop_on_error sets it. But a worker that cannot record the run sets it
+    // too.
     if done < queue.total() && (is_not_begun || !queue.is_stopped()) {
+        let reason = queue.first_error();
+        let reason = if reason.is_empty() { "the server log contains the reason".into() } else { reason };
         return Err(Error::conflict(
-            format!("the workers ended with {done} of {} tenants done", queue.total()),
-            "See the server log for the reason, then call the function again: committed work is kept.",
+            format!("the workers ended with {done} of {} tenants done: {reason}", queue.total()),
+            "Call the function again: committed work is kept.",
         ));
     }
     Ok(Tally { failed, first_error: queue.first_error() })

@@ -26,7 +26,7 @@ static SPARES: Kind =
 /// Starts a worker when the transaction commits, if fluxbase_tenant.spare_tenants is greater than 0.
 pub fn after_commit() {
     if let Ok(wanted @ 1..) = u32::try_from(settings::spare_tenants()) {
-        SPARES.start(wanted);
+        SPARES.request(wanted);
     }
 }
 

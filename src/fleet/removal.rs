@@ -45,7 +45,7 @@ static REMOVAL: Kind =
 /// Starts a removal worker when the transaction commits, if there is anything to remove.
 pub fn after_commit(catalog: &Catalog) -> Result<()> {
     if removals::any(catalog)? {
-        REMOVAL.start(0);
+        REMOVAL.request(0);
     }
     Ok(())
 }

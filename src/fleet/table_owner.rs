@@ -58,8 +58,8 @@ impl TableOwner {
         Ok(TableOwner { role, previous_user, search_path })
     }
 
-    /// Runs a transaction: `prepare` as the bootstrap superuser, and `run`, which gets its result, as the owner and the
-    /// anonymous caller.
+    /// Runs a transaction: `prepare` as the bootstrap superuser, and `run`, which gets its result, as the owner and
+    /// with access to no tenant.
     pub fn act<P, T>(&self, prepare: impl FnOnce() -> Result<P>, run: impl FnOnce(P) -> Result<T>) -> Attempted<T> {
         let _deadline = Deadline::after(TRANSACTION_LIMIT);
         transaction(|| {
@@ -68,9 +68,10 @@ impl TableOwner {
             let catalog = Catalog::write()?;
             // A deferred trigger would run after the end of the security context.
             crate::pg::execute(catalog.scope(), &command!("SET CONSTRAINTS ALL IMMEDIATE"))?;
-            let _anonymous = SandboxIdentity::without_access()?;
+            let _no_access = SandboxIdentity::without_access()?;
             let settings =
                 [(c"row_security", "on"), (c"lock_timeout", LOCK_TIMEOUT), (c"search_path", &*self.search_path)];
+            // The policies would hide a deleted tenant's rows from the owner.
             let _sandbox = Sandbox::enter_unforced(self.role, &settings)?;
             context::at(PLACE, || run(prepared))
         })

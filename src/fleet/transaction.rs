@@ -45,6 +45,7 @@ pub fn release_held() {
 fn reacquire_held() {
     HELD.with_borrow(|held| {
         for lock in held.iter().filter(|lock| !lock.is_held()) {
+            // If the leader is testing the lock at this moment, the next transaction acquires it.
             lock.hold(false);
         }
     });

@@ -62,6 +62,8 @@ pub fn visit<'a>(queue: &JobQueue, visit: Visit<'a>, wait: Wait) -> Option<Visit
 
 fn visit_with_retries<'a>(queue: &JobQueue, mut visit: Visit<'a>, wait: Wait) -> Option<Visit<'a>> {
     visit.wait = wait;
+    // The time for which a busy tenant has waited in the list does not count.
+    visit.started = Instant::now();
     let mut pause_for = FIRST_PAUSE;
     let mut tries_left = visit.plan.retries;
     loop {

@@ -65,10 +65,12 @@ unsafe fn handle_sigterm() {
 fn work(queue: &JobQueue, plan: &Plan) {
     let number = queue.assign_number();
     let begun = transaction(|| {
+        // If the leader is testing the lock at this moment, the next transaction acquires it.
         hold_for_session(queue.worker_lock(number)?, false);
         initialize_session(plan)
     });
-    if begun.is_err() {
+    if let Err(failure) = begun {
+        queue.record_error(&failure.message);
         return;
     }
     queue.mark_locked(number);
@@ -80,7 +82,7 @@ fn work(queue: &JobQueue, plan: &Plan) {
 
 /// Migrates tenants until the queue is empty. The first worker records the run, the last one records its end.
 fn migrate(queue: &JobQueue, plan: &Plan) {
-    if queue.begin_work() {
+    if queue.begin_work() && !queue.is_run_recorded() {
         match transaction(|| record_run(plan, queue)) {
             Ok(()) => queue.mark_run_recorded(),
             Err(failure) => {

@@ -128,8 +128,9 @@ pub fn is_maintenance_of_others() -> bool {
         && (context.role != roles::outer() || context.has(pg_sys::SECURITY_LOCAL_USERID_CHANGE))
 }
 
-/// Reports whether a SECURITY DEFINER function or the like is running inside maintenance. Maintenance such as ANALYZE
-/// runs the functions of a table as the table's owner, whichever role issued the command.
+/// Reports whether a SECURITY DEFINER function, a foreign-key action or a sandbox is running inside maintenance, also
+/// where that runs it as the session's own role. Maintenance such as ANALYZE runs the functions of a table as the
+/// table's owner, whichever role issued the command.
 pub fn is_called_in_maintenance() -> bool {
     let context = SecurityContext::of_caller();
     context.has(pg_sys::SECURITY_RESTRICTED_OPERATION) && context.has(pg_sys::SECURITY_LOCAL_USERID_CHANGE)

@@ -4,7 +4,7 @@ use pgrx::Uuid;
 use pgrx::spi::quote_identifier;
 
 use super::lifecycle::find_by_slug;
-use crate::access::{Caller, Permit, See, authorize, require_data_access};
+use crate::access::{Caller, Permit, See, authorize, require_usable_status};
 use crate::catalog::Catalog;
 use crate::catalog::tenants::Tenant;
 use crate::error::Result;
@@ -32,7 +32,7 @@ fn set_current(find: impl FnOnce(&Catalog) -> Result<Permit<See>>, lifetime: Lif
     let permit = find(&Catalog::latest()?)?;
     let caller = permit.caller();
     let tenant = permit.into_tenant();
-    require_data_access(caller, &tenant)?;
+    require_usable_status(caller, &tenant)?;
     let choice = match caller {
         // The choice of a service context is its tenant.
         Caller::Service(_) | Caller::Anonymous => String::new(),

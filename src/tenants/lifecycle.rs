@@ -53,7 +53,7 @@ pub fn update(
 /// callers could wait for each other's tenant.
 pub fn serialize_defaults(catalog: &Catalog) -> Result<()> {
     match Caller::current(catalog)? {
-        Caller::InstanceAdmin { .. } => tenants::serialize(catalog),
+        Caller::InstanceAdmin { .. } => tenants::serialize_default_changes(catalog),
         _ => Ok(()),
     }
 }

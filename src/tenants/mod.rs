@@ -1,4 +1,5 @@
-//! Operations on one tenant. They change the catalog and the tenant's schema together, for a caller who has a permit.
+//! Operations on one tenant. They change the catalog and the tenant's schema together. Those that `api` calls require a
+//! permit.
 
 mod clone;
 mod create;

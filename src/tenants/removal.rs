@@ -36,7 +36,7 @@ pub fn request_schema_removal(catalog: &Catalog, tenant_id: Uuid) -> Result<()> 
     removals::request(catalog, tenant_id, None)
 }
 
-/// Drops the owner role, or leaves it to the removal worker. Must be called after the schema has been dropped.
+/// Drops the owner role and what it owns, or leaves both to the removal worker.
 pub fn remove_owner_role(catalog: &Catalog, tenant_id: Uuid) -> Result<()> {
     if schema::owner_role_has_many_grants(catalog, tenant_id)?
         || !schema::drop_owner_role(catalog, tenant_id, LOCK_WAIT)?
@@ -95,8 +95,9 @@ fn remove_rows(caller: pg_sys::Oid, table: &SharedTable, tenant_id: Uuid, until:
         if parts.iter().any(|part| touched.iter().all(|one| one.table != part.oid)) {
             return Ok(());
         }
-        let _anonymous = SandboxIdentity::without_access()?;
+        let _no_access = SandboxIdentity::without_access()?;
         for part in &parts {
+            // The policies would hide a deleted tenant's rows from the owner.
             let _sandbox = Sandbox::enter_unforced(part.owner, &[(c"lock_timeout", LOCK_WAIT)])?;
             // Each row may be locked by a member, and PostgreSQL waits for one row after another.
             let rows = Rows { until: Some(until), ..rows(table, part, tenant_id) };

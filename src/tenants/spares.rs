@@ -105,8 +105,8 @@ fn migrate_spare(catalog: &Catalog, tenant: Tenant) -> Result<()> {
     spares::set_spare(catalog, tenant.id, true)
 }
 
-/// Unregisters a migration. Drops the spares that have applied it: only tenants that have applied it are a reason to
-/// refuse.
+/// Unregisters a migration. Here and not in `migrations`, which is a lower layer, because it drops spares. Drops the
+/// spares that have applied it: only tenants that have applied it are a reason to refuse.
 pub fn unregister_migration(catalog: &Catalog, permit: &InstancePermit, version: &str) -> Result<Migration> {
     // Check this first, because it does not have to wait for locks.
     let spares = spares::with_migration(catalog, version)?;

@@ -160,6 +160,8 @@ fn anonymous_caller_is_unauthenticated(db: &Db) {
 #[track_caller]
 fn is_anonymous(client: &mut Client, tenant: Uuid) {
     assert_eq!(one::<Option<Uuid>>(client, WHO, &[]), None);
+    assert_eq!(one::<Option<Uuid>>(client, "SELECT tenant_current_id()", &[]), None);
+    assert!(client.query("SELECT * FROM tenant_current()", &[]).unwrap().is_empty());
     expect_refusal(client.query("SELECT * FROM tenant_get($1)", &[&tenant]), "unauthenticated");
     expect_refusal(client.query("SELECT * FROM tenant_add_member($1, $1)", &[&tenant]), "unauthenticated");
     assert!(!one::<bool>(client, "SELECT tenant_has_access($1)", &[&tenant]));
