@@ -10,9 +10,8 @@ use super::sandbox_identity::{is_sandboxed, sandboxed_tenant};
 use super::{cache, claims, owner_roles, security_definers};
 use crate::catalog::Catalog;
 use crate::error::Result;
-use crate::model::Role;
 use crate::pg::{backend, roles, security_context};
-use crate::settings::{self, Choice, DefaultTenant};
+use crate::settings;
 
 /// The caller of a function or a query. Every caller is exactly one of these, and only this module decides which.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,7 +45,7 @@ impl Caller {
         if let Some(tenant) = sandboxed_tenant() {
             return Ok(if is_code_of(tenant) { Caller::Service(tenant) } else { Caller::Anonymous });
         }
-        Caller::outside_sandbox(role, acts_as_admin(role) && (code == roles::outer() || is_admin(code)))
+        Caller::outside_sandbox(role, acts_as_admin(role, false) && (code == roles::outer() || is_admin(code)))
     }
 
     /// Returns the caller as the session's role and settings determine it. For code that runs in the session as a
@@ -54,7 +53,7 @@ impl Caller {
     pub fn of_session() -> Result<Self> {
         match sandboxed_tenant() {
             Some(tenant) => Ok(Caller::Service(tenant)),
-            None => Caller::outside_sandbox(roles::outer(), acts_as_admin(roles::outer())),
+            None => Caller::outside_sandbox(roles::outer(), acts_as_admin(roles::outer(), true)),
         }
     }
 
@@ -116,14 +115,16 @@ fn is_admin(role: pg_sys::Oid) -> bool {
 /// members of fluxbase_tenant_admin. So a view or a SECURITY DEFINER function of such a role does not make the role
 /// that uses it an instance admin, and another role's code that an instance admin's command runs does not act as an
 /// instance admin. Always false in code called in maintenance: otherwise, since a superuser counts as a member, a
-/// superuser's ANALYZE would make the functions of the table's owner instance admins.
-fn acts_as_admin(role: pg_sys::Oid) -> bool {
+/// superuser's ANALYZE would make the functions of the table's owner instance admins. `through_owner_role` is whether
+/// the answer is for a tenant's function, which runs as the owner role and is checked when it begins
+/// (`check::definer_function_is_inaccessible`).
+fn acts_as_admin(role: pg_sys::Oid, through_owner_role: bool) -> bool {
     !security_context::is_called_in_maintenance()
         && is_admin(role)
         && (role == roles::outer() || is_admin(roles::outer()))
-        // Owner roles are accepted, because `check::definer_function_is_inaccessible` checks a tenant's function when
-        // it begins.
-        && security_definers::all_owners(|owner| is_admin(owner) || owner_roles::is_owner_role(owner))
+        && security_definers::all_owners(|owner| {
+            is_admin(owner) || (through_owner_role && owner_roles::is_owner_role(owner))
+        })
 }
 
 /// Reports whether a setting that does not belong to the extension determines the user or the tenant.
@@ -148,34 +149,24 @@ pub fn tenant() -> Result<Option<Uuid>> {
     if let Some(tenant) = sandboxed_tenant() {
         return Ok(Some(tenant));
     }
-    match settings::tenant_id()? {
-        Some(tenant) if was_chosen_for_another_user(tenant)? => Ok(None),
-        Some(tenant) => Ok(Some(tenant)),
-        None => settings::foreign_tenant_id_setting().map_or(Ok(None), |setting| claims::read(&setting)),
+    let Some(tenant) = settings::tenant_id()? else {
+        return claimed_tenant();
+    };
+    match settings::choice() {
+        Some(choice) if choice.user != user()? => {
+            // It was chosen for another user, and counts as if it had not been.
+            let claimed = claimed_tenant()?;
+            if claimed.is_none() && user()?.is_some() {
+                warn_of_ignored_choice();
+            }
+            Ok(claimed)
+        }
+        _ => Ok(Some(tenant)),
     }
 }
 
-/// Reports whether `tenant_set_current` chose this tenant for a user other than the current one, so that it does not
-/// count: because the current user may not access the tenant, or because `default_tenant = none` requires a tenant that
-/// was chosen for the current user.
-fn was_chosen_for_another_user(tenant: Uuid) -> Result<bool> {
-    let Some(choice) = Choice::kept().filter(|choice| choice.tenant == tenant) else {
-        return Ok(false);
-    };
-    let Some(user) = user()?.filter(|user| Some(*user) != choice.user) else {
-        return Ok(false);
-    };
-    let is_another =
-        settings::default_tenant() == DefaultTenant::None || !is_active_member_or_instance_admin(user, tenant)?;
-    if is_another {
-        warn_of_ignored_choice();
-    }
-    Ok(is_another)
-}
-
-fn is_active_member_or_instance_admin(user: Uuid, tenant: Uuid) -> Result<bool> {
-    let is_member = || Ok(cache::standing(Some(user), tenant)?.is_some_and(|known| known.gives_access(Role::Member)));
-    if cache::is_instance_admin(user)? { Ok(true) } else { is_member() }
+fn claimed_tenant() -> Result<Option<Uuid>> {
+    settings::foreign_tenant_id_setting().map_or(Ok(None), |setting| claims::read(&setting))
 }
 
 thread_local! {
@@ -196,9 +187,18 @@ fn warn_of_ignored_choice() {
 
 /// Returns the tenant of a session without a user. A tenant that `tenant_set_current` chose for a user or an instance
 /// admin does not count: the user, set with SET LOCAL, may be unset before the choice is, and the instance admin may
-/// switch to another role.
+/// switch to another role. A tenant in a token without a user does not count either.
 fn service_tenant() -> Result<Option<Uuid>> {
-    let tenant = tenant()?;
-    let is_recorded_choice = |tenant: &Uuid| Choice::kept().is_some_and(|choice| choice.tenant == *tenant);
-    Ok(tenant.filter(|tenant| !is_recorded_choice(tenant)))
+    match settings::tenant_id()? {
+        Some(tenant) if settings::choice().is_none() => Ok(Some(tenant)),
+        _ if is_user_expected_in_same_claims() => Ok(None),
+        _ => claimed_tenant(),
+    }
+}
+
+/// Reports whether the user and the tenant are read from claims of the same JSON object.
+fn is_user_expected_in_same_claims() -> bool {
+    let object = |setting: Option<String>| setting.and_then(|setting| Some(setting.split_once(':')?.0.to_owned()));
+    let user = object(settings::foreign_user_id_setting());
+    user.is_some() && user == object(settings::foreign_tenant_id_setting())
 }

@@ -1,4 +1,5 @@
-//! Tracks which SECURITY DEFINER functions are running and who called them.
+//! Tracks which functions are running as another role than their caller, SECURITY DEFINER functions and triggers, and
+//! who called them.
 //!
 //! A superuser's session can access every tenant, but must not lend that access to another role's code. Maintenance
 //! such as ANALYZE runs the functions of a table as the table's owner, and these can call a tenant's functions.
@@ -14,7 +15,7 @@ use super::sandbox_identity::is_sandboxed;
 use crate::pg::{own_transaction, roles, security_context};
 
 thread_local! {
-    /// The owners of the running functions, innermost last.
+    /// The roles as which these functions run, innermost last.
     static RUNNING: RefCell<Vec<pg_sys::Oid>> = const { RefCell::new(Vec::new()) };
     /// In a session that bypasses policies, maintenance runs expressions as a tenant's owner role. These are the
     /// functions that such expressions have called in a transaction, and that transaction: ANALYZE uses one for each
@@ -22,22 +23,22 @@ thread_local! {
     static CALLED_BY_OWNERS: RefCell<(pg_sys::LocalTransactionId, HashSet<pg_sys::Oid, RandomState>)> = RefCell::default();
 }
 
-/// Reports whether a SECURITY DEFINER function is running.
+/// Reports whether such a function is running.
 pub fn any_running() -> bool {
     RUNNING.with_borrow(|running| !running.is_empty())
 }
 
-/// Returns the owner of the innermost running function.
+/// Returns the role of the innermost running function.
 pub fn innermost_owner() -> Option<pg_sys::Oid> {
     RUNNING.with_borrow(|running| running.last().copied())
 }
 
-/// Reports whether the predicate holds for the owners of all running functions.
+/// Reports whether the predicate holds for the roles of all running functions.
 pub fn all_owners(predicate: impl Fn(pg_sys::Oid) -> bool) -> bool {
     RUNNING.with_borrow(|running| running.iter().all(|owner| predicate(*owner)))
 }
 
-/// Records that a function of this owner begins.
+/// Records that a function begins to run as this role.
 pub fn begin(owner: pg_sys::Oid) {
     RUNNING.with_borrow_mut(|running| running.push(owner));
 }

@@ -83,6 +83,8 @@ fn work(queue: &JobQueue, plan: &Plan) {
 /// Migrates tenants until the queue is empty. The first worker records the run, the last one records its end.
 fn migrate(queue: &JobQueue, plan: &Plan) {
     if queue.begin_work() && !queue.is_run_recorded() {
+        // In a transaction of its own: if the default isolation level is SERIALIZABLE, it may fail.
+        let _ = transaction(|| fleet::close_crashed_runs(&Catalog::write()?));
         match transaction(|| record_run(plan, queue)) {
             Ok(()) => queue.mark_run_recorded(),
             Err(failure) => {
@@ -120,10 +122,8 @@ fn migrate(queue: &JobQueue, plan: &Plan) {
 }
 
 fn record_run(plan: &Plan, queue: &JobQueue) -> Result<()> {
-    let catalog = Catalog::write()?;
-    fleet::close_crashed_runs(&catalog)?;
     fleet::insert_run(
-        &catalog,
+        &Catalog::write()?,
         NewRun {
             id: plan.run,
             target: plan.target,

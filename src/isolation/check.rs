@@ -201,8 +201,8 @@ pub fn is_untrusted_in_foreign_key_action(function: pg_sys::Oid) -> Result<bool>
 
 /// Reports whether a SECURITY DEFINER function may not be called. When this is asked, the current role is already the
 /// function's owner. So the role that is checked is that of its caller: the owner of the SECURITY DEFINER function that
-/// called it, or the session's role. A function that a tenant's owner role owns belongs to that tenant, whichever schema
-/// it is in.
+/// called it, or the session's role. A function that a tenant's owner role owns belongs to that tenant, whichever
+/// schema it is in.
 pub fn definer_function_is_inaccessible(function: pg_sys::Oid, owner: pg_sys::Oid) -> Result<bool> {
     let role = security_definers::innermost_owner().unwrap_or_else(roles::outer);
     if let Some(tenant) = owner_roles::tenant_of_owner_role(owner)

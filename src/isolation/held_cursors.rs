@@ -16,11 +16,13 @@ use crate::pg::cursor::Cursor;
 use crate::pg::{backend, catalogs, lists, roles};
 use crate::settings::{self, Change};
 
-/// A cursor, and the caller, the caller's tenants and the catalog's generation when it was opened.
+/// A cursor, and the caller, the caller's tenants and the catalog's generation when it was opened. `owner_role_of` is
+/// the tenant whose owner role opened it.
 #[derive(Clone)]
 struct Opened {
     cursor: Cursor,
     caller: Caller,
+    owner_role_of: Option<Uuid>,
     tenants: Rc<[Uuid]>,
     catalog: Option<u64>,
     shut: Option<Shut>,
@@ -64,8 +66,14 @@ pub fn note_start() -> Result<()> {
     if caller == Caller::Anonymous && !runs_queries && !cursor.depends_on_caller() {
         return Ok(());
     }
-    let opened =
-        Opened { cursor, caller, tenants: access::tenants_of(caller)?, catalog: changes::generation(), shut: None };
+    let opened = Opened {
+        cursor,
+        caller,
+        owner_role_of: owner_roles::tenant_of_current(roles::current()),
+        tenants: access::tenants_of(caller)?,
+        catalog: changes::generation(),
+        shut: None,
+    };
     cursor.on_drop(forget);
     OPENED.with_borrow_mut(|all| all.push(opened));
     CHECKED_AT.set(None);
@@ -138,18 +146,22 @@ pub fn on_identity_change(change: Change) {
         unnamed.shut();
         SUSPENDED.set(unnamed.query());
     }
+    // A tenant that was chosen for a user makes no service context.
+    let is_chosen = settings::choice().is_some();
     OPENED.with_borrow_mut(|all| {
         for opened in all.iter_mut().filter(|opened| opened.cursor.is_stored()) {
             let belongs_to_caller = match (change, opened.caller) {
                 // Without a user, the caller is the service context of the tenant that is set, or anonymous.
                 (Change::User(None), Caller::Service(id)) => {
-                    settings::tenant_id().is_ok_and(|tenant| tenant == Some(id))
+                    !is_chosen && settings::tenant_id().is_ok_and(|tenant| tenant == Some(id))
                 }
-                (Change::User(None), Caller::Anonymous) => settings::tenant_id().is_ok_and(|tenant| tenant.is_none()),
+                (Change::User(None), Caller::Anonymous) => {
+                    is_chosen || settings::tenant_id().is_ok_and(|tenant| tenant.is_none())
+                }
                 // With a user, the caller is that user, whatever the tenant.
                 (Change::User(user), caller) => caller.user() == user,
-                (Change::Tenant(tenant), Caller::Service(id)) => tenant == Some(id),
-                (Change::Tenant(tenant), Caller::Anonymous) => tenant.is_none(),
+                (Change::Tenant(tenant), Caller::Service(id)) => !is_chosen && tenant == Some(id),
+                (Change::Tenant(tenant), Caller::Anonymous) => is_chosen || tenant.is_none(),
                 (Change::Tenant(_), _) => continue,
             };
             match opened.shut {
@@ -258,6 +270,11 @@ fn change(cursor: Cursor, to: impl FnOnce(Option<Shut>) -> Option<Shut>) {
 impl Opened {
     /// Reports whether the caller is the one who opened the cursor, and can access everything that it may hold.
     fn belongs_to_caller(&self) -> Result<bool> {
+        // Code that runs as an owner role may return its cursors to the session, but not use those of the session.
+        let owner_role_of = owner_roles::tenant_of_current(roles::current());
+        if owner_role_of.is_some() && owner_role_of != self.owner_role_of {
+            return Ok(false);
+        }
         let caller = caller();
         let is_same = caller == self.caller
             || matches!((self.caller, caller), (Caller::User(then), Caller::InstanceAdmin { user: Some(now) }) if then == now);

@@ -182,6 +182,12 @@ pub fn definer(function: pg_sys::Oid) -> Option<pg_sys::Oid> {
     read_row(pg_sys::SysCacheIdentifier::PROCOID, function, definer).flatten()
 }
 
+/// Reports whether the function is a trigger function.
+pub fn is_trigger_function(function: pg_sys::Oid) -> bool {
+    let is_trigger = |form: &pg_sys::FormData_pg_proc| form.prorettype == pg_sys::TRIGGEROID;
+    read_row(pg_sys::SysCacheIdentifier::PROCOID, function, is_trigger).unwrap_or(false)
+}
+
 /// Returns the target list of a query that reads all columns of a table. `number` is the table's index in the query's
 /// range table.
 ///

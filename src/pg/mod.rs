@@ -16,6 +16,7 @@ mod jsonb;
 mod latch;
 pub mod lists;
 pub mod locks;
+pub mod memory;
 mod name;
 pub mod nodes;
 pub mod parse_tree;

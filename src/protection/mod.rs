@@ -12,6 +12,7 @@ pub mod policies;
 pub mod policy_conditions;
 mod process_utility;
 pub mod sequences;
+mod session_commands;
 pub mod shared_tables;
 
 pub use grant_watch::Watch;

@@ -6,7 +6,7 @@ use std::ffi::c_char;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::prelude::*;
 
-use super::{before_command, grant_watch};
+use super::{before_command, grant_watch, session_commands};
 use crate::access::{self, owner_roles, security_definers};
 use crate::catalog::{Catalog, relations};
 use crate::error::Result;
@@ -63,6 +63,7 @@ unsafe extern "C-unwind" fn utility(
         let command = (*statement).utilityStmt;
         grant_watch::note(command);
         security_definers::begin_command();
+        session_commands::check(command).unwrap_or_raise();
         check_command(command);
         // No event trigger fires for these commands.
         if matches!((*command).type_, pg_sys::NodeTag::T_ReassignOwnedStmt | pg_sys::NodeTag::T_ClusterStmt) {
@@ -70,9 +71,8 @@ unsafe extern "C-unwind" fn utility(
         }
         match (*command).type_ {
             pg_sys::NodeTag::T_DoStmt | pg_sys::NodeTag::T_CallStmt => held_cursors::before_untrusted_code(),
-            pg_sys::NodeTag::T_FetchStmt => {
-                held_cursors::check_fetch((*command.cast::<pg_sys::FetchStmt>()).portalname)
-            }
+            pg_sys::NodeTag::T_FetchStmt => held_cursors::recheck()
+                .and_then(|()| held_cursors::check_fetch((*command.cast::<pg_sys::FetchStmt>()).portalname)),
             _ => held_cursors::recheck(),
         }
         .unwrap_or_raise();

@@ -5,7 +5,9 @@ use std::ffi::{CStr, c_char, c_void};
 use pgrx::guc::{GucContext, GucFlags, GucRegistry};
 use pgrx::prelude::*;
 
-use super::identity::{check_uuid, identity_assigned, set_loading, tenant_id_assigned, user_id_assigned};
+use super::identity::{
+    check_tenant_id, check_uuid, identity_assigned, set_loading, tenant_id_assigned, user_id_assigned,
+};
 use super::values::*;
 
 /// Flags of the settings in which the extension keeps its own state.
@@ -15,11 +17,12 @@ const INTERNAL: GucFlags = GucFlags::NO_SHOW_ALL.union(GucFlags::DISALLOW_IN_FIL
 pub fn define() {
     set_loading(true);
     let user = c"Sets the current user: a uuid, or empty for none.";
-    define_uuid(USER_ID, user, &USER_ID_VALUE, user_id_assigned);
+    define_uuid(USER_ID, user, &USER_ID_VALUE, check_uuid, user_id_assigned);
     define_uuid(
         TENANT_ID,
         c"Sets the current tenant: a uuid, or empty for none.",
         &TENANT_ID_VALUE,
+        check_tenant_id,
         tenant_id_assigned,
     );
     set_loading(false);
@@ -124,10 +127,12 @@ fn define_source(name: &'static CStr, short: &'static CStr, long: &'static CStr,
     }
 }
 
+type Check = unsafe extern "C-unwind" fn(*mut *mut c_char, *mut *mut c_void, pg_sys::GucSource::Type) -> bool;
 type Assigned = unsafe extern "C-unwind" fn(*const c_char, *mut c_void);
 
-fn define_uuid(name: &'static CStr, short: &'static CStr, setting: &'static Text, assigned: Assigned) {
-    // SAFETY: the hooks are guarded by pg_guard, and neither keep nor free the pointers that they are passed.
+fn define_uuid(name: &'static CStr, short: &'static CStr, setting: &'static Text, check: Check, assigned: Assigned) {
+    // SAFETY: the hooks are guarded by pg_guard, and neither keep nor free the pointers that they are passed, apart from
+    // the extra data that the check hook returns.
     unsafe {
         GucRegistry::define_string_guc_with_hooks(
             name,
@@ -136,7 +141,7 @@ fn define_uuid(name: &'static CStr, short: &'static CStr, setting: &'static Text
             setting,
             GucContext::Suset,
             GucFlags::default(),
-            Some(check_uuid),
+            Some(check),
             Some(assigned),
             None,
         );

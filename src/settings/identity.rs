@@ -5,9 +5,11 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 
 use pgrx::prelude::*;
 
-use super::values::{tenant_id, user_id};
+use super::values::{CHOICE, Choice, TENANT_ID, tenant_id, user_id};
+use crate::error::Result;
 use crate::model::ids;
-use crate::pg::guc;
+use crate::pg::guc::{self, Lifetime};
+use crate::pg::{backend, memory};
 
 /// An assignment to one of the two identity settings, with the new value.
 #[derive(Clone, Copy)]
@@ -31,6 +33,10 @@ type Watcher = fn(Change);
 
 thread_local! {
     static WATCHER: Cell<Option<Watcher>> = const { Cell::new(None) };
+    /// The choice that `choose` is assigning.
+    static ASSIGNING: Cell<Option<Choice>> = const { Cell::new(None) };
+    /// The choice that belongs to the value of `TENANT_ID`, if `choose` assigned that value.
+    static CHOSEN: Cell<Option<Choice>> = const { Cell::new(None) };
     static LOADING: Cell<bool> = const { Cell::new(false) };
     static IDENTITY_CHANGES: Cell<u64> = const { Cell::new(1) };
 }
@@ -51,8 +57,46 @@ pub(super) unsafe extern "C-unwind" fn user_id_assigned(value: *const c_char, ex
 
 #[pg_guard]
 pub(super) unsafe extern "C-unwind" fn tenant_id_assigned(value: *const c_char, extra: *mut c_void) {
-    // SAFETY: PostgreSQL passed these pointers to this assign hook.
-    unsafe { assigned(Change::Tenant, value, extra) };
+    // SAFETY: PostgreSQL passed these pointers to this assign hook. `check_tenant_id` made the extra data, if there is
+    // any.
+    unsafe {
+        CHOSEN.set(extra.cast::<Choice>().as_ref().copied());
+        assigned(Change::Tenant, value, extra);
+    }
+}
+
+/// Sets the current tenant, and stores with the value that it was chosen, and for whom. PostgreSQL keeps such extra data
+/// together with the value: it disappears if the setting is set or reset, and returns if the value is restored.
+pub fn choose(choice: Choice, lifetime: Lifetime) -> Result<()> {
+    struct Assigning;
+    impl Drop for Assigning {
+        fn drop(&mut self) {
+            ASSIGNING.set(None);
+        }
+    }
+    let assigning = Assigning;
+    ASSIGNING.set(Some(choice));
+    guc::set(TENANT_ID, &ids::text(choice.tenant), lifetime)?;
+    drop(assigning);
+    guc::set(CHOICE, &choice.text(), lifetime)
+}
+
+/// Returns the choice that set the current tenant, or `None` if it was not `choose` that set it.
+pub fn choice() -> Option<Choice> {
+    if backend::is_parallel_worker() { shared_choice() } else { CHOSEN.get() }
+}
+
+/// Returns the choice as parallel workers see it: they inherit the values of settings without the extra data.
+fn shared_choice() -> Option<Choice> {
+    Choice::copied().filter(|choice| tenant_id().is_ok_and(|tenant| tenant == Some(choice.tenant)))
+}
+
+/// Corrects the copy of the choice for parallel workers: the current tenant may have been set to the same tenant since.
+pub fn share_choice() -> Result<()> {
+    if shared_choice() == choice() || backend::is_in_parallel_mode() {
+        return Ok(());
+    }
+    guc::set(CHOICE, &choice().map(Choice::text).unwrap_or_default(), Lifetime::Transaction)
 }
 
 /// Handles an assignment to one of the two identity settings.
@@ -107,6 +151,31 @@ pub(super) unsafe extern "C-unwind" fn check_uuid(
         }
     }
     valid
+}
+
+/// Checks the value as `check_uuid` does, and stores the choice with it.
+#[pg_guard]
+pub(super) unsafe extern "C-unwind" fn check_tenant_id(
+    value: *mut *mut c_char,
+    extra: *mut *mut c_void,
+    source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: PostgreSQL's arguments. It frees the extra data, which is allocated as it requires.
+    unsafe {
+        if !check_uuid(value, extra, source) {
+            return false;
+        }
+        let Some(choice) = ASSIGNING.get() else {
+            return true;
+        };
+        let stored = memory::allocate_for_setting(size_of::<Choice>()).cast::<Choice>();
+        if stored.is_null() {
+            return false;
+        }
+        stored.write(choice);
+        *extra = stored.cast();
+        true
+    }
 }
 
 /// Switches `check_uuid` off while the library defines the settings.

@@ -9,10 +9,7 @@ use crate::model::ids;
 
 pub const USER_ID: &CStr = c"fluxbase_tenant.user_id";
 pub const TENANT_ID: &CStr = c"fluxbase_tenant.tenant_id";
-/// The tenant that `tenant_set_current` chose and the user it was chosen for. Without this record, a choice that
-/// remains set after the user's SET LOCAL has ended would turn the session into that tenant's service context, or would
-/// apply to the next user. The same holds for a choice of an instance admin without a user, who may switch to another
-/// role.
+/// A copy of the choice that belongs to the value of `TENANT_ID`, for parallel workers.
 pub const CHOICE: &CStr = c"fluxbase_tenant.choice";
 
 /// The tenant whose sandbox is active. It is a setting because settings are the only state that parallel workers
@@ -128,17 +125,19 @@ pub fn sandbox() -> Option<pgrx::Uuid> {
     with_bytes(&SANDBOX_VALUE, ids::from_ascii)
 }
 
-/// The value of `CHOICE`: a tenant, and the user that `tenant_set_current` chose it for. `None` for an instance admin
-/// without a user.
-#[derive(Clone, Copy)]
+/// A tenant, and the user that `tenant_set_current` chose it for, `None` for an instance admin without a user. It is
+/// stored with the value of `TENANT_ID`. Without it, a choice that remains set after the user's SET LOCAL has ended
+/// would turn the session into that tenant's service context, or would apply to the next user. The same holds for an
+/// instance admin, who may switch to another role.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Choice {
     pub tenant: pgrx::Uuid,
     pub user: Option<pgrx::Uuid>,
 }
 
 impl Choice {
-    /// Returns the stored choice, or `None` if there is none.
-    pub fn kept() -> Option<Self> {
+    /// Returns the choice in `CHOICE`.
+    pub(super) fn copied() -> Option<Self> {
         with_bytes(&CHOICE_VALUE, |value| {
             let (tenant, user) = value.split_at_checked(UUID_LENGTH)?;
             Some(Choice { tenant: ids::from_ascii(tenant)?, user: ids::from_ascii(user) })

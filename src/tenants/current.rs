@@ -10,7 +10,7 @@ use crate::catalog::tenants::Tenant;
 use crate::error::Result;
 use crate::model::ids;
 use crate::pg::guc::{self, Lifetime};
-use crate::settings::{CHOICE, Choice, PATHS, Paths, TENANT_ID};
+use crate::settings::{self, CHOICE, Choice, PATHS, Paths, TENANT_ID};
 
 /// Makes a tenant the current one, by slug or by id as text. This is unambiguous, because no slug can be read as a
 /// uuid.
@@ -33,14 +33,11 @@ fn set_current(find: impl FnOnce(&Catalog) -> Result<Permit<See>>, lifetime: Lif
     let caller = permit.caller();
     let tenant = permit.into_tenant();
     require_usable_status(caller, &tenant)?;
-    let choice = match caller {
-        // The choice of a service context is its tenant.
-        Caller::Service(_) | Caller::Anonymous => String::new(),
-        Caller::User(_) | Caller::InstanceAdmin { .. } => Choice { tenant: tenant.id, user: caller.user() }.text(),
-    };
     let paths = Paths { set: path_of(&tenant.schema_name, &before)?, before };
-    guc::set(CHOICE, &choice, lifetime)?;
-    guc::set(TENANT_ID, &ids::text(tenant.id), lifetime)?;
+    // The tenant of a service context is set already, perhaps for the transaction only.
+    if !matches!(caller, Caller::Service(_)) {
+        settings::choose(Choice { tenant: tenant.id, user: caller.user() }, lifetime)?;
+    }
     guc::set(PATHS, &paths.text(), lifetime)?;
     guc::set(c"search_path", &paths.set, lifetime)?;
     Ok(tenant)

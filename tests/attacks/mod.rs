@@ -4,6 +4,7 @@ mod admin_sessions;
 mod before_planning;
 mod catalog;
 mod channels;
+mod choices;
 mod clone;
 mod deletion;
 mod deletion_races;
@@ -26,6 +27,7 @@ mod reads_writes;
 mod removal;
 mod renaming;
 mod roles;
+mod session_state;
 mod shared_locks;
 mod shared_table_parts;
 mod shared_tables;
@@ -38,6 +40,7 @@ crate::files![
     before_planning,
     catalog,
     channels,
+    choices,
     clone,
     deletion,
     deletion_races,
@@ -60,6 +63,7 @@ crate::files![
     removal,
     renaming,
     roles,
+    session_state,
     shared_locks,
     shared_table_parts,
     shared_tables,

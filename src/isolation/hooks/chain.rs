@@ -36,9 +36,9 @@ pub static mut PREVIOUS: Previous = Previous {
 };
 
 thread_local! {
-    /// The last query that was checked, and the moment of the check. `None` if anything has happened since then that
-    /// could change who is calling.
-    pub static JUST_STARTED: Cell<Option<(*mut pg_sys::QueryDesc, Moment)>> = const { Cell::new(None) };
+    /// The last query that was checked, and the moment and the role of the check. `None` if anything has happened since
+    /// then that could change who is calling.
+    pub static JUST_STARTED: Cell<Option<(*mut pg_sys::QueryDesc, Moment, pg_sys::Oid)>> = const { Cell::new(None) };
 }
 
 /// Forgets the last check. Called before anything that can change who is calling other than through the extension's

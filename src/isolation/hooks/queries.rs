@@ -18,6 +18,7 @@ use crate::isolation::refusal::{Raise, are_accessible, require_access};
 use crate::isolation::{held_cursors, hook_probe, inlined_functions, lift_policies, range_table};
 use crate::pg::cursor::Cursor;
 use crate::pg::{caches, guc, nodes, roles};
+use crate::settings;
 
 // SAFETY: the declarations match PostgreSQL's.
 unsafe extern "C-unwind" {
@@ -220,13 +221,21 @@ pub unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, fl
             // on.
             (*(*query).plannedstmt).parallelModeNeeded = false;
         }
+        if (*(*query).plannedstmt).parallelModeNeeded {
+            share_choice();
+        }
         PREVIOUS.executor_start.unwrap_or(standard_ExecutorStart)(query, flags);
         held_cursors::forget_suspended(query);
-        JUST_STARTED.set(Some((query, Moment::now())));
+        JUST_STARTED.set(Some((query, Moment::now(), roles::current())));
         if Cursor::active().is_some() {
             note_cursor();
         }
     }
+}
+
+#[pg_guard]
+extern "C-unwind" fn share_choice() {
+    settings::share_choice().unwrap_or_raise();
 }
 
 /// Forgets plans that contain the result of a function, if foreign settings determine the caller. These settings change
@@ -238,10 +247,16 @@ extern "C-unwind" fn forget_folded() {
     }
 }
 
-/// Rechecks the held cursors. A command that writes may fire triggers, so it counts as another role's code.
+/// Rechecks the held cursors. A command that writes may fire triggers, so it counts as another role's code. A
+/// foreign-key action does not: the functions of triggers are hooked.
 #[pg_guard]
 extern "C-unwind" fn recheck_cursors(writes: bool) {
-    if writes { held_cursors::before_untrusted_code() } else { held_cursors::recheck() }.unwrap_or_raise();
+    if writes && !roles::are_policies_unforced() {
+        held_cursors::before_untrusted_code()
+    } else {
+        held_cursors::recheck()
+    }
+    .unwrap_or_raise();
 }
 
 /// Runs the executor-start check if PostgreSQL does not call the permission hook. The plan may have been made while it
@@ -282,7 +297,7 @@ unsafe fn check_again(query: *mut pg_sys::QueryDesc) {
     // SAFETY: guaranteed by the caller.
     unsafe {
         AcceptInvalidationMessages();
-        let just_started = JUST_STARTED.take() == Some((query, Moment::now()));
+        let just_started = JUST_STARTED.take() == Some((query, Moment::now(), roles::current()));
         if !just_started || (*query).already_executed {
             check_plan(query);
         }
