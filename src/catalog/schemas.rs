@@ -7,8 +7,8 @@ use crate::error::Result;
 use crate::pg::{guc, query, roles};
 
 /// Returns the part of the search_path `path` that is safe for code that runs as `role`: the schemas in which no role
-/// except `role` and superusers can create objects or owns functions or operators. In any other schema, an untrusted
-/// role could place a function that matches a call better than the one in pg_catalog. For a superuser, no schema is
+/// except `role` and superusers can create objects or owns any. In any other schema, an untrusted role could place a
+/// function that matches a call better than the one in pg_catalog, or a table with a trigger. For a superuser, no schema is
 /// safe enough: too many kinds of objects are looked up by name to check them all.
 ///
 /// Schemas whose names begin with pg_ are excluded: the temporary schemas of other sessions are owned by a superuser
@@ -28,7 +28,10 @@ pub fn trusted_path(catalog: &Catalog, path: &str, role: pg_sys::Oid) -> Result<
              SELECT 1 FROM pg_roles r WHERE NOT r.rolsuper AND r.oid <> $2 AND r.rolname <> 'pg_database_owner'
              AND (has_schema_privilege(r.oid, n.oid, 'CREATE') OR (NOT o.rolsuper AND pg_has_role(r.oid, o.oid, 'MEMBER'))))
          AND NOT EXISTS (
-             SELECT 1 FROM (SELECT proowner, pronamespace FROM pg_proc UNION ALL SELECT oprowner, oprnamespace FROM pg_operator)
+             SELECT 1 FROM (SELECT proowner, pronamespace FROM pg_proc UNION ALL SELECT oprowner, oprnamespace FROM pg_operator
+                            UNION ALL SELECT relowner, relnamespace FROM pg_class UNION ALL SELECT typowner, typnamespace FROM pg_type
+                            UNION ALL SELECT collowner, collnamespace FROM pg_collation UNION ALL SELECT cfgowner, cfgnamespace FROM pg_ts_config
+                            UNION ALL SELECT dictowner, dictnamespace FROM pg_ts_dict UNION ALL SELECT conowner, connamespace FROM pg_conversion)
                  AS left_there (owner, schema) JOIN pg_roles r ON r.oid = left_there.owner
              WHERE left_there.schema = n.oid AND NOT r.rolsuper AND r.oid <> $2)
          ORDER BY place",

@@ -178,7 +178,8 @@ pub struct Trigger {
 /// - the function, or an object in the WHEN condition, belongs to another role. A trigger that a partition has from its
 ///   root records these dependencies only on the root's trigger.
 /// - the trigger comes from a root table that another role owns.
-/// - the trigger has arguments or a WHEN condition, and another role may have created it.
+/// - the trigger has arguments or a WHEN condition, and another role may have created it: PostgreSQL does not record who
+///   did. On the tables in `distrusted`, all such triggers count; on other tables, only if TRIGGER is granted now.
 ///
 /// Other roles can create triggers on a table if they were granted TRIGGER, as by GRANT ALL. Partitions get the
 /// triggers of their root. Before PostgreSQL 18, the AFTER triggers of tables that a foreign key cascades to run as the
@@ -186,6 +187,7 @@ pub struct Trigger {
 pub fn triggers_of_other_roles(
     catalog: &Catalog,
     tables: Vec<pg_sys::Oid>,
+    distrusted: Vec<pg_sys::Oid>,
     owner: pg_sys::Oid,
 ) -> Result<Vec<Trigger>> {
     query(
@@ -194,7 +196,7 @@ pub fn triggers_of_other_roles(
              SELECT oid, oid FROM pg_trigger WHERE tgrelid = ANY ($1) AND NOT tgisinternal
              UNION SELECT line.trigger, g.tgparentid FROM line JOIN pg_trigger g ON g.oid = line.oid WHERE g.tgparentid <> 0)
          SELECT g.oid, g.tgrelid, format('%I on %s', g.tgname, g.tgrelid::regclass) FROM pg_trigger g
-         WHERE g.oid IN (
+         WHERE g.tgenabled <> 'D' AND g.oid IN (
              SELECT line.trigger FROM line
              JOIN pg_depend d ON d.classid = 'pg_trigger'::regclass AND d.objid = line.oid
              LEFT JOIN pg_proc p ON d.refclassid = 'pg_proc'::regclass AND p.oid = d.refobjid
@@ -206,9 +208,9 @@ pub fn triggers_of_other_roles(
              SELECT line.trigger FROM line JOIN pg_trigger a ON a.oid = line.oid JOIN pg_class t ON t.oid = a.tgrelid
              JOIN pg_roles o ON o.oid = t.relowner
              WHERE (t.relowner <> $2 AND NOT o.rolsuper)
-             OR ((g.tgnargs > 0 OR g.tgqual IS NOT NULL) AND (t.relowner <> $2 OR EXISTS (
+             OR ((g.tgnargs > 0 OR g.tgqual IS NOT NULL) AND (t.relowner <> $2 OR g.tgrelid = ANY ($3) OR EXISTS (
                  SELECT 1 FROM aclexplode(t.relacl) x WHERE x.privilege_type = 'TRIGGER' AND x.grantee <> t.relowner))))",
-        &[tables.into(), owner.into()],
+        &[tables.into(), owner.into(), distrusted.into()],
         |row| Ok(Trigger { oid: row.need(1)?, table: row.need(2)?, name: row.need(3)? }),
     )
 }
@@ -255,6 +257,25 @@ pub fn loose_keys(catalog: &Catalog, table: pg_sys::Oid) -> Result<Vec<LooseKey>
         &[table.into()],
         |row| Ok(LooseKey { name: row.need(1)?, table: row.need(2)?, fix: row.need(3)? }),
     )
+}
+
+/// Returns the shared tables and their partitions that the role may maintain without owning them.
+#[cfg(not(any(feature = "pg15", feature = "pg16")))]
+pub fn maintained_by_others(catalog: &Catalog, role: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
+    query(
+        catalog.scope(),
+        "SELECT c.oid FROM pg_class c JOIN fluxbase_tenant.isolation_policies p ON p.relation = c.oid
+         WHERE p.tenant_column IS NOT NULL AND NOT pg_has_role($1, c.relowner, 'USAGE')
+           AND has_table_privilege($1, c.oid, 'MAINTAIN')",
+        &[role.into()],
+        |row| row.need(1),
+    )
+}
+
+/// Returns nothing: before PostgreSQL 17, only the owner may maintain a table.
+#[cfg(any(feature = "pg15", feature = "pg16"))]
+pub fn maintained_by_others(_catalog: &Catalog, _role: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
+    Ok(Vec::new())
 }
 
 /// Returns the tables in these schemas that have the isolation policy of shared tables: shared tables and their

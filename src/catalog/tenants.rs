@@ -106,6 +106,16 @@ pub fn existing(catalog: &Catalog, ids: &[Uuid]) -> Result<Vec<Uuid>> {
     )
 }
 
+/// Returns those of the ids that exist, and keeps these tenants from being deleted until the end of the transaction.
+pub fn existing_for_key_share(catalog: &Catalog, ids: &[Uuid]) -> Result<Vec<Uuid>> {
+    query(
+        catalog.scope(),
+        "SELECT id FROM fluxbase_tenant.tenants WHERE id = ANY ($1) ORDER BY id FOR KEY SHARE",
+        &[ids.to_vec().into()],
+        |row| row.need(1),
+    )
+}
+
 /// Locks the row until the end of the transaction and returns it. Code that changes a tenant or its members must
 /// acquire this lock first. Other transactions can still insert rows that refer to the tenant.
 pub fn lock(catalog: &Catalog, id: Uuid) -> Result<Option<Tenant>> {

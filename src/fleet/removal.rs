@@ -105,6 +105,7 @@ fn attempt(removal: &Removal) -> Attempted<()> {
     let Some(oid) = removal.table else {
         drop_dependents_in_batches(removal.tenant_id)?;
         return transaction(|| {
+            let _deadline = Deadline::after(TRANSACTION_LIMIT);
             let catalog = Catalog::write()?;
             if schema::has_dependents_of_extensions(&catalog, removal.tenant_id)? {
                 return Err(Error::conflict(
@@ -136,25 +137,32 @@ fn attempt(removal: &Removal) -> Attempted<()> {
             None => Ok(None),
         }
     })?;
-    let Some((parts, table)) = found else {
+    let Some((mut parts, table)) = found else {
         return Ok(());
     };
     let budget = Budget::begin();
-    let remove = || {
+    let remove = |parts: &[Part]| {
         parts.iter().try_for_each(|part| {
             budget.check()?;
             remove_rows(removal.tenant_id, &table, part, &budget)
         })
     };
-    remove()?;
-    // A transaction that began before the tenant was deleted may have written more rows since. Wait for the table's
-    // current writers, then delete their rows too.
-    command(|| {
-        guc::set(c"lock_timeout", LOCK_TIMEOUT, Lifetime::Transaction)?;
-        parts.iter().for_each(|part| locks::wait_for_writers(part.oid));
-        Ok(())
-    })?;
-    remove()
+    remove(&parts)?;
+    loop {
+        // A transaction that began before the tenant was deleted may have written more rows since, or attached a
+        // partition. Wait for the table's current writers, then delete these rows too.
+        command(|| {
+            guc::set(c"lock_timeout", LOCK_TIMEOUT, Lifetime::Transaction)?;
+            locks::wait_for_writers(table.oid);
+            parts.iter().for_each(|part| locks::wait_for_writers(part.oid));
+            Ok(())
+        })?;
+        let before = std::mem::replace(&mut parts, transaction(|| shared_tables::parts(&Catalog::write()?, &table))?);
+        remove(&parts)?;
+        if parts.iter().all(|part| before.iter().any(|one| one.oid == part.oid)) {
+            return Ok(());
+        }
+    }
 }
 
 /// Drops the external dependents in batches, so that neither their number nor the depth of their dependencies matters.
@@ -182,7 +190,8 @@ fn drop_dependents_in_batches(tenant: Uuid) -> Attempted<()> {
             batch.chunks(1).take_while(|_| is_in_time()).for_each(|object| drop(object).unwrap_or_default());
         }
     }
-    Ok(())
+    // What is left would be dropped in one transaction with the owner role.
+    budget.check()
 }
 
 /// Deletes the tenant's rows and fires the owner's triggers. If these keep rows from being deleted, deletes the rows
@@ -278,9 +287,10 @@ fn delete_batch(owner: &TableOwner, rows: &Rows, fire: Fire) -> Attempted<u64> {
             ));
         }
         let tables = touched.iter().map(|one| one.table).collect();
-        let (own, by_key): (Vec<_>, Vec<_>) = shared_tables::triggers_of_other_roles(&locked, tables, rows.owner)?
-            .into_iter()
-            .partition(|trigger| trigger.table == rows.table);
+        let (own, by_key): (Vec<_>, Vec<_>) =
+            shared_tables::triggers_of_other_roles(&locked, tables, vec![rows.table], rows.owner)?
+                .into_iter()
+                .partition(|trigger| trigger.table == rows.table);
         match (by_key.first(), fire) {
             (Some(trigger), _) => Err(Error::conflict(
                 format!("trigger {} would run with the privileges of the table's owner", trigger.name),

@@ -29,7 +29,10 @@ impl Enforced {
         }
         // Set without GUC nesting, because some of these commands commit, which would end it.
         // SAFETY: a backend-local variable.
-        unsafe { Some(Enforced(std::mem::replace(&mut *(&raw mut pg_sys::row_security), true))) }
+        let before = unsafe { pg_sys::row_security };
+        // SAFETY: as above.
+        unsafe { pg_sys::row_security = true };
+        Some(Enforced(before))
     }
 }
 

@@ -34,10 +34,18 @@ pub fn check(statement: &Statement) -> Result<()> {
             protect_roles(roles, "REASSIGN OWNED BY")?;
             to.map_or(Ok(()), |new_owner| protect_role(new_owner, "REASSIGN OWNED TO"))
         }
-        Statement::Policy { roles } => refuse_policies_for_owner_roles(roles),
+        Statement::Policy { roles } => refuse_naming_owner_roles(roles, "in a policy"),
         _ if roles::is_superuser(roles::current()) => Ok(()),
-        Statement::Grant { is_grant, objects } => protect_privileges(*is_grant, objects),
-        Statement::AlterDefaultPrivileges { schemas } => protect_default_privileges(schemas),
+        Statement::Grant { is_grant, objects, grantees } => {
+            if *is_grant {
+                refuse_naming_owner_roles(grantees, "in a GRANT")?;
+            }
+            protect_privileges(*is_grant, objects)
+        }
+        Statement::AlterDefaultPrivileges { schemas, grantees } => {
+            refuse_naming_owner_roles(grantees, "in default privileges")?;
+            protect_default_privileges(schemas)
+        }
         // The elements of CREATE SCHEMA are commands for which no event trigger fires.
         Statement::CreateSchema { name, elements } => {
             name.as_deref().map_or(Ok(()), reserve_schema_prefix)?;
@@ -121,9 +129,9 @@ fn protect_schemas(schemas: &[pg_sys::Oid]) -> Result<()> {
     Ok(())
 }
 
-/// Refuses policies TO a tenant's owner role. Dropping the role locks the table of each such policy, so with enough of
+/// Refuses policies and grants TO a tenant's owner role. Dropping the role locks the object of each, so with enough of
 /// them the role could never be dropped.
-fn refuse_policies_for_owner_roles(named: &[pg_sys::Oid]) -> Result<()> {
+fn refuse_naming_owner_roles(named: &[pg_sys::Oid], place: &str) -> Result<()> {
     let current = roles::current();
     let is_foreign_owner_role = |role: &&pg_sys::Oid| {
         ids::of_owner_role(&roles::name(**role)).is_some() && !roles::has_privileges_of(current, **role)
@@ -131,7 +139,7 @@ fn refuse_policies_for_owner_roles(named: &[pg_sys::Oid]) -> Result<()> {
     match named.iter().find(is_foreign_owner_role) {
         None => Ok(()),
         Some(role) => Err(Error::forbidden(
-            format!("name role {} in a policy", roles::name(*role)),
+            format!("name role {} {place}", roles::name(*role)),
             "A tenant's owner role only runs the tenant's migrations.",
         )),
     }

@@ -8,10 +8,11 @@ use pgrx::prelude::*;
 
 use super::{before_command, grant_watch, session_commands};
 use crate::access::{self, owner_roles, security_definers};
-use crate::catalog::{Catalog, relations};
+use crate::catalog::{Catalog, changes, relations, shared_tables};
 use crate::error::Result;
 use crate::isolation::{self, Raise, Use, check, held_cursors, require_access, require_owner_of_shared_table};
-use crate::pg::parse_tree::{Statement, commands};
+use crate::pg::parse_tree::Statement;
+use crate::pg::parse_tree::commands::{self, Rebuilt};
 use crate::pg::row_security::Enforced;
 use crate::pg::{nodes, roles};
 
@@ -114,6 +115,19 @@ fn tables_of_the_tenant() -> Result<Vec<pg_sys::Oid>> {
     }
 }
 
+/// Raises an error if the current role may maintain a shared table that it does not own, as from PostgreSQL 17 on the
+/// privilege MAINTAIN allows.
+fn require_owner_of_maintained_tables() -> Result<()> {
+    let role = roles::current();
+    if roles::is_superuser(role) || changes::generation().is_none() {
+        return Ok(());
+    }
+    // In the catalog's scope, the current role is another one.
+    let tables = shared_tables::maintained_by_others(&Catalog::latest()?, role)?;
+    tables.into_iter().for_each(|table| require_owner_of_shared_table(table));
+    Ok(())
+}
+
 /// Raises an error if the command names a table that is not accessible, or locks another role's shared table in a mode
 /// that blocks other sessions. A role that may maintain the table could otherwise keep it locked in an open
 /// transaction.
@@ -123,10 +137,11 @@ fn tables_of_the_tenant() -> Result<Vec<pg_sys::Oid>> {
 unsafe fn check_command(command: *mut pg_sys::Node) {
     // SAFETY: guaranteed by the caller.
     let (tables, is_exclusive, rebuilt) = unsafe {
-        (commands::tables_named_by(command), commands::takes_strong_lock(command), commands::table_rebuilt_by(command))
+        (commands::tables_named_by(command), commands::takes_strong_lock(command), commands::tables_rebuilt_by(command))
     };
-    if let Some(table) = rebuilt {
-        require_owner_of_shared_table(table);
+    match rebuilt {
+        Rebuilt::Tables(tables) => tables.into_iter().for_each(|table| require_owner_of_shared_table(table)),
+        Rebuilt::All => require_owner_of_maintained_tables().unwrap_or_raise(),
     }
     if tables.is_empty() {
         return;

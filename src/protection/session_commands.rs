@@ -6,6 +6,7 @@
 use pgrx::pg_sys;
 
 use crate::access::{self, owner_roles};
+use crate::catalog::changes;
 use crate::error::{Error, Result};
 use crate::pg::roles;
 
@@ -15,7 +16,7 @@ use crate::pg::roles;
 /// `command` must be a utility statement.
 pub unsafe fn check(command: *mut pg_sys::Node) -> Result<()> {
     let role = roles::current();
-    if role == roles::outer() || access::is_sandboxed() || roles::is_superuser(role) {
+    if role == roles::outer() || access::is_sandboxed() || roles::is_superuser(role) || !changes::is_installed() {
         return Ok(());
     }
     // SAFETY: guaranteed by the caller.

@@ -41,9 +41,9 @@ pub fn protect(
         authorize::<See>(catalog, existing_rows, "assign rows to this tenant")?;
     }
     work.add_column(column, existing_rows)?;
-    work.refuse_unknown_tenants()?;
     work.add_constraints(column)?;
     work.add_policies()?;
+    work.refuse_unknown_tenants()?;
     work.register(column)?;
     for key in shared_tables::loose_keys(catalog, relation)? {
         warn_of_key(&key);
@@ -166,7 +166,9 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Refuses a table with rows of tenants that do not exist. Once the table has policies, these reject such rows.
+    /// Refuses a table with rows of tenants that do not exist. Called while `add_policies` has locked the table. The
+    /// policies reject such rows from then on. The tenants are locked, so that tenant_delete() waits until the table is
+    /// registered and then deletes their rows in it.
     fn refuse_unknown_tenants(&self) -> Result<()> {
         let named = {
             let _pinned = Pinned::to(&self.table.locked);
@@ -174,7 +176,7 @@ impl Work<'_> {
             let _sandbox = Sandbox::enter_unforced(self.table.owner, &[(c"row_security", "on")])?;
             relations::named_tenants(self.catalog, &self.table.locked.name, &self.column)?
         };
-        let known = tenants::existing(self.catalog, &named)?;
+        let known = tenants::existing_for_key_share(self.catalog, &named)?;
         match named.iter().find(|id| !known.contains(id)) {
             None => Ok(()),
             Some(id) => Err(Error::conflict(
@@ -195,11 +197,12 @@ impl Work<'_> {
             relations::descendants(self.catalog, self.table.locked.oid)?.iter().map(|part| part.oid).collect();
         // CREATE TRIGGER waits for these locks.
         tables.iter().copied().for_each(locks::lock_for_writing);
-        let triggers = shared_tables::triggers_of_other_roles(&Catalog::latest()?, tables, self.table.owner)?;
+        let triggers =
+            shared_tables::triggers_of_other_roles(&Catalog::latest()?, tables.clone(), tables, self.table.owner)?;
         if let Some(trigger) = triggers.first() {
             return Err(Error::conflict(
                 format!("trigger {} would run with the privileges of the table's owner", trigger.name),
-                "Drop the trigger, or fill the column first.",
+                "Fill the column first, or drop or disable the trigger.",
             ));
         }
         let fill = command!("UPDATE {} SET {} = '{}' WHERE {} IS NULL", table, column, tenant, column);

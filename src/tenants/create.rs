@@ -41,6 +41,10 @@ pub fn create(catalog: &Catalog, permit: &CreatePermit, options: CreateOptions) 
         }
     }
     let tenant = provision(catalog, permit.id(), slug, name, options.metadata)?;
+    if let Some(id) = permit.id() {
+        // The tenant may have been deleted since, or before this transaction's snapshot was taken.
+        refuse_unfinished_removal(&Catalog::latest()?, id)?;
+    }
     complete(catalog, permit, tenant)
 }
 

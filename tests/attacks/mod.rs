@@ -11,6 +11,7 @@ mod deletion_races;
 mod forged_identity;
 mod identity;
 mod keys;
+mod left_behind;
 mod maintenance;
 mod malformed_input;
 mod migrations;
@@ -47,6 +48,7 @@ crate::files![
     forged_identity,
     identity,
     keys,
+    left_behind,
     maintenance,
     malformed_input,
     migrations,

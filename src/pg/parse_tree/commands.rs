@@ -25,22 +25,50 @@ pub unsafe fn tables_named_by(statement: *mut pg_sys::Node) -> Vec<pg_sys::Oid> 
     }
 }
 
-/// Returns the table that a REINDEX or CLUSTER of a single relation locks exclusively.
+/// The tables that a command locks exclusively in order to rebuild them or their indexes.
+pub enum Rebuilt {
+    Tables(Vec<pg_sys::Oid>),
+    /// Every table that the role may maintain.
+    All,
+}
+
+/// Returns the tables that a REINDEX of a single relation, a CLUSTER or a VACUUM FULL rebuilds.
 ///
 /// # Safety
 /// `statement` must be a utility statement.
-pub unsafe fn table_rebuilt_by(statement: *mut pg_sys::Node) -> Option<pg_sys::Oid> {
+pub unsafe fn tables_rebuilt_by(statement: *mut pg_sys::Node) -> Rebuilt {
     // SAFETY: a node's tag determines its type.
-    let name = unsafe {
+    let names = unsafe {
         match (*statement).type_ {
-            pg_sys::NodeTag::T_ReindexStmt => (*statement.cast::<pg_sys::ReindexStmt>()).relation,
-            pg_sys::NodeTag::T_ClusterStmt => (*statement.cast::<pg_sys::ClusterStmt>()).relation,
-            _ => return None,
+            pg_sys::NodeTag::T_ReindexStmt => vec![(*statement.cast::<pg_sys::ReindexStmt>()).relation],
+            pg_sys::NodeTag::T_ClusterStmt => match (*statement.cast::<pg_sys::ClusterStmt>()).relation {
+                name if name.is_null() => return Rebuilt::All,
+                name => vec![name],
+            },
+            pg_sys::NodeTag::T_VacuumStmt if is_full(statement.cast()) => {
+                match (*statement.cast::<pg_sys::VacuumStmt>()).rels {
+                    rels if rels.is_null() => return Rebuilt::All,
+                    rels => lists::nodes::<pg_sys::VacuumRelation>(rels).map(|named| (*named).relation).collect(),
+                }
+            }
+            _ => Vec::new(),
         }
     };
-    // SAFETY: the parser's name, or null for a command without one.
-    let relation = (!name.is_null()).then(|| unsafe { resolve(name) }).filter(|oid| *oid != pg_sys::InvalidOid)?;
-    Some(catalogs::table_of(relation))
+    // SAFETY: the parser's names, or null for a command without one.
+    let resolved = names.into_iter().filter(|name| !name.is_null()).map(|name| unsafe { resolve(name) });
+    Rebuilt::Tables(resolved.filter(|oid| *oid != pg_sys::InvalidOid).map(catalogs::table_of).collect())
+}
+
+/// Reports whether a VACUUM has the option FULL.
+///
+/// # Safety
+/// `statement` must be a VACUUM or ANALYZE.
+unsafe fn is_full(statement: *mut pg_sys::VacuumStmt) -> bool {
+    // SAFETY: guaranteed by the caller.
+    unsafe {
+        lists::nodes::<pg_sys::DefElem>((*statement).options)
+            .any(|option| CStr::from_ptr((*option).defname) == c"full" && pg_sys::defGetBoolean(option))
+    }
 }
 
 /// Reports whether the command is a LOCK in a mode that conflicts with readers, with writers or with itself.

@@ -22,9 +22,11 @@ pub enum Statement {
     Grant {
         is_grant: bool,
         objects: Objects,
+        grantees: Vec<pg_sys::Oid>,
     },
     AlterDefaultPrivileges {
         schemas: Vec<pg_sys::Oid>,
+        grantees: Vec<pg_sys::Oid>,
     },
     /// CREATE SCHEMA, with the commands that it contains.
     CreateSchema {
@@ -78,13 +80,20 @@ impl Statement {
                 }
                 T_GrantStmt => {
                     let command = statement.cast::<pg_sys::GrantStmt>();
-                    Statement::Grant { is_grant: (*command).is_grant, objects: Objects::of_grant(command) }
+                    Statement::Grant {
+                        is_grant: (*command).is_grant,
+                        objects: Objects::of_grant(command),
+                        grantees: roles((*command).grantees),
+                    }
                 }
                 T_AlterDefaultPrivilegesStmt => {
                     let command = statement.cast::<pg_sys::AlterDefaultPrivilegesStmt>();
                     let names =
                         option((*command).options, c"schemas").map_or(std::ptr::null_mut(), |names| (*names).arg);
-                    Statement::AlterDefaultPrivileges { schemas: schemas(names.cast()) }
+                    Statement::AlterDefaultPrivileges {
+                        schemas: schemas(names.cast()),
+                        grantees: roles((*(*command).action).grantees),
+                    }
                 }
                 T_CreateSchemaStmt => {
                     let command = statement.cast::<pg_sys::CreateSchemaStmt>();
