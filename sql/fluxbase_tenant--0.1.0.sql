@@ -748,10 +748,10 @@ CREATE FUNCTION @extschema@.tenant_repair(tenant_id uuid)
     VOLATILE PARALLEL UNSAFE COST 100000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_repair_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_repair(uuid) IS
-    'Restores a tenant''s grants, ownership, owner role and policies, and the grants and policies of the catalog. '
-    'Callable by instance admins. Returns a row for each repair: object and problem; no rows if nothing had to be '
-    'repaired. Raises unauthenticated (28000), forbidden (42501), not_found (P0002), and conflict (55000) if the '
-    'tenant schema does not exist.';
+    'Restores the name of a tenant''s schema, its grants, ownership, owner role and policies, also of a deleted or '
+    'spare tenant, and the grants and policies of the catalog. Callable by instance admins. Returns a row for each '
+    'repair: object and problem; no rows if nothing had to be repaired. Raises unauthenticated (28000), forbidden '
+    '(42501), not_found (P0002), and conflict (55000) if the tenant schema does not exist.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_repair(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_repair(uuid) TO fluxbase_tenant_user;
 
@@ -1041,11 +1041,12 @@ CREATE FUNCTION @extschema@.tenant_spares_fill(n integer DEFAULT NULL)
     VOLATILE PARALLEL UNSAFE COST 1000000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_spares_fill_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_spares_fill(integer) IS
-    'Creates, migrates or drops spare tenants until there are n up-to-date ones, in the caller''s transaction. n is '
-    'optional; the default is fluxbase_tenant.spare_tenants. tenant_create() uses a spare tenant if there is one, '
-    'and only has to rename it. Callable by instance admins. Returns how many spare tenants were made, migrated and '
-    'dropped. Raises unauthenticated (28000), forbidden (42501), invalid_argument (22023) if n is not between 0 and '
-    '10000, and the error of a migration that fails.';
+    'Creates, migrates or drops spare tenants until there are n up-to-date and whole ones, in the caller''s '
+    'transaction. n is optional; the default is fluxbase_tenant.spare_tenants. tenant_create() uses a spare tenant '
+    'if there is one, and only has to rename it. Callable by instance admins. Returns how many spare tenants were '
+    'made, migrated and dropped. Raises unauthenticated (28000), forbidden (42501), invalid_argument (22023) if n is '
+    'not between 0 and 10000, conflict (55000) if a migration stores the name of its schema, and the error of a '
+    'migration that fails.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_spares_fill(integer) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_spares_fill(integer) TO fluxbase_tenant_user;
 

@@ -44,10 +44,11 @@ CREATE FUNCTION @extschema@.tenant_spares_fill(n integer DEFAULT NULL)
     VOLATILE PARALLEL UNSAFE COST 1000000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_spares_fill_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_spares_fill(integer) IS
-    'Creates, migrates or drops spare tenants until there are n up-to-date ones, in the caller''s transaction. n is '
-    'optional; the default is fluxbase_tenant.spare_tenants. tenant_create() uses a spare tenant if there is one, '
-    'and only has to rename it. Callable by instance admins. Returns how many spare tenants were made, migrated and '
-    'dropped. Raises unauthenticated (28000), forbidden (42501), invalid_argument (22023) if n is not between 0 and '
-    '10000, and the error of a migration that fails.';
+    'Creates, migrates or drops spare tenants until there are n up-to-date and whole ones, in the caller''s '
+    'transaction. n is optional; the default is fluxbase_tenant.spare_tenants. tenant_create() uses a spare tenant '
+    'if there is one, and only has to rename it. Callable by instance admins. Returns how many spare tenants were '
+    'made, migrated and dropped. Raises unauthenticated (28000), forbidden (42501), invalid_argument (22023) if n is '
+    'not between 0 and 10000, conflict (55000) if a migration stores the name of its schema, and the error of a '
+    'migration that fails.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_spares_fill(integer) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_spares_fill(integer) TO fluxbase_tenant_user;

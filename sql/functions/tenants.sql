@@ -199,9 +199,9 @@ CREATE FUNCTION @extschema@.tenant_repair(tenant_id uuid)
     VOLATILE PARALLEL UNSAFE COST 100000
     LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_repair_wrapper';
 COMMENT ON FUNCTION @extschema@.tenant_repair(uuid) IS
-    'Restores a tenant''s grants, ownership, owner role and policies, and the grants and policies of the catalog. '
-    'Callable by instance admins. Returns a row for each repair: object and problem; no rows if nothing had to be '
-    'repaired. Raises unauthenticated (28000), forbidden (42501), not_found (P0002), and conflict (55000) if the '
-    'tenant schema does not exist.';
+    'Restores the name of a tenant''s schema, its grants, ownership, owner role and policies, also of a deleted or '
+    'spare tenant, and the grants and policies of the catalog. Callable by instance admins. Returns a row for each '
+    'repair: object and problem; no rows if nothing had to be repaired. Raises unauthenticated (28000), forbidden '
+    '(42501), not_found (P0002), and conflict (55000) if the tenant schema does not exist.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_repair(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_repair(uuid) TO fluxbase_tenant_user;

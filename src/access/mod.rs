@@ -14,7 +14,7 @@ pub mod security_definers;
 
 pub use cache::Moment;
 pub use caller::{Caller, is_by_foreign_settings, user};
-pub use permit::{CreatePermit, Instance, InstancePermit, Leave, Manage, Permit, See, SoftDelete, UserPermit};
+pub use permit::{CreatePermit, Instance, InstancePermit, Leave, Manage, Permit, Repair, See, SoftDelete, UserPermit};
 pub use rules::{
     accessible_tenant_ids, authorize, authorize_create, authorize_instance, authorize_user, current_tenant, has_access,
     is_accessible, is_accessible_to_code, is_accessible_to_session, require_server_files, require_usable_status,

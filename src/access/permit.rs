@@ -18,6 +18,7 @@ pub enum Need {
     SoftDelete,
     Leave,
     Instance,
+    Repair,
 }
 
 /// A `Need` as a type parameter.
@@ -36,6 +37,8 @@ pub struct SoftDelete;
 pub struct Leave;
 /// The right to do what only instance admins may do with a tenant.
 pub struct Instance;
+/// The right to repair a tenant. Like `Instance`, but also for a spare tenant.
+pub struct Repair;
 
 impl Permission for See {
     const NEED: Need = Need::See;
@@ -48,6 +51,9 @@ impl Permission for SoftDelete {
 }
 impl Permission for Leave {
     const NEED: Need = Need::Leave;
+}
+impl Permission for Repair {
+    const NEED: Need = Need::Repair;
 }
 impl Permission for Instance {
     const NEED: Need = Need::Instance;

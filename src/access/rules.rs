@@ -67,7 +67,9 @@ fn may_know_of(caller: Caller, tenant_id: Uuid) -> Result<bool> {
 /// Checks whether the caller may do `P` with this tenant, whose row is `None` if it does not exist.
 fn decide<P: Permission>(catalog: &Catalog, caller: Caller, tenant: Option<Tenant>, action: &str) -> Result<Permit<P>> {
     let need = P::NEED;
-    let tenant = tenant.filter(|tenant| tenant.status != Status::Spare).ok_or_else(Error::tenant_not_found)?;
+    let is_known =
+        |tenant: &Tenant| tenant.status != Status::Spare || (need == Need::Repair && is_instance_admin(caller));
+    let tenant = tenant.filter(is_known).ok_or_else(Error::tenant_not_found)?;
     let role = role_in(catalog, caller, need, &tenant)?.ok_or_else(Error::tenant_not_found)?;
     if tenant.status == Status::Deleted && !is_instance_admin(caller) {
         let repeated = need == Need::SoftDelete && role == Role::Admin;
@@ -76,10 +78,14 @@ fn decide<P: Permission>(catalog: &Catalog, caller: Caller, tenant: Option<Tenan
     let allowed = match need {
         Need::See | Need::Leave => true,
         Need::Manage | Need::SoftDelete => role == Role::Admin,
-        Need::Instance => is_instance_admin(caller),
+        Need::Instance | Need::Repair => is_instance_admin(caller),
     };
     if !allowed {
-        let whom = if need == Need::Instance { "an instance admin" } else { "a tenant_admin of the tenant" };
+        let whom = if matches!(need, Need::Instance | Need::Repair) {
+            "an instance admin"
+        } else {
+            "a tenant_admin of the tenant"
+        };
         return Err(Error::forbidden(action, format!("Ask {whom}.")));
     }
     if need == Need::Manage {
@@ -160,9 +166,8 @@ pub fn has_access(database_role: pg_sys::Oid, tenant_id: Uuid, role: Role) -> Re
 fn has_access_as(caller: Caller, tenant_id: Uuid, role: Role) -> Result<bool> {
     let is_active = |standing: &Standing| standing.status == Status::Active;
     Ok(match caller {
-        Caller::InstanceAdmin { .. } => {
-            cache::standing(None, tenant_id)?.is_some_and(|standing| standing.status != Status::Spare)
-        }
+        // Of any status, spare tenants included, so that an instance admin can dump the whole database.
+        Caller::InstanceAdmin { .. } => cache::standing(None, tenant_id)?.is_some(),
         // While an instance admin migrates a suspended tenant, the migration can access the tenant's data.
         Caller::Service(id) => {
             let is_migrating = is_sandbox_of(tenant_id);

@@ -10,7 +10,7 @@ use crate::isolation::planner_support;
 use crate::pg::event_trigger::{self, Alteration};
 use crate::pg::roles;
 use crate::protection::event_triggers::{self, Command};
-use crate::protection::{before_command, dependents, policy_conditions, sequences};
+use crate::protection::{before_command, dependents, ownership, policy_conditions, sequences};
 
 /// Simplifies a call of accessible() while a query is planned.
 #[pg_extern(sql = false)]
@@ -106,13 +106,16 @@ fn after_command(fcinfo: pg_sys::FunctionCallInfo) -> Result<()> {
     answer(|| event_triggers::after_command(command))
 }
 
-/// Checks the dependencies of the objects that a command created or changed. Called by an event trigger: see
-/// `dependents`.
+/// Gives what a superuser created to the owner role, and checks the dependencies of what other roles created or changed.
+/// Called by an event trigger: see `ownership` and `dependents`.
 #[pg_extern(sql = false)]
 fn after_any_command(fcinfo: pg_sys::FunctionCallInfo) -> Result<()> {
     // SAFETY: PostgreSQL calls this as an event trigger function.
     let may_be_elsewhere = unsafe { event_trigger::may_create_elsewhere(fcinfo) };
-    answer(|| dependents::after_any_command(may_be_elsewhere))
+    answer(|| {
+        ownership::after_any_command()?;
+        dependents::after_any_command(may_be_elsewhere)
+    })
 }
 
 /// Refuses to drop the policy tenant_isolation. Called by an event trigger: see `event_triggers`.

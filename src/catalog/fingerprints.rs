@@ -92,6 +92,11 @@ impl Names {
         [self.schema.as_str().into(), self.owner.as_str().into(), self.id.as_str().into()]
     }
 
+    /// Reports whether a normalized text contains the schema's name other than as a qualifier.
+    pub fn has_schema(text: &str) -> bool {
+        text.contains("\u{1}s")
+    }
+
     /// Undoes the normalization: replaces the placeholders with the tenant's names.
     pub fn put_back(&self, text: &str) -> String {
         text.replace('\u{3}', ".")

@@ -10,6 +10,7 @@ pub mod fleet;
 pub mod instance_admins;
 pub mod members;
 pub mod migrations;
+pub mod owned_objects;
 pub mod relations;
 pub mod removals;
 pub mod schemas;

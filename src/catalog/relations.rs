@@ -158,6 +158,17 @@ pub fn defaults_with_sequences(catalog: &Catalog, table: pg_sys::Oid) -> Result<
     )
 }
 
+/// Returns the defaults that call the function.
+pub fn defaults_that_call(catalog: &Catalog, function: pg_sys::Oid) -> Result<Vec<Default>> {
+    query(
+        catalog.scope(),
+        "SELECT a.adrelid, a.adnum, a.adbin::text FROM pg_depend d JOIN pg_attrdef a ON a.oid = d.objid
+         WHERE d.classid = 'pg_attrdef'::regclass AND d.refclassid = 'pg_proc'::regclass AND d.refobjid = $1",
+        &[function.into()],
+        |row| Ok(Default { table: row.need(1)?, column: row.need(2)?, expression: row.need(3)? }),
+    )
+}
+
 /// Returns the OID of `fluxbase_tenant.nextval`.
 pub fn guarded_nextval(catalog: &Catalog) -> Result<pg_sys::Oid> {
     let found: Vec<pg_sys::Oid> =

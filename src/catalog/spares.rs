@@ -8,15 +8,50 @@ use super::{Catalog, changes};
 use crate::error::Result;
 use crate::pg::query;
 
-/// Locks and returns a spare tenant that no other transaction has locked. Prefers one without pending migrations.
+/// Whether the owner role of the spare `t` owns the schema and its relations, and the users' grants exist. A restore
+/// without owners or privileges loses them.
+macro_rules! is_whole {
+    () => {
+        "EXISTS (
+             SELECT 1 FROM pg_namespace n
+             JOIN pg_roles r ON r.rolname = ('fluxbase_tenant_' || replace(t.id::text, '-', ''))::name AND r.oid = n.nspowner
+             WHERE n.nspname = t.schema_name AND has_schema_privilege('fluxbase_tenant_user', n.oid, 'USAGE')
+               AND NOT EXISTS (
+                   SELECT 1 FROM pg_depend d JOIN pg_class c ON c.oid = d.objid
+                   WHERE d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid AND d.classid = 'pg_class'::regclass
+                     AND (c.relowner <> r.oid
+                          OR (c.relkind IN ('r', 'p', 'v') AND NOT has_table_privilege('fluxbase_tenant_user', c.oid, 'SELECT')))))"
+    };
+}
+
+/// Locks and returns a spare tenant that is not whole and that no other transaction has locked.
+pub fn take_broken(catalog: &Catalog) -> Result<Option<Tenant>> {
+    query(
+        catalog.scope(),
+        concat!(
+            "SELECT ",
+            columns!(),
+            " FROM fluxbase_tenant.tenants t WHERE t.spare AND NOT ",
+            is_whole!(),
+            " LIMIT 1 FOR NO KEY UPDATE OF t SKIP LOCKED"
+        ),
+        &[],
+        tenant,
+    )
+    .map(|rows| rows.into_iter().next())
+}
+
+/// Locks and returns a spare tenant that is whole and that no other transaction has locked. Prefers one without pending
+/// migrations.
 pub fn take(catalog: &Catalog) -> Result<Option<Tenant>> {
     query(
         catalog.scope(),
         concat!(
             "SELECT ",
             columns!(),
-            " FROM fluxbase_tenant.tenants t WHERE t.spare ORDER BY t.applied DESC, t.id LIMIT 1
-             FOR NO KEY UPDATE SKIP LOCKED"
+            " FROM fluxbase_tenant.tenants t WHERE t.spare AND ",
+            is_whole!(),
+            " ORDER BY t.applied DESC, t.id LIMIT 1 FOR NO KEY UPDATE OF t SKIP LOCKED"
         ),
         &[],
         tenant,

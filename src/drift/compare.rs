@@ -21,7 +21,7 @@ impl Difference<'_> {
 }
 
 /// Returns the differences, ordered by object. If an object is missing or unexpected as a whole, its parts are omitted.
-/// Ignored objects and their parts are omitted too.
+/// Ignored objects and their parts are omitted too, and so are partitions that were added to a table that is expected.
 pub fn differences<'a>(expected: &'a [Thing], found: &'a [Thing], ignored: &HashSet<&str>) -> Vec<Difference<'a>> {
     let (expected, found) = (by_object(expected), by_object(found));
     let objects: BTreeSet<&str> = expected.keys().chain(found.keys()).copied().collect();
@@ -40,15 +40,31 @@ pub fn differences<'a>(expected: &'a [Thing], found: &'a [Thing], ignored: &Hash
     for object in objects {
         let (wanted, got) = (expected.get(object), found.get(object));
         let is_part_of_omitted = wanted.iter().chain(got.iter()).any(|thing| is_on_one_side(&thing.parent));
+        let is_added = wanted.is_none() && got.is_some_and(|thing| is_added_partition(thing, &expected, &found));
         if wanted.map(|thing| &thing.definition) != got.map(|thing| &thing.definition)
             && !is_part_of_omitted
             && !is_ignored(object)
+            && !is_added
         {
             let definition = |thing: &&'a Thing| &thing.definition;
             differences.push(Difference { object, expected: wanted.map(definition), found: got.map(definition) });
         }
     }
     differences
+}
+
+/// Reports whether this is a partition of an expected table, or of such a partition. Jobs add partitions, for each month
+/// for example.
+fn is_added_partition(thing: &Thing, expected: &BTreeMap<&str, &Thing>, found: &BTreeMap<&str, &Thing>) -> bool {
+    let Some((_, parent)) = thing.definition.split_once("TABLE PARTITION OF ") else {
+        return false;
+    };
+    let is_parent = |object: &str| {
+        let table = object.strip_prefix("table ");
+        table.is_some_and(|table| parent.strip_prefix(table).is_some_and(|rest| rest.starts_with(' ')))
+    };
+    expected.keys().any(|object| is_parent(object))
+        || found.iter().any(|(object, parent)| is_parent(object) && is_added_partition(parent, expected, found))
 }
 
 /// Returns the things that were created, dropped or changed between the two lists.

@@ -9,6 +9,7 @@ use std::ffi::CStr;
 use pgrx::prelude::*;
 
 use super::own_ddl::OwnDdl;
+use super::{policies, sequences};
 use crate::access::{self, owner_roles};
 use crate::catalog::{self, Catalog, changes, relations, shared_tables};
 use crate::error::{Error, Result};
@@ -34,7 +35,12 @@ pub fn check(statement: &Statement) -> Result<()> {
             protect_roles(roles, "REASSIGN OWNED BY")?;
             to.map_or(Ok(()), |new_owner| protect_role(new_owner, "REASSIGN OWNED TO"))
         }
-        Statement::Policy { roles } => refuse_naming_owner_roles(roles, "in a policy"),
+        Statement::AlterPolicy { roles } => refuse_naming_owner_roles(roles, "in a policy"),
+        Statement::CreatePolicy { name, table, roles } => {
+            refuse_naming_owner_roles(roles, "in a policy")?;
+            table.as_ref().map_or(Ok(()), |table| make_way_for_restored_policy(table, name))
+        }
+        Statement::DropExtensions { names, cascade } => restore_defaults_before_drop(names, *cascade),
         _ if roles::is_superuser(roles::current()) => Ok(()),
         Statement::Grant { is_grant, objects, grantees } => {
             if *is_grant {
@@ -115,6 +121,33 @@ fn reserve_schema_prefix(name: &str) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// Drops the policy that the extension has just created on a tenant's table, if a superuser creates one of that name. So
+/// a dump of one tenant's schema can be restored: it creates the table, which gets its policies, and then the policies.
+fn make_way_for_restored_policy(table: &RelationName, name: &str) -> Result<()> {
+    if !roles::is_superuser(roles::current()) || !policies::NAMES.contains(&name) {
+        return Ok(());
+    }
+    let table = table.resolve();
+    if table == pg_sys::InvalidOid || tenant_of::tenant_of_relation(table)?.is_none() {
+        return Ok(());
+    }
+    let catalog = Catalog::write()?;
+    let _own = OwnDdl::begin();
+    policies::drop_named(&catalog, table, name)
+}
+
+/// Before DROP EXTENSION ... CASCADE, makes the defaults of serial columns call PostgreSQL's own nextval() again.
+/// Otherwise they would be dropped with the extension's.
+fn restore_defaults_before_drop(names: &[String], cascade: bool) -> Result<()> {
+    let is_ours = |name: &String| name.as_bytes() == catalog::EXTENSION.to_bytes();
+    if !cascade || !names.iter().any(is_ours) || !roles::is_superuser(roles::current()) || !changes::is_installed() {
+        return Ok(());
+    }
+    let catalog = Catalog::write()?;
+    let _own = OwnDdl::begin();
+    sequences::release_defaults(&catalog)
 }
 
 /// Refuses to drop a schema of a tenant or of the catalog without owning it. PostgreSQL locks a schema before it checks

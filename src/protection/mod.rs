@@ -8,6 +8,7 @@ pub mod event_triggers;
 mod grant_watch;
 pub mod grants;
 mod own_ddl;
+pub mod ownership;
 pub mod policies;
 pub mod policy_conditions;
 mod process_utility;

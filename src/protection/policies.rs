@@ -14,6 +14,19 @@ use crate::pg::{execute, guc};
 /// so that no row is accessible.
 const ACCESS: &str = "fluxbase_tenant.installed()";
 
+/// The names of the policies that the extension creates.
+pub const NAMES: [&str; 2] = ["tenant_isolation", "tenant_access"];
+
+/// Drops the policy, if it exists.
+pub fn drop_named(catalog: &Catalog, table: pg_sys::Oid, name: &str) -> Result<()> {
+    if let Some(table) = LockedTable::lock(table)
+        && relations::has_policy(catalog, table.oid, name)?
+    {
+        execute(catalog.scope(), &command!("DROP POLICY {} ON {}", Ident::new(name), &table.name))?;
+    }
+    Ok(())
+}
+
 /// A table in a tenant's schema.
 pub struct TenantTable {
     pub oid: pg_sys::Oid,

@@ -37,16 +37,25 @@ pub fn guard_defaults(catalog: &Catalog, table: pg_sys::Oid) -> Result<()> {
     if defaults.is_empty() {
         return Ok(());
     }
-    let mut guard = Guard { nextval: relations::guarded_nextval(catalog)?, changed: false };
+    replace(defaults, pg_sys::Oid::from(pg_sys::F_NEXTVAL), relations::guarded_nextval(catalog)?)
+}
+
+/// Makes all defaults that call the extension's `nextval()` call PostgreSQL's again.
+pub fn release_defaults(catalog: &Catalog) -> Result<()> {
+    let guarded = relations::guarded_nextval(catalog)?;
+    replace(relations::defaults_that_call(catalog, guarded)?, guarded, pg_sys::Oid::from(pg_sys::F_NEXTVAL))
+}
+
+fn replace(defaults: Vec<Default>, from: pg_sys::Oid, to: pg_sys::Oid) -> Result<()> {
     for Default { table, column, expression } in defaults {
         let expression =
             CString::new(expression).map_err(|_| Error::internal("default of a column contains a zero byte"))?;
-        guard.changed = false;
+        let mut replacement = Replacement { from, to, changed: false };
         // SAFETY: the text is a node's, written by PostgreSQL.
         unsafe {
             let expression = pg_sys::stringToNode(expression.as_ptr()).cast::<pg_sys::Node>();
-            visit(expression, std::ptr::from_mut(&mut guard).cast());
-            if guard.changed {
+            visit(expression, std::ptr::from_mut(&mut replacement).cast());
+            if replacement.changed {
                 defaults::set(table, column, expression)?;
             }
         }
@@ -54,30 +63,31 @@ pub fn guard_defaults(catalog: &Catalog, table: pg_sys::Oid) -> Result<()> {
     Ok(())
 }
 
-struct Guard {
-    /// The OID of `fluxbase_tenant.nextval`.
-    nextval: pg_sys::Oid,
+/// Replaces a function by another one of the same signature.
+struct Replacement {
+    from: pg_sys::Oid,
+    to: pg_sys::Oid,
     changed: bool,
 }
 
-/// Replaces calls of PostgreSQL's `nextval()` in an expression by calls of the extension's.
+/// Replaces the calls of the function in an expression.
 ///
 /// # Safety
-/// `node` must be a node or null, and `guard` the context that was passed to the tree walker.
+/// `node` must be a node or null, and `replacement` the context that was passed to the tree walker.
 #[pg_guard]
-unsafe extern "C-unwind" fn visit(node: *mut pg_sys::Node, guard: *mut c_void) -> bool {
+unsafe extern "C-unwind" fn visit(node: *mut pg_sys::Node, replacement: *mut c_void) -> bool {
     // SAFETY: guaranteed by the caller. A node's tag determines its type.
     unsafe {
         if node.is_null() {
             return false;
         }
         if pgrx::is_a(node, pg_sys::NodeTag::T_FuncExpr) {
-            let (call, guard) = (node.cast::<pg_sys::FuncExpr>(), &mut *guard.cast::<Guard>());
-            if (*call).funcid.to_u32() == pg_sys::F_NEXTVAL {
-                (*call).funcid = guard.nextval;
-                guard.changed = true;
+            let (call, replacement) = (node.cast::<pg_sys::FuncExpr>(), &mut *replacement.cast::<Replacement>());
+            if (*call).funcid == replacement.from {
+                (*call).funcid = replacement.to;
+                replacement.changed = true;
             }
         }
-        pg_sys::expression_tree_walker(node, Some(visit), guard)
+        pg_sys::expression_tree_walker(node, Some(visit), replacement)
     }
 }

@@ -3,6 +3,7 @@
 mod copy;
 mod external_dependents;
 mod names;
+mod own_name;
 mod provision;
 mod repair;
 mod repair_catalog;
@@ -13,6 +14,7 @@ pub use external_dependents::{
     revoke_access,
 };
 pub use names::schema_name;
+pub use own_name::object_with_own_name;
 pub use provision::{create, drop_owner_role, owner_role_has_many_grants, owner_role_oid, rename};
 pub use repair::{Repaired, repair};
 pub use repair_catalog::repair_catalog;

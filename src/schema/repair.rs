@@ -2,6 +2,7 @@
 
 use super::provision;
 use crate::catalog::Catalog;
+use crate::catalog::owned_objects::{Misowned, misowned_in};
 use crate::catalog::tenants::Tenant;
 use crate::error::{Error, Result};
 use crate::model::owner_role;
@@ -166,39 +167,13 @@ fn schema_findings(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// Checks that the owner role owns everything in the schema, except objects of extensions, which the whole database may
-/// use. Indexes, sequences owned by columns, and row types have the owner of their table.
+/// Checks that the owner role owns what it should own in the schema.
 fn owner_findings(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Finding>> {
-    query(
-        catalog.scope(),
-        "WITH n AS (SELECT oid, nspname FROM pg_namespace WHERE nspname = $1::text::name),
-              o AS (SELECT $2::text::regrole AS oid)
-         SELECT kind || ' ' || name, format('is owned by %s', owner::regrole),
-                format('ALTER %s %s OWNER TO %s', kind, name, (SELECT oid FROM o)::regrole)
-         FROM (
-             SELECT CASE relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE'
-                                 WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END,
-                    format('%I.%I', nspname, relname), relowner
-             FROM pg_class c JOIN n ON c.relnamespace = n.oid
-             WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND NOT EXISTS (
-                 SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
-                   AND (d.deptype = 'e' OR (c.relkind = 'S' AND d.deptype IN ('a', 'i'))))
-             UNION ALL
-             SELECT CASE prokind WHEN 'p' THEN 'PROCEDURE' WHEN 'a' THEN 'AGGREGATE' ELSE 'FUNCTION' END,
-                    format('%I.%I(%s)', nspname, proname, pg_get_function_identity_arguments(p.oid)), proowner
-             FROM pg_proc p JOIN n ON p.pronamespace = n.oid
-             WHERE NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
-             UNION ALL
-             SELECT CASE typtype WHEN 'd' THEN 'DOMAIN' ELSE 'TYPE' END, format('%I.%I', nspname, typname), typowner
-             FROM pg_type t JOIN n ON t.typnamespace = n.oid
-             WHERE (typtype IN ('e', 'd', 'r') OR (typtype = 'c' AND EXISTS (
-                 SELECT 1 FROM pg_class c WHERE c.oid = t.typrelid AND c.relkind = 'c')))
-               AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e')
-         ) AS owned (kind, name, owner)
-         WHERE owner <> (SELECT oid FROM o)",
-        &[tenant.schema_name.as_str().into(), owner_role(tenant.id).into()],
-        finding,
-    )
+    let finding = |Misowned { object, owner, command }| {
+        let problem = Repaired { object, problem: format!("is owned by {owner}") };
+        Finding { problem, command }
+    };
+    Ok(misowned_in(catalog, &tenant.schema_name)?.into_iter().map(finding).collect())
 }
 
 /// Checks the grants on relations. Tables and views are granted. Sequences are not (see `protection::sequences`), nor

@@ -73,9 +73,14 @@ pub fn fill(catalog: &Catalog, _permit: &InstancePermit, wanted: Option<i32>) ->
     Ok(filled)
 }
 
-/// Migrates or creates one spare. Returns false if neither is necessary. The caller must hold the lock on spare
+/// Drops one broken spare, migrates one or creates one. Returns false if nothing is necessary. The caller must hold the lock on spare
 /// tenants.
 pub fn fill_one(catalog: &Catalog, wanted: i32, filled: &mut Filled) -> Result<bool> {
+    if let Some(broken) = spares::take_broken(catalog)? {
+        destroy(catalog, broken)?;
+        filled.dropped += 1;
+        return Ok(true);
+    }
     if let Some(stale) = spares::take_stale(catalog)? {
         migrate_spare(catalog, stale)?;
         filled.migrated += 1;
@@ -102,6 +107,13 @@ fn migrate_spare(catalog: &Catalog, tenant: Tenant) -> Result<()> {
     spares::set_spare(catalog, tenant.id, false)?;
     let tenant = tenants::by_id(catalog, tenant.id)?.ok_or_else(Error::tenant_not_found)?;
     let tenant = migrations::migrate(catalog, tenant, None, None, Nontransactional::InTransaction)?.tenant;
+    if let Some(object) = schema::object_with_own_name(catalog, &tenant)? {
+        return Err(Error::conflict(
+            format!("spare tenants are not possible: {object} contains the name of its schema"),
+            "It would not be renamed with the schema. Let migrations and functions use current_schema() when they run, or \
+             set fluxbase_tenant.spare_tenants to 0.",
+        ));
+    }
     spares::set_spare(catalog, tenant.id, true)
 }
 

@@ -1,7 +1,7 @@
 //! Migrates, rolls back and repairs a tenant's schema.
 
 use super::lifecycle::refuse_deleted;
-use crate::access::{Instance, Permit};
+use crate::access::{Instance, Permit, Repair};
 use crate::catalog::Catalog;
 use crate::error::Result;
 use crate::migrations::{self, Nontransactional, Outcome};
@@ -27,7 +27,7 @@ pub fn rollback(catalog: &Catalog, permit: Permit<Instance>, target: &str) -> Re
 }
 
 /// Repairs the catalog's policies and grants, then the tenant's schema. Returns what was repaired.
-pub fn repair(catalog: &Catalog, permit: &Permit<Instance>) -> Result<Vec<Repaired>> {
+pub fn repair(catalog: &Catalog, permit: &Permit<Repair>) -> Result<Vec<Repaired>> {
     let mut repaired = schema::repair_catalog(catalog)?;
     repaired.extend(schema::repair(catalog, permit.tenant())?);
     Ok(repaired)

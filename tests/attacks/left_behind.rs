@@ -126,7 +126,7 @@ fn grants_to_an_owner_role(db: &Db) {
     run(&mut db.superuser(), &format!("GRANT SELECT ON lair.t TO {}", Db::owner_role(scene.victim)));
 }
 
-/// VACUUM FULL and CLUSTER lock a table exclusively, behind a reader of the same role.
+/// VACUUM FULL and CLUSTER lock a table exclusively, and while they wait for a reader of the same role, all others wait.
 fn tables_rebuilt_by_a_role_that_may_maintain_them(db: &Db) {
     let scene = Scene::set(db);
     run(

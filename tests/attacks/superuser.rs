@@ -33,7 +33,7 @@ fn search_paths_of_a_spares_functions(db: &Db) {
     db.add_migration(
         "2",
         &format!(
-            "SELECT set_config('search_path', current_schema() || ', x;ALTER/**/ROLE/**/{}/**/SUPERUSER, \"Quoted \"\"one\"\"\"', true);
+            "DELETE FROM notes; SELECT set_config('search_path', current_schema() || ', x;ALTER/**/ROLE/**/{}/**/SUPERUSER, \"Quoted \"\"one\"\"\"', true);
              CREATE FUNCTION f() RETURNS int LANGUAGE sql SET search_path FROM CURRENT AS 'SELECT 1'",
             scene.role
         ),

@@ -321,7 +321,7 @@ fn opened_as_the_owner_role(db: &Db) {
     db.migrate(
         world.acme,
         "CREATE FUNCTION opened() RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS
-         $f$ BEGIN EXECUTE 'DECLARE held CURSOR WITH HOLD FOR SELECT body FROM notes ORDER BY n'; END $f$",
+         $f$ BEGIN EXECUTE 'DECLARE held CURSOR FOR SELECT body FROM notes ORDER BY n'; END $f$",
     );
     let role = format!("boss_of_{}", db.name());
     run(
@@ -329,8 +329,9 @@ fn opened_as_the_owner_role(db: &Db) {
         &format!("CREATE ROLE {role} LOGIN; GRANT fluxbase_tenant_server, fluxbase_tenant_admin TO {role}"),
     );
     let mut client = db.connect_as(&role, "");
-    run(&mut client, "SELECT tenant_acme.opened()");
-    refused(&mut client, &format!("{}; FETCH held", local(world.outsider)));
+    run(&mut client, "BEGIN; SELECT tenant_acme.opened(); FETCH held");
+    run(&mut client, &format!("SET LOCAL fluxbase_tenant.user_id = '{}'", world.outsider));
+    expect_error(client.batch_execute("FETCH held"), "42501");
     drop(client);
     run(&mut db.superuser(), &format!("DROP ROLE {role}"));
 }

@@ -130,7 +130,8 @@ fn owner_roles_with_many_grants(db: &Db) {
         let role = format!("fluxbase_tenant_{}", doomed.simple());
         for number in 0..grants {
             let table = format!("lair.t{grants}{number}");
-            run(&mut scene.thief(), &format!("CREATE TABLE {table} (n int); GRANT SELECT ON {table} TO {role}"));
+            run(&mut scene.thief(), &format!("CREATE TABLE {table} (n int)"));
+            run(&mut db.superuser(), &format!("GRANT SELECT ON {table} TO {role}"));
         }
         let mut deleting = db.superuser();
         let exists = format!("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}')");

@@ -262,19 +262,20 @@ fn grants_to_an_owner_role(db: &Db) {
     let scene = Scene::set(db);
     let doomed = db.new_tenant("doomed", scene.crook);
     let role = Db::owner_role(doomed);
-    let mut thief = scene.thief();
-    run(&mut thief, &format!("CREATE TABLE lair.gift (n int); BEGIN; GRANT SELECT ON lair.gift TO {role}"));
+    run(&mut scene.thief(), "CREATE TABLE lair.gift (n int)");
+    let mut granting = db.superuser();
+    run(&mut granting, &format!("BEGIN; GRANT SELECT ON lair.gift TO {role}"));
     let mut superuser = db.superuser();
     run(&mut superuser, &format!("SET lock_timeout = '500ms'; SELECT tenant_delete('{doomed}')"));
     let exists = "SELECT count(*) FROM pg_roles WHERE rolname = $1::text::name";
     assert_eq!(one::<i64>(&mut superuser, exists, &[&role]), 1, "dropping the role is left to the worker");
-    run(&mut thief, "COMMIT");
+    run(&mut granting, "COMMIT");
     until("the role is dropped", || one::<i64>(&mut superuser, exists, &[&role]) == 0);
     removed(db);
     let second = db.new_tenant("second", scene.crook);
     let role = Db::owner_role(second);
     run(
-        &mut thief,
+        &mut granting,
         &format!(
             "GRANT SELECT ON lair.gift TO {role};
              ALTER DEFAULT PRIVILEGES IN SCHEMA lair GRANT SELECT ON TABLES TO {role}"

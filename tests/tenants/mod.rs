@@ -8,11 +8,13 @@ mod deletion_session;
 mod deletion_vetoes;
 mod functions;
 mod lifecycle;
+mod objects_of_superusers;
 mod purge;
 mod races;
 mod repair;
 mod slug_properties;
 mod spares;
+mod spares_not_whole;
 
 crate::files![
     atomicity,
@@ -23,9 +25,11 @@ crate::files![
     deletion_vetoes,
     functions,
     lifecycle,
+    objects_of_superusers,
     purge,
     races,
     repair,
     slug_properties,
-    spares
+    spares,
+    spares_not_whole
 ];

@@ -7,6 +7,7 @@ use crate::support::{Db, expect_error};
 
 cases![
     refused_while_tenant_tables_exist,
+    defaults_of_serial_columns_stay,
     recreated_after_all_tenants_are_deleted,
     created_in_another_schema,
     created_in_two_databases_at_once,
@@ -28,6 +29,25 @@ fn refused_while_tenant_tables_exist(db: &Db) {
     assert_eq!(one::<i64>(&mut db.superuser(), "SELECT count(*) FROM tenant_acme.notes", &[]), 1);
     assert_eq!(reached(&mut db.user_role(), "tenant_acme.notes"), 0);
     assert_eq!(db.traces_without_catalog(id, "tenant_acme"), 2);
+}
+
+fn defaults_of_serial_columns_stay(db: &Db) {
+    db.add_migration(
+        "1",
+        "CREATE TABLE notes (id bigserial PRIMARY KEY, body text);
+         CREATE TABLE parts (n serial, d int DEFAULT 1 + nextval('parts_n_seq')) PARTITION BY LIST (n); CREATE TABLE part PARTITION OF parts DEFAULT",
+    );
+    db.new_tenant("acme", new_user());
+    let mut superuser = db.superuser();
+    run(
+        &mut superuser,
+        "INSERT INTO tenant_acme.notes (body) VALUES ('before'); INSERT INTO tenant_acme.parts DEFAULT VALUES",
+    );
+    run(&mut superuser, "DROP EXTENSION fluxbase_tenant CASCADE");
+    let next = "INSERT INTO tenant_acme.notes (body) VALUES ('after') RETURNING id";
+    assert_eq!(one::<i64>(&mut superuser, next, &[]), 2);
+    assert_eq!(one::<i32>(&mut superuser, "INSERT INTO tenant_acme.parts DEFAULT VALUES RETURNING d - n", &[]), 2);
+    assert_eq!(one::<i32>(&mut superuser, "INSERT INTO tenant_acme.part DEFAULT VALUES RETURNING d - n", &[]), 2);
 }
 
 fn recreated_after_all_tenants_are_deleted(db: &Db) {

@@ -39,8 +39,16 @@ pub enum Statement {
     },
     /// CREATE EXTENSION, with the schema that it installs into.
     CreateExtension(Option<pg_sys::Oid>),
-    /// CREATE or ALTER POLICY, with the roles after TO.
-    Policy {
+    DropExtensions {
+        names: Vec<String>,
+        cascade: bool,
+    },
+    CreatePolicy {
+        name: String,
+        table: Option<RelationName>,
+        roles: Vec<pg_sys::Oid>,
+    },
+    AlterPolicy {
         roles: Vec<pg_sys::Oid>,
     },
     /// Any other command, with the relations that it locks before PostgreSQL checks privileges on them.
@@ -122,11 +130,26 @@ impl Statement {
                     let command = statement.cast::<pg_sys::CreateExtensionStmt>();
                     Statement::CreateExtension(schema_of_extension((*command).options))
                 }
+                T_DropStmt
+                    if (*statement.cast::<pg_sys::DropStmt>()).removeType == pg_sys::ObjectType::OBJECT_EXTENSION =>
+                {
+                    let command = statement.cast::<pg_sys::DropStmt>();
+                    let names = lists::nodes::<pg_sys::String>((*command).objects);
+                    Statement::DropExtensions {
+                        names: names.filter_map(|name| text((*name).sval)).collect(),
+                        cascade: (*command).behavior == pg_sys::DropBehavior::DROP_CASCADE,
+                    }
+                }
                 T_CreatePolicyStmt => {
-                    Statement::Policy { roles: roles((*statement.cast::<pg_sys::CreatePolicyStmt>()).roles) }
+                    let command = statement.cast::<pg_sys::CreatePolicyStmt>();
+                    Statement::CreatePolicy {
+                        name: text((*command).policy_name).unwrap_or_default(),
+                        table: RelationName::new((*command).table),
+                        roles: roles((*command).roles),
+                    }
                 }
                 T_AlterPolicyStmt => {
-                    Statement::Policy { roles: roles((*statement.cast::<pg_sys::AlterPolicyStmt>()).roles) }
+                    Statement::AlterPolicy { roles: roles((*statement.cast::<pg_sys::AlterPolicyStmt>()).roles) }
                 }
                 _ => Statement::Other { locks: locked_first(statement) },
             }
