@@ -67,6 +67,7 @@ pub struct Thing {
 }
 
 const SEPARATOR: char = '\u{2}';
+const SCHEMA_PLACEHOLDER: &str = "\u{1}s";
 
 impl Thing {
     fn parse(line: String) -> Self {
@@ -94,13 +95,26 @@ impl Names {
 
     /// Reports whether a normalized text contains the schema's name other than as a qualifier.
     pub fn has_schema(text: &str) -> bool {
-        text.contains("\u{1}s")
+        text.contains(SCHEMA_PLACEHOLDER)
+    }
+
+    /// Replaces the placeholders of the schema that are part of a longer word by the schema's name.
+    fn put_back_in_words(&self, text: &str) -> String {
+        let is_of_word = |c: char| c.is_alphanumeric() || c == '_';
+        let mut parts = text.split(SCHEMA_PLACEHOLDER);
+        let mut whole = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let is_in_word = whole.ends_with(is_of_word) || part.starts_with(is_of_word);
+            whole.push_str(if is_in_word { &self.schema } else { SCHEMA_PLACEHOLDER });
+            whole.push_str(part);
+        }
+        whole
     }
 
     /// Undoes the normalization: replaces the placeholders with the tenant's names.
     pub fn put_back(&self, text: &str) -> String {
         text.replace('\u{3}', ".")
-            .replace("\u{1}s", &self.schema)
+            .replace(SCHEMA_PLACEHOLDER, &self.schema)
             .replace("\u{1}o", &self.owner)
             .replace("\u{1}t", &self.id)
     }
@@ -110,6 +124,13 @@ impl Names {
 pub fn things(catalog: &Catalog, names: &Names) -> Result<Vec<Thing>> {
     let _settings = settings()?;
     query(catalog.scope(), normalized!(lines!()), &names.args(), |row| row.need(1).map(Thing::parse))
+}
+
+/// Returns the description of a scratch schema. Its name is unique, so it is replaced in longer words too, such as the
+/// names of indexes that a migration makes from it.
+pub fn things_of_scratch(catalog: &Catalog, names: &Names) -> Result<Vec<Thing>> {
+    let things = things(catalog, names)?;
+    Ok(things.into_iter().map(|thing| Thing::parse(thing.line().replace(&names.schema, SCHEMA_PLACEHOLDER))).collect())
 }
 
 /// Returns a hash of the description of a tenant's schema, or `None` if the schema does not exist.
@@ -133,7 +154,7 @@ pub fn hash(catalog: &Catalog, names: &Names) -> Result<Option<String>> {
 /// have the name of this tenant's schema. The normalization of this tenant's description replaces that name, so it must
 /// be replaced in the description it is compared with as well.
 pub fn normalize_with(catalog: &Catalog, names: &Names, things: &[Thing]) -> Result<Vec<Thing>> {
-    let lines: Vec<String> = things.iter().map(Thing::line).collect();
+    let lines: Vec<String> = things.iter().map(|thing| names.put_back_in_words(&thing.line())).collect();
     let [schema, owner, id] = names.args();
     query(catalog.scope(), normalized!("SELECT unnest($4) AS line"), &[schema, owner, id, lines.into()], |row| {
         row.need(1).map(Thing::parse)

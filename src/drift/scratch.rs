@@ -66,7 +66,7 @@ fn replay(catalog: &Catalog, ledger: &[Entry], like: Uuid) -> Result<Option<Expe
             return Ok(None);
         }
         let hash = fingerprints::hash(catalog, &names)?;
-        Ok(Some(Expected { hash, things: fingerprints::things(catalog, &names)?, undetermined }))
+        Ok(Some(Expected { hash, things: fingerprints::things_of_scratch(catalog, &names)?, undetermined }))
     })
 }
 
@@ -85,10 +85,10 @@ fn replay_and_compare(catalog: &Catalog, scratch: Tenant, ledger: &[Entry], like
     let mut undetermined = Vec::new();
     for migration in catalog::migrations::applied(catalog, like, None)? {
         let changed = ledger.iter().any(|entry| entry.version == migration.version && !entry.is_current());
-        let before = if changed { fingerprints::things(catalog, &names)? } else { Vec::new() };
+        let before = if changed { fingerprints::things_of_scratch(catalog, &names)? } else { Vec::new() };
         scratch = migrations::apply(catalog, scratch, std::slice::from_ref(&migration), None)?;
         if changed {
-            let after = fingerprints::things(catalog, &names)?;
+            let after = fingerprints::things_of_scratch(catalog, &names)?;
             undetermined.extend(compare::changed(before, after));
         }
     }
