@@ -20,3 +20,7 @@ SELECT 'warning', 'library fluxbase_tenant', 'is not preloaded: only sessions th
        'and calls of functions',
        'ALTER DATABASE ' || quote_ident(current_database()) || ' SET session_preload_libraries = ''fluxbase_tenant'''
 FROM preload WHERE NOT preloaded
+UNION ALL
+SELECT 'warning', 'schema public', 'lets every role create objects, which other roles may find by their names',
+       'REVOKE CREATE ON SCHEMA public FROM PUBLIC'
+FROM pg_namespace n, aclexplode(n.nspacl) a WHERE n.nspname = 'public' AND a.grantee = 0 AND a.privilege_type = 'CREATE'

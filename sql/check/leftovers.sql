@@ -11,3 +11,14 @@ FROM pg_roles r WHERE r.rolname ~ '^fluxbase_tenant_[0-9a-f]{32}$' AND NOT EXIST
   AND NOT EXISTS (SELECT 1 FROM fluxbase_tenant.removals l
                   WHERE l.relation IS NULL AND r.rolname = 'fluxbase_tenant_' || replace(l.tenant_id::text, '-', ''))
   AND NOT EXISTS (SELECT 1 FROM pg_shdepend d WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.oid)
+UNION ALL
+-- Relations of owner roles elsewhere: a migration may have created them before that was refused, or a superuser may
+-- have moved them.
+SELECT 'warning', CASE c.relkind WHEN 'v' THEN 'view ' WHEN 'm' THEN 'materialized view ' WHEN 'S' THEN 'sequence ' ELSE 'table ' END
+       || format('%I.%I', n.nspname, c.relname),
+       'is owned by the owner role of tenant ' || t.slug || ', but is not in its schema: tenant_delete() drops it',
+       format('ALTER TABLE %I.%I OWNER TO CURRENT_USER', n.nspname, c.relname)
+FROM tenant t JOIN pg_class c ON c.relowner = t.owner JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE t.schema IS NOT NULL AND c.relnamespace <> t.schema AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND n.nspname NOT LIKE 'pg\_%'
+  AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
+                    AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i'))

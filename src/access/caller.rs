@@ -191,14 +191,12 @@ fn warn_of_ignored_choice() {
 fn service_tenant() -> Result<Option<Uuid>> {
     match settings::tenant_id()? {
         Some(tenant) if settings::choice().is_none() => Ok(Some(tenant)),
-        _ if is_user_expected_in_same_claims() => Ok(None),
+        _ if is_user_expected_in_claims() => Ok(None),
         _ => claimed_tenant(),
     }
 }
 
-/// Reports whether the user and the tenant are read from claims of the same JSON object.
-fn is_user_expected_in_same_claims() -> bool {
-    let object = |setting: Option<String>| setting.and_then(|setting| Some(setting.split_once(':')?.0.to_owned()));
-    let user = object(settings::foreign_user_id_setting());
-    user.is_some() && user == object(settings::foreign_tenant_id_setting())
+/// Reports whether the user is read from a claim too. Then a tenant without a user is a token without a user.
+fn is_user_expected_in_claims() -> bool {
+    settings::foreign_user_id_setting().is_some_and(|setting| setting.contains(':'))
 }

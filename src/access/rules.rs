@@ -189,6 +189,13 @@ pub fn is_accessible(database_role: pg_sys::Oid, tenant_id: Uuid) -> Result<bool
 
 /// Reports the same as `is_accessible`, for code that runs as the role `code`.
 pub fn is_accessible_to_code(database_role: pg_sys::Oid, code: pg_sys::Oid, tenant_id: Uuid) -> Result<bool> {
+    // An owner role's code can access its own tenant only, also through a view of another role.
+    if !is_sandboxed()
+        && code != roles::outer()
+        && let Some(owned) = owner_roles::tenant_of_owner_role(code)
+    {
+        return Ok(owned == tenant_id && is_accessible_to_session(code, tenant_id)?);
+    }
     match owner_roles::tenant_of_current(database_role) {
         None => {}
         Some(owned) if owned != tenant_id => return Ok(false),
@@ -224,7 +231,16 @@ pub fn is_accessible_to_session(owner_role: pg_sys::Oid, tenant_id: Uuid) -> Res
     if roles::bypasses_policies(session) && !is_sandboxed() {
         return Ok(security_definers::may_use_session_access(owner_role));
     }
-    has_access_as(Caller::of_session()?, tenant_id, Role::Member)
+    let caller = Caller::of_session()?;
+    let chosen = caller::tenant()?;
+    if chosen.is_some_and(|chosen| chosen != tenant_id) {
+        return Ok(false);
+    }
+    // In a foreign-key action, an instance admin's session lends its access only if it works for this tenant.
+    if is_instance_admin(caller) && chosen.is_none() && !is_sandboxed() && roles::are_policies_unforced() {
+        return Ok(false);
+    }
+    has_access_as(caller, tenant_id, Role::Member)
 }
 
 /// Returns the tenants whose rows in shared tables the caller can access now.

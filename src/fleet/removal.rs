@@ -57,6 +57,9 @@ pub extern "C-unwind" fn fluxbase_tenant_removal_worker(argument: pg_sys::Datum)
         return;
     };
     let _successor = Successor::register();
+    // More than a client's session can have: dropping an object may take more stack than creating it. Fails if the
+    // operating system's limit is lower.
+    let _ = transaction(|| guc::set(c"max_stack_depth", "7MB", Lifetime::Session));
     // Only one worker runs at a time. A worker that starts while this one holds the lock ends at once, so this one
     // checks for new removals after it has released the lock.
     let wait = number == SUCCESSOR;
@@ -103,8 +106,8 @@ fn record(catalog: &Catalog, removal: &Removal, failure: Option<&Failure>) -> Re
 /// Attempts one removal: of the rows of a shared table, or of the schema, its external dependents and the owner role.
 fn attempt(removal: &Removal) -> Attempted<()> {
     let Some(oid) = removal.table else {
-        drop_dependents_in_batches(removal.tenant_id)?;
-        return transaction(|| {
+        let undropped = drop_dependents_in_batches(removal.tenant_id)?;
+        let dropped = transaction(|| {
             let _deadline = Deadline::after(TRANSACTION_LIMIT);
             let catalog = Catalog::write()?;
             if schema::has_dependents_of_extensions(&catalog, removal.tenant_id)? {
@@ -121,6 +124,7 @@ fn attempt(removal: &Removal) -> Attempted<()> {
                 "Wait until the other transaction ends.",
             ))
         });
+        return dropped.map_err(|failure| undropped.unwrap_or(failure));
     };
     let found = transaction(|| {
         let catalog = Catalog::write()?;
@@ -166,7 +170,8 @@ fn attempt(removal: &Removal) -> Attempted<()> {
 }
 
 /// Drops the external dependents in batches, so that neither their number nor the depth of their dependencies matters.
-fn drop_dependents_in_batches(tenant: Uuid) -> Attempted<()> {
+/// Returns why the first of those could not be dropped that are left.
+fn drop_dependents_in_batches(tenant: Uuid) -> Attempted<Option<Failure>> {
     let budget = Budget::begin();
     let external_dependents = transaction(|| {
         let _deadline = Deadline::after(TRANSACTION_LIMIT);
@@ -183,15 +188,18 @@ fn drop_dependents_in_batches(tenant: Uuid) -> Attempted<()> {
         })
     };
     let is_in_time = || budget.check().is_ok();
+    let mut first = None;
     for batch in external_dependents.chunks(DROP_BATCH).take_while(|_| is_in_time()) {
         if drop(batch).is_err() {
-            // An object that cannot be dropped must not keep the others. Errors are ignored here: dropping the owner
-            // role fails if anything is left.
-            batch.chunks(1).take_while(|_| is_in_time()).for_each(|object| drop(object).unwrap_or_default());
+            // An object that cannot be dropped must not keep the others.
+            for object in batch.chunks(1).take_while(|_| is_in_time()) {
+                first = first.or(drop(object).err());
+            }
         }
     }
     // What is left would be dropped in one transaction with the owner role.
-    budget.check()
+    budget.check()?;
+    Ok(first)
 }
 
 /// Deletes the tenant's rows and fires the owner's triggers. If these keep rows from being deleted, deletes the rows

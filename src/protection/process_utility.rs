@@ -79,8 +79,8 @@ unsafe extern "C-unwind" fn utility(
         .unwrap_or_raise();
         // The rows of a cursor on EXPLAIN, EXECUTE or the like are stored.
         held_cursors::note_start().unwrap_or_raise();
-        if let Some(made) = commands::explained_creation((*statement).utilityStmt) {
-            check::refuse_creation_by_explain(made.schema, made.is_materialized_view).unwrap_or_raise();
+        if let Some(schema) = commands::explained_creation((*statement).utilityStmt) {
+            check::refuse_creation_by_explain(schema).unwrap_or_raise();
         }
         let enforced = Enforced::during(command);
         match PREVIOUS {

@@ -4,7 +4,7 @@
 use postgres::Client;
 
 use crate::cases;
-use crate::support::people::{column, one, reached, run};
+use crate::support::people::{column, new_user, one, reached, run};
 use crate::support::scene::Scene;
 use crate::support::{Db, expect_error};
 
@@ -16,6 +16,8 @@ cases![
     cursors_that_have_just_been_opened,
     an_admins_functions_called_by_other_code,
     an_admin_fetches_after_another_roles_function,
+    a_cascade_lends_no_access_to_a_tenant_that_was_not_chosen,
+    an_after_trigger_of_a_cascade_reads_no_view,
 ];
 
 /// A table to which every tenant's `child` refers, and a trigger of the tenants that executes what the row says.
@@ -275,4 +277,53 @@ fn an_admin_fetches_after_another_roles_function(db: &Db) {
     run(&mut admin, "DECLARE c CURSOR WITH HOLD FOR SELECT body FROM tenant_victim.notes; FETCH c");
     run(&mut admin, "SELECT lair.nop()");
     assert_eq!(column::<String>(&mut admin, "FETCH c", &[]), ["tenant_victim secret"]);
+}
+
+/// The thief's admin has added the victim's admin to tenant thief. The session works for tenant victim.
+fn a_cascade_lends_no_access_to_a_tenant_that_was_not_chosen(db: &Db) {
+    let scene = Scene::set(db);
+    with_cascade(&scene, "BEFORE");
+    run(
+        &mut scene.thief(),
+        "CREATE FUNCTION lair.steal() RETURNS text LANGUAGE plpgsql SECURITY DEFINER AS
+             $$ BEGIN RETURN (SELECT max(body) FROM tenant_victim.notes); END $$",
+    );
+    run(&mut db.admin(), &format!("SELECT tenant_add_member('{}', '{}')", scene.thief, scene.owner));
+    let mut victim = scene.owner();
+    run(&mut victim, "SELECT tenant_set_current('victim')");
+    assert_eq!(delete_person(&scene, &mut victim, "SELECT lair.steal()"), "42501");
+    // An instance admin works for no tenant.
+    let boss = new_user();
+    run(&mut db.admin(), &format!("SELECT tenant_grant_instance_admin('{boss}')"));
+    let mut admin = db.as_user(boss);
+    assert_eq!(delete_person(&scene, &mut admin, "SELECT lair.steal()"), "42501");
+    // For the tenant that the session works for, the trigger has access.
+    run(&mut victim, "SELECT tenant_set_current('thief')");
+    assert_eq!(delete_person(&scene, &mut victim, "SELECT count(*) FROM notes"), "done");
+}
+
+/// The view was created by a former member. From PostgreSQL 18 on, AFTER triggers of a cascade run as the owner role.
+fn an_after_trigger_of_a_cascade_reads_no_view(db: &Db) {
+    let scene = Scene::set(db);
+    with_cascade(&scene, "BEFORE");
+    let member = format!("SELECT tenant_add_member('{}', '{}')", scene.victim, scene.crook);
+    run(&mut db.admin(), &member);
+    run(
+        &mut scene.thief(),
+        "CREATE VIEW lair.v AS SELECT * FROM tenant_victim.notes; GRANT ALL ON lair.v TO PUBLIC;
+         CREATE TABLE lair.loot (what text); GRANT ALL ON lair.loot TO PUBLIC",
+    );
+    run(&mut db.admin(), &member.replace("add", "remove"));
+    db.add_migration(
+        "3",
+        "CREATE TABLE after (person int REFERENCES public.people ON DELETE CASCADE);
+         CREATE FUNCTION read_view() RETURNS trigger LANGUAGE plpgsql AS
+             $f$ BEGIN INSERT INTO lair.loot SELECT body FROM lair.v; RETURN OLD; END $f$;
+         CREATE TRIGGER read_view AFTER DELETE ON after FOR EACH ROW EXECUTE FUNCTION read_view()",
+    );
+    run(&mut db.superuser(), "SELECT tenant_migrate(id) FROM tenant_list()");
+    run(&mut db.superuser(), "INSERT INTO tenant_thief.after VALUES (1)");
+    expect_error(scene.owner().batch_execute("DELETE FROM people WHERE id = 1"), "42501");
+    assert_eq!(reached(&mut db.superuser(), "lair.loot"), 0);
+    scene.victim_is_unharmed();
 }

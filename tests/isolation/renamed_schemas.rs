@@ -6,7 +6,7 @@ use crate::support::Db;
 use crate::support::audit::{Installation, assert_none, findings, is_sql, new_cluster};
 use crate::support::people::{new_user, one, reached, run};
 
-cases![renamed_schema_is_renamed_back, renamed_to_one_of_two, schemas_of_no_tenant];
+cases![renamed_schema_is_renamed_back, renamed_to_one_of_two, schemas_of_no_tenant, relations_elsewhere];
 
 fn renamed_schema_is_renamed_back(db: &Db) {
     let mut soil = Installation::new(db);
@@ -47,4 +47,21 @@ fn schemas_of_no_tenant(db: &Db) {
     let found = findings(&soil.db);
     assert_eq!(found.len(), 1);
     assert!(found[0].object == "schema used" && !is_sql(&found[0].fix), "{}", found[0].fix);
+}
+
+fn relations_elsewhere(db: &Db) {
+    let mut soil = Installation::new(db);
+    let elsewhere = "is owned by the owner role of tenant acme, but is not in its schema: tenant_delete() drops it";
+    soil.assert_repaired(
+        "CREATE TABLE lost (id serial PRIMARY KEY); ALTER TABLE lost OWNER TO {o}",
+        &[("warning", "table public.lost", elsewhere)],
+    );
+    soil.assert_repaired(
+        "CREATE VIEW found AS TABLE lost; ALTER VIEW found OWNER TO {o}",
+        &[("warning", "view public.found", elsewhere)],
+    );
+    soil.assert_repaired(
+        "GRANT CREATE ON SCHEMA public TO PUBLIC",
+        &[("warning", "schema public", "lets every role create objects, which other roles may find by their names")],
+    );
 }

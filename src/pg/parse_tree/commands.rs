@@ -131,18 +131,12 @@ pub unsafe fn refuse_vacuum_in_a_transaction(
     }
 }
 
-/// A relation that EXPLAIN ANALYZE creates, for which no event trigger fires.
-pub struct Explained {
-    pub schema: pg_sys::Oid,
-    pub is_materialized_view: bool,
-}
-
-/// Returns the relation that an EXPLAIN ANALYZE of CREATE TABLE AS, SELECT INTO or CREATE MATERIALIZED VIEW creates,
-/// unless it is temporary.
+/// Returns the schema in which an EXPLAIN ANALYZE of CREATE TABLE AS, SELECT INTO or CREATE MATERIALIZED VIEW creates a
+/// relation. No event trigger fires for that.
 ///
 /// # Safety
 /// `statement` must be a utility statement.
-pub unsafe fn explained_creation(statement: *mut pg_sys::Node) -> Option<Explained> {
+pub unsafe fn explained_creation(statement: *mut pg_sys::Node) -> Option<pg_sys::Oid> {
     // SAFETY: a node's tag determines its type. EXPLAIN contains an analyzed query, and that contains its command.
     unsafe {
         if !pgrx::is_a(statement, pg_sys::NodeTag::T_ExplainStmt) {
@@ -157,10 +151,7 @@ pub unsafe fn explained_creation(statement: *mut pg_sys::Node) -> Option<Explain
             .any(|option| CStr::from_ptr((*option).defname) == c"analyze" && pg_sys::defGetBoolean(option));
         let create = command.cast::<pg_sys::CreateTableAsStmt>();
         let into = (*create).into;
-        let is_materialized_view = (*create).objtype == pg_sys::ObjectType::OBJECT_MATVIEW;
-        let is_temporary = (*(*into).rel).relpersistence == pg_sys::RELPERSISTENCE_TEMP as std::ffi::c_char;
-        let schema = || pg_sys::RangeVarGetCreationNamespace((*into).rel);
-        (runs && !is_temporary).then(|| Explained { schema: schema(), is_materialized_view })
+        runs.then(|| pg_sys::RangeVarGetCreationNamespace((*into).rel))
     }
 }
 
