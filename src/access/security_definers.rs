@@ -29,7 +29,7 @@ pub fn any_running() -> bool {
 }
 
 /// Returns the role of the innermost running function.
-pub fn innermost_owner() -> Option<pg_sys::Oid> {
+pub fn innermost_role() -> Option<pg_sys::Oid> {
     RUNNING.with_borrow(|running| running.last().copied())
 }
 

@@ -4,7 +4,7 @@
 
 use super::Catalog;
 use crate::error::Result;
-use crate::pg::sql::Command;
+use crate::pg::sql::{Command, QualifiedName};
 use crate::pg::{Row, query};
 
 /// An object with another owner.
@@ -14,6 +14,8 @@ pub struct Misowned {
     pub owner: String,
     /// Gives the object to the owner role.
     pub command: Command,
+    /// The name, if it is a view.
+    pub view: Option<QualifiedName>,
 }
 
 /// The query for the objects with another owner among those in the CTE `held`, which has the columns classid and objid.
@@ -37,7 +39,8 @@ macro_rules! misowned {
              WHERE t.typtype IN ('e', 'd', 'r')
                 OR (t.typtype = 'c' AND EXISTS (SELECT 1 FROM pg_class c WHERE c.oid = t.typrelid AND c.relkind = 'c')))
          SELECT format('%s %I.%s', o.kind, n.nspname, o.name), o.owner::regrole::text,
-                format('ALTER %s %I.%s OWNER TO %I', o.kind, n.nspname, o.name, r.rolname)
+                format('ALTER %s %I.%s OWNER TO %I', o.kind, n.nspname, o.name, r.rolname),
+                CASE o.kind WHEN 'VIEW' THEN format('%I.%s', n.nspname, o.name) END
          FROM owned o JOIN pg_namespace n ON n.oid = o.schema
          JOIN fluxbase_tenant.tenants t ON t.schema_name = n.nspname
          JOIN pg_roles r ON r.rolname = ('fluxbase_tenant_' || replace(t.id::text, '-', ''))::name
@@ -88,5 +91,5 @@ pub fn misowned_by_command(catalog: &Catalog) -> Result<Vec<Misowned>> {
 }
 
 fn misowned(row: &Row) -> Result<Misowned> {
-    Ok(Misowned { object: row.need(1)?, owner: row.need(2)?, command: row.need(3)? })
+    Ok(Misowned { object: row.need(1)?, owner: row.need(2)?, command: row.need(3)?, view: row.get(4) })
 }

@@ -204,7 +204,7 @@ pub fn is_untrusted_in_foreign_key_action(function: pg_sys::Oid) -> Result<bool>
 /// called it, or the session's role. A function that a tenant's owner role owns belongs to that tenant, whichever
 /// schema it is in.
 pub fn definer_function_is_inaccessible(function: pg_sys::Oid, owner: pg_sys::Oid) -> Result<bool> {
-    let role = security_definers::innermost_owner().unwrap_or_else(roles::outer);
+    let role = security_definers::innermost_role().unwrap_or_else(roles::outer);
     if let Some(tenant) = owner_roles::tenant_of_owner_role(owner)
         && role != owner
         && (is_denied(tenant, role, role)? || !security_definers::may_begin(function, owner))
@@ -229,7 +229,8 @@ pub fn schema_is_inaccessible(schema: pg_sys::Oid) -> Result<bool> {
     match tenant_of::tenant_of_schema(schema)? {
         Some(tenant) if !bypasses_policies(role) => match access::is_accessible(role, tenant) {
             Ok(true) => Ok(false),
-            // Also if the answer failed, with a malformed setting for example: a restore must be able to go on.
+            // The schema's owner may name it without access, even if the answer failed, with a malformed setting for
+            // example: a restore must be able to go on.
             _ if roles::owns(pg_sys::NamespaceRelationId, schema, role) => Ok(false),
             accessible => Ok(!accessible?),
         },
@@ -251,8 +252,8 @@ pub fn is_hidden_from_path(schema: pg_sys::Oid) -> bool {
     schema_is_inaccessible(schema).unwrap_or(true) && !is_trusted()
 }
 
-/// Refuses EXPLAIN ANALYZE of CREATE TABLE AS or CREATE MATERIALIZED VIEW, because no event trigger fires for it. Only a
-/// superuser may create a table in this way, outside the tenant schemas: a table in a tenant schema would lack its
+/// Refuses EXPLAIN ANALYZE of CREATE TABLE AS or CREATE MATERIALIZED VIEW, because no event trigger fires for it. Only
+/// a superuser may create a table in this way, outside the tenant schemas: a table in a tenant schema would lack its
 /// policies, and other roles' relations may depend on anything, also by the OID of a parameter's type.
 pub fn refuse_creation_by_explain(schema: pg_sys::Oid) -> Result<()> {
     if !roles::is_superuser(roles::current()) && changes::generation().is_some() {

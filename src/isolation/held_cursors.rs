@@ -148,6 +148,7 @@ pub fn on_identity_change(change: Change) {
     }
     // A tenant that was chosen for a user makes no service context.
     let is_chosen = settings::choice().is_some();
+    let no_user = || settings::user_id().is_ok_and(|user| user.is_none());
     OPENED.with_borrow_mut(|all| {
         for opened in all.iter_mut().filter(|opened| opened.cursor.is_stored()) {
             let belongs_to_caller = match (change, opened.caller) {
@@ -160,8 +161,8 @@ pub fn on_identity_change(change: Change) {
                 }
                 // With a user, the caller is that user, whatever the tenant.
                 (Change::User(user), caller) => caller.user() == user,
-                (Change::Tenant(tenant), Caller::Service(id)) => !is_chosen && tenant == Some(id),
-                (Change::Tenant(tenant), Caller::Anonymous) => is_chosen || tenant.is_none(),
+                (Change::Tenant(tenant), Caller::Service(id)) => !is_chosen && no_user() && tenant == Some(id),
+                (Change::Tenant(tenant), Caller::Anonymous) => no_user() && (is_chosen || tenant.is_none()),
                 (Change::Tenant(_), _) => continue,
             };
             match opened.shut {

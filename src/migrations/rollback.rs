@@ -7,11 +7,13 @@ use crate::catalog::tenants::Tenant;
 use crate::catalog::{Catalog, applied, migrations, unfinished, versions};
 use crate::error::{Error, Result};
 
-/// The target for an empty schema, unless a migration has this version.
+/// The target that rolls back everything except repeatable migrations, unless a migration has this version.
 const EMPTY_SCHEMA: &str = "0";
 
 /// Rolls back the migrations after `target`, newest first. The caller must have locked the tenant. Raises an error
-/// before anything runs if one of them cannot be rolled back. Repeatable migrations are left as they are.
+/// before anything runs if one of them cannot be rolled back. Repeatable migrations are left as they are. The down
+/// script of a nontransactional migration runs in this transaction too, without CONCURRENTLY and with the locks that
+/// this implies: all or nothing matters more here.
 pub fn rollback(catalog: &Catalog, tenant: Tenant, target: &str) -> Result<Outcome> {
     let after = match apply::registered_key(catalog, target) {
         Ok(key) => Some(key),

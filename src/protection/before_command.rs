@@ -3,6 +3,9 @@
 //! PostgreSQL checks the caller's privileges. For example, GRANT by a role without the grant option changes nothing and
 //! only warns, but PostgreSQL still writes the object's catalog row, and holds the lock on it until the transaction
 //! ends.
+//!
+//! It also keeps the names of tenant schemas and owner roles to superusers, and prepares two commands of theirs: CREATE
+//! POLICY in a restore, and DROP EXTENSION ... CASCADE.
 
 use std::ffi::CStr;
 
@@ -41,6 +44,7 @@ pub fn check(statement: &Statement) -> Result<()> {
             table.as_ref().map_or(Ok(()), |table| make_way_for_restored_policy(table, name))
         }
         Statement::DropExtensions { names, cascade } => restore_defaults_before_drop(names, *cascade),
+        // What follows does not apply to superusers. The arms above decide for themselves.
         _ if roles::is_superuser(roles::current()) => Ok(()),
         Statement::Grant { is_grant, objects, grantees } => {
             if *is_grant {
@@ -123,8 +127,9 @@ fn reserve_schema_prefix(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Drops the policy that the extension has just created on a tenant's table, if a superuser creates one of that name. So
-/// a dump of one tenant's schema can be restored: it creates the table, which gets its policies, and then the policies.
+/// Drops the policy that the extension has just created on a tenant's table, if a superuser creates one of that name.
+/// So a dump of one tenant's schema can be restored: it creates the table, which gets its policies, and then the
+/// policies.
 fn make_way_for_restored_policy(table: &RelationName, name: &str) -> Result<()> {
     if !roles::is_superuser(roles::current()) || !policies::NAMES.contains(&name) {
         return Ok(());
@@ -291,9 +296,9 @@ fn has_shared_tables_of_another_role(schemas: &[pg_sys::Oid]) -> Result<bool> {
     Ok(tables.into_iter().any(|table| !roles::owns_relation(table, role)))
 }
 
-/// Returns the relation if the current role does not own it and it belongs to a tenant, to the catalog or to
-/// PostgreSQL, or is a shared table, or a view that reads one, on which the role has neither REFERENCES nor TRIGGER.
-/// For an index or a sequence, checks and returns its table.
+/// Returns the relation if it is one of another role that must not be locked: it belongs to a tenant, to the catalog or
+/// to PostgreSQL; or it is a shared table or a view that reads one, and the role has neither REFERENCES nor TRIGGER on
+/// it, with which PostgreSQL lets it take such locks anyway. For an index or a sequence, checks and returns its table.
 fn protected_relation(name: &RelationName) -> Result<Option<pg_sys::Oid>> {
     let role = roles::current();
     let relation = catalogs::table_of(name.resolve());

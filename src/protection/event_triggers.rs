@@ -175,7 +175,8 @@ fn refuse_foreign_key_to_catalog(catalog: &Catalog) -> Result<()> {
     }
 }
 
-/// Refuses to drop the policy `tenant_isolation` unless its table is dropped too. Called after objects were dropped.
+/// Refuses to drop the policy `tenant_isolation` of a table in a tenant schema, unless the table is dropped too. Called
+/// after objects were dropped. The owner of a shared table may drop its policy.
 pub fn after_drop() -> Result<()> {
     if OwnDdl::is_running() {
         return Ok(());

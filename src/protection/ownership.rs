@@ -2,10 +2,12 @@
 //! the tenant's migrations could not change it: a partition that a job adds to a table, for example, would keep them
 //! from altering the table.
 
+use super::grants::TABLE_PRIVILEGES;
 use super::own_ddl::OwnDdl;
 use crate::catalog::Catalog;
 use crate::catalog::owned_objects::misowned_by_command;
 use crate::error::Result;
+use crate::pg::sql::command;
 use crate::pg::{execute, roles};
 
 /// Gives the objects that the command has created to the owner role. Does so only for superusers: an object can contain
@@ -20,5 +22,13 @@ pub fn after_any_command() -> Result<()> {
     }
     let catalog = Catalog::write()?;
     let _own = OwnDdl::begin();
-    misowned.iter().try_for_each(|object| execute(catalog.scope(), &object.command))
+    for object in &misowned {
+        execute(catalog.scope(), &object.command)?;
+        // The default privileges of the owner role apply only to what it creates itself.
+        if let Some(view) = &object.view {
+            let grant = command!("GRANT {} ON {} TO fluxbase_tenant_user", TABLE_PRIVILEGES, view);
+            execute(catalog.scope(), &grant)?;
+        }
+    }
+    Ok(())
 }

@@ -122,7 +122,7 @@ fn require_owner_of_maintained_tables() -> Result<()> {
     if roles::is_superuser(role) || changes::generation().is_none() {
         return Ok(());
     }
-    // In the catalog's scope, the current role is another one.
+    // Checked after the catalog's scope has ended: in it, the current role is a superuser.
     let tables = shared_tables::maintained_by_others(&Catalog::latest()?, role)?;
     tables.into_iter().for_each(|table| require_owner_of_shared_table(table));
     Ok(())

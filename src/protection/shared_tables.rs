@@ -148,6 +148,7 @@ impl Work<'_> {
                 let command = match existing_rows {
                     _ if rows == 0 => command!("ALTER TABLE {} ADD COLUMN {} uuid NOT NULL", table, column),
                     // The default is a constant, so PostgreSQL rewrites no row and fires no trigger of the table.
+                    // `add_constraints` replaces it.
                     Some(tenant) => {
                         command!("ALTER TABLE {} ADD COLUMN {} uuid NOT NULL DEFAULT '{}'", table, column, tenant)
                     }

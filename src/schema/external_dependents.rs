@@ -23,9 +23,16 @@ use crate::protection::grants::USERS;
 const MAX_DEPENDENTS: usize = 500;
 
 /// Errors that do not make a deletion fail: PostgreSQL raises an internal error if another transaction changes an object
-/// in the schema concurrently, the second one if an extension would have to be dropped, and the others if the schema
-/// contains, or is depended on by, too many objects or too deeply nested ones.
-const TOLERATED: [PgSqlErrorCode; 4] = [
+/// in the schema concurrently, the second one if an extension would have to be dropped, and the third one if an object
+/// is too deeply nested.
+const TOLERATED: [PgSqlErrorCode; 3] = [
+    PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
+    PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+    PgSqlErrorCode::ERRCODE_STATEMENT_TOO_COMPLEX,
+];
+/// The errors in `TOLERATED`, and the one because of too many locks, which other roles can cause by creating external
+/// dependents. Without such objects, the caller has to raise max_locks_per_transaction.
+const TOLERATED_WITH_DEPENDENTS: [PgSqlErrorCode; 4] = [
     PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
     PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
     PgSqlErrorCode::ERRCODE_STATEMENT_TOO_COMPLEX,
@@ -39,9 +46,11 @@ const LOCK_WAIT: &str = "2s";
 /// worker: because there are too many dependents, PostgreSQL refuses to drop one, or another transaction has locked
 /// one.
 pub fn drop_with_dependents(catalog: &Catalog, tenant: &Tenant) -> Result<bool> {
-    if must_be_left_to_worker(tenant)? {
-        return Ok(false);
-    }
+    let tolerated: &[PgSqlErrorCode] = match dependents(tenant)? {
+        HasDependents::No => &TOLERATED,
+        HasDependents::Few => &TOLERATED_WITH_DEPENDENTS,
+        HasDependents::ForWorker => return Ok(false),
+    };
     let extensions = extensions(catalog)?;
     let drop_without_extensions = || {
         drop_schema(catalog, tenant)?;
@@ -56,31 +65,37 @@ pub fn drop_with_dependents(catalog: &Catalog, tenant: &Tenant) -> Result<bool> 
         }
         Ok(())
     };
-    Ok(unless_locked(LOCK_WAIT, || attempt(drop_without_extensions, &TOLERATED))?.flatten().is_some())
+    Ok(unless_locked(LOCK_WAIT, || attempt(drop_without_extensions, tolerated))?.flatten().is_some())
 }
 
 fn extensions(catalog: &Catalog) -> Result<HashSet<pg_sys::Oid>> {
     Ok(query(catalog.scope(), "SELECT oid FROM pg_extension", &[], |row| row.need(1))?.into_iter().collect())
 }
 
-/// Reports whether the external dependents are too many for DROP SCHEMA, or are objects of an extension, which first have
-/// to be removed from it.
-fn must_be_left_to_worker(tenant: &Tenant) -> Result<bool> {
+/// Whether a schema has external dependents.
+enum HasDependents {
+    No,
+    Few,
+    /// Too many for DROP SCHEMA, or objects of an extension, which first have to be removed from it.
+    ForWorker,
+}
+
+fn dependents(tenant: &Tenant) -> Result<HasDependents> {
     let name = CString::new(&*tenant.schema_name).map_err(|_| Error::internal("schema name contains a zero byte"))?;
     let Some(schema) = catalogs::schema_by_name(&name) else {
-        return Ok(false);
+        return Ok(HasDependents::No);
     };
     let Dependents { objects, parts, is_complete } = dependencies::dependents_of_schema(schema, MAX_DEPENDENTS)?;
     // Even a single view has three parts: a rule and two types.
     if !is_complete || objects.len() > MAX_DEPENDENTS || parts > MAX_DEPENDENTS * 4 {
-        return Ok(true);
+        return Ok(HasDependents::ForWorker);
     }
     for object in &objects {
         if object.is_of_extension()? {
-            return Ok(true);
+            return Ok(HasDependents::ForWorker);
         }
     }
-    Ok(false)
+    Ok(if objects.is_empty() { HasDependents::No } else { HasDependents::Few })
 }
 
 /// Revokes all privileges on the schema, so that sessions without the library cannot use it either. Skipped if another

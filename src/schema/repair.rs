@@ -169,7 +169,7 @@ fn schema_findings(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Finding>> {
 
 /// Checks that the owner role owns what it should own in the schema.
 fn owner_findings(catalog: &Catalog, tenant: &Tenant) -> Result<Vec<Finding>> {
-    let finding = |Misowned { object, owner, command }| {
+    let finding = |Misowned { object, owner, command, .. }| {
         let problem = Repaired { object, problem: format!("is owned by {owner}") };
         Finding { problem, command }
     };

@@ -27,7 +27,7 @@ fn objects_belong_to_the_owner_role(db: &Db) {
         "SET search_path = tenant_acme, public;
          CREATE TABLE plain (id serial PRIMARY KEY, n int GENERATED ALWAYS AS IDENTITY);
          CREATE TABLE copied AS TABLE notes; SELECT * INTO selected FROM notes; CREATE SEQUENCE counter;
-         CREATE VIEW seen AS TABLE notes; CREATE MATERIALIZED VIEW total AS SELECT count(*) FROM notes;
+         CREATE VIEW seen AS TABLE notes; CREATE VIEW safe WITH (security_invoker) AS TABLE notes; CREATE MATERIALIZED VIEW total AS SELECT count(*) FROM notes;
          CREATE FUNCTION f(int, text DEFAULT 'a') RETURNS int LANGUAGE sql AS 'SELECT 1';
          CREATE PROCEDURE p(x int) LANGUAGE sql AS 'SELECT 1'; CREATE AGGREGATE total(int) (SFUNC = int4pl, STYPE = int);
          CREATE TYPE mood AS ENUM ('ok'); CREATE DOMAIN small AS int CHECK (VALUE < 10); CREATE TYPE pair AS (a int, b int);
@@ -38,7 +38,7 @@ fn objects_belong_to_the_owner_role(db: &Db) {
     let mut member = db.as_user(user);
     run(
         &mut member,
-        "INSERT INTO tenant_acme.plain DEFAULT VALUES; SELECT * FROM tenant_acme.copied, tenant_acme.total",
+        "INSERT INTO tenant_acme.plain DEFAULT VALUES; SELECT * FROM tenant_acme.copied, tenant_acme.total, tenant_acme.safe",
     );
     expect_error(db.as_user(new_user()).query("SELECT * FROM tenant_acme.copied", &[]), "42501");
     // A migration can change them.

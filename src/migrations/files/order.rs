@@ -24,7 +24,7 @@ pub fn check(catalog: &Catalog, files: &[Migration]) -> Result<()> {
     refuse_late_versions(catalog, &files, &registered)
 }
 
-/// Refuses gaps such as in 1, 2, 4, if all files have consecutive numbers.
+/// Refuses gaps such as in 1, 2, 4, if all versions are small numbers, and not timestamps for example.
 fn refuse_missing_numbers(files: &[&Migration], registered: &[Registered]) -> Result<()> {
     let Some(mut numbers) =
         files.iter().map(|file| small_number(&file.version.text)).collect::<Option<BTreeSet<u32>>>()
