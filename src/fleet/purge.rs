@@ -13,9 +13,9 @@ use crate::catalog::Catalog;
 use crate::catalog::tenants::{self, Tenant};
 use crate::error::{Error, Result};
 use crate::model::ids;
+use crate::pg::backend;
 use crate::pg::guc::{self, Lifetime};
 use crate::pg::locks::unless_locked;
-use crate::pg::{attempt, backend};
 use crate::tenants::destroy;
 
 const WORKERS: i32 = 2;
@@ -63,16 +63,14 @@ pub fn purge(permit: &InstancePermit, older_than: Interval) -> Result<Vec<Tenant
     Ok(candidates.into_iter().filter(|tenant| !left.contains(&tenant.id)).collect())
 }
 
-/// Deletes tenants in the caller's transaction. Skips a tenant that another transaction has locked, or that has more
-/// objects than locks are available.
+/// Deletes tenants in the caller's transaction. Skips a tenant that another transaction has locked.
 fn in_callers_transaction(catalog: &Catalog, candidates: Vec<Tenant>) -> Result<Vec<Tenant>> {
     let mut purged = Vec::new();
     let mut locked = 0;
     for candidate in candidates {
         let until = deleted_at(&candidate).unwrap_or(0);
         let purge = || still_deleted(catalog, candidate.id, until)?.map(|tenant| destroy(catalog, tenant)).transpose();
-        let wait = format!("{LOCK_TIMEOUT_MS}ms");
-        match attempt(|| unless_locked(&wait, purge), &[PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY])?.flatten() {
+        match unless_locked(&format!("{LOCK_TIMEOUT_MS}ms"), purge)? {
             Some(tenant) => purged.extend(tenant),
             None => locked += 1,
         }
@@ -81,10 +79,7 @@ fn in_callers_transaction(catalog: &Catalog, candidates: Vec<Tenant>) -> Result<
         ereport!(
             WARNING,
             PgSqlErrorCode::ERRCODE_WARNING,
-            format!(
-                "{locked} tenants could not be deleted: other sessions have locked their objects, or there are more \
-                 objects than max_locks_per_transaction allows"
-            )
+            format!("{locked} tenants could not be deleted: other sessions have locked their objects")
         );
     }
     Ok(purged)

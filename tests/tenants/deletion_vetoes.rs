@@ -306,11 +306,15 @@ fn policies_that_are_too_long_or_too_deep_to_read(db: &Db) {
     run(&mut scene.thief(), "DROP POLICY tenant_isolation ON lair.more");
     run(&mut scene.thief(), &long);
     run(&mut db.superuser(), &format!("SELECT tenant_delete('{}'); SELECT count(*) FROM tenant_check()", ids[0]));
-    // lair.bait remains: the server itself cannot open the table, because its policy is too deep.
+    // The policy of lair.bait is too deep for a session to open the table. The worker can, if the operating system's
+    // limit allows it more stack.
     until("the other table is cleared", || left(db, "lair.more", ids[0]) == 0);
     assert_eq!(ids.map(|id| left(db, "lair.more", id)), [0, 1, 1]);
-    let problem = reported(db, "table lair.bait");
-    assert!(problem.contains("stack depth limit exceeded"), "{problem}");
+    let report = "SELECT count(*) FROM tenant_check() WHERE object = 'table lair.bait' AND problem LIKE '%stack depth limit exceeded%'";
+    until("the rows are deleted, or the reason is reported", || {
+        one::<i64>(&mut db.superuser(), "SELECT count(*) FROM fluxbase_tenant.removals", &[]) == 0
+            || one::<i64>(&mut db.superuser(), report, &[]) > 0
+    });
 }
 
 /// A session that creates a schema of the same name waits until the transaction that created it first has ended.
