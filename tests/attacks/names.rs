@@ -374,8 +374,9 @@ fn relations_created_by_explain(db: &Db) {
     let row = Type::new("notes".into(), oid, Kind::Simple, "tenant_victim".into());
     for relation in ["TABLE lair.x", "TEMP TABLE x", "UNLOGGED TABLE lair.x"] {
         let create = format!("EXPLAIN ANALYZE CREATE {relation} AS SELECT $1 AS c");
-        let created =
-            thief.prepare_typed(&create, &[row.clone()]).and_then(|prepared| thief.query(&prepared, &[&Null]));
+        let created = thief
+            .prepare_typed(&create, std::slice::from_ref(&row))
+            .and_then(|prepared| thief.query(&prepared, &[&Null]));
         expect_error(created, "42501");
         let plain = format!("EXPLAIN ANALYZE CREATE {relation} AS SELECT 1 AS c");
         expect_error(thief.batch_execute(&plain), "42501");
