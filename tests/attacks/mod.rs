@@ -8,6 +8,7 @@ mod choices;
 mod clone;
 mod deletion;
 mod deletion_races;
+mod explain;
 mod forged_identity;
 mod identity;
 mod keys;
@@ -45,6 +46,7 @@ crate::files![
     clone,
     deletion,
     deletion_races,
+    explain,
     forged_identity,
     identity,
     keys,
