@@ -82,7 +82,7 @@ unsafe extern "C-unwind" fn utility(
         if let Some(schema) = commands::explained_creation((*statement).utilityStmt) {
             check::refuse_creation_by_explain(schema).unwrap_or_raise();
         }
-        let enforced = Enforced::during(command);
+        let enforced = if changes::is_installed() { Enforced::during(command) } else { None };
         match PREVIOUS {
             Some(previous) => pg_guard_ffi_boundary(|| {
                 previous(statement, text, read_only_tree, context, params, environment, destination, completion)
